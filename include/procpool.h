@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * procpool: call C functions in worker processes.
+ *
+ * Conventions that hold for every function here:
+ *
+ *   - Arguments come in the order handle, inputs, options, outputs. Outputs are written only on success.
+ *   - Functions return 0 (or a count) or a negative errno. pp_last_error() then gives the calling thread's
+ *     last failure in words.
+ *   - Options structs are zeroed first (`{ 0 }` or a designated initializer); zero is the default of each
+ *     field, and the reserved words must stay zero, else -EINVAL.
+ *   - Time arguments are milliseconds as in poll(2): 0 looks, -1 waits for ever, running out is
+ *     -ETIMEDOUT. Time fields are milliseconds too, and 0 means no limit.
+ *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
+ *     return -EINTR when a signal handler installed without SA_RESTART ran in the waiting thread; nothing
+ *     is lost and the call can be made again.
+ *   - In a child that the program forks by itself every function refuses with -EPERM (or does nothing if
+ *     it returns nothing) and touches nothing that the parent uses.
+ *   - NULL where a handle is needed is -EINVAL; functions without a return value accept and ignore it.
+ *   - The library prints nothing, never exits the owner and installs no signal handler in it.
+ */
+#ifndef PROCPOOL_H
+#define PROCPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PP_VERSION_MAJOR 0
+#define PP_VERSION_MINOR 1
+#define PP_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define PP_API __attribute__((visibility("default")))
+#define PP_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define PP_API
+#define PP_PRINTF(text, first)
+#endif
+
+typedef struct pp_launcher pp_launcher;
+typedef struct pp_pool pp_pool;
+typedef struct pp_future pp_future;
+typedef struct pp_map pp_map;
+typedef struct pp_task pp_task;
+
+/* ------------------------------------------------------------------------------------------ general */
+
+/*
+ * The calling thread's last failure in words; "" if there was none. The text belongs to the thread and
+ * stays until its next failing call. A successful call leaves it alone or as something that was tried and
+ * got over left it, so look at it only after a failure. Never fails.
+ */
+PP_API const char *pp_last_error(void);
+
+/* The library's version, "0.1.0". A constant; never fails. */
+PP_API const char *pp_version(void);
+
+/*
+ * The number of processors that this process may use, at least 1: its affinity mask, lowered to its cgroup's
+ * CPU quota (rounded up). What max_workers of 0 means. Never fails; works in a forked child too.
+ */
+PP_API int pp_usable_processors(void);
+
+/* -------------------------------------------------------------------------------------------- tasks */
+
+/*
+ * A task: a function that runs in a worker process. `arg` (aligned to 16 bytes, followed by a NUL byte that
+ * `size` does not count) is valid until it returns and must not be written. It succeeds by returning 0, with the
+ * result given to pp_task_return, or with an empty result if that was never called. It fails by returning
+ * anything else; `return pp_task_fail(...)` adds a message.
+ *
+ * Any function of any loaded module can be a task, static ones too.
+ */
+typedef int pp_function(pp_task *task, const void *arg, size_t size);
+
+/*
+ * The result of the call: `size` bytes at `data`, copied at once. Returns 0, so that a task can end with
+ * `return pp_task_return(...)`. A second call replaces the first. -EINVAL: data is NULL and size is not 0;
+ * -ENOMEM: no memory for the result (returning that fails the call with it). Task only: call it from the thread that
+ * runs the task, during the task.
+ */
+PP_API int pp_task_return(pp_task *task, const void *data, size_t size);
+
+/*
+ * Room for a result of `size` bytes, to be written in place; it becomes the result when the task returns 0. NULL
+ * when there is no memory (pp_last_error() says so). A later pp_task_return or pp_task_reserve replaces it. Task only.
+ */
+PP_API void *pp_task_reserve(pp_task *task, size_t size);
+
+/*
+ * Fails the call: the future's error is of kind PP_ERROR_TASK with `code` (a negative errno by custom; 0 becomes -EIO)
+ * and the formatted message, of which the first 1023 bytes travel. Returns code, so that a task can end with
+ * `return pp_task_fail(...)`; the call fails with it whatever the task returns. Task only.
+ */
+PP_API int pp_task_fail(pp_task *task, int code, const char *format, ...) PP_PRINTF(3, 4);
+
+/* The call's id, unique in its pool and growing in the order of submission. Task only. Never fails. */
+PP_API uint64_t pp_task_id(const pp_task *task);
+
+/* The number of the worker that runs the call, 0 to max_workers - 1; a replacement takes over the number. Task only. */
+PP_API int pp_task_worker(const pp_task *task);
+
+/* A seed for random numbers, a function of the pool's seed and the call's id alone. Task only. Never fails. */
+PP_API uint64_t pp_task_seed(const pp_task *task);
+
+/*
+ * The worker's own state: a pointer that pp_task_set_state stored in this worker process, in the initializer by
+ * custom; NULL before. It is the task's to free, in the finalizer by custom. Task only. Never fails.
+ */
+PP_API void *pp_task_state(const pp_task *task);
+PP_API void pp_task_set_state(pp_task *task, void *state);
+
+/* ---------------------------------------------------------------------------------------- launchers */
+
+/* Where workers come from. */
+typedef enum pp_start_method {
+    PP_START_DEFAULT = 0, /* forkserver if main called pp_worker_main, else fork */
+    PP_START_FORK,        /* forks of the owner as it was when the launcher was made */
+    PP_START_FORKSERVER,  /* forks of a fresh image of the running executable */
+    PP_START_INLINE       /* no process: calls run in the owner while somebody waits; no isolation */
+} pp_start_method;
+
+typedef struct pp_launcher_options {
+    pp_start_method start_method; /* overridden by PROCPOOL_START=fork|forkserver|inline in the environment */
+    const char *const *preload;   /* forkserver: NULL-ended paths of shared libraries that it opens before it forks */
+    const int *inherit_fds;       /* forkserver: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
+    size_t inherit_fd_count;
+    int close_fds;                /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
+    uint64_t reserved[4];
+} pp_launcher_options;
+
+/*
+ * To be called first thing in main by a program that uses PP_START_FORKSERVER. In the program itself it returns 0
+ * at once, having noted that it was called; in the image that the forkserver starts it never returns. -EPROTO: the
+ * environment says that this is such an image, but nobody answers; the program goes on as itself. Call it once,
+ * before any thread is made.
+ */
+PP_API int pp_worker_main(void);
+
+/*
+ * Makes a launcher: the parent process of workers, in the state in which the owner is now. One that is made early, before
+ * the owner grows and makes threads, starts workers cheaply and cleanly. `options` may be NULL. *launcher has one
+ * reference, the caller's.
+ *
+ * Errors: -EINVAL (bad options, an unknown PROCPOOL_START; a bad inherit_fd is -EBADF), -ENOSYS (forkserver without pp_worker_main),
+ * -ENOENT or another errno of dlopen's kind for a preload that can't be opened, -EAGAIN (no process can be made, or
+ * another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
+ * If the launcher's process dies, its pools break with that cause.
+ */
+PP_API int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher);
+
+/* Takes one more reference; returns launcher. */
+PP_API pp_launcher *pp_launcher_ref(pp_launcher *launcher);
+
+/* Gives one reference back. Pools hold their own, so a launcher may be given up as soon as its pools are made. */
+PP_API void pp_launcher_unref(pp_launcher *launcher);
+
+/* -------------------------------------------------------------------------------------------- pools */
+
+/* What the death of a worker inside a call does. */
+typedef enum pp_crash_rule {
+    PP_ISOLATE = 0, /* it fails that call alone */
+    PP_BREAK_POOL   /* it breaks the pool: every outstanding future fails */
+} pp_crash_rule;
+
+typedef struct pp_pool_options {
+    int max_workers;       /* 0: pp_usable_processors(); at most 1024 */
+    pp_crash_rule on_crash;
+    pp_launcher *launcher; /* the pool takes its own reference; NULL: the pool makes one from the next four */
+    pp_start_method start_method;
+    const int *inherit_fds;
+    size_t inherit_fd_count;
+    int close_fds;
+    pp_function *initializer; /* runs in each worker before its first call; its failure breaks the pool */
+    const void *initializer_arg;
+    size_t initializer_arg_size; /* copied */
+    pp_function *finalizer;      /* runs in each worker that is told to leave; its result and failure are only logged */
+    const void *finalizer_arg;
+    size_t finalizer_arg_size; /* copied */
+    size_t stack_size;         /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
+    uint64_t seed;             /* for pp_task_seed; 0: a random one */
+    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called from whichever
+     * thread noticed, one at a time, with no lock held that the library needs; it must not call into this pool. */
+    void (*log)(void *log_data, const char *line);
+    void *log_data;
+    uint64_t reserved[4];
+} pp_pool_options;
+
+/*
+ * Makes a pool. No worker is started before there is a call for it. `options` may be NULL. The pool outlives the thread that
+ * made it. End it with pp_pool_destroy or pp_pool_release.
+ *
+ * Errors: -EINVAL (max_workers negative or above 1024, unknown enum value, launcher together with options of one, stack
+ * too small, an initializer or finalizer that is in no loaded module, reserved word not zero), those of pp_launcher_create, -ENOMEM, -EMFILE,
+ * -ENFILE, -EAGAIN (no thread can be made), -EPERM, -ESHUTDOWN (the process is exiting).
+ */
+PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
+
+typedef struct pp_call {
+    pp_function *function;
+    const void *arg; /* copied before the submit returns */
+    size_t size;     /* bytes */
+    uint32_t timeout; /* ms from the begin; then its worker is killed and the call fails with -ETIME; 0: none */
+    uint32_t retries; /* how many times it may be begun again after a crash, a timeout or -EPROTO; at most 1000 */
+    uint64_t reserved[4];
+} pp_call;
+
+/*
+ * Submits function(arg, size). The argument is copied. *future has one reference, the caller's; `future` may be NULL when
+ * nobody wants the answer. Calls are begun in the order in which they were submitted.
+ *
+ * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -ENOMEM, -EMFILE or -ENFILE (no
+ * descriptor for a large argument), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown, release or in exit), -ENOTRECOVERABLE
+ * (pool broken; wins over -ESHUTDOWN), -EPERM. Never blocks for a worker. What a crash does: see pp_future_error.
+ */
+PP_API int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future);
+
+/* The same with everything that a call can be given. `call` is only read. */
+PP_API int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future);
+
+/*
+ * Submits `count` calls in order; futures[i] (or `futures` NULL) answers calls[i]. Returns how many were accepted, always the
+ * first ones; if that is none and count is not 0, the error of pp_submit_call that the first one met. After a partial
+ * success pp_last_error() says why the next was refused.
+ */
+PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures);
+
+/* pp_pool_shutdown: cancel what has not begun, instead of letting it run. */
+#define PP_CANCEL_PENDING 1u
+
+/*
+ * No more submits; waits until all accepted calls have ended and all workers are gone. With timeout 0 it only begins
+ * that. May be called again, by several threads, also after -ETIMEDOUT (then everything goes on in the background).
+ * Errors: -EINVAL (unknown flag), -ETIMEDOUT, -EINTR, -EPERM. A broken pool shuts down like any other and returns 0.
+ */
+PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
+
+/*
+ * Shuts down, waiting (not stopped by signals), and gives up the handle. Futures and maps of the pool outlive it.
+ * Not from a task or a log function of this pool.
+ */
+PP_API void pp_pool_destroy(pp_pool *pool);
+
+/* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. */
+PP_API void pp_pool_release(pp_pool *pool);
+
+/* ------------------------------------------------------------------------------------------ futures */
+
+typedef enum pp_future_status {
+    PP_PENDING = 0,
+    PP_RUNNING, /* a worker has really begun it */
+    PP_CANCELLED,
+    PP_CANCELLED_AND_NOTIFIED,
+    PP_FINISHED
+} pp_future_status;
+
+typedef enum pp_error_kind {
+    PP_ERROR_NONE = 0,
+    PP_ERROR_TASK,      /* -EREMOTEIO: the task failed */
+    PP_ERROR_CRASH,     /* -EOWNERDEAD: its worker died while it ran */
+    PP_ERROR_TIMEOUT,   /* -ETIME: it outlived its timeout; its worker was killed */
+    PP_ERROR_CANCELLED, /* -ECANCELED: it was cancelled before it began */
+    PP_ERROR_BROKEN,    /* -ENOTRECOVERABLE: its pool broke */
+    PP_ERROR_TRAVEL,    /* -EBADMSG: function, argument or result could not travel */
+    PP_ERROR_PROTOCOL   /* -EPROTO: its worker wrote garbage into the channel and was killed */
+} pp_error_kind;
+
+/* How a call failed. Numbers that do not apply are 0 (worker, status: -1), texts "". */
+typedef struct pp_error {
+    pp_error_kind kind;
+    int code;             /* what the future's functions return, as above */
+    int task_code;        /* TASK: what the task gave; TRAVEL, BROKEN: the errno behind it, if any */
+    const char *message;  /* one line */
+    const char *function; /* the task function's name, or module+offset */
+    uint64_t call_id;
+    int worker;           /* number of the worker */
+    pid_t pid;            /* its process */
+    int signal;           /* CRASH: the signal that ended it */
+    int status;           /* CRASH: its exit status */
+    uint64_t run_time;    /* nanoseconds from begin to end */
+    uint32_t tries;       /* how often it was begun */
+    const struct pp_error *earlier; /* the try before, if it was tried again; else NULL */
+} pp_error;
+
+/* Takes one more reference; returns future. */
+PP_API pp_future *pp_future_ref(pp_future *future);
+
+/*
+ * Gives one reference back; with the last one the result is freed. The call is not cancelled by that. Futures may outlive
+ * their pool.
+ */
+PP_API void pp_future_unref(pp_future *future);
+
+/*
+ * Waits until the future is done (finished or cancelled); waiting consumes nothing. Errors: -ETIMEDOUT, -EINTR, -EINVAL, -EPERM, -EDEADLK (an
+ * inline pool's task waits for a call that only its own caller could run).
+ */
+PP_API int pp_future_wait(pp_future *future, int timeout);
+
+/*
+ * Waits, then copies the result. With `size` NULL the result must have exactly `capacity` bytes; else up to `capacity` are
+ * copied and *size is the result's size. May be called again.
+ *
+ * Errors: those of pp_future_wait, the codes listed at pp_error_kind, -EMSGSIZE (the result does not fit or differs in size;
+ * *size is written then too, and nothing else), -ENODATA (it was taken), -EINVAL (buffer NULL and capacity not 0).
+ */
+PP_API int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capacity, size_t *size);
+
+/* Waits, then shows the result in place, aligned to 16 bytes and followed by a NUL, read-only, valid until the last unref
+ * or pp_future_take. Errors as pp_future_result, without -EMSGSIZE. */
+PP_API int pp_future_view(pp_future *future, int timeout, const void **data, size_t *size);
+
+/* Waits, then moves the result out: *data is the caller's, to be freed with pp_free. A result can be taken once; then
+ * -ENODATA. Errors as pp_future_view, and -ENOMEM (the result stays). */
+PP_API int pp_future_take(pp_future *future, int timeout, void **data, size_t *size);
+
+/* Frees what pp_future_take gave. NULL is allowed; works in a forked child too. */
+PP_API void pp_free(void *data);
+
+/*
+ * Waits, then tells how the call failed: *error points to its error, valid until the last unref, or is NULL if it
+ * succeeded. Errors: those of pp_future_wait.
+ */
+PP_API int pp_future_error(pp_future *future, int timeout, const pp_error **error);
+
+/*
+ * Cancels the call if no worker has begun it. 0: it will never run (also if cancelled before); -EBUSY: it has begun; -EALREADY: it
+ * has ended; -EINVAL, -EPERM. Who waits for it is woken.
+ */
+PP_API int pp_future_cancel(pp_future *future);
+
+/* A pp_future_status (0 or greater), or -EINVAL, -EPERM. Never blocks. */
+PP_API int pp_future_state(pp_future *future);
+
+/* The call's id, as pp_task_id; 0 for NULL. */
+PP_API uint64_t pp_future_id(const pp_future *future);
+
+/* ---------------------------------------------------------------------------------------------- map */
+
+typedef struct pp_map_input {
+    const void *data; /* copied before the source is asked again */
+    size_t size;      /* bytes */
+    void *tag;        /* comes back with the result */
+} pp_map_input;
+
+/*
+ * The source of a map's inputs: fills *input (zeroed before) and returns 1; returns 0 at the end, and is not asked again; -EAGAIN: none now, ask
+ * at the next step; another negative errno ends the input too, and pp_map_next returns it after the results. Called
+ * only inside pp_map_next, by the thread that is in it, without any lock.
+ */
+typedef int pp_map_source(void *context, pp_map_input *input);
+
+typedef struct pp_map_options {
+    size_t chunk_size;    /* inputs that travel together; 0: 1; at most 65536 */
+    size_t max_in_flight; /* inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled */
+    int unordered;        /* results as they come; 0: in the order of the inputs */
+    int fail_fast;        /* after the first failed element given out: no more, what has not begun is cancelled */
+    uint32_t timeout;     /* of each element, as pp_call's */
+    uint32_t retries;     /* of each element, as pp_call's */
+    uint64_t reserved[4];
+} pp_map_options;
+
+typedef struct pp_map_result {
+    uint64_t index; /* of the input, from 0 */
+    void *tag;
+    const void *input; /* the input's bytes */
+    size_t input_size;
+    int code;         /* 0, or the code of the error, as at pp_error_kind */
+    const void *data; /* the result if code is 0, aligned to 16 bytes and followed by a NUL */
+    size_t size;
+    const pp_error *error; /* NULL if code is 0 */
+} pp_map_result;
+
+/*
+ * Maps function over inputs that `source` gives. Inputs are pulled as results are taken, so memory is bounded. A chunk is no
+ * unit of failure: a crash, hang or error costs the one element that ran. One thread at a time may use a map.
+ * `options` may be NULL. Errors: -EINVAL, -ENOMEM, -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM.
+ */
+PP_API int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, void *context,
+                       const pp_map_options *options, pp_map **map);
+
+/* The same over an array of `count` elements of `size` bytes, which must stay until the map is closed. Tags are NULL. */
+PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
+                             const pp_map_options *options, pp_map **map);
+
+/*
+ * The next result: 1 and *result, whose pointers are valid until the next call on this map; 0 after the last. A failed element is a
+ * result as well. Errors: -ETIMEDOUT, -EINTR; -EAGAIN (the source has none now and nothing is in flight); what the source
+ * returned, once, after all results; -ESHUTDOWN or -ENOTRECOVERABLE, once, when the pool refuses further inputs, after all
+ * results of those accepted; -ENOMEM, -EMFILE (nothing lost, can be called again); -EINVAL, -EPERM.
+ */
+PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);
+
+/* Ends the map, early too: what has not begun is cancelled, what runs is not waited for. */
+PP_API void pp_map_close(pp_map *map);
+
+/*
+ * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of another size is a
+ * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. chunk_size 0 in options is count / (workers * 4) here, between 1
+ * and 1024. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR, -ENOMEM, -EMFILE, -ESHUTDOWN,
+ * -ENOTRECOVERABLE, -EPERM. After failures pp_last_error() tells of the one with the lowest index. With fail_fast,
+ * elements that never ran count as failed.
+ */
+PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
+                            void *outputs, size_t out_size, const pp_map_options *options);
+
+/* ---------------------------------------------------------------------------------- scope's end (C) */
+
+PP_API void pp_cleanup_pool(pp_pool **pool);       /* pp_pool_destroy */
+PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
+
+#if defined(__GNUC__)
+/* `PP_CLEANUP_POOL pp_pool *pool = NULL;`: destroyed where its scope ends. */
+#define PP_CLEANUP_POOL __attribute__((cleanup(pp_cleanup_pool)))
+#define PP_CLEANUP_FUTURE __attribute__((cleanup(pp_cleanup_future)))
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

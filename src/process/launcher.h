@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A launcher: the owner's handle to one zygote, by whatever start method it came to be. Each pool has a connection of its
+ * own (a seqpacket socket), on which it asks for children and for their deaths and is told how they ended. When a connection is shut
+ * down, the zygote kills that connection's children; when the owner ends (its pidfd, or end of file on the control socket), all of them
+ * and itself.
+ */
+#ifndef PP_PROCESS_LAUNCHER_H
+#define PP_PROCESS_LAUNCHER_H
+
+#include "process/child.h"
+#include "procpool.h"
+
+#include <stdbool.h>
+
+/* The start method of a launcher; never PP_START_DEFAULT. */
+pp_start_method pp__launcher_method(const pp_launcher *launcher);
+
+/* A new connection: its descriptor (in base/fd.h's care), or -EPIPE (the zygote is gone; the text says how), -EMFILE, -ENFILE, -ENOMEM. Not for inline. */
+int pp__launcher_connect(pp_launcher *launcher);
+
+/* Shuts a connection down (also for copies of it that forked children hold) and closes it. */
+void pp__launcher_disconnect(int connection);
+
+/* What the zygote tells. */
+enum pp__report_type {
+    PP__REPORT_STARTED = 1, /* pid is set */
+    PP__REPORT_FAILED,      /* the fork failed: error is the errno */
+    PP__REPORT_ENDED        /* pid; code and status as waitid's si_code and si_status */
+};
+
+struct pp__report {
+    uint32_t type;
+    int32_t error;
+    uint64_t serial;
+    int32_t pid;
+    int32_t code;
+    int32_t status;
+    int32_t reserved;
+};
+
+/*
+ * None of these blocks. Start and kill: 0, -EAGAIN (the socket is full: again later), -EPIPE (the zygote is gone); start also
+ * -ETOOMANYREFS and -EMFILE. A kill for a child that has ended, or is not known, does nothing.
+ */
+int pp__launcher_start(int connection, const struct pp__plan *plan, const int *fds, size_t count);
+int pp__launcher_kill(int connection, uint64_t serial);
+
+/* The next report: 1, 0 if there is none now, -EPIPE when the zygote is gone and everything it said has been read. */
+int pp__launcher_report(int connection, struct pp__report *report);
+
+/* How the zygote ended, in words ("killed by signal 9"), for the cause of a broken pool; "" if it lives. */
+const char *pp__launcher_epitaph(pp_launcher *launcher, char *text, size_t size);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Whether this process is the one that may use the library's objects. One page that a fork wipes (MADV_WIPEONFORK) tells
+ * for a nanosecond: a process that the host forks finds it empty and is refused; zygotes and their children start anew.
+ */
+#ifndef PP_PROCESS_OWNER_H
+#define PP_PROCESS_OWNER_H
+
+#include <stdbool.h>
+
+/* Makes the page on first use. 0, -ENOMEM, or -EPERM with its text in a child forked by the host. */
+int pp__owner_enter(void);
+
+/* Whether this is a process in which pp__owner_enter succeeded, or none has been made yet (nothing can be used then either). A plain load. */
+bool pp__owner_is_self(void);
+
+/* -EPERM with its text. */
+int pp__owner_refuse(void);
+
+/* In a process made by the library: it may become an owner in its own right (nested pools). */
+void pp__owner_reset(void);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A ring of variable-size records for a single producer and a single consumer that trust each other with nothing but
+ * the ring's bytes.
+ *
+ * Shared memory:
+ *   data   `capacity` bytes (a power of two, at most 2^30, aligned to 16); written by the producer only, each byte before the tail that
+ *          covers it is published.
+ *   tail   written by the producer (release), read by the consumer (acquire); grows only; bytes, free running, a multiple of 16.
+ *   head   written by the consumer (release), read by the producer (acquire); grows only; never beyond tail.
+ * tail and head lie wherever the two mappings need them: the producer's tail in memory the consumer need not be able to write, and
+ * the other way round. Each is alone on its cache line.
+ *
+ * A record is a header of 16 bytes and its payload, padded to a multiple of 16, contiguous in memory: where it does not fit
+ * before the end of the data, a record of type PP__RING_PAD fills the rest. One release store of tail publishes any number of records
+ * whole; a producer that dies at any instruction leaves either nothing of them or all of them.
+ *
+ * Writer and reader are private: what the peer could change is read once, copied, checked and only then used. A peer's cursor or
+ * length that cannot be poisons that end for good: pp__ring_next then returns -EPROTO at every call, pp__ring_reserve NULL.
+ */
+#ifndef PP_SHM_RING_H
+#define PP_SHM_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PP__RING_ALIGN 16u
+#define PP__RING_PAD UINT32_MAX
+
+struct pp__record {
+    uint32_t size; /* of the payload, bytes */
+    uint32_t type; /* the user's; not PP__RING_PAD */
+    uint64_t id;   /* the user's */
+};
+
+struct pp__ring_writer {
+    unsigned char *data;
+    _Atomic uint64_t *tail;
+    const _Atomic uint64_t *head;
+    uint64_t position;  /* where the next record goes; beyond tail by what is reserved and not published */
+    uint64_t published; /* our own copy of tail: the shared one is never read back */
+    uint64_t head_seen;
+    uint32_t capacity;
+    bool poisoned;
+};
+
+struct pp__ring_reader {
+    const unsigned char *data;
+    const _Atomic uint64_t *tail;
+    _Atomic uint64_t *head;
+    uint64_t position; /* of the next record; beyond head by what is read and not released */
+    uint64_t released; /* our own copy of head */
+    uint64_t tail_seen;
+    uint32_t capacity;
+    bool poisoned;
+};
+
+/* `start`: where both cursors begin, a multiple of 16; the shared words are the caller's to set to it before the ends meet. */
+void pp__ring_writer_init(struct pp__ring_writer *writer, void *data, uint32_t capacity, _Atomic uint64_t *tail,
+                          const _Atomic uint64_t *head, uint64_t start);
+void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint32_t capacity,
+                          const _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t start);
+
+/* The largest payload that a ring of this capacity takes at every position: half of it less a header. */
+uint32_t pp__ring_largest(uint32_t capacity);
+
+/*
+ * Room for a record with `size` bytes of payload, header filled in; NULL when it does not fit now (or never: larger than pp__ring_largest, or
+ * poisoned). The payload is aligned to 16. Nothing is visible to the consumer before pp__ring_publish.
+ */
+void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
+
+/* Publishes all records reserved so far, with one release store. */
+void pp__ring_publish(struct pp__ring_writer *writer);
+
+/* Whether all published records have been released by the consumer / whether the record that ended at `position` has. */
+bool pp__ring_drained(struct pp__ring_writer *writer);
+bool pp__ring_passed(struct pp__ring_writer *writer, uint64_t position);
+
+/* Bytes published and not yet released, as far as known; clamped to the capacity. */
+uint32_t pp__ring_used(struct pp__ring_writer *writer);
+
+/*
+ * The next record: 1, with a copy of its header, and its payload in place (whose bytes the peer can still change: copy, check, use). 0:
+ * none. -EPROTO: the peer broke the ring. The record stays valid until pp__ring_release.
+ */
+int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
+
+/* Gives all records read so far back to the producer, with one release store. */
+void pp__ring_release(struct pp__ring_reader *reader);
+
+/* Whether a record is waiting, by a fresh look at tail (acquire). */
+bool pp__ring_waiting(struct pp__ring_reader *reader);
+
+/* Copies out of memory that the other side may be changing. The one function through which payloads are read. */
+void pp__shm_copy(void *to, const void *from, size_t size);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shared memory without names: memfds. Two uses:
+ *   - segments of a fixed size, allocated at creation (running out is -ENOMEM then and no SIGBUS later) and sealed against resizing;
+ *   - payloads too large for a ring, written once by one side, sealed, then mapped for reading by the other.
+ * Mappings are not inherited by forked children (MADV_DONTFORK). Descriptors are the library's (base/fd.h) and the caller's to close.
+ */
+#ifndef PP_SHM_SEGMENT_H
+#define PP_SHM_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * A zeroed segment of `size` bytes (a multiple of the page size), mapped for reading and writing. With `private_writer` every later mapping by
+ * whoever gets the descriptor can only be for reading (F_SEAL_FUTURE_WRITE). Returns the descriptor or -ENOMEM, -EMFILE,
+ * -ENFILE, -EFBIG (RLIMIT_FSIZE; the text names it).
+ */
+int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory);
+
+/* Maps a segment that came from elsewhere. -EPROTO: not a memfd of exactly `size` bytes that is sealed against resizing; -ENOMEM. */
+int pp__segment_map(int fd, size_t size, bool writable, void **memory);
+
+/* Unmaps; NULL is allowed. */
+void pp__segment_unmap(void *memory, size_t size);
+
+/*
+ * A payload: a memfd with room for `size` bytes and a NUL after them (size may be 0), mapped for writing, pages allocated. Returns
+ * the descriptor or the errors of pp__segment_create.
+ */
+int pp__payload_create(size_t size, void **memory);
+
+/* Unmaps it and seals it against writing and resizing: 0, or -EBUSY if another writable mapping exists. */
+int pp__payload_seal(int fd, void *memory, size_t size);
+
+/* Maps a sealed payload of `size` bytes for reading. -EPROTO: not sealed against writing, resizing, or too small; -ENOMEM. */
+int pp__payload_map(int fd, size_t size, const void **memory);
+
+void pp__payload_unmap(const void *memory, size_t size);
+
+#endif
