@@ -72,14 +72,14 @@ uint32_t pp__ring_largest(uint32_t capacity);
  */
 void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
 
-/* Publishes all records reserved so far, with one release store. */
+/* Publishes all records reserved so far, with one release store; a poisoned writer publishes nothing any more. */
 void pp__ring_publish(struct pp__ring_writer *writer);
 
 /* Whether all published records have been released by the consumer / whether the record that ended at `position` has. */
 bool pp__ring_drained(struct pp__ring_writer *writer);
 bool pp__ring_passed(struct pp__ring_writer *writer, uint64_t position);
 
-/* Bytes published and not yet released, as far as known; clamped to the capacity. */
+/* Bytes published and not yet released, at most: exact when it is half the capacity or more, else as of our last look at head. */
 uint32_t pp__ring_used(struct pp__ring_writer *writer);
 
 /*
@@ -91,7 +91,7 @@ int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, con
 /* Gives all records read so far back to the producer, with one release store. */
 void pp__ring_release(struct pp__ring_reader *reader);
 
-/* Whether a record is waiting, by a fresh look at tail (acquire). */
+/* Whether pp__ring_next has something to say, a record or -EPROTO; looks at tail afresh (acquire) unless it knows of one. */
 bool pp__ring_waiting(struct pp__ring_reader *reader);
 
 /* Copies out of memory that the other side may be changing. The one function through which payloads are read. */

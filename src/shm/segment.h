@@ -13,8 +13,8 @@
 
 /*
  * A zeroed segment of `size` bytes (a multiple of the page size), mapped for reading and writing. With `private_writer` every later mapping by
- * whoever gets the descriptor can only be for reading (F_SEAL_FUTURE_WRITE). Returns the descriptor or -ENOMEM, -EMFILE,
- * -ENFILE, -EFBIG (RLIMIT_FSIZE; the text names it).
+ * whoever gets the descriptor can only be for reading (F_SEAL_FUTURE_WRITE). Returns the descriptor or -ENOMEM (also where the
+ * machine has not that much at all), -EMFILE, -ENFILE, -EFBIG (RLIMIT_FSIZE; the text names it).
  */
 int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory);
 
@@ -30,10 +30,16 @@ void pp__segment_unmap(void *memory, size_t size);
  */
 int pp__payload_create(size_t size, void **memory);
 
-/* Unmaps it and seals it against writing and resizing: 0, or -EBUSY if another writable mapping exists. */
+/*
+ * Sets the NUL, unmaps it and seals it against writing and resizing: 0, or -EBUSY if another writable mapping exists. Whatever it returns,
+ * the memory is unmapped and the descriptor still open.
+ */
 int pp__payload_seal(int fd, void *memory, size_t size);
 
-/* Maps a sealed payload of `size` bytes for reading. -EPROTO: not sealed against writing, resizing, or too small; -ENOMEM. */
+/*
+ * Maps a sealed payload of `size` bytes, whoever it comes from, for reading: from then on nobody can change it. -EPROTO: not sealed against
+ * writing and resizing, too small, with holes, or without its NUL; -ENOMEM.
+ */
 int pp__payload_map(int fd, size_t size, const void **memory);
 
 void pp__payload_unmap(const void *memory, size_t size);
