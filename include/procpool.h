@@ -81,14 +81,14 @@ typedef int pp_function(pp_task *task, const void *arg, size_t size);
 /*
  * The result of the call: `size` bytes at `data`, copied at once. Returns 0, so that a task can end with
  * `return pp_task_return(...)`. A second call replaces the first. -EINVAL: data is NULL and size is not 0;
- * -ENOMEM: no memory for the result (returning that fails the call with it). Task only: call it from the thread that
- * runs the task, during the task.
+ * -ENOMEM, -EMFILE, -ENFILE, -EFBIG (RLIMIT_FSIZE): no room for the result; a task that returns that fails with kind
+ * PP_ERROR_TRAVEL. Task only: call it from the thread that runs the task, during the task.
  */
 PP_API int pp_task_return(pp_task *task, const void *data, size_t size);
 
 /*
  * Room for a result of `size` bytes, to be written in place; it becomes the result when the task returns 0. NULL
- * when there is no memory (pp_last_error() says so). A later pp_task_return or pp_task_reserve replaces it. Task only.
+ * when there is none (as pp_task_return; pp_last_error() says why). A later pp_task_return or pp_task_reserve replaces it. Task only.
  */
 PP_API void *pp_task_reserve(pp_task *task, size_t size);
 

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/block.h"
+
+#include "base/error.h"
+#include "base/seam.h"
+#include "procpool.h"
+#include "shm/segment.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Lies right before the data. `mapped`: bytes of the whole mapping, which begins `before` bytes before the data; 0: allocated. */
+struct header {
+    size_t mapped;
+    size_t before;
+};
+
+static_assert(sizeof(struct header) == 16, "the data behind it is aligned to 16");
+
+static struct header *header_of(void *data)
+{
+    return (struct header *)data - 1;
+}
+
+void *pp__block_allocate(size_t size)
+{
+    if (size > PTRDIFF_MAX - sizeof(struct header) - 1)
+        return NULL;
+    struct header *header = PP_SYS(malloc)(sizeof *header + size + 1);
+    if (!header)
+        return NULL;
+    *header = (struct header){ 0 };
+    char *data = (char *)(header + 1);
+    data[size] = 0;
+    return data;
+}
+
+/* A page of our own for the header, then the payload, which its writer can no longer change. Private: the user may write to what it took. */
+int pp__block_map(int fd, size_t size, void **data)
+{
+    const void *payload;
+    int error = pp__payload_map(fd, size, &payload);
+    if (error)
+        return error;
+    pp__payload_unmap(payload, size);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t total = page + size + 1;
+    char *memory = PP_SYS(mmap)(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
+    if (mmap(memory + page, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        munmap(memory, total);
+        return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
+    }
+    *data = memory + page;
+    *header_of(*data) = (struct header){ .mapped = total, .before = page };
+    return 0;
+}
+
+void pp__block_free(void *data)
+{
+    if (!data)
+        return;
+    struct header *header = header_of(data);
+    if (header->mapped)
+        munmap((char *)data - header->before, header->mapped);
+    else
+        free(header);
+}
+
+void pp_free(void *data)
+{
+    pp__block_free(data);
+}

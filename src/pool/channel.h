@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The channel between the owner and one worker: two sealed segments, the pool's page, a bell and a socket.
+ *
+ * Call side: written by the owner alone; the worker can map it only for reading.
+ * Result side: written by the worker, but for the slots, which both sides change by compare-and-swap.
+ * Pool's page: written by the owner alone, read by all workers of the pool.
+ *
+ * What is sent. Call ring: MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
+ * RESULT, LEFT. A payload that does not fit a record lies in a sealed memfd; its descriptor went through the socket before the record
+ * was published, one message for each record flagged PP__BIG, in the records' order.
+ */
+#ifndef PP_POOL_CHANNEL_H
+#define PP_POOL_CHANNEL_H
+
+#include "shm/ring.h"
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
+#define PP__VERSION 1u
+#define PP__SLOTS 256u
+#define PP__RING_BYTES 65536u
+#define PP__LINE 64
+
+/* Payloads up to this size lie inside a record. */
+#define PP__INLINE_MAX 16384u
+
+struct pp__call_side {
+    uint64_t magic; /* these three: owner, before the worker exists */
+    uint32_t version;
+    uint32_t size;
+    alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
+    alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
+    alignas(PP__LINE) _Atomic uint32_t bell; /* owner -> worker: grows at each wake; the worker's futex */
+    alignas(4096) unsigned char calls[PP__RING_BYTES];
+};
+
+struct pp__result_side {
+    alignas(PP__LINE) _Atomic uint64_t result_tail; /* worker -> owner; ring.h */
+    alignas(PP__LINE) _Atomic uint64_t call_head;   /* worker -> owner; ring.h */
+    /* worker -> owner: 1 while it sleeps on the bell or is about to. Only the worker clears it: an owner that did could erase the mark
+     * of the next sleep. */
+    alignas(PP__LINE) _Atomic uint32_t sleeping;
+    /* id << 2 | state. Owner: anything -> READY (release) when it gives the slot out; READY -> TAKEN, and BEGUN -> TAKEN to stop a chunk behind the
+     * element that runs. Worker: READY -> BEGUN, and BEGUN -> BEGUN with the next id inside a chunk. Each a cas. */
+    alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS];
+    /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
+    alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
+    alignas(4096) unsigned char results[PP__RING_BYTES];
+};
+
+/* `want` is epoch << 2 | mode. The owner makes a new epoch each time it is about to sleep; a worker rings at most once for each. */
+struct pp__pool_page {
+    alignas(PP__LINE) _Atomic uint64_t want;
+};
+
+enum pp__want {
+    PP__WANT_NOTHING,   /* somebody is collecting */
+    PP__WANT_ATTENTION, /* ring when the result ring is half full or the call ring ran dry */
+    PP__WANT_EVERY      /* ring for every result */
+};
+
+static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_BYTES, "the call side is a page of words and the ring");
+static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES, "the result side is two pages of words and the ring");
+static_assert(offsetof(struct pp__call_side, call_tail) == 64, "fixed layout");
+static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout");
+static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
+static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout");
+static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
+static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
+static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
+
+#define PP__PAGE_SIZE 4096u
+
+enum pp__slot_state { PP__SLOT_READY, PP__SLOT_BEGUN, PP__SLOT_TAKEN };
+
+static inline uint64_t pp__slot_word(uint64_t id, enum pp__slot_state state)
+{
+    return id << 2 | (uint64_t)state;
+}
+
+enum pp__record_type {
+    PP__RECORD_MODULE = 1, /* id: module index; payload: as pp__module_travel */
+    PP__RECORD_INIT,       /* struct pp__call_record, elements */
+    PP__RECORD_CALL,       /* the same; id: of element 0 */
+    PP__RECORD_LEAVE,      /* the same, or empty where there is no finalizer */
+    PP__RECORD_READY,      /* struct pp__result_record, message */
+    PP__RECORD_RESULT,     /* the same, result or message; id: of the element */
+    PP__RECORD_LEFT        /* the same */
+};
+
+#define PP__BIG 1u /* the payload lies in a memfd that was sent through the socket */
+
+/* A call or chunk. Behind it, 16-aligned, its elements (or, if BIG, nothing: they lie in the memfd). */
+struct pp__call_record {
+    uint64_t offset; /* of the function in its module */
+    uint32_t module; /* index */
+    uint32_t slot;
+    uint32_t count; /* elements */
+    uint32_t first; /* the first one to run */
+    uint32_t flags;
+    uint32_t reserved;
+    uint64_t size; /* bytes of all elements */
+    uint64_t reserved2;
+};
+
+/* An element: this header, its bytes, a NUL, padding to 16. */
+struct pp__element {
+    uint64_t size;
+    uint64_t reserved;
+};
+
+static inline uint64_t pp__element_room(uint64_t size)
+{
+    return sizeof(struct pp__element) + ((size + 1 + 15) & ~UINT64_C(15));
+}
+
+enum pp__outcome_type {
+    PP__OUTCOME_RESULT,  /* payload: the result */
+    PP__OUTCOME_FAILED,  /* payload: the task's message */
+    PP__OUTCOME_TRAVEL   /* payload: what could not travel */
+};
+
+struct pp__result_record {
+    uint32_t slot;
+    uint32_t type; /* pp__outcome_type */
+    int32_t code;
+    uint32_t flags;
+    uint64_t size; /* of the result */
+    uint64_t run_time; /* ns */
+};
+
+static_assert(sizeof(struct pp__call_record) == 48, "elements behind it are aligned to 16");
+static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is aligned to 16");
+static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");
+static_assert(PP__INLINE_MAX + 1024 < PP__RING_BYTES / 2, "an inline payload fits the ring at every position");
+
+/* The message that carries a BIG payload's descriptor. */
+struct pp__attachment {
+    uint64_t id; /* as the record's */
+    uint64_t size;
+};
+
+/* What a worker is told in its plan (process/child.h); descriptors: call side, result side, page, bell, socket. */
+struct pp__worker_plan {
+    uint64_t seed;
+    int32_t number;
+    int32_t reserved;
+};
+enum { PP__FD_CALL, PP__FD_RESULT, PP__FD_PAGE, PP__FD_BELL, PP__FD_SOCKET, PP__FD_COUNT };
+
+#define PP__MESSAGE_MAX 1023u
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Collecting: from result rings and the zygote's reports to outcomes. All under the pool's lock. */
+#ifndef PP_POOL_COLLECT_H
+#define PP_POOL_COLLECT_H
+
+#include "pool/pool.h"
+
+/* Takes what is there now, and what follows from it: deaths, timeouts, dispatch. Never sleeps. */
+void pp__collect(pp_pool *pool);
+
+/* The same for one worker's results. */
+struct pp__worker;
+void pp__collect_worker(pp_pool *pool, struct pp__worker *worker);
+
+/*
+ * Sleeps in epoll (the lock released) until something happens or `deadline`, then collects. `every`: a thread waits for
+ * results; else (the manager) only attention is wanted. 0 or -EINTR.
+ */
+int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every);
+
+#endif

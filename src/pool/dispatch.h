@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Dispatch: from the pending queue into call rings. Never blocks. Under the pool's lock. */
+#ifndef PP_POOL_DISPATCH_H
+#define PP_POOL_DISPATCH_H
+
+#include "pool/pool.h"
+
+/* Sends what can be sent and starts the workers that are missing for the rest. */
+void pp__dispatch(pp_pool *pool);
+
+/* Puts an item (new, or taken back) into the pending queue by its id. */
+void pp__pending_insert(pp_pool *pool, struct pp__item *item);
+void pp__pending_remove(pp_pool *pool, struct pp__item *item);
+
+/* An element of `item` has run for so many ns: depth follows. */
+void pp__dispatch_learn(pp_pool *pool, uint64_t run_time);
+
+/* Calls queued behind one that has outlasted what depth was reckoned with go back to the pending queue. Returns when to look again, or PP__NEVER. */
+uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now);
+
+#endif

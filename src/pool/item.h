@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A work item: one call, or a chunk of a map's elements that travel together. The owner's private truth about it; what is
+ * sent, and sent again, is copied from here. All fields under the pool's lock once it is submitted.
+ *
+ * Element i has id `id + i`. Elements below `next` have ended and been delivered, the others have not.
+ */
+#ifndef PP_POOL_ITEM_H
+#define PP_POOL_ITEM_H
+
+#include "base/list.h"
+#include "pool/channel.h"
+#include "procpool.h"
+
+#include <stdbool.h>
+
+struct pp__worker;
+struct pp__function;
+struct pp__item;
+
+/* How one element ended. Who receives it owns data and error. */
+struct pp__outcome {
+    int code;       /* 0, or as at pp_error_kind */
+    pp_error *error; /* for pp__error_free; NULL if code is 0 */
+    void *data;     /* a block (block.h) if code is 0 */
+    size_t size;
+};
+
+/* Receives the outcome of element `index`, under the pool's lock. Called once for each element, in order; the item is freed by its caller after the
+ * last one. */
+typedef void pp__deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome);
+
+struct pp__item {
+    struct pp__link link; /* in the pool's pending queue or the worker's calls, in id order in both */
+    uint64_t id;
+    const struct pp__function *function;
+    pp__deliver *deliver;
+    void *receiver; /* the future (may be NULL) or the map's chunk */
+    void *elements; /* count of them (channel.h), or NULL if they lie in fd */
+    uint64_t size;  /* bytes of all elements */
+    int fd;         /* sealed memfd with the elements, or -1 */
+    uint32_t count;
+    uint32_t next;
+    uint32_t timeout; /* ms, 0: none */
+    uint32_t retries; /* allowed for each element */
+    uint32_t tries;   /* so far, of element `next` */
+    pp_error *earlier; /* errors of those tries, the latest first */
+
+    struct pp__worker *worker; /* whose ring it is in; NULL: pending */
+    uint32_t slot;
+    uint64_t sent_at;  /* pp__now() at dispatch */
+    bool timed_out;    /* element `next` has outlived its timeout and its worker is being killed for it */
+    bool stopped;      /* a chunk that the worker will not go on with behind the element that runs */
+};
+
+/* An item with room for `count` elements of together `size` bytes; NULL and a text if there is no memory or (of a large one) descriptor, *error set. */
+struct pp__item *pp__item_create(uint32_t count, uint64_t size, int *error);
+void pp__item_free(struct pp__item *item);
+
+/* The filling of the elements, one by one from the first: `place` is item->elements at first and then what the last call returned. */
+void *pp__item_add(void *place, const void *data, size_t size);
+
+/* After the last one; 0 or why the elements can't be sealed. */
+int pp__item_seal(struct pp__item *item);
+
+/* An error, in one allocation with its texts, from what is known of the item's element `next` and of `worker` (NULL: none). Never NULL: without
+ * memory it is one that says so, of the same kind. Takes over item->earlier. */
+pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_code, const struct pp__worker *worker,
+                         uint64_t run_time, const char *format, ...) __attribute__((format(printf, 6, 7)));
+void pp__error_free(pp_error *error);
+
+/* The code that futures return for an error of this kind. */
+int pp__error_code(pp_error_kind kind);
+
+/* Delivers element `next` and steps on. True: that was the last one, the item is gone. */
+bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome);
+
+/* Ends all remaining elements with this kind and text. The item is gone. */
+void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, const char *text);
+
+#endif

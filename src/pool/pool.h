@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool. One lock guards everything in it; it is held for short, never while user code runs, while the loader is asked
+ * or while somebody sleeps.
+ *
+ * Lifetime: `refs` counts the handle, the manager, each future and each map. Processes, descriptors and segments are gone when the pool has ended
+ * (`ended`); the struct itself goes with the last reference.
+ */
+#ifndef PP_POOL_POOL_H
+#define PP_POOL_POOL_H
+
+#include "base/list.h"
+#include "pool/item.h"
+#include "pool/wait.h"
+#include "procpool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define PP__MAX_WORKERS 1024
+
+struct pp__functions;
+
+struct pp__log_line {
+    struct pp__link link;
+    char text[];
+};
+
+struct pp_pool {
+    pthread_mutex_t lock;
+    _Atomic uint32_t refs;
+    pp_pool_options options; /* with its own copies of the arguments */
+    int max_workers;
+    bool is_inline;
+    pp_launcher *launcher;
+
+    /* work */
+    struct pp__link pending; /* items no worker has, by id */
+    size_t pending_count;    /* items */
+    size_t outstanding;      /* items not ended: pending or at a worker */
+    uint64_t next_id;
+    struct pp__functions *functions;
+    uint64_t mean_run; /* ns, of late; 0: unknown */
+
+    /* workers */
+    struct pp__worker **workers; /* max_workers places; NULL: no process */
+    int alive;                   /* places in use */
+    int starting;                /* of them: not ready for calls yet */
+    uint64_t next_serial;
+    int connection; /* to the zygote; -1 once the pool has ended or broken */
+    int deaths;     /* ends outside a call in a row */
+    uint64_t start_after;   /* no start before that moment: growing pauses after failures */
+    uint64_t start_pause;   /* the last pause, ns */
+    uint64_t failing_since; /* 0, or when starts began to fail while no worker was alive */
+
+    /* collecting */
+    int epoll;
+    int kick; /* eventfd: whoever sleeps in epoll is to look again */
+    struct pp__pool_page *page;
+    int page_fd;
+    uint64_t want_epoch;
+    struct pp__collector collector;
+    pthread_t manager;
+    bool has_manager;
+
+    /* the end */
+    bool shut;     /* no more submits */
+    bool released; /* nobody will join the manager */
+    bool broken;
+    bool ended; /* no work, no worker, nothing left of the system's */
+    int broken_error; /* the errno behind it */
+    char broken_text[512];
+    struct pp__subject end; /* who waits for `ended` */
+
+    /* the log */
+    struct pp__link log;
+    bool logging; /* a thread is calling the log function */
+};
+
+/* Locks, or unlocks and then hands waiting log lines to the user's function. */
+void pp__pool_lock(pp_pool *pool);
+void pp__pool_unlock(pp_pool *pool);
+
+/* Queues a line for the log; under the lock. */
+void pp__pool_log(pp_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void pp__pool_ref(pp_pool *pool);
+void pp__pool_unref(pp_pool *pool); /* not under the lock */
+
+/* Breaks the pool: outstanding calls fail with kind BROKEN and the text, workers are killed. Under the lock. */
+void pp__pool_break(pp_pool *pool, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* When nothing is outstanding any more in a shut pool: sends workers home and, when the last is gone, ends it. Under the lock. */
+void pp__pool_settle(pp_pool *pool);
+
+/* -EPERM, -ENOTRECOVERABLE or -ESHUTDOWN with a text, or 0: whether `pool` takes calls. Under the lock. */
+int pp__pool_accepts(pp_pool *pool);
+
+/* Puts an item with its ids into the queue and dispatches. Under the lock; it may be ended by the return of this. */
+void pp__pool_submit_item(pp_pool *pool, struct pp__item *item);
+
+#endif

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* The functions that a task calls. They run in the worker, in the thread that runs the task (inline: in the owner). */
+#include "pool/task.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "pool/block.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int pp__task_init(struct pp_task *task, bool in_worker, int worker, void **state)
+{
+    *task = (struct pp_task){ .worker = worker, .in_worker = in_worker, .state = state, .fd = -1 };
+    task->small = PP_SYS(malloc)(PP__INLINE_MAX + 1);
+    return task->small ? 0 : pp__fail(-ENOMEM, "no memory for a task's result");
+}
+
+void pp__task_destroy(struct pp_task *task)
+{
+    pp__task_drop(task);
+    free(task->small);
+}
+
+/* splitmix64's finalizer: neighbouring ids give unrelated seeds. */
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= UINT64_C(0xbf58476d1ce4e5b9);
+    x ^= x >> 27;
+    x *= UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+void pp__task_begin(struct pp_task *task, uint64_t id, uint64_t seed)
+{
+    pp__task_drop(task);
+    task->id = id;
+    task->seed = mix(seed + (id + 1) * UINT64_C(0x9e3779b97f4a7c15));
+    task->code = 0;
+    task->travel = 0;
+    task->message[0] = 0;
+}
+
+void pp__task_run(struct pp_task *task, pp_function *function, const void *arg, size_t size)
+{
+    int code = function(task, arg, size);
+    if (code != 0 && code == task->travel)
+        snprintf(task->message, sizeof task->message, "its result can't travel: %s", pp_last_error());
+    else if (code != 0 && task->code == 0)
+        pp_task_fail(task, code, "the task returned %d%s%s", code, code < 0 ? ": " : "",
+                     code < 0 ? pp__strerror(-code) : "");
+}
+
+void pp__task_drop(struct pp_task *task)
+{
+    if (task->result && task->result != task->small) {
+        if (task->in_worker)
+            pp__segment_unmap(task->result, task->size + 1);
+        else
+            pp__block_free(task->result);
+    }
+    pp__fd_close(task->fd);
+    task->fd = -1;
+    task->result = NULL;
+    task->size = 0;
+}
+
+/* Room for a result that does not fit a record. */
+static int reserve_large(struct pp_task *task, size_t size, void **memory)
+{
+    if (!task->in_worker) {
+        *memory = pp__block_allocate(size);
+        return *memory ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", size);
+    }
+    int fd = pp__payload_create(size, memory);
+    if (fd >= 0)
+        task->fd = fd;
+    return fd < 0 ? fd : 0;
+}
+
+static int reserve(struct pp_task *task, size_t size, void **memory)
+{
+    pp__task_drop(task);
+    *memory = task->small;
+    task->travel = size <= PP__INLINE_MAX ? 0 : reserve_large(task, size, memory);
+    if (task->travel)
+        return task->travel;
+    ((char *)*memory)[size] = 0;
+    task->result = *memory;
+    task->size = size;
+    return 0;
+}
+
+void *pp_task_reserve(pp_task *task, size_t size)
+{
+    void *memory;
+    if (!task) {
+        pp__fail(-EINVAL, "pp_task_reserve: no task");
+        return NULL;
+    }
+    return reserve(task, size, &memory) == 0 ? memory : NULL;
+}
+
+int pp_task_return(pp_task *task, const void *data, size_t size)
+{
+    void *memory;
+    if (!task || (!data && size > 0))
+        return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
+    if (task->result == task->small && size <= PP__INLINE_MAX) {
+        memmove(task->small, data ? data : "", size); /* data may point into the result that it replaces */
+        ((char *)task->small)[size] = 0;
+        task->size = size;
+        return 0;
+    }
+    int error = reserve(task, size, &memory);
+    if (error == 0 && size > 0)
+        memcpy(memory, data, size);
+    return error;
+}
+
+int pp_task_fail(pp_task *task, int code, const char *format, ...)
+{
+    if (!task)
+        return pp__fail(-EINVAL, "pp_task_fail: no task");
+    task->code = code ? code : -EIO;
+    va_list arguments;
+    va_start(arguments, format);
+    if (format)
+        vsnprintf(task->message, sizeof task->message, format, arguments);
+    va_end(arguments);
+    return task->code;
+}
+
+uint64_t pp_task_id(const pp_task *task)
+{
+    return task ? task->id : 0;
+}
+
+int pp_task_worker(const pp_task *task)
+{
+    return task ? task->worker : pp__fail(-EINVAL, "pp_task_worker: no task");
+}
+
+uint64_t pp_task_seed(const pp_task *task)
+{
+    return task ? task->seed : 0;
+}
+
+void *pp_task_state(const pp_task *task)
+{
+    return task ? *task->state : NULL;
+}
+
+void pp_task_set_state(pp_task *task, void *state)
+{
+    if (task)
+        *task->state = state;
+}

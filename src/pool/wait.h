@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting, and who collects. The rules, all under the pool's lock:
+ *
+ *   - `owner` says who collects: nobody, a waiting thread, or the manager. It changes only under the lock, and the lock is released while the
+ *     collector sleeps in epoll.
+ *   - A thread that must wait becomes collector if there is none or only the manager; else it sleeps on a word of its own.
+ *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if there is work for
+ *     somebody who is awake, else it leaves it to the manager's next nap's end (NAP), so that a thread that waits for one call after the other
+ *     wakes nobody.
+ *   - A waiter that leaves after it was given the duty passes it on likewise.
+ */
+#ifndef PP_POOL_WAIT_H
+#define PP_POOL_WAIT_H
+
+#include "base/list.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Something that threads wait for: a future, a map, a pool's end. */
+struct pp__subject {
+    struct pp__link waiters;
+};
+
+struct pp__waiter;
+
+struct pp__collector {
+    struct pp__waiter *waiter; /* the thread that collects, or NULL */
+    bool manager;              /* the manager collects (then waiter is NULL) */
+    bool asleep;               /* whoever collects is in epoll */
+    struct pp__link waiters;   /* threads that sleep on their own words, first come first */
+    _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
+    bool manager_called;       /* and has not come yet */
+    uint64_t left_at;          /* when a waiting thread last left the duty to nobody */
+};
+
+void pp__subject_init(struct pp__subject *subject);
+
+/* Wakes all who wait for it; under the lock. */
+void pp__subject_wake(struct pp__subject *subject);
+
+/*
+ * Waits until ready(what), collecting or sleeping. Under the lock, which is released meanwhile. 0, -ETIMEDOUT, -EINTR (unless
+ * `deaf`), -EDEADLK (an inline pool's thread waits for what only itself could do).
+ */
+struct pp_pool;
+int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
+             uint64_t deadline, bool deaf);
+
+/* There is something to do for whoever is awake: makes sure that somebody is. Under the lock. */
+void pp__wait_attend(struct pp_pool *pool);
+
+/* The manager's thread. */
+void *pp__manager_run(void *pool);
+
+#endif

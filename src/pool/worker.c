@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker process: take, run, publish. One thread; it enters at pp__child_entry and leaves only as the owner says (LEAVE),
+ * or by dying. It trusts the owner's memory; the owner trusts nothing of what is written here.
+ */
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/futex.h"
+#include "base/seam.h"
+#include "pool/task.h"
+#include "process/child.h"
+#include "process/identity.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SLEEP_BOUND (50 * PP__MILLISECOND) /* where something is known to come */
+#define RING_INTERVAL PP__MILLISECOND      /* inside a chunk the owner is rung this often at most */
+
+/* A module as the owner announced it, opened when its first call has begun. */
+struct module {
+    void *travel; /* NULL: not announced */
+    size_t size;
+    uintptr_t base; /* 0: not opened */
+};
+
+static struct worker {
+    const struct pp__call_side *call_side;
+    struct pp__result_side *result_side;
+    const struct pp__pool_page *page;
+    int bell, socket;
+    int shared_images;
+    uint64_t seed;
+    struct pp__ring_reader calls;
+    struct pp__ring_writer results;
+    uint64_t rung_epoch; /* the owner's sleep that was last rung */
+    uint64_t rung_at;    /* and when */
+    struct module *modules;
+    size_t module_count;
+    void *state; /* pp_task_set_state */
+    struct pp_task task;
+} self;
+
+/* ------------------------------------------------------------------------------- sleeping and waking */
+
+/* A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks, which costs nothing. */
+static void ring(void)
+{
+    self.rung_at = pp__now();
+    if (pp__fd_ring(self.bell) < 0)
+        pp__child_exit(EXIT_FAILURE);
+}
+
+/* Rings once for each sleep of the owner that asks for `mode` or more. Call after publishing. */
+static void ring_if_wanted(enum pp__want mode)
+{
+    pp__fence(); /* the cursor before the look; pairs with the fence in sleep_for_events (collect.c): one of the two sees the other */
+    uint64_t want = pp__load_relaxed(&self.page->want);
+    if ((want & 3) < (uint64_t)mode || want >> 2 == self.rung_epoch)
+        return;
+    self.rung_epoch = want >> 2;
+    ring();
+}
+
+static void wait_for_owner(bool (*ready)(void), uint64_t bound)
+{
+    uint32_t seen = pp__load_acquire(&self.call_side->bell);
+    pp__store_relaxed(&self.result_side->sleeping, 1);
+    pp__fence(); /* the mark before the look; pairs with the fence in pp__worker_wake (workers.c) */
+    if (!ready())
+        pp__futex_wait(&self.call_side->bell, seen, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
+    pp__store_relaxed(&self.result_side->sleeping, 0);
+}
+
+/* ------------------------------------------------------------------------------------------ publish */
+
+static bool have_room(void)
+{
+    return pp__ring_used(&self.results) <= PP__RING_BYTES / 2;
+}
+
+static void *reserve_record(enum pp__record_type type, uint64_t id, size_t size)
+{
+    for (;;) {
+        void *record = pp__ring_reserve(&self.results, type, id, (uint32_t)size);
+        if (record)
+            return record;
+        pp__ring_publish(&self.results);
+        ring();
+        wait_for_owner(have_room, SLEEP_BOUND);
+    }
+}
+
+static void publish_record(enum pp__record_type type, uint64_t id, const struct pp__result_record *header,
+                           const void *payload, size_t size)
+{
+    struct pp__result_record *record = reserve_record(type, id, sizeof *header + size);
+    *record = *header;
+    if (size > 0)
+        memcpy(record + 1, payload, size);
+    PP_FAULT("worker.publish.before");
+    pp__ring_publish(&self.results);
+    PP_FAULT("worker.publish.after");
+}
+
+/* Sends the result's memfd ahead of its record. The socket is full only while the owner collects nothing. */
+static int send_large(uint64_t id)
+{
+    struct pp_task *task = &self.task;
+    int error = pp__payload_seal(task->fd, task->result, task->size);
+    task->result = NULL; /* unmapped by the seal */
+    if (error)
+        return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
+    struct pp__attachment message = { .id = id, .size = task->size };
+    for (;;) {
+        error = pp__fd_send(self.socket, &message, sizeof message, &task->fd, 1);
+        if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
+            return error ? pp__fail_errno(-error, "its result can't be sent") : 0;
+        ring();
+        struct timespec pause = pp__to_timespec(PP__MILLISECOND);
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void publish_message(enum pp__record_type type, uint64_t id, struct pp__result_record header,
+                            enum pp__outcome_type outcome, int code, const char *message)
+{
+    header.type = outcome;
+    header.code = code;
+    header.flags = 0;
+    header.size = strnlen(message, PP__MESSAGE_MAX);
+    publish_record(type, id, &header, message, header.size);
+}
+
+/* What the task left behind, as one record. */
+static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header)
+{
+    struct pp_task *task = &self.task;
+    if (task->code) {
+        publish_message(type, id, header, PP__OUTCOME_FAILED, task->code, task->message);
+        return;
+    }
+    if (task->message[0]) {
+        publish_message(type, id, header, PP__OUTCOME_TRAVEL, task->travel, task->message);
+        return;
+    }
+    header.size = task->size;
+    if (task->fd < 0) {
+        publish_record(type, id, &header, task->result, task->size);
+        return;
+    }
+    int error = send_large(id);
+    header.flags = PP__BIG;
+    if (error)
+        publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
+    else
+        publish_record(type, id, &header, NULL, 0);
+}
+
+/* ---------------------------------------------------------------------------------------------- run */
+
+static void flush_output(void)
+{
+    if (__fpending(stdout) > 0)
+        fflush(stdout);
+    if (__fpending(stderr) > 0)
+        fflush(stderr);
+}
+
+static int find_function(const struct pp__call_record *call, pp_function **function)
+{
+    struct module *module = &self.modules[call->module];
+    if (!module->base) {
+        int error = pp__module_open(module->travel, module->size, self.shared_images, &module->base);
+        if (error)
+            return error;
+    }
+    uintptr_t address = module->base + call->offset;
+    memcpy(function, &address, sizeof *function);
+    return 0;
+}
+
+/* Runs one element, already begun, and publishes how it ended. */
+static void run_element(const struct pp__call_record *call, enum pp__record_type type, uint64_t id, const void *arg,
+                        size_t size, uint64_t begun)
+{
+    struct pp__result_record header = { .slot = call->slot };
+    pp_function *function;
+    pp__task_begin(&self.task, id, self.seed);
+    int error = find_function(call, &function);
+    if (error) {
+        publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
+        return;
+    }
+    pp__task_run(&self.task, function, arg, size);
+    flush_output();
+    header.run_time = pp__now() - begun;
+    publish_outcome(type, id, header);
+    pp__task_drop(&self.task);
+}
+
+/* --------------------------------------------------------------------------------------------- take */
+
+/* The elements of a record: behind its header, or in the memfd that came ahead of it. */
+struct elements {
+    const struct pp__element *first;
+    const void *mapped;
+    size_t size;
+    int error; /* nonzero: they did not arrive, for the reason in `text` */
+    char text[256];
+};
+
+static int receive_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    struct pp__attachment message = { 0 };
+    size_t count = 1;
+    int fd = -1;
+    ssize_t got = pp__fd_receive(self.socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
+    if (got < 0)
+        return pp__fail((int)got, "its argument can't be received: %s", pp__strerror((int)-got));
+    int error = got != sizeof message || count != 1 || message.id != id
+                    ? pp__fail(-EPROTO, "its argument did not arrive")
+                    : pp__payload_map(fd, call->size, &elements->mapped);
+    pp__fd_close(fd);
+    elements->first = elements->mapped;
+    elements->size = call->size;
+    return error;
+}
+
+static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    *elements = (struct elements){ .first = (const struct pp__element *)(call + 1) };
+    if (!(call->flags & PP__BIG))
+        return;
+    elements->error = receive_elements(call, id, elements);
+    if (elements->error)
+        snprintf(elements->text, sizeof elements->text, "%s", pp_last_error());
+}
+
+static void close_elements(struct elements *elements)
+{
+    if (elements->mapped)
+        pp__payload_unmap(elements->mapped, elements->size);
+}
+
+/*
+ * Begins element `id`: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of this and the
+ * owner's take_back and stop_chunk (workers.c) wins.
+ */
+static bool begin(const struct pp__call_record *call, uint64_t id, bool first, uint64_t now)
+{
+    _Atomic uint64_t *slot = &self.result_side->slots[call->slot];
+    uint64_t before = first ? pp__slot_word(id, PP__SLOT_READY) : pp__slot_word(id - 1, PP__SLOT_BEGUN);
+    pp__store_relaxed(&self.result_side->begun_at[call->slot], now); /* published by the cas */
+    PP_FAULT("worker.begin.before");
+    bool won = pp__cas_u64(slot, before, pp__slot_word(id, PP__SLOT_BEGUN));
+    PP_FAULT("worker.begin.after");
+    return won;
+}
+
+static const struct pp__element *next_element(const struct pp__element *element)
+{
+    return (const struct pp__element *)((const char *)element + pp__element_room(element->size));
+}
+
+/* In the middle of a chunk the owner is rung when it has waited for RING_INTERVAL, or when the result ring fills. */
+static void ring_after(bool last, uint64_t now)
+{
+    if (last || now - self.rung_at >= RING_INTERVAL)
+        ring_if_wanted(PP__WANT_EVERY);
+    else if (!have_room())
+        ring_if_wanted(PP__WANT_ATTENTION);
+}
+
+static void run_call(const struct pp__call_record *call, uint64_t id)
+{
+    struct elements elements;
+    open_elements(call, id, &elements);
+    const struct pp__element *element = elements.first;
+    for (uint32_t i = 0; i < call->first && !elements.error; i++)
+        element = next_element(element);
+    for (uint32_t i = call->first; i < call->count; i++) {
+        uint64_t now = pp__now();
+        if (!begin(call, id + i, i == call->first, now))
+            break;
+        if (elements.error) {
+            struct pp__result_record header = { .slot = call->slot };
+            publish_message(PP__RECORD_RESULT, id + i, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
+        } else {
+            run_element(call, PP__RECORD_RESULT, id + i, element + 1, element->size, now);
+            element = next_element(element);
+        }
+        ring_after(i + 1 == call->count, now);
+    }
+    close_elements(&elements);
+}
+
+/* The initializer or finalizer, if there is one; its outcome answers as a record of `type`. */
+static void run_duty(const struct pp__call_record *duty, enum pp__record_type type)
+{
+    struct pp__result_record header = { 0 };
+    struct elements elements;
+    if (duty->count == 0) {
+        publish_record(type, 0, &header, NULL, 0);
+        return;
+    }
+    open_elements(duty, 0, &elements);
+    if (elements.error)
+        publish_message(type, 0, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
+    else
+        run_element(duty, type, 0, elements.first + 1, elements.first->size, pp__now());
+    close_elements(&elements);
+}
+
+static void take_module(const struct pp__record *record, const void *payload)
+{
+    size_t index = record->id;
+    if (index >= self.module_count) {
+        struct module *grown = PP_SYS(realloc)(self.modules, (index + 1) * sizeof *grown);
+        if (!grown)
+            pp__child_exit(EXIT_FAILURE);
+        memset(grown + self.module_count, 0, (index + 1 - self.module_count) * sizeof *grown);
+        self.modules = grown;
+        self.module_count = index + 1;
+    }
+    struct module *module = &self.modules[index];
+    module->travel = PP_SYS(malloc)(record->size);
+    if (!module->travel)
+        pp__child_exit(EXIT_FAILURE);
+    memcpy(module->travel, payload, record->size);
+    module->size = record->size;
+}
+
+static void take_init(const struct pp__record *record, const void *payload)
+{
+    (void)record;
+    run_duty(payload, PP__RECORD_READY);
+    ring_if_wanted(PP__WANT_ATTENTION);
+}
+
+static void take_call(const struct pp__record *record, const void *payload)
+{
+    run_call(payload, record->id);
+}
+
+static void take_leave(const struct pp__record *record, const void *payload)
+{
+    (void)record;
+    run_duty(payload, PP__RECORD_LEFT);
+    pp__child_exit(EXIT_SUCCESS); /* the zygote's report wakes the owner */
+}
+
+static void take(const struct pp__record *record, const void *payload)
+{
+    static void (*const handlers[])(const struct pp__record *, const void *) = {
+        [PP__RECORD_MODULE] = take_module,
+        [PP__RECORD_INIT] = take_init,
+        [PP__RECORD_CALL] = take_call,
+        [PP__RECORD_LEAVE] = take_leave,
+    };
+    if (record->type < sizeof handlers / sizeof *handlers && handlers[record->type])
+        handlers[record->type](record, payload);
+}
+
+static bool have_call(void)
+{
+    return pp__ring_waiting(&self.calls);
+}
+
+static _Noreturn void serve(void)
+{
+    for (;;) {
+        struct pp__record record;
+        const void *payload;
+        int got = pp__ring_next(&self.calls, &record, &payload);
+        if (got < 0)
+            pp__child_exit(EXIT_FAILURE);
+        if (got > 0) {
+            take(&record, payload);
+            pp__ring_release(&self.calls); /* arguments were read in place until here */
+            continue;
+        }
+        ring_if_wanted(PP__WANT_ATTENTION);
+        wait_for_owner(have_call, PP__NEVER);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- entry */
+
+static int open_channel(const int *fds)
+{
+    void *call_side, *result_side, *page;
+    int error = pp__segment_map(fds[PP__FD_CALL], sizeof *self.call_side, false, &call_side);
+    if (!error)
+        error = pp__segment_map(fds[PP__FD_RESULT], sizeof *self.result_side, true, &result_side);
+    if (!error)
+        error = pp__segment_map(fds[PP__FD_PAGE], PP__PAGE_SIZE, false, &page);
+    if (error)
+        return error;
+    for (int i = PP__FD_CALL; i <= PP__FD_PAGE; i++)
+        pp__fd_close(fds[i]);
+    self.call_side = call_side;
+    self.result_side = result_side;
+    self.page = page;
+    if (self.call_side->magic != PP__MAGIC || self.call_side->version != PP__VERSION ||
+        self.call_side->size != sizeof *self.call_side)
+        return -EPROTO;
+    pp__ring_reader_init(&self.calls, self.call_side->calls, PP__RING_BYTES, &self.call_side->call_tail,
+                         &self.result_side->call_head, 0);
+    pp__ring_writer_init(&self.results, self.result_side->results, PP__RING_BYTES, &self.result_side->result_tail,
+                         &self.call_side->result_head, 0);
+    return 0;
+}
+
+/* A task that calls pthread_exit unwinds to here. */
+static void left_by_pthread_exit(void *unused)
+{
+    (void)unused;
+    pp__child_exit(EXIT_SUCCESS);
+}
+
+_Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, size_t count, int shared_images)
+{
+    struct pp__worker_plan plan;
+    memset(&self, 0, sizeof self); /* a worker that forks a pool of its own leaves its state to that pool's workers */
+    if (size != sizeof plan || count != PP__FD_COUNT || open_channel(fds) != 0)
+        pp__child_exit(EXIT_FAILURE);
+    memcpy(&plan, data, sizeof plan);
+    self.bell = fds[PP__FD_BELL];
+    self.socket = fds[PP__FD_SOCKET];
+    self.shared_images = shared_images;
+    self.seed = plan.seed;
+    self.rung_epoch = UINT64_MAX;
+    if (pp__task_init(&self.task, true, plan.number, &self.state) != 0)
+        pp__child_exit(EXIT_FAILURE);
+    pthread_cleanup_push(left_by_pthread_exit, NULL);
+    serve();
+    pthread_cleanup_pop(0);
+}

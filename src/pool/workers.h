@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The owner's view of its workers: start, send, take back, kill, and what follows from an end. All under the pool's
+ * lock.
+ */
+#ifndef PP_POOL_WORKERS_H
+#define PP_POOL_WORKERS_H
+
+#include "pool/pool.h"
+
+#include <sys/types.h>
+
+enum pp__worker_state {
+    PP__WORKER_STARTING, /* asked for; INIT is in its ring */
+    PP__WORKER_READY,
+    PP__WORKER_LEAVING, /* LEAVE is in its ring */
+    PP__WORKER_KILLED   /* the zygote was asked for its death */
+};
+
+/* A slot's private side: what the worker writes there is compared with this. */
+struct pp__slot {
+    struct pp__item *item; /* whose it is; NULL: nobody's */
+    uint64_t end;          /* where its record ends in the call ring */
+    bool taken;            /* taken back: not given out again before the worker's head has passed `end` */
+};
+
+struct pp__worker {
+    pp_pool *pool;
+    int number;
+    uint64_t serial;
+    enum pp__worker_state state;
+    pid_t pid; /* 0 before the zygote's report */
+    bool left; /* its leave record was read */
+    bool kill_asked;
+    bool poisoned; /* it wrote garbage */
+    char poison[128]; /* which */
+
+    struct pp__call_side *call_side;
+    struct pp__result_side *result_side;
+    struct pp__ring_writer calls;
+    struct pp__ring_reader results;
+    int bell, socket;
+
+    struct pp__link items; /* sent and not ended, in the order of the ring, which is id order */
+    uint32_t count;        /* of them */
+    struct pp__slot slots[PP__SLOTS];
+    uint32_t next_slot; /* where the search for a free one begins */
+    uint64_t free_at;   /* when its last call ended, or it became ready */
+    uint8_t *knows;     /* modules it was told of, a byte each */
+    size_t knows_count;
+};
+
+/* Starts one in the first free place. 0, -EAGAIN (later again) or an errno for want of descriptors or memory. */
+int pp__worker_start(pp_pool *pool);
+
+/* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. Does not wake. */
+int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
+
+/* Wakes it if it sleeps; after anything was sent or consumed. */
+void pp__worker_wake(struct pp__worker *worker);
+
+/* Takes an item back that it has not begun: true, and it belongs to nobody. */
+bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item);
+
+/* Takes back all that it has not begun, into the pending queue. */
+void pp__worker_take_back_all(struct pp__worker *worker);
+
+/* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
+struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
+
+/* The procedure for a call that has outlived its timeout: whatever else it has goes back, then it is killed. */
+void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item);
+
+/* Asks the zygote for its death. */
+void pp__worker_kill(struct pp__worker *worker);
+
+/* Tells it to leave. */
+void pp__worker_dismiss(struct pp__worker *worker);
+
+/* It has ended, as waitid says; its results have been collected. */
+void pp__worker_ended(struct pp__worker *worker, int code, int status);
+
+/* It could not be started. */
+void pp__worker_failed(struct pp__worker *worker, int error);
+
+/* Frees it, its process gone or given up. */
+void pp__worker_free(struct pp__worker *worker);
+
+struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial);
+
+#endif
