@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "say.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define INPUT_SHOWN 200
+#define TEXT_SHOWN 1023
+#define WIDEST 4 /* one byte becomes at most \xNN */
+
+/* The length of the printable UTF-8 character at `text`, of which `size` bytes are there; 0 if there is none. */
+static size_t printable(const unsigned char *text, size_t size)
+{
+    unsigned char lead = text[0];
+    if (lead < 0x80)
+        return lead >= 0x20 && lead != 0x7f;
+    size_t length = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (length == 0 || length > size)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    if (lead == 0xc2 && text[1] < 0xa0) /* the second set of control characters */
+        return 0;
+    if ((lead == 0xe0 && text[1] < 0xa0) || (lead == 0xf0 && text[1] < 0x90)) /* longer than need be */
+        return 0;
+    return length;
+}
+
+static size_t escape_byte(char *out, unsigned char byte)
+{
+    static const char letters[] = "abtnvfr"; /* the names of the bytes from 7 to 13 */
+    if (byte >= 7 && byte <= 13)
+        return (size_t)sprintf(out, "\\%c", letters[byte - 7]);
+    return (size_t)sprintf(out, "\\x%02x", byte);
+}
+
+/* Copies `size` bytes to `out`, which has room for WIDEST times as many and a NUL. Returns the new length. */
+static size_t escape(char *out, const void *data, size_t size)
+{
+    const unsigned char *text = data;
+    size_t length = 0;
+    for (size_t i = 0; i < size;) {
+        size_t whole = printable(text + i, size - i);
+        if (whole == 0) {
+            length += escape_byte(out + length, text[i++]);
+            continue;
+        }
+        memcpy(out + length, text + i, whole);
+        length += whole;
+        i += whole;
+    }
+    out[length] = '\0';
+    return length;
+}
+
+/* Where a text of `size` bytes is cut to `limit`: not inside a character. */
+static size_t cut(const void *data, size_t size, size_t limit)
+{
+    const unsigned char *text = data;
+    if (size <= limit)
+        return size;
+    for (size_t back = 0; back < 4; back++)
+        if ((text[limit - back] & 0xc0) != 0x80)
+            return limit - back;
+    return limit;
+}
+
+static void write_line(const char *line, size_t size)
+{
+    ssize_t written = write(STDERR_FILENO, line, size);
+    (void)written;
+}
+
+static void say_pair(const void *input, size_t size, const char *text)
+{
+    char line[(INPUT_SHOWN + TEXT_SHOWN) * WIDEST + 16];
+    size_t shown = cut(input, size, INPUT_SHOWN);
+    size_t length = escape(line, input, shown);
+    length += (size_t)sprintf(line + length, "%s: ", shown < size ? "..." : "");
+    length += escape(line + length, text, strnlen(text, TEXT_SHOWN));
+    line[length++] = '\n';
+    write_line(line, length);
+}
+
+void say(const char *format, ...)
+{
+    char text[TEXT_SHOWN + 1];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    say_pair("procpool", 8, text);
+}
+
+void say_failure(const void *input, size_t size, const char *reason)
+{
+    say_pair(size ? input : "", size, reason);
+}
