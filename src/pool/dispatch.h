@@ -12,6 +12,10 @@ void pp__dispatch(pp_pool *pool);
 void pp__pending_insert(pp_pool *pool, struct pp__item *item);
 void pp__pending_remove(pp_pool *pool, struct pp__item *item);
 
+/* A worker could not be started, for this errno: the next try comes after a pause that grows; the pool breaks when that goes on for too long
+ * and no worker is alive. */
+void pp__dispatch_start_failed(pp_pool *pool, int error);
+
 /* An element of `item` has run for so many ns: depth follows. */
 void pp__dispatch_learn(pp_pool *pool, uint64_t run_time);
 

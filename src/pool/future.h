@@ -24,7 +24,10 @@ struct pp_future {
 /* A future with one reference, for `item`, which takes another; NULL without memory. */
 pp_future *pp__future_create(pp_pool *pool, struct pp__item *item);
 
-/* Gives both back, for a submit that was refused. */
+/* What an item with a future (or without any, receiver NULL) has as `deliver`. */
+extern pp__deliver *const pp__future_deliver;
+
+/* Gives both references back, for a submit that was refused. */
 void pp__future_discard(pp_future *future);
 
 #endif

@@ -31,6 +31,7 @@ struct pp__outcome {
 typedef void pp__deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome);
 
 struct pp__item {
+    pp_pool *pool;
     struct pp__link link; /* in the pool's pending queue or the worker's calls, in id order in both */
     uint64_t id;
     const struct pp__function *function;
@@ -50,6 +51,7 @@ struct pp__item {
     uint32_t slot;
     uint64_t sent_at;  /* pp__now() at dispatch */
     bool timed_out;    /* element `next` has outlived its timeout and its worker is being killed for it */
+    bool runs;         /* inline: element `next` runs */
     bool stopped;      /* a chunk that the worker will not go on with behind the element that runs */
 };
 

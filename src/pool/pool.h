@@ -33,6 +33,7 @@ struct pp_pool {
     pp_pool_options options; /* with its own copies of the arguments */
     int max_workers;
     bool is_inline;
+    struct pp__inline *inl; /* of an inline pool */
     pp_launcher *launcher;
 
     /* work */
@@ -61,15 +62,16 @@ struct pp_pool {
     int page_fd;
     uint64_t want_epoch;
     struct pp__collector collector;
+    int in_epoll; /* threads: the descriptors are closed by the last of them */
     pthread_t manager;
     bool has_manager;
 
     /* the end */
     bool shut;     /* no more submits */
-    bool released; /* nobody will join the manager */
+    bool cancelling; /* what has not begun does not run any more */
     bool broken;
     bool ended; /* no work, no worker, nothing left of the system's */
-    int broken_error; /* the errno behind it */
+    int broken_error; /* the errno behind it, or 0 */
     char broken_text[512];
     struct pp__subject end; /* who waits for `ended` */
 
@@ -90,6 +92,15 @@ void pp__pool_unref(pp_pool *pool); /* not under the lock */
 
 /* Breaks the pool: outstanding calls fail with kind BROKEN and the text, workers are killed. Under the lock. */
 void pp__pool_break(pp_pool *pool, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The zygote is gone, and with it all workers. Under the lock. */
+void pp__pool_lost_zygote(pp_pool *pool);
+
+/* Closes what collecting needs, once the pool has ended and nobody sleeps there. Under the lock. */
+void pp__pool_close_epoll(pp_pool *pool);
+
+/* What an event in the epoll set is about: one of these, or a worker's serial, which is larger. */
+enum { PP__TAG_KICK = 1, PP__TAG_ZYGOTE, PP__TAG_LAST };
 
 /* When nothing is outstanding any more in a shut pool: sends workers home and, when the last is gone, ends it. Under the lock. */
 void pp__pool_settle(pp_pool *pool);

@@ -2,7 +2,7 @@
 /*
  * Waiting, and who collects. The rules, all under the pool's lock:
  *
- *   - `owner` says who collects: nobody, a waiting thread, or the manager. It changes only under the lock, and the lock is released while the
+ *   - One of nobody, a waiting thread and the manager collects. Who it is changes only under the lock, which is released while the
  *     collector sleeps in epoll.
  *   - A thread that must wait becomes collector if there is none or only the manager; else it sleeps on a word of its own.
  *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if there is work for
@@ -33,19 +33,20 @@ struct pp__collector {
     struct pp__link waiters;   /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
     bool manager_called;       /* and has not come yet */
-    uint64_t left_at;          /* when a waiting thread last left the duty to nobody */
+    bool manager_sound;        /* it sleeps without end, as somebody else collects */
+    uint64_t leaves;           /* how often a waiting thread has given the duty up */
 };
 
 void pp__subject_init(struct pp__subject *subject);
 
 /* Wakes all who wait for it; under the lock. */
-void pp__subject_wake(struct pp__subject *subject);
+struct pp_pool;
+void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool);
 
 /*
  * Waits until ready(what), collecting or sleeping. Under the lock, which is released meanwhile. 0, -ETIMEDOUT, -EINTR (unless
  * `deaf`), -EDEADLK (an inline pool's thread waits for what only itself could do).
  */
-struct pp_pool;
 int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf);
 

@@ -45,6 +45,7 @@ struct pp__worker {
     uint32_t count;        /* of them */
     struct pp__slot slots[PP__SLOTS];
     uint32_t next_slot; /* where the search for a free one begins */
+    uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
     uint64_t free_at;   /* when its last call ended, or it became ready */
     uint8_t *knows;     /* modules it was told of, a byte each */
     size_t knows_count;
@@ -59,17 +60,30 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
 /* Wakes it if it sleeps; after anything was sent or consumed. */
 void pp__worker_wake(struct pp__worker *worker);
 
+/* Whether it has certainly not begun the item: the slot still says so. */
+bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item);
+
 /* Takes an item back that it has not begun: true, and it belongs to nobody. */
 bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item);
 
+/* The item has ended, or is given up: it is no longer the worker's. */
+void pp__worker_detach(struct pp__worker *worker, struct pp__item *item);
+
 /* Takes back all that it has not begun, into the pending queue. */
 void pp__worker_take_back_all(struct pp__worker *worker);
+
+/* It does not begin what it was given: its calls go back, and it gets none before it has gone on. */
+void pp__worker_give_up(struct pp__worker *worker);
+bool pp__worker_is_stuck(struct pp__worker *worker);
 
 /* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
 struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
 
 /* The procedure for a call that has outlived its timeout: whatever else it has goes back, then it is killed. */
 void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item);
+
+/* If a chunk runs: it ends behind the element that runs, the rest goes back. */
+void pp__worker_stop_chunk(struct pp__worker *worker);
 
 /* Asks the zygote for its death. */
 void pp__worker_kill(struct pp__worker *worker);

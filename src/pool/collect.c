@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/collect.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "pool/block.h"
+#include "pool/dispatch.h"
+#include "pool/function.h"
+#include "pool/workers.h"
+#include "process/launcher.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+/* With work outstanding nobody sleeps longer than this: a lost wake costs so much, and no hang. */
+#define SLEEP_BOUND (100 * PP__MILLISECOND)
+/* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
+#define RING_AGAIN (50 * PP__MILLISECOND)
+#define STUCK PP__SECOND
+
+#define EVENTS 64
+
+/* ------------------------------------------------------------------------------------------ results */
+
+static void poison(struct pp__worker *worker, const char *what)
+{
+    if (worker->poisoned)
+        return;
+    worker->poisoned = true;
+    snprintf(worker->poison, sizeof worker->poison, "%s", what);
+    pp__pool_log(worker->pool, "worker %d wrote garbage into the channel (%s) and is killed", worker->number, what);
+    pp__worker_take_back_all(worker);
+    pp__worker_kill(worker);
+}
+
+/* A result that came in the record: copied out of the ring. */
+static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload, size_t size)
+{
+    void *data = pp__block_allocate(size);
+    if (!data) {
+        pp_error *error = pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, worker, 0, "no memory for its result of %zu bytes", size);
+        return (struct pp__outcome){ .code = error->code, .error = error };
+    }
+    pp__shm_copy(data, payload, size);
+    return (struct pp__outcome){ .data = data, .size = size };
+}
+
+/* A result that came as a memfd ahead of the record. -EPROTO poisons; other errors fail this call alone. */
+static int receive_large(struct pp__worker *worker, uint64_t id, uint64_t size, void **data)
+{
+    struct pp__attachment message = { 0 };
+    size_t count = 1;
+    int fd = -1;
+    ssize_t got = pp__fd_receive(worker->socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
+    if (got < 0 && got != -EAGAIN && got != -EMSGSIZE)
+        return pp__fail((int)got, "%s", pp__strerror((int)-got));
+    int error = -EPROTO;
+    if (got == sizeof message && count == 1 && message.id == id && message.size == size && size < PTRDIFF_MAX / 2)
+        error = pp__block_map(fd, size, data);
+    pp__fd_close(fd);
+    return error;
+}
+
+static int large_result(struct pp__worker *worker, struct pp__item *item, uint64_t size, struct pp__outcome *outcome)
+{
+    void *data = NULL;
+    int error = receive_large(worker, item->id + item->next, size, &data);
+    if (error == -EPROTO)
+        return error;
+    *outcome = (struct pp__outcome){ .data = data, .size = size };
+    if (error) {
+        pp_error *e = pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
+                                     (unsigned long long)size, pp_last_error());
+        *outcome = (struct pp__outcome){ .code = e->code, .error = e };
+    }
+    return 0;
+}
+
+static void copy_message(char text[PP__MESSAGE_MAX + 1], const void *payload, size_t size)
+{
+    size = size < PP__MESSAGE_MAX ? size : PP__MESSAGE_MAX;
+    pp__shm_copy(text, payload, size);
+    text[size] = 0;
+}
+
+static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *item, const struct pp__result_record *header,
+                                  const void *payload, size_t size)
+{
+    char text[PP__MESSAGE_MAX + 1];
+    copy_message(text, payload, size);
+    pp_error_kind kind = header->type == PP__OUTCOME_FAILED ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
+    pp_error *error = pp__item_error(item, kind, header->code, worker, header->run_time, "%s", text);
+    return (struct pp__outcome){ .code = error->code, .error = error };
+}
+
+/* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. */
+static struct pp__item *match(struct pp__worker *worker, const struct pp__record *record, const struct pp__result_record *header)
+{
+    if (header->slot >= PP__SLOTS || worker->count == 0)
+        return NULL;
+    struct pp__item *item = worker->slots[header->slot].item;
+    if (!item || &item->link != worker->items.next || record->id != item->id + item->next)
+        return NULL;
+    return pp__worker_unbegun(worker, item) ? NULL : item;
+}
+
+/* An element has ended; the rest of a chunk that was stopped behind it goes back. */
+static void end_element(struct pp__worker *worker, struct pp__item *item, struct pp__outcome outcome, uint64_t run_time)
+{
+    pp_pool *pool = worker->pool;
+    bool last = item->next + 1 == item->count, stopped = item->stopped;
+    worker->free_at = pp__now();
+    pool->deaths = 0;
+    pp__dispatch_learn(pool, run_time);
+    if (last || stopped)
+        pp__worker_detach(worker, item);
+    if (!pp__item_deliver(item, outcome) && stopped)
+        pp__pending_insert(pool, item);
+}
+
+static const char *take_result(struct pp__worker *worker, const struct pp__record *record, struct pp__result_record *header,
+                               const void *payload, size_t size)
+{
+    struct pp__item *item = match(worker, record, header);
+    if (!item)
+        return "a result for no call of its own";
+    uint64_t most = pp__now() - item->sent_at;
+    if (header->run_time > most)
+        header->run_time = most;
+    item->tries++;
+    struct pp__outcome outcome;
+    if (header->type != PP__OUTCOME_RESULT) {
+        outcome = failure(worker, item, header, payload, size);
+    } else if (header->flags & PP__BIG) {
+        if (large_result(worker, item, header->size, &outcome) != 0)
+            return "a large result that did not come or is not sealed";
+    } else {
+        outcome = small_result(worker, item, payload, size);
+    }
+    end_element(worker, item, outcome, header->run_time);
+    return NULL;
+}
+
+static const char *take_ready(struct pp__worker *worker, const struct pp__record *record, struct pp__result_record *header,
+                              const void *payload, size_t size)
+{
+    (void)record;
+    if (worker->state != PP__WORKER_STARTING)
+        return "it says twice that it is ready";
+    worker->state = PP__WORKER_READY;
+    worker->free_at = pp__now();
+    worker->pool->starting--;
+    worker->pool->start_pause = worker->pool->start_after = worker->pool->failing_since = 0;
+    if (header->type != PP__OUTCOME_RESULT) {
+        char text[PP__MESSAGE_MAX + 1];
+        copy_message(text, payload, size);
+        pp__pool_break(worker->pool, header->code, "the initializer failed in worker %d: %s", worker->number, text);
+    }
+    return NULL;
+}
+
+static const char *take_left(struct pp__worker *worker, const struct pp__record *record, struct pp__result_record *header,
+                             const void *payload, size_t size)
+{
+    (void)record;
+    if (worker->state != PP__WORKER_LEAVING)
+        return "it leaves unbidden";
+    worker->left = true;
+    if (header->type != PP__OUTCOME_RESULT) {
+        char text[PP__MESSAGE_MAX + 1];
+        copy_message(text, payload, size);
+        pp__pool_log(worker->pool, "the finalizer failed in worker %d: %s", worker->number, text);
+    }
+    return NULL;
+}
+
+/* NULL, or what is wrong with the record. The header is copied before it is looked at. */
+static const char *take_record(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+{
+    static const char *(*const handlers[])(struct pp__worker *, const struct pp__record *, struct pp__result_record *,
+                                           const void *, size_t) = {
+        [PP__RECORD_READY] = take_ready,
+        [PP__RECORD_RESULT] = take_result,
+        [PP__RECORD_LEFT] = take_left,
+    };
+    struct pp__result_record header;
+    if (record->type >= sizeof handlers / sizeof *handlers || !handlers[record->type])
+        return "a record of no known type";
+    if (record->size < sizeof header)
+        return "a record that is too short";
+    pp__shm_copy(&header, payload, sizeof header);
+    size_t size = record->size - sizeof header;
+    if (!(header.flags & PP__BIG) && header.size != size)
+        return "a record whose sizes differ";
+    return handlers[record->type](worker, record, &header, (const char *)payload + sizeof header, size);
+}
+
+static void read_reports(pp_pool *pool);
+
+/* Each record ends an outstanding element or poisons: the worker does not decide how long this loops. */
+void pp__collect_worker(pp_pool *pool, struct pp__worker *worker)
+{
+    struct pp__record record;
+    const void *payload;
+    bool some = false;
+    if (worker->pid == 0 && pp__ring_waiting(&worker->results))
+        return; /* its start is reported first, so that errors name its process: see read_reports */
+    while (!worker->poisoned) {
+        int got = pp__ring_next(&worker->results, &record, &payload);
+        if (got == 0)
+            break;
+        const char *wrong = got < 0 ? "a broken ring" : take_record(worker, &record, payload);
+        if (wrong)
+            poison(worker, wrong);
+        some = true;
+    }
+    if (!some)
+        return;
+    pp__ring_release(&worker->results);
+    pp__worker_wake(worker); /* it may wait for room */
+    (void)pool;
+}
+
+/* ------------------------------------------------------------------------------------------ reports */
+
+static void take_report(pp_pool *pool, const struct pp__report *report)
+{
+    struct pp__worker *worker = pp__worker_by_serial(pool, report->serial);
+    if (!worker)
+        return;
+    switch (report->type) {
+    case PP__REPORT_STARTED:
+        worker->pid = report->pid;
+        pp__pool_log(pool, "worker %d started (pid %d)", worker->number, (int)report->pid);
+        break;
+    case PP__REPORT_FAILED:
+        pp__worker_failed(worker, report->error);
+        break;
+    case PP__REPORT_ENDED:
+        pp__collect_worker(pool, worker); /* drain, then say gone */
+        pp__worker_ended(worker, report->code, report->status);
+        break;
+    default:
+        break;
+    }
+}
+
+static void read_reports(pp_pool *pool)
+{
+    struct pp__report report;
+    int got = 0;
+    while (pool->connection >= 0 && (got = pp__launcher_report(pool->connection, &report)) > 0)
+        take_report(pool, &report);
+    if (got < 0 && pool->connection >= 0)
+        pp__pool_lost_zygote(pool);
+}
+
+/* ------------------------------------------------------------------------------------------- timers */
+
+static struct pp__item *front_of(const struct pp__worker *worker)
+{
+    return worker->count == 0 ? NULL : pp__container(worker->items.next, struct pp__item, link);
+}
+
+/* When the worker's front call must have ended, as far as known now. */
+static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *front)
+{
+    uint64_t id, begun_at = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    pp__worker_running(worker, &id, &begun_at);
+    return begun_at + front->timeout * PP__MILLISECOND;
+}
+
+/* A worker that does not begin: rung again, in case a wake was lost; then, it is stopped perhaps, its calls go to others. */
+static void nudge(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
+{
+    uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    if (now - since < RING_AGAIN || !pp__worker_unbegun(worker, front))
+        return;
+    pp__worker_wake(worker);
+    if (now - since >= STUCK)
+        pp__worker_give_up(worker);
+}
+
+/* Acts on what is due for this worker and returns when the next thing will be. */
+static uint64_t attend(struct pp__worker *worker, uint64_t now)
+{
+    struct pp__item *front = front_of(worker);
+    if (worker->state == PP__WORKER_KILLED && !worker->kill_asked) {
+        pp__worker_kill(worker); /* the zygote's socket was full */
+        return now + 10 * PP__MILLISECOND;
+    }
+    if (!front || worker->state != PP__WORKER_READY)
+        return PP__NEVER;
+    nudge(worker, front, now);
+    front = front_of(worker);
+    if (!front || !front->timeout)
+        return PP__NEVER;
+    uint64_t deadline = deadline_of(worker, front);
+    if (now < deadline)
+        return deadline;
+    pp__worker_kill_call(worker, front);
+    return now + PP__MILLISECOND;
+}
+
+/* Everything that is due; returns when to look again. */
+static uint64_t run_timers(pp_pool *pool)
+{
+    if (pool->outstanding == 0 && pool->alive == 0)
+        return PP__NEVER;
+    uint64_t now = pp__now(), next = pp__dispatch_rebalance(pool, now);
+    for (int i = 0; i < pool->max_workers; i++) {
+        uint64_t due = pool->workers[i] ? attend(pool->workers[i], now) : PP__NEVER;
+        next = due < next ? due : next;
+    }
+    if (pool->start_after > now && pool->pending_count > 0)
+        next = pool->start_after < next ? pool->start_after : next;
+    return next;
+}
+
+/* ---------------------------------------------------------------------------------------- collecting */
+
+static bool needs_report(const pp_pool *pool)
+{
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i] && pool->workers[i]->pid == 0 && pp__ring_waiting(&pool->workers[i]->results))
+            return true;
+    return false;
+}
+
+static bool anything_waiting(const pp_pool *pool)
+{
+    for (int i = 0; i < pool->max_workers; i++) {
+        struct pp__worker *worker = pool->workers[i];
+        if (worker && !worker->poisoned && pp__ring_waiting(&worker->results))
+            return true;
+    }
+    return false;
+}
+
+static void collect_results(pp_pool *pool)
+{
+    if (needs_report(pool))
+        read_reports(pool);
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i])
+            pp__collect_worker(pool, pool->workers[i]);
+}
+
+void pp__collect(pp_pool *pool)
+{
+    if (pool->is_inline || pool->ended)
+        return;
+    collect_results(pool);
+    pp__dispatch(pool);
+    pp__pool_settle(pool);
+}
+
+static void ask(pp_pool *pool, enum pp__want mode)
+{
+    pp__store_relaxed(&pool->page->want, ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
+}
+
+static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++) {
+        uint64_t tag = events[i].data.u64;
+        struct pp__worker *worker = tag > PP__TAG_LAST ? pp__worker_by_serial(pool, tag) : NULL;
+        if (tag == PP__TAG_KICK)
+            pp__fd_clear(pool->kick);
+        else if (tag == PP__TAG_ZYGOTE)
+            read_reports(pool);
+        else if (worker)
+            pp__fd_clear(worker->bell);
+    }
+}
+
+static int bounded(const pp_pool *pool, uint64_t deadline)
+{
+    uint64_t now = pp__now();
+    if (pool->outstanding > 0 || pool->shut)
+        deadline = deadline < now + SLEEP_BOUND ? deadline : now + SLEEP_BOUND;
+    return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
+}
+
+/*
+ * The word, the fence, the look, the sleep. A worker publishes, fences and looks at the word (ring_if_wanted, worker.c): whatever the
+ * order, one of the two sees the other. `every` says whose sleep it is: a waiting thread's duty is never taken from it, the manager's
+ * is, and then the word belongs to the thief.
+ */
+static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
+{
+    struct epoll_event events[EVENTS];
+    ask(pool, every ? PP__WANT_EVERY : PP__WANT_ATTENTION);
+    pp__fence();
+    if (anything_waiting(pool)) {
+        ask(pool, PP__WANT_NOTHING);
+        return 0;
+    }
+    int milliseconds = bounded(pool, deadline);
+    pool->collector.asleep = true;
+    pool->in_epoll++;
+    pp__pool_unlock(pool);
+    int count = epoll_wait(pool->epoll, events, EVENTS, milliseconds);
+    int error = count < 0 ? -errno : 0;
+    pp__pool_lock(pool);
+    pool->in_epoll--;
+    if (every || pool->collector.manager) {
+        pool->collector.asleep = false;
+        ask(pool, PP__WANT_NOTHING);
+    }
+    if (!pool->ended)
+        take_events(pool, events, count);
+    return error == -EINTR ? -EINTR : 0;
+}
+
+int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
+{
+    uint64_t next = run_timers(pool);
+    pp__dispatch(pool);
+    pp__pool_settle(pool);
+    if (pool->ended)
+        return 0;
+    int error = sleep_for_events(pool, next < deadline ? next : deadline, every);
+    pp__collect(pool);
+    pp__pool_close_epoll(pool);
+    return error;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/dispatch.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "pool/workers.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A worker with calls of together less than this may get one more: it is about what waking a sleeper costs, twice. */
+#define DEPTH_TIME UINT64_C(100000)
+#define DEPTH_MAX 64
+/* One chunk may wait behind another as long as it lasts no longer than this. */
+#define CHUNK_TIME (2 * PP__MILLISECOND)
+/* Calls behind one that has lasted this long beyond what was expected go back. */
+#define PATIENCE PP__MILLISECOND
+
+#define FIRST_PAUSE (10 * PP__MILLISECOND)
+#define LONGEST_PAUSE PP__SECOND
+#define GIVE_UP (30 * PP__SECOND)
+
+/* ---------------------------------------------------------------------------------- pending queue */
+
+/* New items have the highest id: the search from the end is one step for them, and short for those that were taken back. */
+void pp__pending_insert(pp_pool *pool, struct pp__item *item)
+{
+    struct pp__link *place = &pool->pending;
+    while (place->previous != &pool->pending && pp__container(place->previous, struct pp__item, link)->id > item->id)
+        place = place->previous;
+    pp__list_insert(place, &item->link);
+    pool->pending_count++;
+}
+
+void pp__pending_remove(pp_pool *pool, struct pp__item *item)
+{
+    pp__list_remove(&item->link);
+    pool->pending_count--;
+}
+
+/* ------------------------------------------------------------------------------------------- depth */
+
+/* A moving mean; the first measure counts whole. */
+void pp__dispatch_learn(pp_pool *pool, uint64_t run_time)
+{
+    uint64_t mean = pool->mean_run;
+    pool->mean_run = mean == 0 ? run_time + 1 : mean - mean / 8 + run_time / 8 + 1;
+}
+
+static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
+{
+    return pool->mean_run * (item->count - item->next);
+}
+
+/* Whether `item` may be queued behind what the worker has. Calls of unknown duration travel alone. */
+static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, const struct pp__item *item)
+{
+    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX)
+        return false;
+    if (worker->count == 1 && item->count > 1)
+        return expected(pool, item) <= CHUNK_TIME;
+    return item->count == 1 && pool->mean_run * worker->count <= DEPTH_TIME;
+}
+
+/* The worker for the next item: an idle one, else the one with the fewest calls that may take one more. */
+static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
+{
+    struct pp__worker *best = NULL;
+    for (int i = 0; i < pool->max_workers; i++) {
+        struct pp__worker *worker = pool->workers[i];
+        if (!worker || worker->state != PP__WORKER_READY || pp__worker_is_stuck(worker))
+            continue;
+        if (worker->count == 0)
+            return worker;
+        if ((!best || worker->count < best->count) && may_queue(pool, worker, item))
+            best = worker;
+    }
+    return best;
+}
+
+/* --------------------------------------------------------------------------------------- dispatch */
+
+static void start_missing(pp_pool *pool)
+{
+    if (pool->pending_count <= (size_t)pool->starting || pool->alive == pool->max_workers)
+        return;
+    if (pool->start_after && pp__now() < pool->start_after)
+        return;
+    while (pool->pending_count > (size_t)pool->starting && pool->alive < pool->max_workers) {
+        int error = pp__worker_start(pool);
+        if (error == -EPIPE)
+            return; /* the zygote is gone: its end of file breaks the pool when it is collected */
+        if (error) {
+            pp__pool_log(pool, "no worker can be started: %s", pp_last_error());
+            pp__dispatch_start_failed(pool, -error);
+            return;
+        }
+    }
+}
+
+void pp__dispatch_start_failed(pp_pool *pool, int error)
+{
+    uint64_t now = pp__now();
+    uint64_t pause = pool->start_pause ? pool->start_pause * 2 : FIRST_PAUSE;
+    pool->start_pause = pause < LONGEST_PAUSE ? pause : LONGEST_PAUSE;
+    pool->start_after = now + pool->start_pause;
+    if (pool->failing_since == 0)
+        pool->failing_since = now;
+    if (pool->alive == 0 && now - pool->failing_since >= GIVE_UP)
+        pp__pool_break(pool, error, "no worker could be started for %d s: %s", (int)(GIVE_UP / PP__SECOND),
+                       pp__strerror(error));
+}
+
+/* One item to one worker; false when nothing more can be sent now. */
+static bool send_first(pp_pool *pool)
+{
+    struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+    struct pp__worker *worker = choose(pool, item);
+    if (!worker)
+        return false;
+    pp__pending_remove(pool, item);
+    int error = pp__worker_send(worker, item);
+    if (error == -EAGAIN) {
+        pp__pending_insert(pool, item);
+        return false;
+    }
+    if (error)
+        pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
+    else
+        pp__worker_wake(worker);
+    return true;
+}
+
+static void cancel_pending(pp_pool *pool)
+{
+    while (!pp__list_empty(&pool->pending)) {
+        struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+        pp__pending_remove(pool, item);
+        pp__item_fail(item, PP_ERROR_CANCELLED, 0, "cancelled as its pool was shut down");
+    }
+}
+
+void pp__dispatch(pp_pool *pool)
+{
+    if (pool->cancelling)
+        cancel_pending(pool);
+    if (pool->broken || pool->is_inline)
+        return;
+    while (!pp__list_empty(&pool->pending) && send_first(pool)) {
+    }
+    start_missing(pool);
+}
+
+uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)
+{
+    uint64_t again = PP__NEVER;
+    for (int i = 0; i < pool->max_workers; i++) {
+        struct pp__worker *worker = pool->workers[i];
+        if (!worker || worker->state != PP__WORKER_READY || worker->count < 2)
+            continue;
+        struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
+        uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+        uint64_t limit = since + 4 * expected(pool, front) + PATIENCE;
+        if (now >= limit) {
+            pp__worker_take_back_all(worker);
+            pool->mean_run = 0; /* what was known of durations does not hold */
+        } else if (limit < again) {
+            again = limit;
+        }
+    }
+    return again;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/inline.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/seam.h"
+#include "pool/block.h"
+#include "pool/dispatch.h"
+#include "pool/function.h"
+#include "pool/task.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The thread that runs an element may come back through a wait inside the task, then elements nest; others wait. */
+struct pp__inline {
+    pthread_t thread;
+    int depth; /* 0: nobody runs anything */
+    void *state; /* pp_task_set_state */
+    bool initialized, finished;
+};
+
+int pp__inline_create(pp_pool *pool)
+{
+    pool->inl = PP_SYS(calloc)(1, sizeof *pool->inl);
+    return pool->inl ? 0 : pp__fail(-ENOMEM, "no memory for a pool");
+}
+
+void pp__inline_destroy(pp_pool *pool)
+{
+    free(pool->inl);
+}
+
+bool pp__inline_runs(const pp_pool *pool, const struct pp__item *item)
+{
+    return pool->is_inline && item && item->runs;
+}
+
+bool pp__inline_is_self(const pp_pool *pool)
+{
+    return pool->inl->depth > 0 && pthread_equal(pool->inl->thread, pthread_self());
+}
+
+/* Runs `function` without the lock. The outcome's error, if any, is made by the caller from the task. */
+static int run(pp_pool *pool, pp_function *function, const void *arg, size_t size, uint64_t id, struct pp_task *task,
+               uint64_t *run_time)
+{
+    int error = pp__task_init(task, false, 0, &pool->inl->state);
+    if (error)
+        return error;
+    pool->inl->thread = pthread_self();
+    pool->inl->depth++;
+    pp__pool_unlock(pool);
+    uint64_t begun = pp__now();
+    pp__task_begin(task, id, pool->options.seed);
+    pp__task_run(task, function, arg, size);
+    *run_time = pp__now() - begun;
+    pp__pool_lock(pool);
+    pool->inl->depth--;
+    return 0;
+}
+
+static struct pp__outcome outcome_of(struct pp__item *item, struct pp_task *task, uint64_t run_time)
+{
+    item->tries++;
+    if (task->code || task->message[0]) {
+        pp_error_kind kind = task->code ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
+        pp_error *error = pp__item_error(item, kind, task->code ? task->code : task->travel, NULL, run_time, "%s", task->message);
+        error->worker = 0;
+        error->pid = getpid();
+        return (struct pp__outcome){ .code = error->code, .error = error };
+    }
+    struct pp__outcome outcome = { .data = task->result, .size = task->size };
+    if (!task->result || task->result == task->small) {
+        outcome.data = pp__block_allocate(task->size);
+        if (!outcome.data) {
+            pp_error *error = pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, NULL, run_time, "no memory for its result");
+            return (struct pp__outcome){ .code = error->code, .error = error };
+        }
+        if (task->size > 0)
+            memcpy(outcome.data, task->result, task->size);
+    }
+    task->result = NULL; /* moved out */
+    return outcome;
+}
+
+/* The initializer, before the first call: its failure breaks the pool. */
+static void initialize(pp_pool *pool)
+{
+    struct pp_task task;
+    uint64_t run_time;
+    const pp_pool_options *options = &pool->options;
+    pool->inl->initialized = true;
+    if (!options->initializer)
+        return;
+    int error = run(pool, options->initializer, options->initializer_arg, options->initializer_arg_size, 0, &task, &run_time);
+    if (error || task.code || task.message[0])
+        pp__pool_break(pool, error ? error : task.code, "the initializer failed: %s", error ? pp_last_error() : task.message);
+    if (!error)
+        pp__task_destroy(&task);
+}
+
+/* The finalizer, at the end. */
+void pp__inline_finish(pp_pool *pool)
+{
+    struct pp_task task;
+    uint64_t run_time;
+    const pp_pool_options *options = &pool->options;
+    if (!options->finalizer || !pool->inl->initialized || pool->broken || pool->inl->finished)
+        return;
+    pool->inl->finished = true;
+    if (run(pool, options->finalizer, options->finalizer_arg, options->finalizer_arg_size, 0, &task, &run_time) != 0)
+        return;
+    if (task.code || task.message[0])
+        pp__pool_log(pool, "the finalizer failed: %s", task.message);
+    pp__task_destroy(&task);
+}
+
+static const struct pp__element *element_of(const struct pp__item *item)
+{
+    const struct pp__element *element = item->elements;
+    for (uint32_t i = 0; i < item->next; i++)
+        element = (const struct pp__element *)((const char *)element + pp__element_room(element->size));
+    return element;
+}
+
+static void run_first(pp_pool *pool)
+{
+    struct pp_task task;
+    uint64_t run_time = 0;
+    struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+    const struct pp__element *element = element_of(item);
+    pp__pending_remove(pool, item);
+    item->runs = true;
+    int error = run(pool, item->function->function, element + 1, element->size, item->id + item->next, &task, &run_time);
+    item->runs = false;
+    if (error) {
+        pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
+        return;
+    }
+    if (!pp__item_deliver(item, outcome_of(item, &task, run_time)))
+        pp__pending_insert(pool, item);
+    pp__task_destroy(&task);
+}
+
+bool pp__inline_step(pp_pool *pool)
+{
+    if (pool->inl->depth > 0 && !pp__inline_is_self(pool))
+        return false;
+    if (!pool->inl->initialized && !pp__list_empty(&pool->pending))
+        initialize(pool);
+    if (pp__list_empty(&pool->pending))
+        return false;
+    run_first(pool);
+    return true;
+}

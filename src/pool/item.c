@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/item.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "pool/block.h"
+#include "pool/function.h"
+#include "pool/pool.h"
+#include "pool/workers.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Larger elements are put into a memfd at once, so that they are copied only once; smaller ones must not cost a descriptor while they wait. */
+#define HEAP_MAX (UINT64_C(1) << 20)
+
+struct pp__item *pp__item_create(uint32_t count, uint64_t size, int *error)
+{
+    *error = -ENOMEM;
+    struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
+    if (!item) {
+        pp__fail(-ENOMEM, "no memory for a work item");
+        return NULL;
+    }
+    pp__list_init(&item->link);
+    item->count = count;
+    item->size = size;
+    item->fd = -1;
+    if (size > HEAP_MAX) {
+        item->fd = pp__payload_create(size, &item->elements);
+        *error = item->fd;
+    } else {
+        item->elements = PP_SYS(malloc)(size ? size : 1);
+    }
+    if (item->fd < -1 || !item->elements) {
+        if (item->fd == -1)
+            pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)size);
+        free(item);
+        return NULL;
+    }
+    *error = 0;
+    return item;
+}
+
+void pp__item_free(struct pp__item *item)
+{
+    if (!item)
+        return;
+    if (item->fd >= 0 && item->elements)
+        pp__payload_unmap(item->elements, item->size);
+    else
+        free(item->elements);
+    pp__fd_close(item->fd);
+    pp__error_free(item->earlier);
+    free(item);
+}
+
+void *pp__item_add(void *place, const void *data, size_t size)
+{
+    struct pp__element *element = place;
+    *element = (struct pp__element){ .size = size };
+    char *bytes = (char *)(element + 1);
+    if (size > 0)
+        memcpy(bytes, data, size);
+    size_t room = pp__element_room(size) - sizeof *element;
+    memset(bytes + size, 0, room - size);
+    return bytes + room;
+}
+
+int pp__item_seal(struct pp__item *item)
+{
+    if (item->fd < 0)
+        return 0;
+    void *elements = item->elements;
+    item->elements = NULL;
+    return pp__payload_seal(item->fd, elements, item->size);
+}
+
+/* ------------------------------------------------------------------------------------------- errors */
+
+/* What is handed out when there is no memory for an error: one for each kind, the same for all calls. */
+static pp_error out_of_memory[PP_ERROR_PROTOCOL + 1];
+
+int pp__error_code(pp_error_kind kind)
+{
+    static const int codes[] = {
+        [PP_ERROR_NONE] = 0,
+        [PP_ERROR_TASK] = -EREMOTEIO,
+        [PP_ERROR_CRASH] = -EOWNERDEAD,
+        [PP_ERROR_TIMEOUT] = -ETIME,
+        [PP_ERROR_CANCELLED] = -ECANCELED,
+        [PP_ERROR_BROKEN] = -ENOTRECOVERABLE,
+        [PP_ERROR_TRAVEL] = -EBADMSG,
+        [PP_ERROR_PROTOCOL] = -EPROTO,
+    };
+    return codes[kind];
+}
+
+static pp_error *memoryless(pp_error_kind kind)
+{
+    pp_error *error = &out_of_memory[kind];
+    *error = (pp_error){ .kind = kind,
+                         .code = pp__error_code(kind),
+                         .message = "(no memory to say more)",
+                         .function = "",
+                         .worker = -1,
+                         .status = -1 };
+    return error;
+}
+
+pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_code, const struct pp__worker *worker,
+                         uint64_t run_time, const char *format, ...)
+{
+    char message[PP__MESSAGE_MAX + 1];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    const char *function = item->function ? item->function->name : "";
+    size_t size = strlen(message) + 1;
+    pp_error *error = PP_SYS(malloc)(sizeof *error + size + strlen(function) + 1);
+    if (!error)
+        return memoryless(kind);
+    char *texts = (char *)(error + 1);
+    memcpy(texts, message, size);
+    strcpy(texts + size, function);
+    *error = (pp_error){ .kind = kind,
+                         .code = pp__error_code(kind),
+                         .task_code = task_code,
+                         .message = texts,
+                         .function = texts + size,
+                         .call_id = item->id + item->next,
+                         .worker = worker ? worker->number : -1,
+                         .pid = worker ? worker->pid : 0,
+                         .status = -1,
+                         .run_time = run_time,
+                         .tries = item->tries,
+                         .earlier = item->earlier };
+    item->earlier = NULL;
+    return error;
+}
+
+void pp__error_free(pp_error *error)
+{
+    while (error && (error < out_of_memory || error > out_of_memory + PP_ERROR_PROTOCOL)) {
+        pp_error *earlier = (pp_error *)error->earlier;
+        free(error);
+        error = earlier;
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- delivery */
+
+bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome)
+{
+    uint32_t index = item->next++;
+    bool last = item->next == item->count;
+    item->tries = 0;
+    item->timed_out = false;
+    pp__error_free(item->earlier);
+    item->earlier = NULL;
+    item->deliver(item, index, outcome);
+    if (last) {
+        item->pool->outstanding--;
+        pp__item_free(item);
+    }
+    return last;
+}
+
+void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, const char *text)
+{
+    for (bool last = false; !last;) {
+        struct pp__outcome outcome = { .code = pp__error_code(kind) };
+        outcome.error = pp__item_error(item, kind, task_code, NULL, 0, "%s", text);
+        last = pp__item_deliver(item, outcome);
+    }
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/* The pool from its making to its end. */
+#include "pool/pool.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "pool/collect.h"
+#include "pool/dispatch.h"
+#include "pool/function.h"
+#include "pool/inline.h"
+#include "pool/workers.h"
+#include "process/launcher.h"
+#include "process/owner.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+
+#define DEFAULT_STACK (UINT64_C(8) << 20)
+#define SMALLEST_STACK (UINT64_C(64) << 10)
+
+const char *pp_version(void)
+{
+    return "0.1.0";
+}
+
+/* ------------------------------------------------------------------------------------- lock and log */
+
+void pp__pool_lock(pp_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+}
+
+/* Lines go out one at a time and in order: a thread that finds another at it leaves its lines to that one. */
+static void hand_out_log(pp_pool *pool)
+{
+    pool->logging = true;
+    while (!pp__list_empty(&pool->log)) {
+        struct pp__log_line *line = pp__container(pool->log.next, struct pp__log_line, link);
+        pp__list_remove(&line->link);
+        pthread_mutex_unlock(&pool->lock);
+        pool->options.log(pool->options.log_data, line->text);
+        free(line);
+        pthread_mutex_lock(&pool->lock);
+    }
+    pool->logging = false;
+}
+
+void pp__pool_unlock(pp_pool *pool)
+{
+    if (!pp__list_empty(&pool->log) && !pool->logging)
+        hand_out_log(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pp__pool_log(pp_pool *pool, const char *format, ...)
+{
+    char text[512];
+    if (!pool->options.log)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    struct pp__log_line *line = PP_SYS(malloc)(sizeof *line + strlen(text) + 1);
+    if (!line)
+        return; /* a line less is all that want of memory costs here */
+    strcpy(line->text, text);
+    pp__list_insert(&pool->log, &line->link);
+}
+
+/* ---------------------------------------------------------------------------------------- references */
+
+static void free_log(pp_pool *pool)
+{
+    while (!pp__list_empty(&pool->log)) {
+        struct pp__log_line *line = pp__container(pool->log.next, struct pp__log_line, link);
+        pp__list_remove(&line->link);
+        free(line);
+    }
+}
+
+static void fail_pending(pp_pool *pool, pp_error_kind kind, int error, const char *text)
+{
+    while (!pp__list_empty(&pool->pending)) {
+        struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+        pp__pending_remove(pool, item);
+        pp__item_fail(item, kind, error, text);
+    }
+}
+
+/* Nobody refers to it: only an inline pool can still have calls, without futures, which nobody will ever run. */
+static void destroy(pp_pool *pool)
+{
+    if (pool->pending.next)
+        fail_pending(pool, PP_ERROR_CANCELLED, 0, "its pool is gone");
+    pp__pool_close_epoll(pool);
+    if (pool->launcher)
+        pp_launcher_unref(pool->launcher);
+    pp__functions_destroy(pool->functions);
+    pp__inline_destroy(pool);
+    free_log(pool);
+    free((void *)pool->options.initializer_arg);
+    free((void *)pool->options.finalizer_arg);
+    free(pool->workers);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+void pp__pool_ref(pp_pool *pool)
+{
+    atomic_fetch_add_explicit(&pool->refs, 1, memory_order_relaxed);
+}
+
+/* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. */
+void pp__pool_unref(pp_pool *pool)
+{
+    if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) == 1)
+        destroy(pool);
+}
+
+/* ---------------------------------------------------------------------------------------------- create */
+
+static int check_reserved(const uint64_t *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (words[i])
+            return pp__fail(-EINVAL, "a reserved word is not zero: the options must be zeroed before they are filled");
+    return 0;
+}
+
+static int check(const pp_pool_options *o)
+{
+    if (o->max_workers < 0 || o->max_workers > PP__MAX_WORKERS)
+        return pp__fail(-EINVAL, "max_workers is %d; it must be 0 (the default) to %d", o->max_workers, PP__MAX_WORKERS);
+    if (o->on_crash != PP_ISOLATE && o->on_crash != PP_BREAK_POOL)
+        return pp__fail(-EINVAL, "on_crash is %d, which is no rule", (int)o->on_crash);
+    if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
+        return pp__fail(-EINVAL, "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
+    if (o->stack_size && o->stack_size < SMALLEST_STACK)
+        return pp__fail(-EINVAL, "stack_size is %zu; it must be at least %llu", o->stack_size, (unsigned long long)SMALLEST_STACK);
+    if ((!o->initializer_arg && o->initializer_arg_size) || (!o->finalizer_arg && o->finalizer_arg_size))
+        return pp__fail(-EINVAL, "an argument is NULL and its size is not 0");
+    return check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
+}
+
+static int copy_argument(const void **argument, size_t size)
+{
+    if (!*argument)
+        return 0;
+    void *copy = PP_SYS(malloc)(size + 1);
+    if (!copy)
+        return pp__fail(-ENOMEM, "no memory for an argument of %zu bytes", size);
+    memcpy(copy, *argument, size);
+    *argument = copy;
+    return 0;
+}
+
+/* Own copies; what was not copied is not left pointing to the caller's. */
+static int copy_options(pp_pool *pool, const pp_pool_options *given)
+{
+    pool->options = *given;
+    pool->options.finalizer_arg = NULL;
+    int error = copy_argument(&pool->options.initializer_arg, given->initializer_arg_size);
+    if (error) {
+        pool->options.initializer_arg = NULL;
+        return error;
+    }
+    pool->options.finalizer_arg = given->finalizer_arg;
+    error = copy_argument(&pool->options.finalizer_arg, given->finalizer_arg_size);
+    if (error)
+        pool->options.finalizer_arg = NULL;
+    pool->options.stack_size = given->stack_size ? given->stack_size : DEFAULT_STACK;
+    while (pool->options.seed == 0)
+        if (getrandom(&pool->options.seed, sizeof pool->options.seed, 0) < 0)
+            pool->options.seed = pp__now();
+    pool->max_workers = given->max_workers ? given->max_workers : pp_usable_processors();
+    if (pool->max_workers > PP__MAX_WORKERS)
+        pool->max_workers = PP__MAX_WORKERS;
+    return error;
+}
+
+static int get_launcher(pp_pool *pool, const pp_pool_options *given)
+{
+    const pp_launcher_options options = { .start_method = given->start_method,
+                                          .inherit_fds = given->inherit_fds,
+                                          .inherit_fd_count = given->inherit_fd_count,
+                                          .close_fds = given->close_fds };
+    if (!given->launcher)
+        return pp_launcher_create(&options, &pool->launcher);
+    pool->launcher = pp_launcher_ref(given->launcher);
+    return 0;
+}
+
+static int watch(pp_pool *pool, int fd, uint64_t tag)
+{
+    struct epoll_event event = { .events = EPOLLIN, .data.u64 = tag };
+    if (PP_SYS(epoll_ctl)(pool->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+        return pp__fail_errno(errno, "epoll_ctl");
+    return 0;
+}
+
+static int open_collecting(pp_pool *pool)
+{
+    void *page;
+    pool->page_fd = pp__segment_create("procpool-page", PP__PAGE_SIZE, true, &page);
+    if (pool->page_fd < 0)
+        return pool->page_fd;
+    pool->page = page;
+    pool->epoll = pp__fd_adopt(PP_SYS(epoll_create1)(EPOLL_CLOEXEC), "an epoll set");
+    if (pool->epoll < 0)
+        return pool->epoll;
+    pool->kick = pp__fd_event();
+    if (pool->kick < 0)
+        return pool->kick;
+    pool->connection = pp__launcher_connect(pool->launcher);
+    if (pool->connection < 0)
+        return pool->connection;
+    int error = watch(pool, pool->kick, PP__TAG_KICK);
+    return error ? error : watch(pool, pool->connection, PP__TAG_ZYGOTE);
+}
+
+/* With all signals blocked: the host's handlers run in the host's threads. */
+static int start_manager(pp_pool *pool)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pp__pool_ref(pool);
+    int error = PP_SYS(pthread_create)(&pool->manager, NULL, pp__manager_run, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pool->has_manager = error == 0;
+    if (error)
+        pp__pool_unref(pool);
+    return error ? pp__fail_errno(error, "the pool's manager thread can't be made") : 0;
+}
+
+static int open_duties(pp_pool *pool)
+{
+    const struct pp__function *entry;
+    int error = 0;
+    if (pool->options.initializer)
+        error = pp__functions_resolve(pool, pool->options.initializer, &entry);
+    if (!error && pool->options.finalizer)
+        error = pp__functions_resolve(pool, pool->options.finalizer, &entry);
+    return error;
+}
+
+static int open_pool(pp_pool *pool, const pp_pool_options *given)
+{
+    int error = copy_options(pool, given);
+    if (error)
+        return error;
+    pool->workers = PP_SYS(calloc)((size_t)pool->max_workers, sizeof *pool->workers);
+    pool->functions = pp__functions_create();
+    if (!pool->workers || !pool->functions)
+        return pp__fail(-ENOMEM, "no memory for a pool of %d workers", pool->max_workers);
+    error = get_launcher(pool, given);
+    if (error)
+        return error;
+    pool->is_inline = pp__launcher_method(pool->launcher) == PP_START_INLINE;
+    error = open_duties(pool);
+    if (error)
+        return error;
+    if (pool->is_inline)
+        return pp__inline_create(pool);
+    error = open_collecting(pool);
+    return error ? error : start_manager(pool);
+}
+
+int pp_pool_create(const pp_pool_options *options, pp_pool **result)
+{
+    static const pp_pool_options defaults;
+    const pp_pool_options *given = options ? options : &defaults;
+    if (!result)
+        return pp__fail(-EINVAL, "pp_pool_create: no place for the pool");
+    int error = pp__owner_enter();
+    if (!error)
+        error = check(given);
+    if (error)
+        return error;
+    pp_pool *pool = PP_SYS(calloc)(1, sizeof *pool);
+    if (!pool)
+        return pp__fail(-ENOMEM, "no memory for a pool");
+    pthread_mutex_init(&pool->lock, NULL);
+    pp__store_relaxed(&pool->refs, 1);
+    pool->connection = pool->epoll = pool->kick = pool->page_fd = -1;
+    pp__list_init(&pool->pending);
+    pp__list_init(&pool->log);
+    pp__list_init(&pool->collector.waiters);
+    pp__subject_init(&pool->end);
+    error = open_pool(pool, given);
+    if (error) {
+        pp__launcher_disconnect(pool->connection);
+        pool->ended = true;
+        pp__pool_unref(pool);
+        return error;
+    }
+    *result = pool;
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- broken */
+
+static void fail_calls(pp_pool *pool, struct pp__worker *worker)
+{
+    while (worker->count > 0) {
+        struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+        pp__worker_detach(worker, item);
+        pp__item_fail(item, PP_ERROR_BROKEN, pool->broken_error, pool->broken_text);
+    }
+}
+
+void pp__pool_break(pp_pool *pool, int error, const char *format, ...)
+{
+    if (pool->broken)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(pool->broken_text, sizeof pool->broken_text, format, arguments);
+    va_end(arguments);
+    pool->broken = true;
+    pool->broken_error = error;
+    pp__pool_log(pool, "the pool is broken: %s", pool->broken_text);
+    for (int i = 0; i < pool->max_workers; i++) {
+        if (!pool->workers[i])
+            continue;
+        fail_calls(pool, pool->workers[i]);
+        pp__worker_kill(pool->workers[i]);
+    }
+    fail_pending(pool, PP_ERROR_BROKEN, error, pool->broken_text);
+}
+
+/* Results that came before are results. The workers die by themselves (PDEATHSIG). */
+void pp__pool_lost_zygote(pp_pool *pool)
+{
+    char epitaph[128];
+    pp__launcher_disconnect(pool->connection);
+    pool->connection = -1;
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i])
+            pp__collect_worker(pool, pool->workers[i]);
+    pp__pool_break(pool, EPIPE, "%s", pp__launcher_epitaph(pool->launcher, epitaph, sizeof epitaph));
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i])
+            pp__worker_free(pool->workers[i]);
+    pp__pool_settle(pool);
+}
+
+/* --------------------------------------------------------------------------------------------- the end */
+
+void pp__pool_close_epoll(pp_pool *pool)
+{
+    if (!pool->ended || pool->in_epoll > 0)
+        return;
+    pp__fd_close(pool->epoll);
+    pp__fd_close(pool->kick);
+    pp__fd_close(pool->page_fd);
+    pp__segment_unmap(pool->page, PP__PAGE_SIZE);
+    pool->epoll = pool->kick = pool->page_fd = -1;
+    pool->page = NULL;
+}
+
+static void end(pp_pool *pool)
+{
+    pool->ended = true;
+    if (pool->connection >= 0)
+        pp__launcher_disconnect(pool->connection);
+    pool->connection = -1;
+    if (pool->in_epoll > 0)
+        pp__fd_ring(pool->kick);
+    pp__subject_wake(&pool->end, pool);
+    pp__wait_attend(pool);
+}
+
+void pp__pool_settle(pp_pool *pool)
+{
+    if (!pool->shut || pool->outstanding > 0 || pool->ended)
+        return;
+    for (int i = 0; i < pool->max_workers; i++) {
+        struct pp__worker *worker = pool->workers[i];
+        if (worker && worker->state == PP__WORKER_READY)
+            pp__worker_dismiss(worker);
+    }
+    if (pool->is_inline)
+        pp__inline_finish(pool);
+    if (pool->alive == 0 && !pool->ended)
+        end(pool);
+}
+
+static void begin_shutdown(pp_pool *pool, bool cancel)
+{
+    pool->shut = true;
+    if (cancel) {
+        pool->cancelling = true;
+        for (int i = 0; i < pool->max_workers; i++) {
+            if (!pool->workers[i])
+                continue;
+            pp__worker_take_back_all(pool->workers[i]);
+            pp__worker_stop_chunk(pool->workers[i]);
+        }
+    }
+    pp__dispatch(pool);
+    pp__pool_settle(pool);
+    if (!pool->ended)
+        pp__wait_attend(pool);
+}
+
+static bool has_ended(const void *pool)
+{
+    return ((const pp_pool *)pool)->ended;
+}
+
+int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
+{
+    if (!pool || (flags & ~PP_CANCEL_PENDING))
+        return pp__fail(-EINVAL, "pp_pool_shutdown: %s", pool ? "unknown flag" : "no pool");
+    if (!pp__owner_is_self())
+        return pp__owner_refuse();
+    uint64_t deadline = pp__deadline(timeout);
+    pp__pool_lock(pool);
+    begin_shutdown(pool, flags & PP_CANCEL_PENDING);
+    int error = pp__wait(pool, &pool->end, has_ended, pool, deadline, false);
+    size_t outstanding = pool->outstanding;
+    int alive = pool->alive;
+    pp__pool_unlock(pool);
+    if (error == -ETIMEDOUT)
+        return pp__fail(error, "after %d ms %zu calls and %d workers have not ended; they go on", timeout, outstanding, alive);
+    return error == -EINTR ? pp__fail(error, "the shutdown goes on, waiting for it was interrupted by a signal") : error;
+}
+
+void pp_pool_destroy(pp_pool *pool)
+{
+    if (!pool || !pp__owner_is_self())
+        return;
+    pp__pool_lock(pool);
+    begin_shutdown(pool, false);
+    pp__wait(pool, &pool->end, has_ended, pool, PP__NEVER, true);
+    pp__pool_unlock(pool);
+    if (pool->has_manager)
+        pthread_join(pool->manager, NULL);
+    pp__pool_unref(pool);
+}
+
+void pp_pool_release(pp_pool *pool)
+{
+    if (!pool || !pp__owner_is_self())
+        return;
+    pp__pool_lock(pool);
+    if (pool->has_manager)
+        pthread_detach(pool->manager);
+    begin_shutdown(pool, false);
+    pp__pool_unlock(pool);
+    pp__pool_unref(pool);
+}
+
+void pp_cleanup_pool(pp_pool **pool)
+{
+    pp_pool_destroy(*pool);
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/wait.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/futex.h"
+#include "pool/collect.h"
+#include "pool/inline.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+/* The manager looks for what nobody collects this long after somebody last did. */
+#define NAP (5 * PP__MILLISECOND)
+/* A sleeper on its own word looks again after so long, should its wake have been lost. */
+#define SLEEP_BOUND (100 * PP__MILLISECOND)
+
+/* A thread in pp__wait; on its stack. */
+struct pp__waiter {
+    struct pp__link in_pool;    /* in collector.waiters while it sleeps on its word */
+    struct pp__link in_subject; /* all the time */
+    _Atomic uint32_t word;      /* 1: look */
+};
+
+void pp__subject_init(struct pp__subject *subject)
+{
+    pp__list_init(&subject->waiters);
+}
+
+static void rouse(struct pp__waiter *waiter)
+{
+    pp__store_release(&waiter->word, 1); /* read under the lock, too; the futex needs the value alone */
+    pp__futex_wake(&waiter->word, 1, false);
+}
+
+/* The one that collects sleeps in epoll, if it sleeps; the others on their words. */
+void pp__subject_wake(struct pp__subject *subject, pp_pool *pool)
+{
+    for (struct pp__link *link = subject->waiters.next; link != &subject->waiters; link = link->next) {
+        struct pp__waiter *waiter = pp__container(link, struct pp__waiter, in_subject);
+        if (pool->collector.waiter != waiter)
+            rouse(waiter);
+        else if (pool->collector.asleep)
+            pp__fd_ring(pool->kick);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- the duty */
+
+static void call_manager(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    if (c->manager_called || !pool->has_manager)
+        return;
+    c->manager_called = true;
+    atomic_fetch_add_explicit(&c->manager_word, 1, memory_order_release); /* pairs with the load in doze */
+    pp__futex_wake(&c->manager_word, 1, false);
+}
+
+/* Only the manager can be relieved: it sleeps, or it would hold the lock. */
+static bool take_duty(pp_pool *pool, struct pp__waiter *me)
+{
+    struct pp__collector *c = &pool->collector;
+    if (c->waiter)
+        return c->waiter == me;
+    if (c->manager) {
+        c->manager = false;
+        c->asleep = false;
+        pp__fd_ring(pool->kick);
+    }
+    c->waiter = me;
+    return true;
+}
+
+static void pass_duty_on(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    c->waiter = NULL;
+    c->asleep = false;
+    c->leaves++;
+    if (!pp__list_empty(&c->waiters)) {
+        struct pp__waiter *next = pp__container(c->waiters.next, struct pp__waiter, in_pool);
+        pp__list_remove(&next->in_pool);
+        c->waiter = next;
+        rouse(next);
+    } else if (c->manager_sound || pool->pending_count > 0 || pool->shut) {
+        call_manager(pool);
+    }
+}
+
+void pp__wait_attend(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    if (c->asleep)
+        pp__fd_ring(pool->kick);
+    else if (!c->waiter && !c->manager)
+        call_manager(pool);
+}
+
+/* ------------------------------------------------------------------------------------------ waiting */
+
+/*
+ * epoll_wait and a futex with a timeout come back with EINTR after any handler, SA_RESTART or not. Where every handler that the
+ * program has asks for restarting, the wait goes on.
+ */
+static bool all_handlers_restart(void)
+{
+    for (int number = 1; number < NSIG; number++) {
+        struct sigaction action;
+        if (sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+            continue;
+        if (!(action.sa_flags & SA_RESTART))
+            return false;
+    }
+    return true;
+}
+
+static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
+{
+    uint64_t bound = pp__now() + SLEEP_BOUND;
+    pp__store_relaxed(&me->word, 0);
+    if (pp__list_empty(&me->in_pool))
+        pp__list_insert(&pool->collector.waiters, &me->in_pool);
+    pp__pool_unlock(pool);
+    int error = pp__futex_wait(&me->word, 0, deadline < bound ? deadline : bound, false);
+    pp__pool_lock(pool);
+    return error == -EINTR ? error : 0;
+}
+
+/* An inline pool's waiting thread does the work, if nobody else is at it. */
+static int step_inline(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
+{
+    if (pp__inline_step(pool))
+        return 0;
+    if (pp__inline_is_self(pool))
+        return pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
+    return sleep_on_word(pool, me, deadline);
+}
+
+static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *looked)
+{
+    if (pool->is_inline)
+        return step_inline(pool, me, deadline);
+    if (!take_duty(pool, me))
+        return sleep_on_word(pool, me, deadline);
+    pp__list_remove(&me->in_pool);
+    if (*looked)
+        return pp__collect_sleep(pool, deadline, true);
+    *looked = true;
+    pp__collect(pool);
+    return 0;
+}
+
+int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
+             uint64_t deadline, bool deaf)
+{
+    struct pp__waiter me = { 0 };
+    bool looked = false;
+    int error = 0;
+    pp__list_init(&me.in_pool);
+    pp__list_insert(&subject->waiters, &me.in_subject);
+    while (!ready(what)) {
+        error = step(pool, &me, deadline, &looked);
+        if (error == -EINTR && (deaf || all_handlers_restart()))
+            error = 0;
+        if (ready(what) || error)
+            break;
+        if (pp__until(deadline) == 0) {
+            error = -ETIMEDOUT;
+            break;
+        }
+    }
+    pp__list_remove(&me.in_subject);
+    pp__list_remove(&me.in_pool);
+    if (pool->collector.waiter == &me)
+        pass_duty_on(pool);
+    else if (pool->is_inline && !pp__list_empty(&pool->collector.waiters))
+        rouse(pp__container(pool->collector.waiters.next, struct pp__waiter, in_pool));
+    return ready(what) ? 0 : error;
+}
+
+/* ---------------------------------------------------------------------------------------- the manager */
+
+/* Sleeps on its word: for a nap, or (`sound`) until it is called. */
+static void doze(pp_pool *pool, bool sound)
+{
+    struct pp__collector *c = &pool->collector;
+    uint32_t seen = pp__load_acquire(&c->manager_word); /* pairs with the add in call_manager */
+    c->manager_sound = sound;
+    pp__pool_unlock(pool);
+    pp__futex_wait(&c->manager_word, seen, sound ? PP__NEVER : pp__now() + NAP, false);
+    pp__pool_lock(pool);
+    c->manager_sound = false;
+}
+
+/* Under the lock. */
+static void manage(pp_pool *pool, uint64_t *leaves_seen)
+{
+    struct pp__collector *c = &pool->collector;
+    bool called = c->manager_called, busy = c->leaves != *leaves_seen;
+    c->manager_called = false;
+    *leaves_seen = c->leaves;
+    if (c->waiter) {
+        doze(pool, !busy);
+    } else if (busy && !(called && (pool->pending_count > 0 || pool->shut))) {
+        doze(pool, false);
+    } else {
+        c->manager = true;
+        pp__collect_sleep(pool, PP__NEVER, false);
+        c->manager = false;
+    }
+}
+
+/*
+ * Runs until the pool has ended, collecting when no thread waits. While threads come and go it naps rather than be woken by each that
+ * leaves; while one waits for long it sleeps sound, and is called when that one leaves.
+ */
+void *pp__manager_run(void *argument)
+{
+    pp_pool *pool = argument;
+    uint64_t leaves_seen = 0;
+    prctl(PR_SET_NAME, "pp-manager");
+    pp__pool_lock(pool);
+    while (!pool->ended)
+        manage(pool, &leaves_seen);
+    pp__pool_close_epoll(pool);
+    pp__pool_unlock(pool);
+    pp__pool_unref(pool);
+    return NULL;
+}

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/workers.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/futex.h"
+#include "base/seam.h"
+#include "pool/collect.h"
+#include "pool/dispatch.h"
+#include "pool/function.h"
+#include "process/identity.h"
+#include "process/launcher.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+
+/* -------------------------------------------------------------------------------------------- start */
+
+static int open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
+{
+    void *memory;
+    fds[PP__FD_CALL] = pp__segment_create("procpool-calls", sizeof *worker->call_side, true, &memory);
+    if (fds[PP__FD_CALL] < 0)
+        return fds[PP__FD_CALL];
+    worker->call_side = memory;
+    fds[PP__FD_RESULT] = pp__segment_create("procpool-results", sizeof *worker->result_side, false, &memory);
+    if (fds[PP__FD_RESULT] < 0)
+        return fds[PP__FD_RESULT];
+    worker->result_side = memory;
+    worker->call_side->magic = PP__MAGIC;
+    worker->call_side->version = PP__VERSION;
+    worker->call_side->size = sizeof *worker->call_side;
+    pp__ring_writer_init(&worker->calls, worker->call_side->calls, PP__RING_BYTES, &worker->call_side->call_tail,
+                         &worker->result_side->call_head, 0);
+    pp__ring_reader_init(&worker->results, worker->result_side->results, PP__RING_BYTES,
+                         &worker->result_side->result_tail, &worker->call_side->result_head, 0);
+    worker->bell = pp__fd_event();
+    if (worker->bell < 0)
+        return worker->bell;
+    int pair[2];
+    int error = pp__fd_socketpair(pair);
+    if (error)
+        return error;
+    worker->socket = pair[0];
+    fds[PP__FD_PAGE] = worker->pool->page_fd;
+    fds[PP__FD_BELL] = worker->bell;
+    fds[PP__FD_SOCKET] = pair[1];
+    return 0;
+}
+
+/* True when the module is known to the worker, or announced to it with the next publish. */
+static bool announce_module(struct pp__worker *worker, uint32_t index)
+{
+    if (index < worker->knows_count && worker->knows[index])
+        return true;
+    if (index >= worker->knows_count) {
+        uint8_t *grown = PP_SYS(realloc)(worker->knows, index + 1);
+        if (!grown)
+            return false;
+        memset(grown + worker->knows_count, 0, index + 1 - worker->knows_count);
+        worker->knows = grown;
+        worker->knows_count = index + 1;
+    }
+    unsigned char travel[PP__MODULE_TRAVEL_MAX];
+    size_t size = pp__module_travel(pp__functions_module(worker->pool->functions, index), travel);
+    void *payload = pp__ring_reserve(&worker->calls, PP__RECORD_MODULE, index, (uint32_t)size);
+    if (!payload)
+        return false;
+    memcpy(payload, travel, size);
+    worker->knows[index] = 1;
+    return true;
+}
+
+/* The elements in a memfd of their own, sealed: the item's, or a copy of what it has on the heap. */
+static int elements_fd(const struct pp__item *item)
+{
+    if (item->fd >= 0)
+        return item->fd;
+    void *memory;
+    int fd = pp__payload_create(item->size, &memory);
+    if (fd < 0)
+        return fd;
+    memcpy(memory, item->elements, item->size);
+    int error = pp__payload_seal(fd, memory, item->size);
+    if (!error)
+        return fd;
+    pp__fd_close(fd);
+    return error;
+}
+
+static int send_elements(struct pp__worker *worker, const struct pp__item *item)
+{
+    int fd = elements_fd(item);
+    if (fd < 0)
+        return fd;
+    struct pp__attachment message = { .id = item->id, .size = item->size };
+    int error = pp__fd_send(worker->socket, &message, sizeof message, &fd, 1);
+    if (fd != item->fd)
+        pp__fd_close(fd);
+    return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
+}
+
+/* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
+static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type, uint32_t slot)
+{
+    bool big = item->size > PP__INLINE_MAX;
+    if (item->function && !announce_module(worker, item->function->module_index))
+        return -EAGAIN;
+    struct pp__ring_writer before = worker->calls;
+    struct pp__call_record *record = pp__ring_reserve(&worker->calls, type, item->id,
+                                                      (uint32_t)(sizeof *record + (big ? 0 : item->size)));
+    if (!record)
+        return -EAGAIN;
+    int error = big ? send_elements(worker, item) : 0;
+    if (error) {
+        worker->calls = before; /* nothing of it was published */
+        return error;
+    }
+    *record = (struct pp__call_record){ .slot = slot,
+                                        .count = item->count,
+                                        .first = item->next,
+                                        .flags = big ? PP__BIG : 0,
+                                        .size = item->size };
+    if (item->function) {
+        record->module = item->function->module_index;
+        record->offset = item->function->offset;
+    }
+    if (!big)
+        memcpy(record + 1, item->elements, item->size);
+    return 0;
+}
+
+/* INIT or LEAVE: the pool's initializer or finalizer, or nothing. */
+static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
+                     size_t size)
+{
+    struct pp__item none = { .fd = -1 };
+    struct pp__item *item = &none;
+    int error = 0;
+    if (function) {
+        item = pp__item_create(1, pp__element_room(size), &error);
+        if (!item)
+            return error;
+        pp__item_add(item->elements, arg, size);
+        item->function = pp__functions_find(worker->pool->functions, function);
+        error = pp__item_seal(item);
+    }
+    if (!error)
+        error = reserve_call(worker, item, type, 0);
+    if (!error)
+        pp__ring_publish(&worker->calls);
+    if (function)
+        pp__item_free(item);
+    return error;
+}
+
+static struct pp__worker *create(pp_pool *pool)
+{
+    struct pp__worker *worker = PP_SYS(calloc)(1, sizeof *worker);
+    if (!worker)
+        return NULL;
+    worker->pool = pool;
+    worker->serial = PP__TAG_LAST + ++pool->next_serial;
+    worker->bell = worker->socket = -1;
+    pp__list_init(&worker->items);
+    while (pool->workers[worker->number])
+        worker->number++;
+    return worker;
+}
+
+static int ask_for(struct pp__worker *worker, int fds[PP__FD_COUNT])
+{
+    pp_pool *pool = worker->pool;
+    const pp_pool_options *options = &pool->options;
+    int error = open_channel(worker, fds);
+    if (!error)
+        error = send_duty(worker, PP__RECORD_INIT, options->initializer, options->initializer_arg,
+                          options->initializer_arg_size);
+    struct epoll_event event = { .events = EPOLLIN, .data.u64 = worker->serial };
+    if (!error && PP_SYS(epoll_ctl)(pool->epoll, EPOLL_CTL_ADD, worker->bell, &event) != 0)
+        error = pp__fail_errno(errno, "epoll_ctl");
+    if (error)
+        return error;
+    struct pp__worker_plan data = { .seed = options->seed, .number = worker->number };
+    struct pp__plan plan = { .serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data };
+    snprintf(plan.name, sizeof plan.name, "pp-worker-%d", worker->number);
+    memcpy(plan.data, &data, sizeof data);
+    return pp__launcher_start(pool->connection, &plan, fds, PP__FD_COUNT);
+}
+
+int pp__worker_start(pp_pool *pool)
+{
+    struct pp__worker *worker = create(pool);
+    if (!worker)
+        return pp__fail(-ENOMEM, "no memory for a worker");
+    int fds[PP__FD_COUNT] = { -1, -1, -1, -1, -1 };
+    int error = ask_for(worker, fds);
+    pp__fd_close(fds[PP__FD_CALL]);
+    pp__fd_close(fds[PP__FD_RESULT]);
+    pp__fd_close(fds[PP__FD_SOCKET]);
+    pool->workers[worker->number] = worker;
+    pool->alive++;
+    pool->starting++;
+    if (error)
+        pp__worker_free(worker);
+    return error;
+}
+
+void pp__worker_free(struct pp__worker *worker)
+{
+    pp_pool *pool = worker->pool;
+    pool->workers[worker->number] = NULL;
+    pool->alive--;
+    if (worker->state == PP__WORKER_STARTING)
+        pool->starting--;
+    pp__fd_close(worker->bell); /* leaves the epoll set with its last copy; the worker's is gone with it */
+    pp__fd_close(worker->socket);
+    pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
+    pp__segment_unmap(worker->result_side, sizeof *worker->result_side);
+    free(worker->knows);
+    free(worker);
+}
+
+struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
+{
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i] && pool->workers[i]->serial == serial)
+            return pool->workers[i];
+    return NULL;
+}
+
+/* --------------------------------------------------------------------------------------------- send */
+
+static int find_slot(struct pp__worker *worker, uint32_t *slot)
+{
+    for (uint32_t tried = 0; tried < PP__SLOTS; tried++) {
+        uint32_t i = (worker->next_slot + tried) % PP__SLOTS;
+        struct pp__slot *s = &worker->slots[i];
+        if (s->item || (s->taken && !pp__ring_passed(&worker->calls, s->end)))
+            continue;
+        worker->next_slot = i + 1;
+        *slot = i;
+        return 0;
+    }
+    return -EAGAIN;
+}
+
+int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
+{
+    uint32_t slot;
+    int error = find_slot(worker, &slot);
+    if (!error)
+        error = reserve_call(worker, item, PP__RECORD_CALL, slot);
+    if (error)
+        return error;
+    item->worker = worker;
+    item->slot = slot;
+    item->sent_at = pp__now();
+    worker->slots[slot] = (struct pp__slot){ .item = item, .end = worker->calls.position };
+    pp__list_insert(&worker->items, &item->link);
+    worker->count++;
+    pp__store_release(&worker->result_side->slots[slot], pp__slot_word(item->id + item->next, PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
+    PP_FAULT("send.publish.before");
+    pp__ring_publish(&worker->calls);
+    return 0;
+}
+
+static void wake(struct pp__worker *worker)
+{
+    atomic_fetch_add_explicit(&worker->call_side->bell, 1, memory_order_release); /* pairs with the load in wait_for_owner (worker.c) */
+    pp__futex_wake(&worker->call_side->bell, 1, true);
+}
+
+void pp__worker_wake(struct pp__worker *worker)
+{
+    pp__fence(); /* the cursor before the look; pairs with the fence in wait_for_owner (worker.c) */
+    if (pp__load_relaxed(&worker->result_side->sleeping))
+        wake(worker);
+}
+
+/* ----------------------------------------------------------------------------------------- take back */
+
+void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
+{
+    pp__list_remove(&item->link);
+    worker->count--;
+    worker->slots[item->slot].item = NULL;
+    item->worker = NULL;
+    item->stopped = false;
+}
+
+static uint64_t slot_word(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return pp__load_acquire(&worker->result_side->slots[item->slot]); /* pairs with the cas in begin (worker.c): begun_at is seen */
+}
+
+bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return slot_word(worker, item) == pp__slot_word(item->id + item->next, PP__SLOT_READY);
+}
+
+bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
+{
+    uint64_t first = item->id + item->next;
+    PP_FAULT("take_back.before");
+    /* Against the cas in begin (worker.c): one of the two wins. */
+    if (!pp__cas_u64(&worker->result_side->slots[item->slot], pp__slot_word(first, PP__SLOT_READY),
+                     pp__slot_word(first, PP__SLOT_TAKEN)))
+        return false;
+    worker->slots[item->slot].taken = true;
+    pp__worker_detach(worker, item);
+    return true;
+}
+
+/* From the youngest on, so that what is left is a prefix. */
+void pp__worker_take_back_all(struct pp__worker *worker)
+{
+    struct pp__link *link = worker->items.previous;
+    while (link != &worker->items) {
+        struct pp__item *item = pp__container(link, struct pp__item, link);
+        link = link->previous;
+        if (!pp__worker_take_back(worker, item))
+            break;
+        pp__pending_insert(worker->pool, item);
+    }
+}
+
+void pp__worker_give_up(struct pp__worker *worker)
+{
+    pp__worker_take_back_all(worker);
+    if (worker->count == 0)
+        worker->stuck_end = worker->calls.position;
+    pp__pool_log(worker->pool, "worker %d (pid %d) does not begin its calls, others get them", worker->number, (int)worker->pid);
+}
+
+bool pp__worker_is_stuck(struct pp__worker *worker)
+{
+    if (worker->stuck_end && pp__ring_passed(&worker->calls, worker->stuck_end))
+        worker->stuck_end = 0;
+    return worker->stuck_end != 0;
+}
+
+struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at)
+{
+    if (worker->count == 0)
+        return NULL;
+    struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+    uint64_t word = slot_word(worker, item);
+    uint64_t begun = pp__load_relaxed(&worker->result_side->begun_at[item->slot]);
+    uint64_t earliest = item->sent_at > worker->free_at ? item->sent_at : worker->free_at;
+    uint64_t now = pp__now();
+    if ((word & 3) == PP__SLOT_READY || word >> 2 != item->id + item->next)
+        return NULL;
+    *id = word >> 2;
+    *begun_at = begun >= item->sent_at && begun <= now ? begun : earliest;
+    return item;
+}
+
+/* --------------------------------------------------------------------------------------------- kill */
+
+void pp__worker_kill(struct pp__worker *worker)
+{
+    if (worker->state == PP__WORKER_STARTING)
+        worker->pool->starting--;
+    worker->state = PP__WORKER_KILLED;
+    if (!worker->kill_asked && worker->pool->connection >= 0)
+        worker->kill_asked = pp__launcher_kill(worker->pool->connection, worker->serial) == 0;
+}
+
+/* So that the worker does not go on to the next element, which the kill would hit instead. Against the cas in begin (worker.c). */
+static bool stop_chunk(struct pp__worker *worker, struct pp__item *item, uint64_t running)
+{
+    item->stopped = pp__cas_u64(&worker->result_side->slots[item->slot], pp__slot_word(running, PP__SLOT_BEGUN),
+                                pp__slot_word(running, PP__SLOT_TAKEN));
+    if (item->stopped)
+        worker->slots[item->slot].taken = true;
+    return item->stopped;
+}
+
+void pp__worker_stop_chunk(struct pp__worker *worker)
+{
+    uint64_t running, begun_at;
+    struct pp__item *item = pp__worker_running(worker, &running, &begun_at);
+    if (item && item->count - item->next > 1)
+        stop_chunk(worker, item, running);
+}
+
+/*
+ * Between seeing that an element runs and the kill, it can end and another begin. So: what has not begun goes back, what has
+ * ended is taken in, the chunk is stopped behind the element; only if that still runs is the worker killed.
+ */
+void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
+{
+    uint64_t target = item->id + item->next, running, begun_at;
+    uint32_t slot = item->slot;
+    pp__worker_take_back_all(worker);
+    pp__collect_worker(worker->pool, worker);
+    if (worker->slots[slot].item != item || pp__worker_running(worker, &running, &begun_at) != item || running != target)
+        return;
+    if (!stop_chunk(worker, item, running))
+        return;
+    item->timed_out = true;
+    pp__worker_kill(worker);
+}
+
+void pp__worker_dismiss(struct pp__worker *worker)
+{
+    const pp_pool_options *options = &worker->pool->options;
+    int error = send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg, options->finalizer_arg_size);
+    if (error == -EAGAIN)
+        return; /* records of calls taken back are still in its ring: at the next look */
+    if (error) {
+        pp__pool_log(worker->pool, "worker %d gets no finalizer: %s", worker->number, pp_last_error());
+        if (send_duty(worker, PP__RECORD_LEAVE, NULL, NULL, 0) != 0)
+            return;
+    }
+    worker->state = PP__WORKER_LEAVING;
+    pp__worker_wake(worker);
+}
+
+/* ------------------------------------------------------------------------------------------- the end */
+
+static void describe_end(char *text, size_t size, int code, int status)
+{
+    if (code == CLD_EXITED)
+        snprintf(text, size, "exited with status %d", status);
+    else
+        snprintf(text, size, "was killed by signal %d (%s)%s", status, strsignal(status),
+                 code == CLD_DUMPED ? ", core dumped" : "");
+}
+
+/* Fails the running element, or lets it be tried again. The rest of a chunk goes on elsewhere. */
+static void end_running(struct pp__worker *worker, struct pp__item *item, pp_error *error)
+{
+    pp_pool *pool = worker->pool;
+    pp__worker_detach(worker, item);
+    if (item->tries <= item->retries) {
+        item->earlier = error;
+        item->timed_out = false;
+        pp__pending_insert(pool, item);
+        return;
+    }
+    if (!pp__item_deliver(item, (struct pp__outcome){ .code = error->code, .error = error }))
+        pp__pending_insert(pool, item);
+}
+
+static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, uint64_t begun_at, int code, int status,
+                            const char *how)
+{
+    uint64_t run_time = pp__now() - begun_at;
+    item->tries++;
+    if (item->timed_out)
+        return pp__item_error(item, PP_ERROR_TIMEOUT, 0, worker, run_time, "outlived its timeout of %u ms; worker %d was killed",
+                              item->timeout, worker->number);
+    if (worker->poisoned)
+        return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time, "its worker %d wrote garbage into the channel (%s) and was killed",
+                              worker->number, worker->poison);
+    pp_error *error = pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number, how);
+    error->signal = code == CLD_EXITED ? 0 : status;
+    error->status = code == CLD_EXITED ? status : -1;
+    return error;
+}
+
+/* What a worker that is gone had in hand: what it had not begun goes back; what it ran, or may have run, has died with it. True: something had. */
+static bool bury(struct pp__worker *worker, int code, int status, const char *how)
+{
+    bool died = false;
+    pp__worker_take_back_all(worker);
+    while (worker->count > 0) {
+        struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+        uint64_t word = slot_word(worker, item), next = item->id + item->next;
+        bool between = item->next > 0 && word >> 2 == next - 1;
+        uint64_t id, begun_at = worker->free_at;
+        pp__worker_running(worker, &id, &begun_at);
+        if (pp__worker_unbegun(worker, item) || (between && !worker->poisoned)) {
+            pp__worker_detach(worker, item);
+            pp__pending_insert(worker->pool, item);
+            continue;
+        }
+        died = true;
+        end_running(worker, item, make_error(worker, item, begun_at, code, status, how));
+    }
+    return died;
+}
+
+static void count_death(pp_pool *pool, int number, const char *how, bool ready)
+{
+    int limit = 2 * pool->max_workers > 3 ? 2 * pool->max_workers : 3;
+    if (++pool->deaths >= limit)
+        pp__pool_break(pool, 0, "%d workers in a row ended outside a call; the last, worker %d, %s%s", pool->deaths, number, how,
+                       ready ? "" : " before it was ready for calls");
+}
+
+void pp__worker_ended(struct pp__worker *worker, int code, int status)
+{
+    pp_pool *pool = worker->pool;
+    char how[128];
+    describe_end(how, sizeof how, code, status);
+    bool bidden = worker->left || worker->state == PP__WORKER_KILLED;
+    bool ready = worker->state != PP__WORKER_STARTING;
+    int number = worker->number;
+    if (!worker->left)
+        pp__pool_log(pool, "worker %d (pid %d) %s%s", number, (int)worker->pid, how, bidden ? ", as asked" : "");
+    uint64_t id, begun_at;
+    struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
+    bool timed_out = running && running->timed_out;
+    if (running && !timed_out && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
+        pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, worker->poisoned ? "wrote garbage" : how,
+                       (unsigned long long)id, running->function->name);
+    bool died = !pool->broken && bury(worker, code, status, how);
+    pp__worker_free(worker);
+    if (died)
+        pool->deaths = 0;
+    else if (!bidden && !pool->broken)
+        count_death(pool, number, how, ready);
+}
+
+void pp__worker_failed(struct pp__worker *worker, int error)
+{
+    pp_pool *pool = worker->pool;
+    pp__pool_log(pool, "worker %d can't be started: %s", worker->number, pp__strerror(error));
+    pp__worker_free(worker);
+    pp__dispatch_start_failed(pool, error);
+}
