@@ -198,11 +198,15 @@ ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t 
     while (size < 0 && errno == EINTR);
     if (size < 0)
         return errno == ECONNRESET ? 0 : -errno;
-    size_t none = 0;
-    int error = adopt_received(&header, fds, count ? *count : 0, count ? count : &none);
+    size_t none = 0, *came = count ? count : &none;
+    int error = adopt_received(&header, fds, *came, came);
     if (error)
         return error;
-    return header.msg_flags & MSG_TRUNC ? -EMSGSIZE : size;
+    if (!(header.msg_flags & MSG_TRUNC))
+        return size;
+    while (*came > 0)
+        pp__fd_close(fds[--*came]);
+    return -EMSGSIZE;
 }
 
 void pp__fd_lock(void)

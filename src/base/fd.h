@@ -42,7 +42,8 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
 /*
  * Receives one message: its size, with the descriptors in fds (adopted; *count is the room, then how many came). 0: the other
  * end is gone; -EAGAIN: nothing there and `flags` has MSG_DONTWAIT; -EMFILE: descriptors were lost on the way
- * (the message is gone, those that came are closed); -EMSGSIZE: larger than `room`.
+ * (the message is gone, those that came are closed); -EMSGSIZE: larger than `room`, or more descriptors
+ * than *count (the message is gone, all of them are closed).
  */
 ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t *count, int flags);
 
