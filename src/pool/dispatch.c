@@ -115,10 +115,14 @@ void pp__dispatch_start_failed(pp_pool *pool, int error)
 static bool send_first(pp_pool *pool)
 {
     struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
-    struct pp__worker *worker = choose(pool, item);
-    if (!worker)
+    struct pp__worker *worker = item->abandoned ? NULL : choose(pool, item);
+    if (!worker && !item->abandoned)
         return false;
     pp__pending_remove(pool, item);
+    if (item->abandoned) {
+        pp__item_fail(item, PP_ERROR_CANCELLED, 0, "its map was closed");
+        return true;
+    }
     int error = pp__worker_send(worker, item);
     if (error == -EAGAIN) {
         pp__pending_insert(pool, item);

@@ -51,6 +51,7 @@ struct pp__item {
     uint32_t slot;
     uint64_t sent_at;  /* pp__now() at dispatch */
     bool timed_out;    /* element `next` has outlived its timeout and its worker is being killed for it */
+    bool abandoned;    /* nobody wants what has not begun of it */
     bool runs;         /* inline: element `next` runs */
     bool stopped;      /* a chunk that the worker will not go on with behind the element that runs */
 };

@@ -39,6 +39,11 @@ void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
     item->id = pool->next_id;
     pool->next_id += item->count;
     pool->outstanding++;
+    if (pool->broken || pool->shut) {
+        pp_error_kind kind = pool->broken ? PP_ERROR_BROKEN : PP_ERROR_CANCELLED;
+        pp__item_fail(item, kind, pool->broken_error, pool->broken ? pool->broken_text : "the pool has been shut down");
+        return;
+    }
     pp__pending_insert(pool, item);
     pp__dispatch(pool); /* it may fail, and so be gone */
     attend(pool, timer ? item : NULL, pool->pending_count == 0);

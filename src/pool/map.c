@@ -1,0 +1,595 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Map: inputs are pulled in chunks as results are given out. A chunk is a work item of many elements; its outcomes gather
+ * here, in order within the chunk, and are given out in the order of the inputs or as they come.
+ *
+ * The map's user is one thread at a time; what deliveries touch (the chunks' outcomes, the queue of ready ones) is under the pool's lock.
+ */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/seam.h"
+#include "pool/block.h"
+#include "pool/dispatch.h"
+#include "pool/function.h"
+#include "pool/inline.h"
+#include "pool/pool.h"
+#include "pool/workers.h"
+#include "process/owner.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LARGEST_CHUNK 65536
+#define CHUNKS_IN_FLIGHT 4 /* for each worker */
+#define MOST_RETRIES 1000
+
+struct chunk {
+    struct pp__link in_map; /* in the order of the inputs */
+    struct pp__link in_ready;
+    pp_map *map;          /* NULL: the map was closed, outcomes are dropped */
+    struct pp__item *item; /* NULL once all elements have ended */
+    uint64_t index; /* of its first input */
+    uint32_t count;
+    uint32_t ended; /* outcomes there */
+    uint32_t given; /* outcomes given out */
+    const struct pp__element *next_input;
+    void *elements; /* the inputs' memory once the item is gone, or NULL */
+    const void *mapped; /* or their mapping, of `size` bytes */
+    uint64_t size;
+    void **tags;
+    struct pp__outcome outcomes[];
+};
+
+struct array_source {
+    const char *elements;
+    size_t count, size, next;
+};
+
+struct pp_map {
+    pp_pool *pool;
+    const struct pp__function *function;
+    pp_map_source *source;
+    void *context;
+    struct array_source array; /* the context of maps over arrays */
+    pp_map_options options;
+    struct pp__subject subject;
+    struct pp__link chunks; /* not given out wholly */
+    struct pp__link ready;  /* of them, unordered: those with outcomes to give */
+    uint64_t next_index;
+    size_t in_flight; /* inputs pulled and not given out */
+
+    /* what is pulled and not yet submitted */
+    char *buffer; /* elements, as they travel */
+    size_t used, room;
+    uint32_t buffered; /* inputs in it */
+    void **tags;
+    pp_map_input held; /* pulled, but there was no memory for it */
+    bool holding;
+
+    bool drained;  /* the source is not asked any more */
+    bool finished; /* fail-fast: nothing is given out any more */
+    int end_error; /* told once, after the last result */
+    struct pp__outcome current; /* given out by the last step; freed at the next */
+    struct chunk *spent;        /* its chunk, if that was its last */
+};
+
+/* ------------------------------------------------------------------------------------------- chunks */
+
+static void free_outcome(struct pp__outcome *outcome)
+{
+    pp__block_free(outcome->data);
+    pp__error_free(outcome->error);
+    *outcome = (struct pp__outcome){ 0 };
+}
+
+static void free_chunk(struct chunk *chunk)
+{
+    if (!chunk)
+        return;
+    for (uint32_t i = chunk->given; i < chunk->ended; i++)
+        free_outcome(&chunk->outcomes[i]);
+    if (chunk->mapped)
+        pp__payload_unmap(chunk->mapped, chunk->size);
+    free(chunk->elements);
+    free(chunk->tags);
+    free(chunk);
+}
+
+/* The inputs stay until they were given out: their memory, which keeps its place, passes from the item to the chunk. */
+static void take_over_inputs(struct chunk *chunk, struct pp__item *item)
+{
+    if (item->fd < 0) {
+        chunk->elements = item->elements;
+        item->elements = NULL;
+    }
+    chunk->item = NULL;
+}
+
+static bool has_result(const void *map)
+{
+    const pp_map *m = map;
+    if (!m->options.unordered) {
+        const struct chunk *first = pp__container(m->chunks.next, struct chunk, in_map);
+        return !pp__list_empty(&m->chunks) && first->ended > first->given;
+    }
+    return !pp__list_empty(&m->ready);
+}
+
+/* Under the lock. */
+static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome)
+{
+    struct chunk *chunk = item->receiver;
+    pp_map *map = chunk->map;
+    chunk->outcomes[index] = outcome;
+    chunk->ended = index + 1;
+    if (chunk->ended == chunk->count)
+        take_over_inputs(chunk, item);
+    if (!map) {
+        free_outcome(&chunk->outcomes[index]);
+        chunk->given = chunk->ended;
+        if (!chunk->item)
+            free_chunk(chunk);
+        return;
+    }
+    if (pp__list_empty(&chunk->in_ready))
+        pp__list_insert(&map->ready, &chunk->in_ready);
+    if (has_result(map))
+        pp__subject_wake(&map->subject, item->pool);
+}
+
+static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, void **tags)
+{
+    struct chunk *chunk = PP_SYS(calloc)(1, sizeof *chunk + count * sizeof *chunk->outcomes);
+    if (!chunk)
+        return NULL;
+    chunk->map = map;
+    chunk->count = count;
+    chunk->size = size;
+    chunk->index = map->next_index;
+    pp__list_init(&chunk->in_map);
+    pp__list_init(&chunk->in_ready);
+    chunk->tags = PP_SYS(malloc)(count * sizeof *tags);
+    if (!chunk->tags) {
+        free(chunk);
+        return NULL;
+    }
+    memcpy(chunk->tags, tags, count * sizeof *tags);
+    return chunk;
+}
+
+/* Seals the item's elements and finds where the chunk reads its inputs. */
+static int open_inputs(struct chunk *chunk, struct pp__item *item)
+{
+    if (item->fd < 0) {
+        chunk->next_input = item->elements;
+        return 0;
+    }
+    int error = pp__item_seal(item);
+    if (!error)
+        error = pp__payload_map(item->fd, item->size, &chunk->mapped);
+    chunk->next_input = chunk->mapped;
+    return error;
+}
+
+/* Submits an item of `count` inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted. */
+static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
+{
+    struct chunk *chunk = create_chunk(map, item->count, item->size, tags);
+    int error = chunk ? open_inputs(chunk, item) : pp__fail(-ENOMEM, "no memory for a chunk of %u inputs", item->count);
+    if (error) {
+        free_chunk(chunk);
+        return error;
+    }
+    chunk->item = item;
+    item->function = map->function;
+    item->deliver = deliver;
+    item->receiver = chunk;
+    item->timeout = map->options.timeout;
+    item->retries = map->options.retries;
+    map->next_index += item->count;
+    map->in_flight += item->count;
+    pp__pool_lock(map->pool);
+    pp__list_insert(&map->chunks, &chunk->in_map);
+    pp__pool_submit_item(map->pool, item);
+    pp__pool_unlock(map->pool);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------------- pull */
+
+static int array_next(void *context, pp_map_input *input)
+{
+    struct array_source *array = context;
+    if (array->next == array->count)
+        return 0;
+    input->data = array->elements + array->next++ * array->size;
+    input->size = array->size;
+    return 1;
+}
+
+/* Asks the source. 1: map->held is an input; 0: none now. Without the lock. */
+static int pull(pp_map *map)
+{
+    if (map->holding)
+        return 1;
+    if (map->drained)
+        return 0;
+    map->held = (pp_map_input){ 0 };
+    int got = map->source(map->context, &map->held);
+    if (got == 1) {
+        map->holding = true;
+        return 1;
+    }
+    if (got == -EAGAIN)
+        return -EAGAIN;
+    map->drained = true;
+    if (got != 0)
+        map->end_error = got < 0 ? pp__fail(got, "the map's source failed: %s", pp__strerror(-got))
+                                 : pp__fail(-EINVAL, "the map's source returned %d", got);
+    return 0;
+}
+
+/* An input that travels alone goes straight into its item. */
+static int submit_held(pp_map *map)
+{
+    int error;
+    struct pp__item *item = pp__item_create(1, pp__element_room(map->held.size), &error);
+    if (!item)
+        return error;
+    pp__item_add(item->elements, map->held.data, map->held.size);
+    error = submit_chunk(map, item, &map->held.tag);
+    if (error)
+        pp__item_free(item);
+    else
+        map->holding = false;
+    return error;
+}
+
+static int buffer_held(pp_map *map)
+{
+    size_t needed = map->used + pp__element_room(map->held.size);
+    if (needed > map->room) {
+        char *grown = PP_SYS(realloc)(map->buffer, needed * 2);
+        if (!grown)
+            return pp__fail(-ENOMEM, "no memory for a chunk of %zu bytes", needed);
+        map->buffer = grown;
+        map->room = needed * 2;
+    }
+    pp__item_add(map->buffer + map->used, map->held.data, map->held.size);
+    map->used = needed;
+    map->tags[map->buffered++] = map->held.tag;
+    map->holding = false;
+    return 0;
+}
+
+static int submit_buffer(pp_map *map)
+{
+    int error;
+    struct pp__item *item = pp__item_create(map->buffered, map->used, &error);
+    if (!item)
+        return error;
+    memcpy(item->elements, map->buffer, map->used);
+    error = submit_chunk(map, item, map->tags);
+    if (error) {
+        pp__item_free(item);
+        return error;
+    }
+    map->buffered = 0;
+    map->used = 0;
+    return 0;
+}
+
+/* Pulls and submits one chunk: 1; 0 or -EAGAIN when the source has nothing (more); another errno loses nothing. */
+static int pull_chunk(pp_map *map)
+{
+    int got = 1;
+    while (map->buffered < map->options.chunk_size && (got = pull(map)) == 1) {
+        int error = map->options.chunk_size == 1 ? submit_held(map) : buffer_held(map);
+        if (error || map->options.chunk_size == 1)
+            return error ? error : 1;
+    }
+    if (map->buffered == 0)
+        return got;
+    int error = submit_buffer(map);
+    return error ? error : 1;
+}
+
+/* 0, -EAGAIN when the source had none now, or what keeps inputs from being submitted. */
+static int fill(pp_map *map)
+{
+    for (;;) {
+        if (map->in_flight > 0 && map->in_flight + map->options.chunk_size > map->options.max_in_flight)
+            return 0;
+        pp__pool_lock(map->pool);
+        int refused = pp__pool_accepts(map->pool);
+        pp__pool_unlock(map->pool);
+        if (refused && !map->drained) {
+            map->drained = true;
+            map->end_error = refused;
+        }
+        if (map->drained && !map->holding && map->buffered == 0)
+            return 0;
+        int got = pull_chunk(map);
+        if (got != 1)
+            return got;
+    }
+}
+
+/* --------------------------------------------------------------------------------------------- give */
+
+/* The next outcome, moved out of its chunk. Under the lock, when has_result. */
+static void give(pp_map *map, pp_map_result *result)
+{
+    struct pp__link *link = map->options.unordered ? map->ready.next : map->chunks.next;
+    struct chunk *chunk = map->options.unordered ? pp__container(link, struct chunk, in_ready)
+                                                 : pp__container(link, struct chunk, in_map);
+    uint32_t i = chunk->given++;
+    const struct pp__element *input = chunk->next_input;
+    chunk->next_input = (const struct pp__element *)((const char *)input + pp__element_room(input->size));
+    map->current = chunk->outcomes[i];
+    map->in_flight--;
+    *result = (pp_map_result){ .index = chunk->index + i,
+                               .tag = chunk->tags[i],
+                               .input = input + 1,
+                               .input_size = input->size,
+                               .code = map->current.code,
+                               .data = map->current.data,
+                               .size = map->current.size,
+                               .error = map->current.error };
+    if (chunk->given == chunk->ended)
+        pp__list_remove(&chunk->in_ready);
+    if (chunk->given == chunk->count) {
+        pp__list_remove(&chunk->in_map);
+        map->spent = chunk;
+    }
+}
+
+/* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out. */
+static void abandon(struct chunk *chunk)
+{
+    struct pp__item *item = chunk->item;
+    pp__list_remove(&chunk->in_map);
+    pp__list_remove(&chunk->in_ready);
+    chunk->map = NULL;
+    if (!item) {
+        free_chunk(chunk);
+        return;
+    }
+    item->abandoned = true;
+    item->retries = 0;
+    if (pp__inline_runs(item->pool, item))
+        return;
+    if (!item->worker)
+        pp__pending_remove(item->pool, item);
+    else if (!pp__worker_take_back(item->worker, item)) {
+        pp__worker_stop_chunk(item->worker);
+        return;
+    }
+    pp__item_fail(item, PP_ERROR_CANCELLED, 0, "its map was closed");
+}
+
+static void abandon_all(pp_map *map)
+{
+    pp__pool_lock(map->pool);
+    while (!pp__list_empty(&map->chunks))
+        abandon(pp__container(map->chunks.previous, struct chunk, in_map));
+    pp__dispatch(map->pool);
+    pp__pool_settle(map->pool);
+    pp__pool_unlock(map->pool);
+    map->in_flight = 0;
+}
+
+/* Frees what the last step gave out. */
+static void forget_last(pp_map *map)
+{
+    free_outcome(&map->current);
+    free_chunk(map->spent);
+    map->spent = NULL;
+}
+
+static int end_of(pp_map *map)
+{
+    int error = map->end_error;
+    map->end_error = 0;
+    return error == 0 ? 0 : pp__fail(error, "the map's input ended: %s", pp__strerror(-error));
+}
+
+static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
+{
+    int filled = fill(map);
+    if (filled < 0 && filled != -EAGAIN)
+        return filled;
+    if (map->in_flight == 0)
+        return filled == -EAGAIN ? pp__fail(-EAGAIN, "the source has no input now and nothing is in flight") : end_of(map);
+    pp__pool_lock(map->pool);
+    int error = pp__wait(map->pool, &map->subject, has_result, map, deadline, false);
+    if (!error)
+        give(map, result);
+    pp__pool_unlock(map->pool);
+    if (error == -ETIMEDOUT || error == -EINTR)
+        pp__fail(error, "no result yet: %s", pp__strerror(-error));
+    return error ? error : 1;
+}
+
+int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
+{
+    if (!map || !result)
+        return pp__fail(-EINVAL, "pp_map_next: no %s", map ? "place for the result" : "map");
+    if (!pp__owner_is_self())
+        return pp__owner_refuse();
+    forget_last(map);
+    if (map->finished)
+        return 0;
+    int got = next(map, pp__deadline(timeout), result);
+    if (got == 1 && result->code && map->options.fail_fast) {
+        map->finished = true;
+        abandon_all(map);
+    }
+    return got;
+}
+
+/* ------------------------------------------------------------------------------------ open and close */
+
+static int check(const pp_map_options *o)
+{
+    if (o->chunk_size > LARGEST_CHUNK)
+        return pp__fail(-EINVAL, "chunk_size is %zu; it must be at most %d", o->chunk_size, LARGEST_CHUNK);
+    if (o->retries > MOST_RETRIES)
+        return pp__fail(-EINVAL, "retries is %u; it must be at most %d", o->retries, MOST_RETRIES);
+    for (size_t i = 0; i < sizeof o->reserved / sizeof *o->reserved; i++)
+        if (o->reserved[i])
+            return pp__fail(-EINVAL, "a reserved word is not zero: the options must be zeroed before they are filled");
+    return 0;
+}
+
+static int resolve(pp_map *map, pp_function *function)
+{
+    pp__pool_lock(map->pool);
+    int error = pp__pool_accepts(map->pool);
+    map->function = pp__functions_find(map->pool->functions, function);
+    pp__pool_unlock(map->pool);
+    return error || map->function ? error : pp__functions_resolve(map->pool, function, &map->function);
+}
+
+static int open_map(pp_pool *pool, pp_function *function, const pp_map_options *options, pp_map **result)
+{
+    int error = options ? check(options) : 0;
+    if (error)
+        return error;
+    pp_map *map = PP_SYS(calloc)(1, sizeof *map);
+    if (!map)
+        return pp__fail(-ENOMEM, "no memory for a map");
+    pp__pool_ref(pool);
+    map->pool = pool;
+    map->options = options ? *options : (pp_map_options){ 0 };
+    if (map->options.chunk_size == 0)
+        map->options.chunk_size = 1;
+    if (map->options.max_in_flight == 0)
+        map->options.max_in_flight = CHUNKS_IN_FLIGHT * (size_t)pool->max_workers * map->options.chunk_size;
+    pp__subject_init(&map->subject);
+    pp__list_init(&map->chunks);
+    pp__list_init(&map->ready);
+    map->tags = PP_SYS(malloc)(map->options.chunk_size * sizeof *map->tags);
+    error = map->tags ? resolve(map, function) : pp__fail(-ENOMEM, "no memory for a map");
+    if (error) {
+        pp_map_close(map);
+        return error;
+    }
+    *result = map;
+    return 0;
+}
+
+static int refuse_open(pp_pool *pool, pp_function *function, bool source, pp_map **map)
+{
+    if (!pool || !function || !source || !map)
+        return pp__fail(-EINVAL, "no %s", !pool ? "pool" : !function ? "function" : !source ? "input" : "place for the map");
+    return pp__owner_is_self() ? 0 : pp__owner_refuse();
+}
+
+int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, void *context,
+                const pp_map_options *options, pp_map **map)
+{
+    int error = refuse_open(pool, function, source, map);
+    if (!error)
+        error = open_map(pool, function, options, map);
+    if (error)
+        return error;
+    (*map)->source = source;
+    (*map)->context = context;
+    return 0;
+}
+
+int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
+                      const pp_map_options *options, pp_map **map)
+{
+    int error = refuse_open(pool, function, elements || count == 0 || size == 0, map);
+    if (!error)
+        error = open_map(pool, function, options, map);
+    if (error)
+        return error;
+    (*map)->array = (struct array_source){ .elements = elements, .count = count, .size = size };
+    (*map)->source = array_next;
+    (*map)->context = &(*map)->array;
+    return 0;
+}
+
+void pp_map_close(pp_map *map)
+{
+    if (!map || !pp__owner_is_self())
+        return;
+    forget_last(map);
+    abandon_all(map);
+    free(map->buffer);
+    free(map->tags);
+    pp__pool_unref(map->pool);
+    free(map);
+}
+
+/* -------------------------------------------------------------------------------------------- array */
+
+#define LARGEST_OWN_CHUNK 1024
+
+struct loop {
+    char *outputs;
+    size_t out_size;
+    size_t succeeded;
+    uint64_t failed_index; /* the lowest */
+    char text[256];        /* of that */
+};
+
+static void note_failure(struct loop *loop, const pp_map_result *result, const char *text)
+{
+    if (result->index >= loop->failed_index)
+        return;
+    loop->failed_index = result->index;
+    snprintf(loop->text, sizeof loop->text, "%s", text);
+}
+
+static void store(struct loop *loop, const pp_map_result *result)
+{
+    char text[96];
+    if (result->code) {
+        note_failure(loop, result, result->error->message);
+    } else if (result->size != loop->out_size) {
+        snprintf(text, sizeof text, "its result has %zu bytes and not %zu", result->size, loop->out_size);
+        note_failure(loop, result, text);
+    } else {
+        if (result->size > 0)
+            memcpy(loop->outputs + result->index * loop->out_size, result->data, result->size);
+        loop->succeeded++;
+    }
+}
+
+static size_t own_chunk_size(const pp_pool *pool, size_t count)
+{
+    size_t size = count / ((size_t)pool->max_workers * CHUNKS_IN_FLIGHT);
+    return size < 1 ? 1 : size > LARGEST_OWN_CHUNK ? LARGEST_OWN_CHUNK : size;
+}
+
+ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
+                     void *outputs, size_t out_size, const pp_map_options *options)
+{
+    pp_map_options own = options ? *options : (pp_map_options){ 0 };
+    struct loop loop = { .outputs = outputs, .out_size = out_size, .failed_index = UINT64_MAX };
+    pp_map_result result;
+    pp_map *map;
+    if (!outputs && out_size > 0 && count > 0)
+        return pp__fail(-EINVAL, "pp_map_array: no place for the outputs");
+    if (pool && own.chunk_size == 0)
+        own.chunk_size = own_chunk_size(pool, count);
+    own.unordered = 1;
+    int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
+    if (got)
+        return got;
+    while ((got = pp_map_next(map, -1, &result)) == 1)
+        store(&loop, &result);
+    pp_map_close(map);
+    if (got < 0)
+        return got;
+    if (loop.failed_index != UINT64_MAX)
+        pp__fail(-EREMOTEIO, "element %llu: %s", (unsigned long long)loop.failed_index, loop.text);
+    return (ssize_t)(count - loop.succeeded);
+}
