@@ -16,10 +16,10 @@
 
 /* What the owner asks for; travels in one message to the zygote. */
 struct pp__plan {
-    uint64_t serial;     /* names the child in all reports of its connection; unique there */
-    uint64_t stack_size; /* bytes */
-    char name[16];       /* as ps shows it */
-    uint32_t size;       /* of data */
+    uint64_t serial;                  /* names the child in all reports of its connection; unique there */
+    uint64_t stack_size;              /* bytes */
+    char name[16];                    /* as ps shows it */
+    uint32_t size;                    /* of data */
     unsigned char data[PP__PLAN_MAX]; /* for the entry */
 };
 
@@ -29,6 +29,10 @@ struct pp__plan {
  * birth lie at the owner's addresses (start method fork).
  */
 _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, size_t count, int shared_images);
+
+/* What is called as the entry: pp__child_entry, unless a test of this floor has put its own there before the zygote's birth. */
+typedef void pp__child_function(const void *data, size_t size, const int *fds, size_t count, int shared_images);
+extern pp__child_function *pp__child_run;
 
 /* Ends the child from inside, as exit(3) in a task does: stdout and stderr flushed, then _exit. */
 _Noreturn void pp__child_exit(int status);

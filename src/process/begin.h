@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* From the zygote's fork to pp__child_entry: see child.h for what a child starts as. Used by zygote.c only. */
+#ifndef PP_PROCESS_BEGIN_H
+#define PP_PROCESS_BEGIN_H
+
+#include "process/zygote.h"
+
+/* What a child needs to know; everything lies in the zygote's memory, of which it has its own copy. */
+struct pp__beginning {
+    const struct pp__zygote_setup *setup;
+    const struct pp__plan *plan;
+    const int *fds;
+    size_t count;
+    pid_t zygote;
+    void *stack; /* of the task; NULL: the present one */
+    size_t stack_size;
+};
+
+_Noreturn void pp__child_begin(const struct pp__beginning *beginning);
+
+#endif

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The owner's side of a zygote's birth: a pair of sockets, a helper that forks or spawns, and the wait for the newborn's word. Called
+ * by launcher.c from any thread of the owner.
+ */
+#include "process/birth.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "process/quiet.h"
+#include "process/sanitizer.h"
+#include "process/zygote.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/rseq.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STACK_SIZE ((size_t)1 << 20) /* the host's fork handlers run on it */
+#define EXEC_STACK_SIZE ((size_t)256 << 10)
+#define WORD_WAIT_MS 10000
+#define TRIES_MAX 1500
+#define TRIES_MS 8000
+#define MARKER_SIZE (sizeof PP__MARKER + 16 + PP__NONCE_SIZE)
+
+/* Everything that a helper needs is made before it: it shares the caller's memory, thread-local storage included. */
+struct helper {
+    int (*run)(void *helper);
+    char *stack;
+    struct pp__zygote_setup setup;
+    bool check_quiet;
+    char *const *arguments; /* forkserver */
+    char **environment;
+    int control; /* forkserver: the zygote's end */
+};
+
+/* ------------------------------------------------------------------------------------------------- the helper */
+
+/* Runs helper->run(helper) in a process that shares our memory; what it returns (an errno or 0) is its exit status. */
+static int run_helper(struct helper *helper)
+{
+    uint64_t mask;
+    int status = 0;
+    pp__signals_block(&mask);
+    pp__fd_lock(); /* so that no descriptor is made and not yet registered in the fork */
+    pid_t pid = clone(helper->run, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
+    int error = pid < 0 ? errno : 0;
+    pp__fd_unlock();
+    /* A host that waits for everything with __WALL may have been first (ECHILD); a failure then shows as a missing word. */
+    if (pid > 0 && waitpid(pid, &status, __WALL) == pid && WIFEXITED(status))
+        error = WEXITSTATUS(status);
+    pp__signals_set(mask);
+    return error ? pp__fail_errno(error, "fork of the process that starts workers") : 0;
+}
+
+static int open_stack(struct helper *helper)
+{
+    void *stack = PP_SYS(mmap)(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED)
+        return pp__fail_errno(errno, "a stack for starting a process");
+    helper->stack = stack;
+    return 0;
+}
+
+static void close_stack(struct helper *helper)
+{
+    munmap(helper->stack, STACK_SIZE);
+}
+
+/* ------------------------------------------------------------------------------------------------------- fork */
+
+/*
+ * The helper, a CLONE_VM child, has no rseq registration to pass on, but libc's copy of the processor's number says it has:
+ * without this sched_getcpu would be frozen in all workers.
+ */
+static void register_rseq(void)
+{
+#ifndef PP_TSAN
+    if (__rseq_size == 0)
+        return;
+    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    area->rseq_cs = 0;
+    if (syscall(SYS_rseq, area, sizeof *area, 0, RSEQ_SIG) != 0)
+        area->cpu_id = (uint32_t)RSEQ_CPU_ID_REGISTRATION_FAILED;
+#endif
+}
+
+static _Noreturn void be_fork(const struct helper *helper)
+{
+    pp__sanitizer_to_stack(helper->stack, STACK_SIZE);
+    pp__sanitizer_on_stack();
+    register_rseq();
+    pp__zygote_become(&helper->setup);
+    if (helper->check_quiet && !pp__quiet()) {
+        pp__zygote_say(&helper->setup, -EAGAIN, true, "");
+        _exit(1);
+    }
+    pp__zygote_run(&helper->setup);
+}
+
+static int help_fork(void *data)
+{
+    const struct helper *helper = data;
+    pid_t pid = PP_SYS(fork)();
+    if (pid == 0)
+        be_fork(helper);
+    return pid < 0 ? errno : 0;
+}
+
+/* The links of /proc/self/task: itself, its parent, and one for each thread. Without /proc: nobody knows. */
+static bool has_threads(void)
+{
+    struct stat task;
+    return stat("/proc/self/task", &task) != 0 || task.st_nlink > 3;
+}
+
+/* -------------------------------------------------------------------------------------------------- forkserver */
+
+/*
+ * In a process that shares the owner's memory until the exec, but has a descriptor table of its own. What went wrong goes to the
+ * owner over the control socket, which the image would have spoken on.
+ */
+static int exec_image(void *data)
+{
+    struct helper *helper = data;
+    int keep[PP__INHERIT_MAX + 1] = {helper->control};
+    bool stdin_stays = false;
+    for (size_t i = 0; i < helper->setup.inherit_count; i++) {
+        keep[i + 1] = helper->setup.inherit[i];
+        fcntl(keep[i + 1], F_SETFD, 0);
+        stdin_stays |= keep[i + 1] == 0;
+    }
+    fcntl(helper->control, F_SETFD, 0);
+    int null = stdin_stays ? -1 : open("/dev/null", O_RDWR);
+    if (null > 0)
+        dup2(null, 0);
+    pp__fd_close_from(3, keep, helper->setup.inherit_count + 1);
+    execve("/proc/self/exe", helper->arguments, helper->environment);
+    struct pp__wire_ready failed = {.error = -errno, .done = 1, .text = "exec of /proc/self/exe"};
+    pp__fd_send(helper->control, &failed, sizeof failed, NULL, 0);
+    return 1;
+}
+
+static int help_exec(void *data)
+{
+    struct helper *helper = data;
+    pid_t pid = clone(exec_image, helper->stack + EXEC_STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, helper);
+    return pid < 0 ? errno : 0;
+}
+
+static void make_nonce(char nonce[PP__NONCE_SIZE])
+{
+    unsigned char random[PP__NONCE_SIZE / 2];
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
+        memset(random, (int)(pp__now() & 0xff), sizeof random);
+    for (size_t i = 0; i < sizeof random; i++) {
+        nonce[2 * i] = "0123456789abcdef"[random[i] >> 4];
+        nonce[2 * i + 1] = "0123456789abcdef"[random[i] & 15];
+    }
+}
+
+static size_t preload_size(const char *const *preload, uint32_t *count)
+{
+    size_t size = 0;
+    *count = 0;
+    for (; preload && preload[*count]; ++*count)
+        size += strlen(preload[*count]) + 1;
+    return size;
+}
+
+/* Lies in the socket before the image exists, so an image finds it at once or is none. */
+static int send_hello(int socket, const struct pp__zygote_setup *setup, const char *const *preload, const char *nonce)
+{
+    uint32_t count;
+    size_t size = preload_size(preload, &count);
+    if (size > PP__PRELOAD_SIZE_MAX)
+        return pp__fail(-E2BIG, "the paths to preload have %zu bytes together, more than %d", size,
+                        PP__PRELOAD_SIZE_MAX);
+    struct pp__wire_hello *hello = PP_SYS(calloc)(1, sizeof *hello + size);
+    if (!hello)
+        return pp__fail(-ENOMEM, "no memory for the paths to preload");
+    *hello = (struct pp__wire_hello){.type = PP__WIRE_HELLO,
+                                     .owner_pid = setup->owner_pid,
+                                     .owner_start = setup->owner_start,
+                                     .inherit_count = (uint32_t)setup->inherit_count,
+                                     .preload_count = count,
+                                     .preload_size = (uint32_t)size};
+    memcpy(hello->nonce, nonce, PP__NONCE_SIZE);
+    for (size_t i = 0; i < setup->inherit_count; i++)
+        hello->inherit[i] = setup->inherit[i];
+    char *place = (char *)(hello + 1);
+    for (uint32_t i = 0; i < count; i++)
+        place = stpcpy(place, preload[i]) + 1;
+    int error = pp__fd_send(socket, hello, sizeof *hello + size, &setup->owner, setup->owner >= 0);
+    free(hello);
+    return error ? pp__fail_errno(-error, "the first message to the process that starts workers") : 0;
+}
+
+/* The owner's environment and the marker; a marker already there is left out. To be freed. */
+static char **make_environment(char *marker)
+{
+    size_t count = 0;
+    for (char **e = environ; e && *e; e++)
+        count++;
+    char **copy = PP_SYS(calloc)(count + 2, sizeof *copy);
+    if (!copy)
+        return NULL;
+    size_t have = 0;
+    for (size_t i = 0; i < count && environ[i]; i++)
+        if (strncmp(environ[i], PP__MARKER "=", sizeof PP__MARKER) != 0)
+            copy[have++] = environ[i];
+    copy[have] = marker;
+    return copy;
+}
+
+/* -------------------------------------------------------------------------------------------- waiting for its word */
+
+/* 1: a word; 0: its end; -ETIMEDOUT. */
+static int receive_word(struct pp__zygote *zygote, struct pp__wire_ready *word)
+{
+    uint64_t deadline = pp__deadline(WORD_WAIT_MS);
+    for (;;) {
+        size_t count = 1;
+        int pidfd = -1;
+        ssize_t size = pp__fd_receive(zygote->control, word, sizeof *word, &pidfd, &count, MSG_DONTWAIT);
+        if (size > 0 && count == 1) {
+            pp__fd_close(zygote->pidfd);
+            zygote->pidfd = pidfd;
+        }
+        if (size == sizeof *word || size == 0)
+            return size != 0;
+        if (size != -EAGAIN)
+            return size < 0 ? (int)size : -EPROTO;
+        struct pollfd watched = {.fd = zygote->control, .events = POLLIN};
+        if (pp__until(deadline) == 0)
+            return -ETIMEDOUT;
+        poll(&watched, 1, pp__to_milliseconds(pp__until(deadline)));
+    }
+}
+
+static int fail_word(const struct pp__wire_ready *word)
+{
+    int length = (int)strnlen(word->text, sizeof word->text);
+    if (length == 0)
+        return word->error;
+    if (word->done && word->pid == 0)
+        return pp__fail_errno(-word->error, "%.*s", length, word->text);
+    return pp__fail(word->error, "%.*s", length, word->text);
+}
+
+static int await_birth(struct pp__zygote *zygote)
+{
+    struct pp__wire_ready word;
+    for (;;) {
+        int got = receive_word(zygote, &word);
+        if (got == -ETIMEDOUT)
+            return pp__fail(-EAGAIN, "the process that starts workers did not answer for %d s", WORD_WAIT_MS / 1000);
+        if (got < 0)
+            return pp__fail_errno(-got, "the word of the process that starts workers");
+        if (got == 0)
+            return pp__fail(-EAGAIN, "the process that starts workers ended while it was born");
+        zygote->pid = word.pid;
+        if (word.error)
+            return fail_word(&word);
+        if (word.done)
+            return 0;
+    }
+}
+
+/* A newborn that hangs is not waited for. */
+static void give_up(struct pp__zygote *zygote)
+{
+    if (zygote->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, zygote->pidfd, SIGKILL, NULL, 0);
+    pp__fd_close(zygote->pidfd);
+    pp__fd_close(zygote->control);
+}
+
+/* ----------------------------------------------------------------------------------------------------- one birth */
+
+static int open_setup(const pp_launcher_options *options, struct pp__zygote_setup *setup)
+{
+    *setup = (struct pp__zygote_setup){.owner_pid = getpid(), .inherit_count = options->inherit_fd_count};
+    for (size_t i = 0; i < options->inherit_fd_count; i++)
+        setup->inherit[i] = options->inherit_fds[i];
+    setup->owner_start = pp__process_start(setup->owner_pid);
+    int raw = pp__pidfd_open(setup->owner_pid);
+    if (raw < 0 && errno == ENOSYS) {
+        setup->owner = -1;
+        return 0;
+    }
+    setup->owner = pp__fd_adopt(raw, "a pidfd");
+    return setup->owner < 0 ? setup->owner : 0;
+}
+
+/* From a prepared helper to a zygote that has spoken. Closes the zygote's end in every case. */
+static int give_birth(struct helper *helper, int pair[2], struct pp__zygote *zygote)
+{
+    struct pp__zygote born = {.control = pair[0], .pidfd = -1};
+    int error = open_stack(helper);
+    if (error == 0) {
+        error = run_helper(helper);
+        close_stack(helper);
+    }
+    pp__fd_close(pair[1]);
+    if (error == 0)
+        error = await_birth(&born);
+    if (error)
+        give_up(&born);
+    else
+        *zygote = born;
+    return error;
+}
+
+static int fork_once(struct helper *helper, struct pp__zygote *zygote)
+{
+    int pair[2];
+    int error = pp__fd_socketpair(pair);
+    if (error)
+        return error;
+    helper->setup.control = pair[1];
+    helper->check_quiet = has_threads();
+    return give_birth(helper, pair, zygote);
+}
+
+static void pause_randomly(void)
+{
+    uint64_t now = pp__now();
+    struct timespec pause = {.tv_nsec = (long)((now ^ now >> 7) * 2654435761u % 3000000)};
+    nanosleep(&pause, NULL);
+}
+
+int pp__birth_fork(const pp_launcher_options *options, struct pp__zygote *zygote)
+{
+    struct helper helper = {.run = help_fork};
+    int error = open_setup(options, &helper.setup);
+    if (error)
+        return error;
+    helper.setup.close_all = options->close_fds;
+    helper.setup.shared_images = true;
+    uint64_t deadline = pp__deadline(TRIES_MS);
+    pp__fail(-EAGAIN, "%s", "");
+    error = fork_once(&helper, zygote);
+    for (int tries = 1; error == -EAGAIN && !*pp_last_error(); tries++) {
+        if (tries == TRIES_MAX || pp__until(deadline) == 0) {
+            pp__fail(-EAGAIN,
+                     "another thread held a lock of libc's at each of %d tries to fork: make the launcher before the "
+                     "threads, or use PP_START_FORKSERVER",
+                     tries);
+            break;
+        }
+        pause_randomly();
+        error = fork_once(&helper, zygote);
+    }
+    pp__fd_close(helper.setup.owner);
+    return error;
+}
+
+static int exec_once(struct helper *helper, const pp_launcher_options *options, struct pp__zygote *zygote)
+{
+    char nonce[PP__NONCE_SIZE], marker[MARKER_SIZE];
+    char *arguments[] = {program_invocation_name, NULL};
+    int pair[2];
+    int error = pp__fd_socketpair(pair);
+    if (error)
+        return error;
+    make_nonce(nonce);
+    snprintf(marker, sizeof marker, PP__MARKER "=%d:%.*s", pair[1], PP__NONCE_SIZE, nonce);
+    helper->control = pair[1];
+    helper->arguments = arguments;
+    helper->environment = make_environment(marker);
+    error = helper->environment ? send_hello(pair[0], &helper->setup, options->preload, nonce)
+                                : pp__fail(-ENOMEM, "no memory for the environment of a process");
+    if (error == 0) {
+        error = give_birth(helper, pair, zygote);
+    } else {
+        pp__fd_close(pair[0]);
+        pp__fd_close(pair[1]);
+    }
+    free(helper->environment);
+    return error;
+}
+
+int pp__birth_forkserver(const pp_launcher_options *options, struct pp__zygote *zygote)
+{
+    struct helper helper = {.run = help_exec};
+    int error = open_setup(options, &helper.setup);
+    if (error)
+        return error;
+    error = exec_once(&helper, options, zygote);
+    pp__fd_close(helper.setup.owner);
+    return error;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* The first steps of a child, in the order in which one needs the other; runs in its only thread, with all signals blocked. */
+#include "process/child.h"
+
+#include "base/fd.h"
+#include "base/seam.h"
+#include "process/begin.h"
+#include "process/owner.h"
+#include "process/sanitizer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+pp__child_function *pp__child_run = pp__child_entry;
+
+/* ------------------------------------------------------------------------------------------- leaving */
+
+/* A thread of the task's that is stuck holding the stream must not keep the process: as libc's exit, only some patience. */
+static void flush(FILE *stream)
+{
+    for (int tries = 0; tries < 50; tries++) {
+        if (ftrylockfile(stream) == 0) {
+            fflush_unlocked(stream);
+            funlockfile(stream);
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+void pp__child_exit(int status)
+{
+    flush(stdout);
+    flush(stderr);
+    _exit(status);
+}
+
+static void on_exit_handler(int status, void *unused)
+{
+    (void)unused;
+    pp__child_exit(status);
+}
+
+/* glibc calls handlers of at_quick_exit as it calls those of __cxa_atexit: with the status as second argument. */
+static void on_quick_exit_handler(void *unused, int status)
+{
+    (void)unused;
+    pp__child_exit(status);
+}
+
+/* Last registered, first run: exit(3) and quick_exit(3) of a task never reach the owner's handlers. */
+static void register_exit_handlers(void)
+{
+    void (*quick)(void);
+    void (*handler)(void *, int) = on_quick_exit_handler;
+    memcpy(&quick, &handler, sizeof quick);
+    if (on_exit(on_exit_handler, NULL) != 0 || at_quick_exit(quick) != 0)
+        _exit(127);
+}
+
+/* ---------------------------------------------------------------------------------------- descriptors */
+
+static void close_descriptors(const struct pp__beginning *b)
+{
+    pp__fd_close_inherited(b->fds, b->count);
+    if (!b->setup->close_all)
+        return;
+    int keep[PP__INHERIT_MAX + PP__PLAN_FDS];
+    size_t count = 0;
+    for (size_t i = 0; i < b->setup->inherit_count; i++)
+        keep[count++] = b->setup->inherit[i];
+    for (size_t i = 0; i < b->count; i++)
+        keep[count++] = b->fds[i];
+    pp__fd_close_from(3, keep, count);
+}
+
+/* ----------------------------------------------------------------------------------------- appearance */
+
+/* When memory runs out, workers go before their owner. Raising needs no right; not being able to is no failure. */
+static void raise_oom_score(void)
+{
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (read(fd, text, sizeof text - 1) > 0) {
+        int score = atoi(text) + 200;
+        int size = snprintf(text, sizeof text, "%d", score < 1000 ? score : 1000);
+        if (pwrite(fd, text, (size_t)size, 0) < 0)
+            errno = 0;
+    }
+    close(fd);
+}
+
+/* Ends with the zygote; one that ended before prctl had said so is seen by the changed parent. */
+static void follow_zygote(pid_t zygote)
+{
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != zygote)
+        _exit(127);
+}
+
+static _Noreturn void enter(const struct pp__beginning *b)
+{
+    pp__signals_set(0);
+    PP_FAULT("child.entry");
+    pp__child_run(b->plan->data, b->plan->size, b->fds, b->count, b->setup->shared_images);
+    pp__child_exit(EXIT_FAILURE); /* an entry returned, against its promise */
+}
+
+/* --------------------------------------------------------------------------------------- the new stack */
+
+#ifndef PP_TSAN
+static const struct pp__beginning *entering; /* makecontext passes ints only */
+
+static void enter_on_stack(void)
+{
+    pp__sanitizer_on_stack();
+    enter(entering);
+}
+
+static _Noreturn void switch_stack(const struct pp__beginning *b)
+{
+    static ucontext_t context;
+    entering = b;
+    if (getcontext(&context) != 0)
+        _exit(127);
+    context.uc_stack.ss_sp = b->stack;
+    context.uc_stack.ss_size = b->stack_size;
+    context.uc_link = NULL;
+    makecontext(&context, enter_on_stack, 0);
+    pp__sanitizer_to_stack(b->stack, b->stack_size);
+    setcontext(&context);
+    _exit(127);
+}
+#else
+static _Noreturn void switch_stack(const struct pp__beginning *b)
+{
+    enter(b);
+}
+#endif
+
+void pp__child_begin(const struct pp__beginning *b)
+{
+    follow_zygote(b->zygote);
+    PP_FAULT("child.begin");
+    register_exit_handlers();
+    close_descriptors(b);
+    prctl(PR_SET_NAME, b->plan->name);
+    raise_oom_score();
+    pp__owner_reset();
+    if (b->stack)
+        switch_stack(b);
+    enter(b);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The owner's handle to a zygote, and the words that it says to it. Nothing here blocks but pp_launcher_create; all functions may be
+ * called from any thread, and each message is one send.
+ */
+#include "process/launcher.h"
+
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "process/birth.h"
+#include "process/image.h"
+#include "process/owner.h"
+#include "process/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CONNECT_WAIT_MS 1000
+
+struct pp_launcher {
+    _Atomic uint32_t references;
+    pp_start_method method;
+    struct pp__zygote zygote; /* none for inline: descriptors are -1 */
+};
+
+/* ---------------------------------------------------------------------------------------------- options */
+
+/* What the environment asks for, if it does. */
+static int override_method(pp_start_method *method)
+{
+    static const struct {
+        const char *name;
+        pp_start_method method;
+    } names[] = {{"fork", PP_START_FORK}, {"forkserver", PP_START_FORKSERVER}, {"inline", PP_START_INLINE}};
+    const char *asked = secure_getenv("PROCPOOL_START");
+    if (!asked)
+        return 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(asked, names[i].name) == 0) {
+            *method = names[i].method;
+            return 0;
+        }
+    }
+    return pp__fail(-EINVAL, "PROCPOOL_START is \"%.64s\" in the environment: fork, forkserver and inline are known",
+                    asked);
+}
+
+static int check_inherit(const pp_launcher_options *options)
+{
+    if (options->inherit_fd_count > PP__INHERIT_MAX)
+        return pp__fail(-EINVAL, "%zu descriptors to inherit: at most %d", options->inherit_fd_count, PP__INHERIT_MAX);
+    if (options->inherit_fd_count > 0 && !options->inherit_fds)
+        return pp__fail(-EINVAL, "inherit_fds is NULL and inherit_fd_count is %zu", options->inherit_fd_count);
+    for (size_t i = 0; i < options->inherit_fd_count; i++)
+        if (fcntl(options->inherit_fds[i], F_GETFD) < 0)
+            return pp__fail(-EBADF, "inherit_fds[%zu] is %d, which is not open", i, options->inherit_fds[i]);
+    return 0;
+}
+
+static int check_options(const pp_launcher_options *options)
+{
+    if ((unsigned)options->start_method > PP_START_INLINE)
+        return pp__fail(-EINVAL, "start_method %d is unknown", (int)options->start_method);
+    for (size_t i = 0; i < sizeof options->reserved / sizeof *options->reserved; i++)
+        if (options->reserved[i] != 0)
+            return pp__fail(-EINVAL, "reserved[%zu] of the launcher's options is not zero", i);
+    return check_inherit(options);
+}
+
+static int choose_method(const pp_launcher_options *options, pp_start_method *method)
+{
+    *method = options->start_method;
+    if (*method == PP_START_DEFAULT)
+        *method = pp__worker_main_was_called() ? PP_START_FORKSERVER : PP_START_FORK;
+    if (options->preload && options->preload[0] && *method != PP_START_FORKSERVER)
+        return pp__fail(-EINVAL,
+                        "preload is for PP_START_FORKSERVER only; under fork, workers have what the owner has");
+    int error = override_method(method);
+    if (error)
+        return error;
+    if (*method == PP_START_FORKSERVER && !pp__worker_main_was_called())
+        return pp__fail(-ENOSYS, "the start method forkserver needs a call of pp_worker_main() first thing in main()");
+    return 0;
+}
+
+/* ----------------------------------------------------------------------------------------------- the handle */
+
+static int make_zygote(pp_start_method method, const pp_launcher_options *options, struct pp__zygote *zygote)
+{
+    switch (method) {
+    case PP_START_FORK:
+        return pp__birth_fork(options, zygote);
+    case PP_START_FORKSERVER:
+        return pp__birth_forkserver(options, zygote);
+    default:
+        *zygote = (struct pp__zygote){.control = -1, .pidfd = -1};
+        return 0;
+    }
+}
+
+static int create(const pp_launcher_options *options, pp_launcher **launcher)
+{
+    pp_start_method method;
+    int error = check_options(options);
+    if (error == 0)
+        error = choose_method(options, &method);
+    if (error)
+        return error;
+    pp_launcher *made = PP_SYS(calloc)(1, sizeof *made);
+    if (!made)
+        return pp__fail(-ENOMEM, "no memory for a launcher");
+    made->references = 1;
+    made->method = method;
+    error = make_zygote(method, options, &made->zygote);
+    if (error) {
+        free(made);
+        return error;
+    }
+    *launcher = made;
+    return 0;
+}
+
+int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher)
+{
+    static const pp_launcher_options defaults;
+    if (!launcher)
+        return pp__fail(-EINVAL, "pp_launcher_create: launcher is NULL");
+    int error = pp__owner_enter();
+    if (error)
+        return error;
+    int state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    error = create(options ? options : &defaults, launcher);
+    pthread_setcancelstate(state, NULL);
+    return error;
+}
+
+pp_launcher *pp_launcher_ref(pp_launcher *launcher)
+{
+    if (launcher && pp__owner_is_self())
+        atomic_fetch_add_explicit(&launcher->references, 1, memory_order_relaxed);
+    return launcher;
+}
+
+/* In a forked child the sockets are still the owner's. */
+void pp_launcher_unref(pp_launcher *launcher)
+{
+    if (!launcher || !pp__owner_is_self())
+        return;
+    /* Each unref publishes what its thread did with the launcher to the one that frees it: the pair is this line in another thread. */
+    if (atomic_fetch_sub_explicit(&launcher->references, 1, memory_order_acq_rel) != 1)
+        return;
+    pp__launcher_disconnect(launcher->zygote.control);
+    pp__fd_close(launcher->zygote.pidfd);
+    free(launcher);
+}
+
+pp_start_method pp__launcher_method(const pp_launcher *launcher)
+{
+    return launcher->method;
+}
+
+/* ------------------------------------------------------------------------------------------------- epitaph */
+
+static bool zygote_is_gone(const pp_launcher *launcher)
+{
+    if (launcher->zygote.pidfd >= 0) {
+        struct pollfd watched = {.fd = launcher->zygote.pidfd, .events = POLLIN};
+        return poll(&watched, 1, 0) == 1;
+    }
+    struct pollfd watched = {.fd = launcher->zygote.control, .events = POLLRDHUP};
+    return launcher->zygote.control >= 0 && poll(&watched, 1, 0) == 1;
+}
+
+/* What newer kernels (6.15) keep for a pidfd after the process was reaped, which is all that who is not its parent can learn. */
+struct pidfd_info {
+    uint64_t mask, cgroup;
+    uint32_t pid, tgid, ppid, ids[8];
+    int32_t exit_code;
+};
+_Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of the struct");
+#define INFO_EXIT (UINT64_C(1) << 3)
+#define GET_INFO _IOWR(0xff, 11, struct pidfd_info)
+
+static bool exit_code_of(int pidfd, int *code)
+{
+    struct pidfd_info info = {.mask = INFO_EXIT};
+    if (pidfd < 0 || ioctl(pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
+        return false;
+    *code = info.exit_code;
+    return true;
+}
+
+const char *pp__launcher_epitaph(pp_launcher *launcher, char *text, size_t size)
+{
+    int pid = (int)launcher->zygote.pid, code;
+    if (size > 0)
+        text[0] = '\0';
+    if (!zygote_is_gone(launcher))
+        return text;
+    if (!exit_code_of(launcher->zygote.pidfd, &code))
+        snprintf(text, size, "the process that starts workers (pid %d) is gone", pid);
+    else if (WIFSIGNALED(code))
+        snprintf(text, size, "the process that starts workers (pid %d) was killed by signal %d", pid, WTERMSIG(code));
+    else
+        snprintf(text, size, "the process that starts workers (pid %d) exited with status %d", pid, WEXITSTATUS(code));
+    return text;
+}
+
+/* ---------------------------------------------------------------------------------------------- connections */
+
+static int fail_gone(pp_launcher *launcher)
+{
+    char text[128];
+    pp__launcher_epitaph(launcher, text, sizeof text);
+    return pp__fail(-EPIPE, "%s", *text ? text : "the process that starts workers does not answer");
+}
+
+/* The zygote reads at once whatever comes; only one that is stopped lets its socket fill. */
+static int send_connect(pp_launcher *launcher, int end)
+{
+    struct pp__wire_connect message = {.type = PP__WIRE_CONNECT};
+    for (int waited = 0;; waited += 10) {
+        int error = pp__fd_send(launcher->zygote.control, &message, sizeof message, &end, 1);
+        if (error == -EPIPE)
+            return fail_gone(launcher);
+        if (error != -EAGAIN)
+            return error ? pp__fail_errno(-error, "a connection to the process that starts workers") : 0;
+        if (waited >= CONNECT_WAIT_MS)
+            return pp__fail(-EAGAIN, "the process that starts workers (pid %d) does not read",
+                            (int)launcher->zygote.pid);
+        struct pollfd watched = {.fd = launcher->zygote.control, .events = POLLOUT};
+        poll(&watched, 1, 10);
+    }
+}
+
+int pp__launcher_connect(pp_launcher *launcher)
+{
+    int pair[2], state;
+    int error = pp__fd_socketpair(pair);
+    if (error)
+        return error;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    error = send_connect(launcher, pair[1]);
+    pthread_setcancelstate(state, NULL);
+    pp__fd_close(pair[1]);
+    if (error == 0)
+        return pair[0];
+    pp__fd_close(pair[0]);
+    return error;
+}
+
+void pp__launcher_disconnect(int connection)
+{
+    if (connection < 0)
+        return;
+    shutdown(connection, SHUT_RDWR);
+    pp__fd_close(connection);
+}
+
+int pp__launcher_start(int connection, const struct pp__plan *plan, const int *fds, size_t count)
+{
+    struct pp__wire_start message = {.type = PP__WIRE_START, .plan = *plan};
+    return pp__fd_send(connection, &message, sizeof message, fds, count);
+}
+
+int pp__launcher_kill(int connection, uint64_t serial)
+{
+    struct pp__wire_kill message = {.type = PP__WIRE_KILL, .serial = serial};
+    return pp__fd_send(connection, &message, sizeof message, NULL, 0);
+}
+
+/* A zygote that died with our words unread shows as an end (a reset, in fact) once, before what it said itself: look again. */
+int pp__launcher_report(int connection, struct pp__report *report)
+{
+    struct pp__report got;
+    ssize_t size = pp__fd_receive(connection, &got, sizeof got, NULL, NULL, MSG_DONTWAIT);
+    if (size == 0)
+        size = pp__fd_receive(connection, &got, sizeof got, NULL, NULL, MSG_DONTWAIT);
+    if (size == -EAGAIN)
+        return 0;
+    if (size != sizeof got)
+        return -EPIPE;
+    *report = got;
+    return 1;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What travels between a launcher and its zygote. All messages are single seqpacket messages of the size that the table of
+ * their receiver demands; both ends are the same library in the same executable, so there is no version, but sizes and counts are
+ * checked all the same.
+ *
+ *   control socket, owner to zygote: HELLO (forkserver: before the image starts), CONNECT (with one end of a new pair)
+ *   control socket, zygote to owner: struct pp__wire_ready, any number with `done` 0, then one with `done` 1
+ *   connection, owner to zygote:     START (with the plan's descriptors), KILL
+ *   connection, zygote to owner:     struct pp__report
+ */
+#ifndef PP_PROCESS_WIRE_H
+#define PP_PROCESS_WIRE_H
+
+#include "process/child.h"
+
+#include <stdint.h>
+
+enum pp__wire_type { PP__WIRE_HELLO = 1, PP__WIRE_CONNECT, PP__WIRE_START, PP__WIRE_KILL };
+
+struct pp__wire_connect {
+    uint32_t type;
+    uint32_t reserved;
+};
+
+struct pp__wire_start {
+    uint32_t type;
+    uint32_t reserved;
+    struct pp__plan plan;
+};
+
+struct pp__wire_kill {
+    uint32_t type;
+    uint32_t reserved;
+    uint64_t serial;
+};
+
+/* The zygote's word about its birth; the first one carries its pidfd, where there are pidfds. */
+struct pp__wire_ready {
+    int32_t
+        error; /* 0, or the negative errno with which pp_launcher_create fails (-EAGAIN: a lock was held, fork again) */
+    int32_t pid;
+    uint32_t done; /* 0: it lives and goes on preparing itself */
+    char text[452];
+};
+
+#define PP__INHERIT_MAX 64
+#define PP__NONCE_SIZE 32
+#define PP__PRELOAD_SIZE_MAX 65536 /* all paths together, with their NULs */
+
+/* Followed by preload_count NUL-ended paths, preload_size bytes in all. Carries the owner's pidfd, where there are pidfds. */
+struct pp__wire_hello {
+    uint32_t type;
+    int32_t owner_pid;
+    uint64_t owner_start; /* see pp__process_start */
+    char nonce[PP__NONCE_SIZE];
+    uint32_t inherit_count;
+    int32_t inherit[PP__INHERIT_MAX];
+    uint32_t preload_count;
+    uint32_t preload_size;
+    uint32_t reserved;
+};
+
+#define PP__MARKER "PROCPOOL_SPAWN" /* in the environment of a fresh image: "<control socket>:<nonce>" */
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The zygote: the single-threaded parent of a launcher's children. It starts, kills and reaps them as its connections ask, tells how
+ * they ended, and ends with its owner. It never blocks but in its one epoll_wait, and its death kills its children (PDEATHSIG).
+ */
+#ifndef PP_PROCESS_ZYGOTE_H
+#define PP_PROCESS_ZYGOTE_H
+
+#include "process/wire.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct pp__zygote_setup {
+    int control;     /* its end of the control socket, adopted */
+    int owner;       /* the owner's pidfd, adopted; -1 where there are none: then it looks every 100 ms */
+    pid_t owner_pid; /* with owner_start, for that look */
+    uint64_t owner_start;
+    bool close_all;     /* children keep nothing but 1, 2, inherit and the plan's */
+    bool shared_images; /* it is a fork of the owner */
+    int inherit[PP__INHERIT_MAX];
+    size_t inherit_count;
+};
+
+/* Makes the calling process, all of whose signals are blocked, a zygote in the outward things: group, name, dispositions, descriptors, stdio. */
+void pp__zygote_become(const struct pp__zygote_setup *setup);
+
+/* Tells the owner; with an error nothing follows. */
+void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, const char *text);
+
+/* Whether the owner is gone, or has given this zygote up. Safe in signal handlers. */
+bool pp__zygote_abandoned(const struct pp__zygote_setup *setup);
+
+_Noreturn void pp__zygote_run(const struct pp__zygote_setup *setup);
+
+/* When the process started, in the kernel's ticks; 0: there is none, or none can be seen. Tells a pid from its reuse. */
+uint64_t pp__process_start(pid_t pid);
+
+/* A pidfd, not adopted yet; -1 and errno. */
+int pp__pidfd_open(pid_t pid);
+
+/* Blocks every signal, those included that libc keeps for itself; the mask before is stored unless NULL. */
+void pp__signals_block(uint64_t *before);
+void pp__signals_set(uint64_t mask);
+
+#endif
