@@ -137,7 +137,8 @@ static void publish_message(enum pp__record_type type, uint64_t id, struct pp__r
     header.type = outcome;
     header.code = code;
     header.flags = 0;
-    header.size = strnlen(message, PP__MESSAGE_MAX);
+    size_t length = strlen(message);
+    header.size = length < PP__MESSAGE_MAX ? length : PP__MESSAGE_MAX;
     publish_record(type, id, &header, message, header.size);
 }
 
