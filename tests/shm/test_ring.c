@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* The ring between two ends that keep to the rules, in one thread. */
+#include "ring_kit.h"
+
+#define CAPACITY 1024u
+#define LARGEST (CAPACITY / 2 - 16)
+#define JUST_BELOW_THE_WRAP (UINT64_MAX - 2 * CAPACITY + 1)
+
+static uint32_t room_of(uint32_t size)
+{
+    return 16 + (size + 15) / 16 * 16;
+}
+
+static void pass_one_record(struct kit *kit, uint64_t start, uint32_t size)
+{
+    kit_start(kit, start);
+    CHECK(kit_put(kit, size, size));
+    kit_expect_none(kit);
+    pp__ring_publish(&kit->writer);
+    CHECK(pp__ring_waiting(&kit->reader));
+    kit_expect(kit, size, size);
+    kit_expect_none(kit);
+    CHECK(!pp__ring_drained(&kit->writer));
+    pp__ring_release(&kit->reader);
+    CHECK(pp__ring_drained(&kit->writer));
+}
+
+static void pass_every_size_at_every_place(uint64_t base)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    for (uint64_t start = base; start != base + CAPACITY; start += 16)
+        for (uint32_t size = 0; size <= LARGEST; size++)
+            pass_one_record(&kit, start, size);
+    kit_close(&kit);
+}
+
+TEST(every_size_passes_at_every_place_of_the_ring)
+{
+    pass_every_size_at_every_place(0);
+}
+
+TEST(every_size_passes_when_the_cursors_pass_two_to_the_64)
+{
+    pass_every_size_at_every_place(UINT64_MAX - CAPACITY + 1);
+}
+
+TEST(what_is_larger_than_the_largest_is_refused_and_spoils_nothing)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    CHECK_INT(pp__ring_largest(CAPACITY), LARGEST);
+    static const uint32_t sizes[] = {LARGEST + 1, CAPACITY, UINT32_MAX - 31, UINT32_MAX - 15, UINT32_MAX};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        CHECK(!pp__ring_reserve(&kit.writer, 1, 1, sizes[i]));
+    CHECK(kit_put(&kit, 7, LARGEST));
+    pp__ring_publish(&kit.writer);
+    kit_expect(&kit, 7, LARGEST);
+    kit_close(&kit);
+}
+
+TEST(an_empty_ring_has_nothing_and_a_new_one_is_drained)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    kit_expect_none(&kit);
+    CHECK(pp__ring_drained(&kit.writer));
+    CHECK_INT(pp__ring_used(&kit.writer), 0);
+    pp__ring_publish(&kit.writer);
+    pp__ring_release(&kit.reader);
+    kit_expect_none(&kit);
+    CHECK_INT(atomic_load(&kit.words->tail), 0);
+    CHECK_INT(atomic_load(&kit.words->head), 0);
+    kit_close(&kit);
+}
+
+static void fill_to_the_last_byte(uint64_t start)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    kit_start(&kit, start);
+    for (uint64_t id = 0; id < CAPACITY / 16; id++)
+        CHECK(kit_put(&kit, id, 0));
+    CHECK(!kit_put(&kit, 99, 0));
+    pp__ring_publish(&kit.writer);
+    CHECK(!kit_put(&kit, 99, 0));
+    CHECK_INT(pp__ring_used(&kit.writer), CAPACITY);
+    for (uint64_t id = 0; id < CAPACITY / 16; id++) {
+        kit_expect(&kit, id, 0);
+        CHECK(!kit_put(&kit, 99, 0));
+    }
+    kit_expect_none(&kit);
+    pp__ring_release(&kit.reader);
+    CHECK_INT(pp__ring_used(&kit.writer), 0);
+    CHECK(kit_put(&kit, 99, 0));
+    kit_close(&kit);
+}
+
+TEST(a_full_ring_takes_no_more_until_the_reader_releases)
+{
+    fill_to_the_last_byte(0);
+    fill_to_the_last_byte(CAPACITY / 2 + 48);
+    fill_to_the_last_byte(JUST_BELOW_THE_WRAP + CAPACITY + 16);
+}
+
+TEST(a_refused_reservation_leaves_the_ring_as_it_was)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    kit_start(&kit, CAPACITY - 64);
+    CHECK(kit_put(&kit, 1, LARGEST)); /* behind 64 bytes of padding */
+    uint64_t position = kit.writer.position;
+    CHECK(!kit_put(&kit, 2, LARGEST));
+    CHECK_INT(kit.writer.position, position);
+    CHECK(kit_put(&kit, 3, LARGEST - 64));
+    pp__ring_publish(&kit.writer);
+    kit_expect(&kit, 1, LARGEST);
+    kit_expect(&kit, 3, LARGEST - 64);
+    kit_expect_none(&kit);
+    kit_close(&kit);
+}
+
+TEST(a_batch_is_invisible_until_published_and_then_whole)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    kit_start(&kit, JUST_BELOW_THE_WRAP + CAPACITY + 256);
+    for (uint64_t id = 1; id <= 5; id++) {
+        CHECK(kit_put(&kit, id, (uint32_t)id * 33));
+        kit_expect_none(&kit);
+    }
+    pp__ring_publish(&kit.writer);
+    CHECK(kit_put(&kit, 6, 1));
+    for (uint64_t id = 1; id <= 5; id++)
+        kit_expect(&kit, id, (uint32_t)id * 33);
+    kit_expect_none(&kit);
+    pp__ring_publish(&kit.writer);
+    kit_expect(&kit, 6, 1);
+    kit_close(&kit);
+}
+
+TEST(a_record_has_passed_when_it_and_all_before_it_are_released)
+{
+    struct kit kit;
+    uint64_t ends[3];
+    kit_open(&kit, CAPACITY);
+    kit_start(&kit, UINT64_MAX - 63);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK(kit_put(&kit, i, 20));
+        ends[i] = kit.writer.position;
+    }
+    pp__ring_publish(&kit.writer);
+    for (uint32_t i = 0; i < 3; i++) {
+        kit_expect(&kit, i, 20);
+        CHECK(!pp__ring_passed(&kit.writer, ends[i]));
+        pp__ring_release(&kit.reader);
+        CHECK(pp__ring_passed(&kit.writer, ends[i]));
+        CHECK_INT(pp__ring_drained(&kit.writer), i == 2);
+    }
+    CHECK(pp__ring_passed(&kit.writer, ends[0]));
+    kit_close(&kit);
+}
+
+TEST(used_is_exact_from_half_of_the_capacity_on)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    for (uint64_t id = 0; id < 48; id++) {
+        CHECK(kit_put(&kit, id, 0));
+        CHECK_INT(pp__ring_used(&kit.writer), id * 16);
+        pp__ring_publish(&kit.writer);
+        CHECK_INT(pp__ring_used(&kit.writer), id * 16 + 16);
+    }
+    for (uint64_t id = 0; id < 40; id++)
+        kit_expect(&kit, id, 0);
+    pp__ring_release(&kit.reader);
+    CHECK_INT(pp__ring_used(&kit.writer), 8 * 16);
+    kit_close(&kit);
+}
+
+/* Against a model: what was put, in order, and reckoned by hand whether a record fits. */
+struct model {
+    struct kit kit;
+    uint64_t seed, put, published, taken;
+    uint64_t ends[512]; /* by id: where the record ends */
+    uint32_t sizes[512];
+};
+
+static bool model_fits(const struct model *model, uint32_t size)
+{
+    uint64_t position = model->kit.writer.position, head = atomic_load(&model->kit.words->head);
+    uint32_t to_end = CAPACITY - (uint32_t)(position % CAPACITY);
+    uint32_t needed = room_of(size) > to_end ? to_end + room_of(size) : room_of(size);
+    return position - head + needed <= CAPACITY;
+}
+
+static void model_put(struct model *model)
+{
+    uint32_t size = kit_below(&model->seed, kit_below(&model->seed, 2) ? 40 : LARGEST + 1);
+    bool fits = model_fits(model, size);
+    CHECK_INT(kit_put(&model->kit, model->put, size), fits);
+    if (!fits)
+        return;
+    model->sizes[model->put % 512] = size;
+    model->ends[model->put % 512] = model->kit.writer.position;
+    model->put++;
+}
+
+static void model_take(struct model *model)
+{
+    if (model->taken == model->published) {
+        kit_expect_none(&model->kit);
+        return;
+    }
+    kit_expect(&model->kit, model->taken, model->sizes[model->taken % 512]);
+    CHECK_INT(model->kit.reader.position, model->ends[model->taken % 512]);
+    model->taken++;
+}
+
+static void model_step(struct model *model)
+{
+    switch (kit_below(&model->seed, 8)) {
+    case 0:
+        pp__ring_publish(&model->kit.writer);
+        model->published = model->put;
+        break;
+    case 1:
+        pp__ring_release(&model->kit.reader);
+        CHECK_INT(atomic_load(&model->kit.words->head), model->kit.reader.position);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        model_put(model);
+        break;
+    default:
+        model_take(model);
+    }
+}
+
+TEST(any_order_of_steps_gives_what_a_plain_queue_would)
+{
+    struct model model;
+    for (uint64_t round = 0; round < 40; round++) {
+        model = (struct model){.seed = round};
+        kit_open(&model.kit, CAPACITY);
+        kit_start(&model.kit, UINT64_MAX - 16 * 1024 * round + 1);
+        for (int i = 0; i < 5000; i++)
+            model_step(&model);
+        CHECK(model.taken > 300);
+        kit_close(&model.kit);
+    }
+}
+
+TEST(a_copy_takes_what_is_there_and_nothing_of_nothing)
+{
+    char from[] = "0123456789", to[] = "abcdefghij";
+    pp__shm_copy(to, from, 4);
+    CHECK_STR(to, "0123efghij");
+    pp__shm_copy(NULL, NULL, 0);
+    pp__shm_copy(to, from, 0);
+    CHECK_STR(to, "0123efghij");
+}
