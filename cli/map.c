@@ -170,12 +170,16 @@ static int open_pool(struct run *run, pp_function *function)
         .retries = options->retries,
     };
     int code = pp_pool_create(&pool, &run->pool);
-    if (code == 0)
-        code = pp_map_open(run->pool, function, input_next, &run->input, &map, &run->map);
-    if (code == 0)
-        return EXIT_DONE;
-    say("%s", pp_last_error());
-    return code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+    if (code != 0) {
+        say("%s", pp_last_error());
+        return code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+    }
+    code = pp_map_open(run->pool, function, input_next, &run->input, &map, &run->map);
+    if (code != 0) {
+        say("%s: %s", options->task, pp_last_error());
+        return code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+    }
+    return EXIT_DONE;
 }
 
 static int open_run(struct run *run, const struct map_options *options)

@@ -28,6 +28,8 @@ static void go_down(const char *how)
         pause();
 }
 
+pp_function picky;
+
 int picky(pp_task *task, const void *input, size_t size)
 {
     if (strcmp(input, "fail") == 0)
