@@ -3,6 +3,7 @@
 #include "pool/future.h"
 
 #include "base/atomic.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/seam.h"
@@ -81,14 +82,14 @@ pp__deliver *const pp__future_deliver = deliver;
 
 pp_future *pp_future_ref(pp_future *future)
 {
-    if (future && pp__owner_is_self())
+    if (future && pp__pool_is_own(future->pool))
         atomic_fetch_add_explicit(&future->refs, 1, memory_order_relaxed);
     return future;
 }
 
 void pp_future_unref(pp_future *future)
 {
-    if (future && pp__owner_is_self())
+    if (future && pp__pool_is_own(future->pool))
         drop(future);
 }
 
@@ -101,9 +102,10 @@ void pp_cleanup_future(pp_future **future)
 
 static int wait_done(pp_future *future, int timeout, const char *caller)
 {
+    PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "%s: no future", caller);
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(future->pool))
         return pp__owner_refuse();
     if (is_done(future))
         return 0;
@@ -212,9 +214,10 @@ static bool has_begun(const struct pp__item *item)
 
 int pp_future_state(pp_future *future)
 {
+    PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_state: no future");
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(future->pool))
         return pp__owner_refuse();
     if (is_done(future))
         return pp__load_acquire(&future->state);
@@ -248,9 +251,10 @@ static int cancel(pp_future *future)
 
 int pp_future_cancel(pp_future *future)
 {
+    PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_cancel: no future");
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(future->pool))
         return pp__owner_refuse();
     pp__pool_lock(future->pool);
     int code = cancel(future);

@@ -19,7 +19,7 @@
 /* Larger elements are put into a memfd at once, so that they are copied only once; smaller ones must not cost a descriptor while they wait. */
 #define HEAP_MAX (UINT64_C(1) << 20)
 
-struct pp__item *pp__item_create(uint32_t count, uint64_t size, int *error)
+struct pp__item *pp__item_create(uint32_t count, uint64_t size, bool on_heap, int *error)
 {
     *error = -ENOMEM;
     struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
@@ -31,14 +31,14 @@ struct pp__item *pp__item_create(uint32_t count, uint64_t size, int *error)
     item->count = count;
     item->size = size;
     item->fd = -1;
-    if (size > HEAP_MAX) {
+    if (size > HEAP_MAX && !on_heap) {
         item->fd = pp__payload_create(size, &item->elements);
         *error = item->fd;
     } else {
         item->elements = PP_SYS(malloc)(size ? size : 1);
     }
-    if (item->fd < -1 || !item->elements) {
-        if (item->fd == -1)
+    if (!item->elements) {
+        if (*error == -ENOMEM && item->fd == -1)
             pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)size);
         free(item);
         return NULL;

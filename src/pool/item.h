@@ -56,8 +56,8 @@ struct pp__item {
     bool stopped;      /* a chunk that the worker will not go on with behind the element that runs */
 };
 
-/* An item with room for `count` elements of together `size` bytes; NULL and a text if there is no memory or (of a large one) descriptor, *error set. */
-struct pp__item *pp__item_create(uint32_t count, uint64_t size, int *error);
+/* An item with room for `count` elements of together `size` bytes (`on_heap`: however many); NULL and a text if there is no memory or (of a large one) descriptor, *error set. */
+struct pp__item *pp__item_create(uint32_t count, uint64_t size, bool on_heap, int *error);
 void pp__item_free(struct pp__item *item);
 
 /* The filling of the elements, one by one from the first: `place` is item->elements at first and then what the last call returned. */

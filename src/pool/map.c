@@ -5,6 +5,7 @@
  *
  * The map's user is one thread at a time; what deliveries touch (the chunks' outcomes, the queue of ready ones) is under the pool's lock.
  */
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/seam.h"
@@ -236,7 +237,7 @@ static int pull(pp_map *map)
 static int submit_held(pp_map *map)
 {
     int error;
-    struct pp__item *item = pp__item_create(1, pp__element_room(map->held.size), &error);
+    struct pp__item *item = pp__item_create(1, pp__element_room(map->held.size), map->pool->is_inline, &error);
     if (!item)
         return error;
     pp__item_add(item->elements, map->held.data, map->held.size);
@@ -268,7 +269,7 @@ static int buffer_held(pp_map *map)
 static int submit_buffer(pp_map *map)
 {
     int error;
-    struct pp__item *item = pp__item_create(map->buffered, map->used, &error);
+    struct pp__item *item = pp__item_create(map->buffered, map->used, map->pool->is_inline, &error);
     if (!item)
         return error;
     memcpy(item->elements, map->buffer, map->used);
@@ -416,9 +417,10 @@ static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
 
 int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
 {
+    PP__NO_CANCELLATION();
     if (!map || !result)
         return pp__fail(-EINVAL, "pp_map_next: no %s", map ? "place for the result" : "map");
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(map->pool))
         return pp__owner_refuse();
     forget_last(map);
     if (map->finished)
@@ -456,6 +458,7 @@ static int resolve(pp_map *map, pp_function *function)
 
 static int open_map(pp_pool *pool, pp_function *function, const pp_map_options *options, pp_map **result)
 {
+    PP__NO_CANCELLATION();
     int error = options ? check(options) : 0;
     if (error)
         return error;
@@ -486,7 +489,7 @@ static int refuse_open(pp_pool *pool, pp_function *function, bool source, pp_map
 {
     if (!pool || !function || !source || !map)
         return pp__fail(-EINVAL, "no %s", !pool ? "pool" : !function ? "function" : !source ? "input" : "place for the map");
-    return pp__owner_is_self() ? 0 : pp__owner_refuse();
+    return pp__pool_is_own(pool) ? 0 : pp__owner_refuse();
 }
 
 int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, void *context,
@@ -518,7 +521,8 @@ int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements
 
 void pp_map_close(pp_map *map)
 {
-    if (!map || !pp__owner_is_self())
+    PP__NO_CANCELLATION();
+    if (!map || !pp__pool_is_own(map->pool))
         return;
     forget_last(map);
     abandon_all(map);

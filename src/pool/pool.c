@@ -3,6 +3,7 @@
 #include "pool/pool.h"
 
 #include "base/atomic.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -114,6 +115,11 @@ static void destroy(pp_pool *pool)
     free(pool->workers);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
+}
+
+bool pp__pool_is_own(const pp_pool *pool)
+{
+    return pool->owner == pp__owner_token();
 }
 
 void pp__pool_ref(pp_pool *pool)
@@ -281,6 +287,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
 {
     static const pp_pool_options defaults;
     const pp_pool_options *given = options ? options : &defaults;
+    PP__NO_CANCELLATION();
     if (!result)
         return pp__fail(-EINVAL, "pp_pool_create: no place for the pool");
     int error = pp__owner_enter();
@@ -293,6 +300,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
         return pp__fail(-ENOMEM, "no memory for a pool");
     pthread_mutex_init(&pool->lock, NULL);
     pp__store_relaxed(&pool->refs, 1);
+    pool->owner = pp__owner_token();
     pool->connection = pool->epoll = pool->kick = pool->page_fd = -1;
     pp__list_init(&pool->pending);
     pp__list_init(&pool->log);
@@ -349,7 +357,8 @@ void pp__pool_lost_zygote(pp_pool *pool)
     for (int i = 0; i < pool->max_workers; i++)
         if (pool->workers[i])
             pp__collect_worker(pool, pool->workers[i]);
-    pp__pool_break(pool, EPIPE, "%s", pp__launcher_epitaph(pool->launcher, epitaph, sizeof epitaph));
+    pp__launcher_epitaph(pool->launcher, epitaph, sizeof epitaph);
+    pp__pool_break(pool, EPIPE, "%s", *epitaph ? epitaph : "the process that starts workers has closed its connection");
     for (int i = 0; i < pool->max_workers; i++)
         if (pool->workers[i])
             pp__worker_free(pool->workers[i]);
@@ -422,9 +431,10 @@ static bool has_ended(const void *pool)
 
 int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
 {
+    PP__NO_CANCELLATION();
     if (!pool || (flags & ~PP_CANCEL_PENDING))
         return pp__fail(-EINVAL, "pp_pool_shutdown: %s", pool ? "unknown flag" : "no pool");
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     uint64_t deadline = pp__deadline(timeout);
     pp__pool_lock(pool);
@@ -440,7 +450,8 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
 
 void pp_pool_destroy(pp_pool *pool)
 {
-    if (!pool || !pp__owner_is_self())
+    PP__NO_CANCELLATION();
+    if (!pool || !pp__pool_is_own(pool))
         return;
     pp__pool_lock(pool);
     begin_shutdown(pool, false);
@@ -453,7 +464,8 @@ void pp_pool_destroy(pp_pool *pool)
 
 void pp_pool_release(pp_pool *pool)
 {
-    if (!pool || !pp__owner_is_self())
+    PP__NO_CANCELLATION();
+    if (!pool || !pp__pool_is_own(pool))
         return;
     pp__pool_lock(pool);
     if (pool->has_manager)

@@ -30,6 +30,7 @@ struct pp__log_line {
 struct pp_pool {
     pthread_mutex_t lock;
     _Atomic uint32_t refs;
+    uint32_t owner; /* pp__owner_token() of the process that made it */
     pp_pool_options options; /* with its own copies of the arguments */
     int max_workers;
     bool is_inline;
@@ -86,6 +87,9 @@ void pp__pool_unlock(pp_pool *pool);
 
 /* Queues a line for the log; under the lock. */
 void pp__pool_log(pp_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Whether this process made it: a plain load or two. Inherited handles are refused and not touched. */
+bool pp__pool_is_own(const pp_pool *pool);
 
 void pp__pool_ref(pp_pool *pool);
 void pp__pool_unref(pp_pool *pool); /* not under the lock */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Submit: from a function and its argument to a work item and its future. Any thread. */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
@@ -65,10 +66,10 @@ static int check(const pp_call *call)
     return 0;
 }
 
-static int make_item(const pp_call *call, struct pp__item **made)
+static int make_item(const pp_pool *pool, const pp_call *call, struct pp__item **made)
 {
     int error;
-    struct pp__item *item = pp__item_create(1, pp__element_room(call->size), &error);
+    struct pp__item *item = pp__item_create(1, pp__element_room(call->size), pool->is_inline, &error);
     if (!item)
         return error;
     pp__item_add(item->elements, call->arg, call->size);
@@ -116,7 +117,7 @@ static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
     if (!error)
         error = find_function(pool, call->function, &function);
     if (!error)
-        error = make_item(call, &item);
+        error = make_item(pool, call, &item);
     if (error)
         return error;
     item->function = function;
@@ -134,9 +135,10 @@ static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
 
 int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
 {
+    PP__NO_CANCELLATION();
     if (!pool || !call)
         return pp__fail(-EINVAL, "no %s", pool ? "call" : "pool");
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     return submit(pool, call, future);
 }
@@ -148,9 +150,10 @@ int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size
 
 ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)
 {
+    PP__NO_CANCELLATION();
     if (!pool || (!calls && count > 0))
         return pp__fail(-EINVAL, "no %s", pool ? "calls" : "pool");
-    if (!pp__owner_is_self())
+    if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     for (size_t i = 0; i < count; i++) {
         int error = submit(pool, &calls[i], futures ? &futures[i] : NULL);

@@ -146,7 +146,7 @@ static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_fu
     struct pp__item *item = &none;
     int error = 0;
     if (function) {
-        item = pp__item_create(1, pp__element_room(size), &error);
+        item = pp__item_create(1, pp__element_room(size), false, &error);
         if (!item)
             return error;
         pp__item_add(item->elements, arg, size);
@@ -221,7 +221,9 @@ void pp__worker_free(struct pp__worker *worker)
     pool->alive--;
     if (worker->state == PP__WORKER_STARTING)
         pool->starting--;
-    pp__fd_close(worker->bell); /* leaves the epoll set with its last copy; the worker's is gone with it */
+    if (worker->bell >= 0)
+        epoll_ctl(pool->epoll, EPOLL_CTL_DEL, worker->bell, NULL); /* closing is not enough: a child that the host forked may have a copy */
+    pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
     pp__segment_unmap(worker->result_side, sizeof *worker->result_side);

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -43,9 +44,10 @@ struct helper {
     char *stack;
     struct pp__zygote_setup setup;
     bool check_quiet;
-    char *const *arguments; /* forkserver */
+    const char *executable; /* forkserver */
+    char *const *arguments;
     char **environment;
-    int control; /* forkserver: the zygote's end */
+    int control; /* the zygote's end */
 };
 
 /* ------------------------------------------------------------------------------------------------- the helper */
@@ -150,7 +152,7 @@ static int exec_image(void *data)
     if (null > 0)
         dup2(null, 0);
     pp__fd_close_from(3, keep, helper->setup.inherit_count + 1);
-    execve("/proc/self/exe", helper->arguments, helper->environment);
+    execve(helper->executable, helper->arguments, helper->environment);
     struct pp__wire_ready failed = {.error = -errno, .done = 1, .text = "exec of /proc/self/exe"};
     pp__fd_send(helper->control, &failed, sizeof failed, NULL, 0);
     return 1;
@@ -371,10 +373,20 @@ int pp__birth_fork(const pp_launcher_options *options, struct pp__zygote *zygote
     return error;
 }
 
+/* The file that runs, even if it was replaced or deleted since. On valgrind that link is the tool itself, but reading it is emulated. */
+static const char *find_executable(char path[PATH_MAX])
+{
+    ssize_t size = PP_ON_VALGRIND ? readlink("/proc/self/exe", path, PATH_MAX - 1) : -1;
+    if (size <= 0)
+        return "/proc/self/exe";
+    path[size] = '\0';
+    return path;
+}
+
 static int exec_once(struct helper *helper, const pp_launcher_options *options, struct pp__zygote *zygote)
 {
     char nonce[PP__NONCE_SIZE], marker[MARKER_SIZE];
-    char *arguments[] = {program_invocation_name, NULL};
+    char *arguments[] = {program_invocation_name, NULL}, path[PATH_MAX];
     int pair[2];
     int error = pp__fd_socketpair(pair);
     if (error)
@@ -382,6 +394,7 @@ static int exec_once(struct helper *helper, const pp_launcher_options *options, 
     make_nonce(nonce);
     snprintf(marker, sizeof marker, PP__MARKER "=%d:%.*s", pair[1], PP__NONCE_SIZE, nonce);
     helper->control = pair[1];
+    helper->executable = find_executable(path);
     helper->arguments = arguments;
     helper->environment = make_environment(marker);
     error = helper->environment ? send_hello(pair[0], &helper->setup, options->preload, nonce)

@@ -30,6 +30,7 @@
 
 struct pp_launcher {
     _Atomic uint32_t references;
+    uint32_t owner; /* pp__owner_token() of the process that made it */
     pp_start_method method;
     struct pp__zygote zygote; /* none for inline: descriptors are -1 */
 };
@@ -121,6 +122,7 @@ static int create(const pp_launcher_options *options, pp_launcher **launcher)
     if (!made)
         return pp__fail(-ENOMEM, "no memory for a launcher");
     made->references = 1;
+    made->owner = pp__owner_token();
     made->method = method;
     error = make_zygote(method, options, &made->zygote);
     if (error) {
@@ -148,7 +150,7 @@ int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launche
 
 pp_launcher *pp_launcher_ref(pp_launcher *launcher)
 {
-    if (launcher && pp__owner_is_self())
+    if (launcher && launcher->owner == pp__owner_token())
         atomic_fetch_add_explicit(&launcher->references, 1, memory_order_relaxed);
     return launcher;
 }
@@ -156,7 +158,7 @@ pp_launcher *pp_launcher_ref(pp_launcher *launcher)
 /* In a forked child the sockets are still the owner's. */
 void pp_launcher_unref(pp_launcher *launcher)
 {
-    if (!launcher || !pp__owner_is_self())
+    if (!launcher || launcher->owner != pp__owner_token())
         return;
     /* Each unref publishes what its thread did with the launcher to the one that frees it: the pair is this line in another thread. */
     if (atomic_fetch_sub_explicit(&launcher->references, 1, memory_order_acq_rel) != 1)
@@ -248,6 +250,8 @@ static int send_connect(pp_launcher *launcher, int end)
 int pp__launcher_connect(pp_launcher *launcher)
 {
     int pair[2], state;
+    if (launcher->owner != pp__owner_token())
+        return pp__owner_refuse();
     int error = pp__fd_socketpair(pair);
     if (error)
         return error;

@@ -8,10 +8,11 @@
 #include <errno.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Written once, before the page is published; a fork finds it zero. */
 struct owner_page {
-    _Atomic uint32_t alive;
+    _Atomic uint32_t process; /* its pid */
 };
 
 /* Set once by the first pp__owner_enter, cleared by pp__owner_reset in a process that has one thread. */
@@ -30,7 +31,7 @@ static struct owner_page *make_page(void)
         munmap(made, sizeof *made);
         return NULL;
     }
-    pp__store_relaxed(&made->alive, 1);
+    pp__store_relaxed(&made->process, (uint32_t)getpid());
     return made;
 }
 
@@ -38,7 +39,7 @@ int pp__owner_enter(void)
 {
     struct owner_page *have = pp__load_acquire(&page); /* pairs with the exchange below, of another thread */
     if (have)
-        return pp__load_relaxed(&have->alive) ? 0 : pp__owner_refuse();
+        return pp__load_relaxed(&have->process) ? 0 : pp__owner_refuse();
     struct owner_page *made = make_page();
     if (!made)
         return -ENOMEM;
@@ -50,7 +51,13 @@ int pp__owner_enter(void)
 bool pp__owner_is_self(void)
 {
     struct owner_page *have = pp__load_acquire(&page); /* pairs with the exchange in pp__owner_enter */
-    return !have || pp__load_relaxed(&have->alive);
+    return !have || pp__load_relaxed(&have->process);
+}
+
+uint32_t pp__owner_token(void)
+{
+    struct owner_page *have = pp__load_acquire(&page); /* pairs with the exchange in pp__owner_enter */
+    return have ? pp__load_relaxed(&have->process) : 0;
 }
 
 int pp__owner_refuse(void)

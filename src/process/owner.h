@@ -7,12 +7,17 @@
 #define PP_PROCESS_OWNER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Makes the page on first use. 0, -ENOMEM, or -EPERM with its text in a child forked by the host. */
 int pp__owner_enter(void);
 
 /* Whether this is a process in which pp__owner_enter succeeded, or none has been made yet (nothing can be used then either). A plain load. */
 bool pp__owner_is_self(void);
+
+/* What tells the objects of this process from those it inherited: not 0 once pp__owner_enter has succeeded, 0 in a child forked by the host,
+ * and another one in a worker that makes pools of its own. */
+uint32_t pp__owner_token(void);
 
 /* -EPERM with its text. */
 int pp__owner_refuse(void);

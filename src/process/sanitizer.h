@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What address sanitizer must be told when a process goes on on another stack, never to return; nothing in other builds. */
+/*
+ * What address sanitizer and valgrind must be told when a process goes on on another stack, never to return; nothing in other builds.
+ * Valgrind's header is optional: in a build without it, its memcheck complains of the switch.
+ */
 #ifndef PP_PROCESS_SANITIZER_H
 #define PP_PROCESS_SANITIZER_H
 
@@ -13,6 +16,14 @@
 #if __has_feature(address_sanitizer)
 #define PP_ASAN 1
 #endif
+#endif
+
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#define PP_ON_VALGRIND RUNNING_ON_VALGRIND
+#else
+#define PP_ON_VALGRIND 0
+#define VALGRIND_STACK_REGISTER(start, end) (0)
 #endif
 
 #ifdef PP_ASAN
@@ -30,8 +41,8 @@ static inline void pp__sanitizer_on_stack(void)
 #else
 static inline void pp__sanitizer_to_stack(const void *stack, size_t size)
 {
-    (void)stack;
-    (void)size;
+    int id = VALGRIND_STACK_REGISTER(stack, (const char *)stack + size);
+    (void)id;
 }
 
 static inline void pp__sanitizer_on_stack(void)
