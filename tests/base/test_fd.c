@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -103,6 +104,15 @@ TEST(with_a_limit_below_the_floor_descriptors_are_made_under_it)
     CHECK_INT(fcntl(fd, F_GETFD), FD_CLOEXEC);
 }
 
+TEST(when_all_above_the_floor_is_taken_descriptors_are_made_under_it)
+{
+    limit_files(PP__FD_FLOOR + 2);
+    dup2(STDERR_FILENO, PP__FD_FLOOR);
+    dup2(STDERR_FILENO, PP__FD_FLOOR + 1);
+    int fd = (int)CHECK_OK(pp__fd_event());
+    CHECK(fd >= 3 && fd < PP__FD_FLOOR);
+}
+
 TEST(too_many_open_files_names_the_limit)
 {
     limit_files(20);
@@ -191,6 +201,10 @@ static void keep_the_second(const int *fds)
     CHECK(!is_open(fd));
     pp__fd_close_inherited(NULL, 0);
     CHECK(!is_open(fds[1]));
+    /* What was closed is forgotten: its number may be the program's by now. */
+    CHECK_INT(dup2(STDERR_FILENO, fds[0]), fds[0]);
+    pp__fd_close_inherited(NULL, 0);
+    CHECK(is_open(fds[0]));
 }
 
 TEST(a_child_closes_all_registered_but_the_kept_and_leaves_the_programs_own)
@@ -246,8 +260,10 @@ TEST(close_from_leaves_the_kept_in_any_order_and_what_is_below)
     int fds[6];
     for (int i = 0; i < 6; i++)
         fds[i] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 20 + 3 * i);
-    pp__fd_close_from(21, (int[]){fds[4], fds[2], fds[4], fds[0]}, 4);
+    int below = dup2(STDERR_FILENO, 15);
+    pp__fd_close_from(20, (int[]){fds[4], fds[2], fds[4], 2, fds[0]}, 5);
     CHECK(is_open(0) && is_open(1) && is_open(2));
+    CHECK(is_open(below));
     CHECK(is_open(fds[0]));
     CHECK(!is_open(fds[1]));
     CHECK(is_open(fds[2]));
@@ -402,6 +418,34 @@ TEST(more_descriptors_than_there_is_room_for_are_all_closed)
     CHECK_INT(came, 0);
     CHECK_OK(pp__fd_send(s.ours, "x", 2, (int[]){1, 2, 1}, 3));
     CHECK_INT(pp__fd_receive(s.theirs, text, sizeof text, NULL, NULL, 0), -EMSGSIZE);
+    CHECK_INT(count_open(), before);
+}
+
+/* As no sender of ours does. */
+static void send_many_descriptors(int socket, size_t count)
+{
+    char room[CMSG_SPACE(16 * sizeof(int))] = "";
+    struct iovec vector = {.iov_base = room, .iov_len = 1};
+    struct msghdr header = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(count * sizeof(int));
+    for (size_t i = 0; i < count; i++)
+        memcpy(CMSG_DATA(c) + i * sizeof(int), &(int){STDERR_FILENO}, sizeof(int));
+    CHECK_OK(sendmsg(socket, &header, 0));
+}
+
+TEST(more_descriptors_than_a_message_may_have_are_all_closed)
+{
+    struct sockets s = make_sockets();
+    char text[8];
+    int before = count_open(), got[PP__FD_SEND_MAX];
+    size_t came = PP__FD_SEND_MAX;
+    send_many_descriptors(s.ours, 12);
+    CHECK(pp__fd_receive(s.theirs, text, sizeof text, got, &came, 0) < 0);
+    CHECK_INT(came, 0);
     CHECK_INT(count_open(), before);
 }
 

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +61,23 @@ TEST(without_memory_for_the_registry_an_adopted_descriptor_is_closed)
     CHECK_OK(pp__fd_event());
 }
 
+static void *dirty_memory(void *old, size_t size)
+{
+    CHECK(!old);
+    void *memory = malloc(size);
+    return memory ? memset(memory, 0xff, size) : NULL;
+}
+
+TEST(what_the_registry_grows_by_names_no_descriptors)
+{
+    pp__sys.realloc = dirty_memory;
+    int fd = (int)CHECK_OK(pp__fd_event());
+    pp__fd_lock();
+    pp__fd_close_inherited(NULL, 0);
+    CHECK(fcntl(fd, F_GETFD) < 0);
+    CHECK_OK(fcntl(STDERR_FILENO, F_GETFD));
+}
+
 static int fcntl_calls, failing_fcntl;
 
 static int some_fcntl(int fd, int command, ...)
@@ -68,7 +86,8 @@ static int some_fcntl(int fd, int command, ...)
     va_start(arguments, command);
     int argument = va_arg(arguments, int);
     va_end(arguments);
-    if (++fcntl_calls < failing_fcntl)
+    int call = ++fcntl_calls;
+    if (call != failing_fcntl && call != failing_fcntl + 1) /* the second place that is tried fails too */
         return fcntl(fd, command, argument);
     errno = EMFILE;
     return -1;
