@@ -42,7 +42,8 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     fill_standard_descriptors();
-    signal(SIGPIPE, SIG_IGN); /* a closed standard output is an error of write's */
+    signal(SIGPIPE, SIG_IGN); /* a closed standard output is an error of write's, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow any more */
     const char *command = argc > 1 ? argv[1] : "";
     if (strcmp(command, "map") == 0)
         return map_main(argc - 1, argv + 1);

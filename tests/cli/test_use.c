@@ -130,6 +130,17 @@ TEST(a_full_disk_ends_endless_work_too)
     CHECK_ENDED(o, 1, "procpool: standard output: No space left on device\n");
 }
 
+TEST(a_file_that_may_not_grow_ends_it)
+{
+    struct command c = with_input(open("/dev/zero", O_RDONLY | O_CLOEXEC));
+    struct rlimit limit = {.rlim_cur = 4 << 20, .rlim_max = 4 << 20};
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    START(&c, "map", "-0", "--chunk=100", TASK("echo"));
+    struct outcome o = finish(&c);
+    CHECK_ENDED(o, 1, "procpool: standard output: File too large\n");
+    CHECK_INT(o.out_size, 4 << 20);
+}
+
 TEST(a_closed_standard_output_ends_it)
 {
     struct command c = with_input(file_with_text("a\nb\n"));
