@@ -42,6 +42,7 @@
 struct helper {
     int (*run)(void *helper);
     char *stack;
+    unsigned stack_id;
     struct pp__zygote_setup setup;
     bool check_quiet;
     const char *executable; /* forkserver */
@@ -76,11 +77,13 @@ static int open_stack(struct helper *helper)
     if (stack == MAP_FAILED)
         return pp__fail_errno(errno, "a stack for starting a process");
     helper->stack = stack;
+    helper->stack_id = pp__sanitizer_stack(stack, STACK_SIZE);
     return 0;
 }
 
 static void close_stack(struct helper *helper)
 {
+    pp__sanitizer_no_stack(helper->stack_id);
     munmap(helper->stack, STACK_SIZE);
 }
 

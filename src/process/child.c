@@ -139,6 +139,7 @@ static _Noreturn void switch_stack(const struct pp__beginning *b)
     context.uc_stack.ss_size = b->stack_size;
     context.uc_link = NULL;
     makecontext(&context, enter_on_stack, 0);
+    pp__sanitizer_stack(b->stack, b->stack_size);
     pp__sanitizer_to_stack(b->stack, b->stack_size);
     setcontext(&context);
     _exit(127);

@@ -26,27 +26,42 @@
 #define VALGRIND_STACK_REGISTER(start, end) (0)
 #endif
 
+#ifndef VALGRIND_STACK_DEREGISTER
+#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
+#endif
+
+/* Before anything runs on a new stack. The number is for the other call, before the stack is unmapped. */
+static inline unsigned pp__sanitizer_stack(const void *stack, size_t size)
+{
+    (void)stack;
+    (void)size;
+    return VALGRIND_STACK_REGISTER(stack, (const char *)stack + size);
+}
+
+static inline void pp__sanitizer_no_stack(unsigned id)
+{
+    VALGRIND_STACK_DEREGISTER(id);
+}
+
 #ifdef PP_ASAN
 #include <sanitizer/common_interface_defs.h>
-
-static inline void pp__sanitizer_to_stack(const void *stack, size_t size)
-{
-    __sanitizer_start_switch_fiber(NULL, stack, size);
-}
-
-static inline void pp__sanitizer_on_stack(void)
-{
-    __sanitizer_finish_switch_fiber(NULL, NULL, NULL);
-}
-#else
-static inline void pp__sanitizer_to_stack(const void *stack, size_t size)
-{
-    int id = VALGRIND_STACK_REGISTER(stack, (const char *)stack + size);
-    (void)id;
-}
-
-static inline void pp__sanitizer_on_stack(void)
-{
-}
 #endif
+
+/* Before the step to another stack, and first thing on it. */
+static inline void pp__sanitizer_to_stack(const void *stack, size_t size)
+{
+    (void)stack;
+    (void)size;
+#ifdef PP_ASAN
+    __sanitizer_start_switch_fiber(NULL, stack, size);
+#endif
+}
+
+static inline void pp__sanitizer_on_stack(void)
+{
+#ifdef PP_ASAN
+    __sanitizer_finish_switch_fiber(NULL, NULL, NULL);
+#endif
+}
+
 #endif
