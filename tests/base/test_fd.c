@@ -360,7 +360,7 @@ TEST(a_message_passes_both_ways_and_keeps_its_borders)
 
 static void pass_descriptors(int from, int to, size_t count)
 {
-    int sent[PP__FD_SEND_MAX], got[PP__FD_SEND_MAX];
+    int sent[PP__FD_SEND_MAX] = {0}, got[PP__FD_SEND_MAX];
     char text[8];
     size_t came = PP__FD_SEND_MAX;
     for (size_t i = 0; i < count; i++)
