@@ -133,7 +133,7 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
         record->module = item->function->module_index;
         record->offset = item->function->offset;
     }
-    if (!big)
+    if (!big && item->size > 0)
         memcpy(record + 1, item->elements, item->size);
     return 0;
 }

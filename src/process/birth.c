@@ -53,6 +53,22 @@ struct helper {
 
 /* ------------------------------------------------------------------------------------------------- the helper */
 
+/*
+ * Thread sanitizer takes every clone for a fork and, in the child, resets what it knows of all threads; with shared memory that would be
+ * ours. There the helper is a fork, which the host's SIGCHLD handler can see.
+ */
+static pid_t start_helper(struct helper *helper)
+{
+#ifdef PP_TSAN
+    pid_t pid = PP_SYS(fork)();
+    if (pid == 0)
+        _exit(helper->run(helper));
+    return pid;
+#else
+    return clone(helper->run, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
+#endif
+}
+
 /* Runs helper->run(helper) in a process that shares our memory; what it returns (an errno or 0) is its exit status. */
 static int run_helper(struct helper *helper)
 {
@@ -60,7 +76,7 @@ static int run_helper(struct helper *helper)
     int status = 0;
     pp__signals_block(&mask);
     pp__fd_lock(); /* so that no descriptor is made and not yet registered in the fork */
-    pid_t pid = clone(helper->run, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
+    pid_t pid = start_helper(helper);
     int error = pid < 0 ? errno : 0;
     pp__fd_unlock();
     /* A host that waits for everything with __WALL may have been first (ECHILD); a failure then shows as a missing word. */
