@@ -113,14 +113,18 @@ int pp_task_return(pp_task *task, const void *data, size_t size)
     if (!task || (!data && size > 0))
         return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
     if (task->result == task->small && size <= PP__INLINE_MAX) {
-        memmove(task->small, data ? data : "", size); /* data may point into the result that it replaces */
+        memmove(task->small, data ? data : "", size); /* data may point into the result that it replaces, here as below */
         ((char *)task->small)[size] = 0;
         task->size = size;
         return 0;
     }
+    struct pp_task before = { .in_worker = task->in_worker, .small = task->small, .result = task->result, .fd = task->fd, .size = task->size };
+    task->result = NULL; /* data may point into the result that it replaces: that one stays until it was copied */
+    task->fd = -1;
     int error = reserve(task, size, &memory);
     if (error == 0 && size > 0)
-        memcpy(memory, data, size);
+        memmove(memory, data, size);
+    pp__task_drop(&before);
     return error;
 }
 
