@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tests of calls share: a board of words that owner and workers see, gates on it, and common tasks.
+ *
+ * The board is a memfd at a fixed descriptor, so it reaches workers of both start methods: forks of the owner have it mapped, forks of a fresh
+ * image find the descriptor, which kit_pool names in inherit_fds. A test calls board_make first.
+ *
+ * Nothing here waits for a fixed time: `until` looks until the harness's time limit ends the test.
+ */
+#ifndef PP_TESTS_CALL_KIT_H
+#define PP_TESTS_CALL_KIT_H
+
+#include "harness.h"
+#include "helpers.h"
+
+#include "procpool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define KIT_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KIT_ASAN 1
+#endif
+#endif
+#ifndef KIT_ASAN
+#define KIT_ASAN 0
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define KIT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define KIT_TSAN 1
+#endif
+#endif
+#ifndef KIT_TSAN
+#define KIT_TSAN 0
+#endif
+
+/* The same test twice: NAME_under_fork and NAME_under_forkserver. The body has `method`. */
+#define BOTH_WITHIN(name, seconds)                                                                                     \
+    static void both__##name(pp_start_method method);                                                                  \
+    TEST_WITHIN(name##_under_fork, seconds)                                                                            \
+    {                                                                                                                  \
+        both__##name(PP_START_FORK);                                                                                   \
+    }                                                                                                                  \
+    TEST_WITHIN(name##_under_forkserver, seconds)                                                                      \
+    {                                                                                                                  \
+        both__##name(PP_START_FORKSERVER);                                                                             \
+    }                                                                                                                  \
+    static void both__##name(pp_start_method method)
+#define BOTH(name) BOTH_WITHIN(name, HARNESS_SECONDS)
+
+#define until(condition) wait_until(condition, 3600)
+
+/* --------------------------------------------------------------------------------------------- board */
+
+#define BOARD_FD 120
+#define BOARD_WORDS (1u << 18)
+
+typedef _Atomic uint32_t board_word;
+
+static inline board_word *board_map(void)
+{
+    void *memory = mmap(NULL, BOARD_WORDS * sizeof(board_word), PROT_READ | PROT_WRITE, MAP_SHARED, BOARD_FD, 0);
+    if (memory == MAP_FAILED)
+        harness_fail(__FILE__, __LINE__, "the board can't be mapped: %s", strerror(errno));
+    return memory;
+}
+
+/* Word i of the board, in owner and workers. */
+static inline board_word *word(uint32_t i)
+{
+    static board_word *_Atomic words;
+    board_word *have = atomic_load(&words);
+    if (!have)
+        atomic_store(&words, have = board_map());
+    return &have[i];
+}
+
+static inline void board_make(void)
+{
+    int fd = memfd_create("board", 0);
+    CHECK(fd >= 0 && ftruncate(fd, BOARD_WORDS * sizeof(board_word)) == 0);
+    CHECK(dup2(fd, BOARD_FD) == BOARD_FD);
+    close(fd);
+    word(0);
+}
+
+static inline void add(uint32_t i)
+{
+    atomic_fetch_add(word(i), 1);
+}
+
+static inline uint32_t read_word(uint32_t i)
+{
+    return atomic_load(word(i));
+}
+
+static inline void open_gate(uint32_t i)
+{
+    atomic_store(word(i), 1);
+}
+
+static inline void wait_at(uint32_t gate)
+{
+    while (!read_word(gate))
+        test_sleep_ms(1);
+}
+
+/* --------------------------------------------------------------------------------------------- pools */
+
+/* A pool with these options, the method and the board's descriptor added. */
+static inline pp_pool *kit_pool_with(pp_start_method method, pp_pool_options options)
+{
+    static const int fds[] = {BOARD_FD};
+    pp_pool *pool = NULL;
+    options.start_method = method;
+    if (method == PP_START_FORKSERVER && fcntl(BOARD_FD, F_GETFD) >= 0) {
+        options.inherit_fds = fds;
+        options.inherit_fd_count = 1;
+    }
+    CHECK_OK(pp_pool_create(&options, &pool));
+    return pool;
+}
+
+static inline pp_pool *kit_pool(pp_start_method method, int workers)
+{
+    return kit_pool_with(method, (pp_pool_options){.max_workers = workers});
+}
+
+/* --------------------------------------------------------------------------------------------- tasks */
+
+/* Returns nothing. */
+static inline int nothing(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    return 0;
+}
+
+static inline int echo(pp_task *task, const void *arg, size_t size)
+{
+    return pp_task_return(task, arg, size);
+}
+
+static inline int crash(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    raise(SIGKILL);
+    return 0;
+}
+
+static inline int refuse(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    return pp_task_fail(task, -ENOTSUP, "refused");
+}
+
+static inline int who(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    pid_t pids[2] = {getpid(), getppid()};
+    return pp_task_return(task, pids, sizeof pids);
+}
+
+/* Waits at a gate. */
+struct gated {
+    uint32_t begun; /* the word that grows at the begin */
+    uint32_t gate;
+    uint32_t value; /* the result */
+};
+
+static inline int gated(pp_task *task, const void *arg, size_t size)
+{
+    struct gated g;
+    CHECK_INT(size, sizeof g);
+    memcpy(&g, arg, sizeof g);
+    add(g.begun);
+    wait_at(g.gate);
+    return pp_task_return(task, &g.value, sizeof g.value);
+}
+
+/* Adds to the word that the argument names. */
+static inline int count_run(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t i;
+    CHECK_INT(size, sizeof i);
+    memcpy(&i, arg, sizeof i);
+    add(i);
+    return pp_task_return(task, &i, sizeof i);
+}
+
+/* ----------------------------------------------------------------------------------- short for submits */
+
+static inline pp_future *submit(pp_pool *pool, pp_function *function, const void *arg, size_t size)
+{
+    pp_future *future = NULL;
+    CHECK_OK(pp_submit(pool, function, arg, size, &future));
+    CHECK(future != NULL);
+    return future;
+}
+
+static inline pp_future *submit_u32(pp_pool *pool, pp_function *function, uint32_t value)
+{
+    return submit(pool, function, &value, sizeof value);
+}
+
+static inline pp_future *submit_gated(pp_pool *pool, uint32_t begun, uint32_t gate, uint32_t value)
+{
+    struct gated g = {.begun = begun, .gate = gate, .value = value};
+    return submit(pool, gated, &g, sizeof g);
+}
+
+/* `count` calls that wait at the gate, all of them running when it returns: on as many workers. */
+static inline void occupy(pp_pool *pool, uint32_t begun, uint32_t gate, int count, pp_future **futures)
+{
+    uint32_t before = read_word(begun);
+    for (int i = 0; i < count; i++)
+        futures[i] = submit_gated(pool, begun, gate, (uint32_t)i);
+    until(read_word(begun) == before + (uint32_t)count);
+}
+
+static inline uint32_t result_u32(pp_future *future)
+{
+    uint32_t value = 0;
+    CHECK_OK(pp_future_result(future, -1, &value, sizeof value, NULL));
+    return value;
+}
+
+/* Waits until the call has ended with `code` (0: with a result), and gives the future up. */
+static inline void expect_end(pp_future *future, int code)
+{
+    const pp_error *error;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    CHECK_INT(error ? error->code : 0, code);
+    pp_future_unref(future);
+}
+
+/* The pool still works. */
+static inline void expect_usable(pp_pool *pool)
+{
+    pp_future *future = submit_u32(pool, echo, 4711);
+    CHECK_INT(result_u32(future), 4711);
+    pp_future_unref(future);
+}
+
+/* ------------------------------------------------------------------------------------------- counting */
+
+static inline int count_fds(void)
+{
+    int count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+/* ------------------------------------------------------------------------------------------- threads */
+
+static inline pthread_t start_thread(void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    CHECK_INT(pthread_create(&thread, NULL, run, argument), 0);
+    return thread;
+}
+
+static inline void join_thread(pthread_t thread)
+{
+    CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
+#endif
