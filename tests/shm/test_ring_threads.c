@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The ring, the doorbell and the slots with both ends as threads of one process, so that thread sanitizer sees them. mutants.sh builds
- * this file again with one memory order weakened at a time (see ring.c; here SLOT_CAS_ORDER) and wants a race reported for each: so nothing
+ * this file again with one memory order weakened at a time (see ring.c; here SLOT_*_ORDER) and wants a race reported for each: so nothing
  * but the words under test may order the two threads. Hence counters are kept on each side, waiting is by relaxed loads
  * and sched_yield, and results are compared after the join.
  */
@@ -16,6 +16,13 @@
 #ifdef SLOT_CAS_ORDER
 #undef memory_order_acq_rel
 #undef memory_order_acquire
+#endif
+
+#ifndef SLOT_READY_ORDER
+#define SLOT_READY_ORDER memory_order_release
+#endif
+#ifndef SLOT_DONE_ORDER
+#define SLOT_DONE_ORDER memory_order_release
 #endif
 
 #include "ring_kit.h"
@@ -226,7 +233,7 @@ static void worker_tries(uint64_t id)
         return;
     calls.worker_won[id] = true;
     slot->result = slot->argument * 2;
-    pp__store_release(&slot->done, id); /* pairs with the load in owner_tries */
+    pp__store_ordered(&slot->done, id, SLOT_DONE_ORDER); /* pairs with the load in owner_tries */
 }
 
 static void *work(void *argument)
@@ -253,7 +260,7 @@ static void owner_tries(uint64_t id, uint64_t *seed)
 {
     struct slot *slot = &calls.slots[id % SLOTS];
     slot->argument = id * 3;
-    pp__store_release(&slot->word, word_of(id, READY)); /* pairs with the worker's compare-and-swap */
+    pp__store_ordered(&slot->word, word_of(id, READY), SLOT_READY_ORDER); /* pairs with the cas in worker_tries */
     pp__store_relaxed(&calls.turn, id);
     wait_a_little(seed);
     if (pp__cas_u64(&slot->word, word_of(id, READY), word_of(id, TAKEN))) {

@@ -1,0 +1,78 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Shows that each memory order of the ring and of the slots is needed, and that the tests would notice: the thread tests are
+# built with thread sanitizer, once as they are and once for each order weakened to relaxed. As they are there must be no race;
+# each mutant must have one. What thread sanitizer finds does not depend on the machine's own ordering.
+#
+# Usage: mutants.sh COMPILER SOURCE_DIRECTORY WORK_DIRECTORY
+# Status: 0, 1, or 77 where the compiler has no thread sanitizer.
+set -u
+compiler=$1 source=$2 work=$3
+mkdir -p "$work"
+
+ring=records_cross_between_two_threads_without_a_race
+slots=of_begin_and_cancel_exactly_one_wins_and_has_the_data_alone
+
+build() { # NAME [MACRO...]
+    name=$1
+    shift
+    "$compiler" -std=gnu17 -D_GNU_SOURCE -O1 -g -fsanitize=thread -pthread "$@" \
+        -I"$source/include" -I"$source/src" -I"$source/tests" \
+        "$source/src/shm/ring.c" "$source/src/base/error.c" "$source/src/base/clock.c" "$source/src/base/futex.c" \
+        "$source/tests/harness.c" "$source/tests/shm/test_ring_threads.c" -o "$work/$name" 2>"$work/$name.build"
+}
+
+# Whether a run reports a race; anything else that goes wrong counts as none.
+races() { # NAME TEST
+    TSAN_OPTIONS="halt_on_error=1 exitcode=66 ${TSAN_OPTIONS:-}" "$work/$1" --run "$2" >"$work/$1.out" 2>&1
+    [ $? -eq 66 ] && grep -q "data race" "$work/$1.out"
+}
+
+fail() {
+    echo "$*"
+    status=1
+}
+
+# A mutant that gets away once may have been lucky.
+expect_race() { # MACRO TEST
+    name=mutant_$1
+    if ! build "$name" "-D$1=memory_order_relaxed"; then
+        fail "$1 relaxed: does not build"
+        cat "$work/$name.build"
+        return
+    fi
+    for try in 1 2 3; do
+        if races "$name" "$2"; then
+            echo "$1 relaxed: race found at try $try"
+            return
+        fi
+    done
+    fail "$1 relaxed: NOT noticed"
+}
+
+echo 'int main(void) { return 0; }' >"$work/probe.c"
+if ! "$compiler" -fsanitize=thread "$work/probe.c" -o "$work/probe" 2>/dev/null || ! "$work/probe"; then
+    echo "left out: $compiler has no thread sanitizer that runs here"
+    exit 77
+fi
+
+status=0
+build unchanged || { cat "$work/unchanged.build"; exit 1; }
+for test in $ring $slots; do
+    if TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" "$work/unchanged" --run $test >"$work/unchanged.out" 2>&1; then
+        echo "unchanged: no race in $test"
+    else
+        fail "unchanged: $test fails"
+        cat "$work/unchanged.out"
+    fi
+done
+
+expect_race RING_PUBLISH_ORDER $ring
+expect_race RING_TAIL_ORDER $ring
+expect_race RING_RELEASE_ORDER $ring
+expect_race RING_HEAD_ORDER $ring
+expect_race SLOT_CAS_ORDER $slots
+expect_race SLOT_READY_ORDER $slots
+expect_race SLOT_DONE_ORDER $slots
+exit $status
