@@ -193,9 +193,10 @@ ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t 
                              .msg_control = control.room,
                              .msg_controllen = sizeof control.room };
     ssize_t size;
-    do
+    bool reset = false; /* an end that died with our words unread says so once, before what it had sent itself: look again */
+    do {
         size = PP_SYS(recvmsg)(socket, &header, flags | MSG_CMSG_CLOEXEC);
-    while (size < 0 && errno == EINTR);
+    } while (size < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
     if (size < 0)
         return errno == ECONNRESET ? 0 : -errno;
     size_t none = 0, *came = count ? count : &none;
