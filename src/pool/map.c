@@ -233,11 +233,18 @@ static int pull(pp_map *map)
     return 0;
 }
 
+/* An item for inputs. Those that no file may hold (RLIMIT_FSIZE) get one too: they fail when they are to be sent, alone. */
+static struct pp__item *create_item(const pp_map *map, uint32_t count, uint64_t size, int *error)
+{
+    struct pp__item *item = pp__item_create(count, size, map->pool->is_inline, error);
+    return item || *error != -EFBIG ? item : pp__item_create(count, size, true, error);
+}
+
 /* An input that travels alone goes straight into its item. */
 static int submit_held(pp_map *map)
 {
     int error;
-    struct pp__item *item = pp__item_create(1, pp__element_room(map->held.size), map->pool->is_inline, &error);
+    struct pp__item *item = create_item(map, 1, pp__element_room(map->held.size), &error);
     if (!item)
         return error;
     pp__item_add(item->elements, map->held.data, map->held.size);
@@ -269,7 +276,7 @@ static int buffer_held(pp_map *map)
 static int submit_buffer(pp_map *map)
 {
     int error;
-    struct pp__item *item = pp__item_create(map->buffered, map->used, map->pool->is_inline, &error);
+    struct pp__item *item = create_item(map, map->buffered, map->used, &error);
     if (!item)
         return error;
     memcpy(item->elements, map->buffer, map->used);
