@@ -635,6 +635,17 @@ static int open_deaths(void)
     return pp__fd_adopt(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "a signalfd");
 }
 
+/* A stopped zygote would see nothing: whatever happens on the control socket, its end above all, raises SIGCONT, which continues us though
+ * it is blocked. */
+static void go_on_by(int control)
+{
+    int flags = fcntl(control, F_GETFL);
+    fcntl(control, F_SETOWN, zygote.pid);
+    fcntl(control, F_SETSIG, SIGCONT);
+    if (flags >= 0)
+        fcntl(control, F_SETFL, flags | O_ASYNC);
+}
+
 static void open_sources(void)
 {
     zygote.epoll = pp__fd_adopt(PP_SYS(epoll_create1)(EPOLL_CLOEXEC), "an epoll set");
@@ -642,6 +653,7 @@ static void open_sources(void)
         leave();
     open_source(&zygote.deaths, open_deaths(), deaths_ready);
     open_source(&zygote.control, zygote.setup.control, control_ready);
+    go_on_by(zygote.setup.control);
     if (zygote.setup.owner >= 0)
         open_source(&zygote.owner, zygote.setup.owner, owner_ready);
 }
