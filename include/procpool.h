@@ -197,7 +197,7 @@ typedef struct pp_pool_options {
  *
  * Errors: -EINVAL (max_workers negative or above 1024, unknown enum value, launcher together with options of one, stack
  * too small, an initializer or finalizer that is in no loaded module, reserved word not zero), those of pp_launcher_create, -ENOMEM, -EMFILE,
- * -ENFILE, -EAGAIN (no thread can be made), -EPERM, -ESHUTDOWN (the process is exiting).
+ * -ENFILE, -EAGAIN (no thread can be made), -EPERM, -EPIPE (the launcher's process is gone).
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
@@ -215,7 +215,7 @@ typedef struct pp_call {
  * nobody wants the answer. Calls are begun in the order in which they were submitted.
  *
  * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -ENOMEM, -EMFILE or -ENFILE (no
- * descriptor for a large argument), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown, release or in exit), -ENOTRECOVERABLE
+ * descriptor for a large argument), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown or release), -ENOTRECOVERABLE
  * (pool broken; wins over -ESHUTDOWN), -EPERM. Never blocks for a worker. What a crash does: see pp_future_error.
  */
 PP_API int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future);
@@ -316,7 +316,7 @@ PP_API int pp_future_result(pp_future *future, int timeout, void *buffer, size_t
 PP_API int pp_future_view(pp_future *future, int timeout, const void **data, size_t *size);
 
 /* Waits, then moves the result out: *data is the caller's, to be freed with pp_free. A result can be taken once; then
- * -ENODATA. Errors as pp_future_view, and -ENOMEM (the result stays). */
+ * -ENODATA. Errors as pp_future_view. */
 PP_API int pp_future_take(pp_future *future, int timeout, void **data, size_t *size);
 
 /* Frees what pp_future_take gave. NULL is allowed; works in a forked child too. */
@@ -392,7 +392,7 @@ PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *e
  * The next result: 1 and *result, whose pointers are valid until the next call on this map; 0 after the last. A failed element is a
  * result as well. Errors: -ETIMEDOUT, -EINTR; -EAGAIN (the source has none now and nothing is in flight); what the source
  * returned, once, after all results; -ESHUTDOWN or -ENOTRECOVERABLE, once, when the pool refuses further inputs, after all
- * results of those accepted; -ENOMEM, -EMFILE (nothing lost, can be called again); -EINVAL, -EPERM.
+ * results of those accepted; -ENOMEM, -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
  */
 PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);
 
