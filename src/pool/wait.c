@@ -103,15 +103,22 @@ void pp__wait_attend(pp_pool *pool)
 
 /* ------------------------------------------------------------------------------------------ waiting */
 
+/* What a program's own instructions raise: it interrupts no sleep, though crash handlers for it rarely ask for restarting. */
+static bool is_fault(int number)
+{
+    return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP || number == SIGSYS ||
+           number == SIGABRT;
+}
+
 /*
  * epoll_wait and a futex with a timeout come back with EINTR after any handler, SA_RESTART or not. Where every handler that the
- * program has asks for restarting, the wait goes on.
+ * program has, but those for faults, asks for restarting, the wait goes on.
  */
 static bool all_handlers_restart(void)
 {
     for (int number = 1; number < NSIG; number++) {
         struct sigaction action;
-        if (sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+        if (is_fault(number) || sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
             continue;
         if (!(action.sa_flags & SA_RESTART))
             return false;
