@@ -94,8 +94,10 @@ static inline board_word *word(uint32_t i)
     return &have[i];
 }
 
+/* Once in a test, before its first pool. */
 static inline void board_make(void)
 {
+    CHECK(fcntl(BOARD_FD, F_GETFD) < 0);
     int fd = memfd_create("board", 0);
     CHECK(fd >= 0 && ftruncate(fd, BOARD_WORDS * sizeof(board_word)) == 0);
     CHECK(dup2(fd, BOARD_FD) == BOARD_FD);

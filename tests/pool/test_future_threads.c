@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+/* Futures in many threads: who collects changes hands all the time, and nobody's answer is lost. */
+#include "call_kit.h"
+
+enum { BEGUN, GATE, RUNS, GATES = 100 };
+
+#define THREADS 8
+#define ROUNDS (KIT_TSAN || KIT_ASAN ? 60u : 300u)
+
+struct crew {
+    pp_pool *pool;
+    pp_future *future;
+    pthread_barrier_t barrier;
+    pthread_t threads[THREADS];
+    _Atomic uint32_t counted, finished, next;
+};
+
+static void start_crew(struct crew *crew, void *(*run)(void *))
+{
+    atomic_store(&crew->finished, 0);
+    for (int i = 0; i < THREADS; i++)
+        crew->threads[i] = start_thread(run, crew);
+}
+
+static void join_crew(struct crew *crew)
+{
+    for (int i = 0; i < THREADS; i++)
+        join_thread(crew->threads[i]);
+}
+
+/* ------------------------------------------------------------------------------- one future, many threads */
+
+static void *use_one(void *argument)
+{
+    struct crew *crew = argument;
+    pp_future *future = pp_future_ref(crew->future);
+    const pp_error *error;
+    const void *data;
+    size_t size;
+    pthread_barrier_wait(&crew->barrier);
+    int state = pp_future_state(future), code = pp_future_cancel(future);
+    CHECK(state == PP_RUNNING || state == PP_FINISHED);
+    CHECK(code == -EALREADY || (code == -EBUSY && state == PP_RUNNING));
+    CHECK_OK(pp_future_wait(future, -1));
+    CHECK_OK(pp_future_error(future, -1, &error));
+    CHECK(error == NULL);
+    CHECK_OK(pp_future_view(future, -1, &data, &size));
+    CHECK_INT(size, 4);
+    CHECK_INT(result_u32(future), 21);
+    CHECK_INT(pp_future_state(future), PP_FINISHED);
+    CHECK_INT(pp_future_cancel(future), -EALREADY);
+    pp_future_unref(future);
+    return NULL;
+}
+
+BOTH(eight_threads_use_one_future_at_once)
+{
+    board_make();
+    struct crew crew = {.pool = kit_pool(method, 1)};
+    pthread_barrier_init(&crew.barrier, NULL, THREADS + 1);
+    for (uint32_t round = 0; round < 50; round++) {
+        crew.future = submit_gated(crew.pool, BEGUN, GATES + round, 21);
+        until(read_word(BEGUN) == round + 1);
+        start_crew(&crew, use_one);
+        pthread_barrier_wait(&crew.barrier);
+        open_gate(GATES + round);
+        join_crew(&crew);
+        pp_future_unref(crew.future);
+    }
+    pp_pool_destroy(crew.pool);
+}
+
+static void *take_one(void *argument)
+{
+    struct crew *crew = argument;
+    void *data;
+    size_t size;
+    int code = pp_future_take(crew->future, -1, &data, &size);
+    CHECK(code == 0 || code == -ENODATA);
+    if (code == 0) {
+        atomic_fetch_add(&crew->counted, 1);
+        CHECK_STR(data, "precious");
+        pp_free(data);
+    }
+    return NULL;
+}
+
+BOTH(of_eight_threads_that_take_a_result_one_gets_it)
+{
+    struct crew crew = {.pool = kit_pool(method, 1)};
+    for (uint32_t round = 0; round < 50; round++) {
+        crew.future = submit(crew.pool, echo, "precious", 8);
+        start_crew(&crew, take_one);
+        join_crew(&crew);
+        CHECK_INT(atomic_load(&crew.counted), round + 1);
+        pp_future_unref(crew.future);
+    }
+    pp_pool_destroy(crew.pool);
+}
+
+/* ---------------------------------------------------------------------------- many futures, many threads */
+
+static void *call_and_wait(void *argument)
+{
+    struct crew *crew = argument;
+    uint32_t me = atomic_fetch_add(&crew->next, 1);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        pp_future *future = submit_u32(crew->pool, echo, me << 16 | i);
+        CHECK_INT(result_u32(future), me << 16 | i);
+        pp_future_unref(future);
+    }
+    return NULL;
+}
+
+BOTH(eight_threads_wait_for_answers_of_their_own)
+{
+    struct crew crew = {.pool = kit_pool(method, 3)};
+    start_crew(&crew, call_and_wait);
+    join_crew(&crew);
+    pp_pool_destroy(crew.pool);
+}
+
+static void *wait_for_mine(void *argument)
+{
+    struct crew *crew = argument;
+    uint32_t me = atomic_fetch_add(&crew->next, 1);
+    pp_future *future = submit_gated(crew->pool, BEGUN, GATES + me, me);
+    pthread_barrier_wait(&crew->barrier);
+    CHECK_INT(result_u32(future), me);
+    atomic_fetch_or(&crew->counted, 1u << me);
+    pp_future_unref(future);
+    return NULL;
+}
+
+/* Each must come back before the next call ends: so whoever collects wakes the right one and passes the duty on when it leaves. */
+static void let_end_in_this_order(pp_start_method method, const int order[THREADS])
+{
+    struct crew crew = {.pool = kit_pool(method, THREADS)};
+    uint32_t begun_before = read_word(BEGUN);
+    pthread_barrier_init(&crew.barrier, NULL, THREADS + 1);
+    for (uint32_t i = 0; i < THREADS; i++)
+        atomic_store(word(GATES + i), 0);
+    start_crew(&crew, wait_for_mine);
+    pthread_barrier_wait(&crew.barrier);
+    until(read_word(BEGUN) == begun_before + THREADS);
+    for (int i = 0; i < THREADS; i++) {
+        open_gate(GATES + (uint32_t)order[i]);
+        until(atomic_load(&crew.counted) & 1u << order[i]);
+    }
+    join_crew(&crew);
+    pp_pool_destroy(crew.pool);
+}
+
+BOTH(answers_reach_their_threads_in_whatever_order_they_come)
+{
+    static const int orders[3][THREADS] = {
+        {0, 1, 2, 3, 4, 5, 6, 7}, {7, 6, 5, 4, 3, 2, 1, 0}, {3, 7, 0, 5, 1, 6, 2, 4}};
+    board_make();
+    for (int i = 0; i < 3; i++)
+        let_end_in_this_order(method, orders[i]);
+}
+
+/* ------------------------------------------------------------------------------------ the manager collects */
+
+/* The call has begun before anybody waits, so the manager is the one that collects when the waiter comes. */
+BOTH(a_waiter_that_comes_while_the_manager_collects_gets_its_answer)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 2);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        pp_future *future = submit_gated(pool, BEGUN, GATES + i, i);
+        until(read_word(BEGUN) == i + 1);
+        if (i % 2)
+            open_gate(GATES + i);
+        CHECK_INT(pp_future_wait(future, i % 2 ? -1 : 0), i % 2 ? 0 : -ETIMEDOUT);
+        open_gate(GATES + i);
+        CHECK_INT(result_u32(future), i);
+        pp_future_unref(future);
+    }
+    pp_pool_destroy(pool);
+}
+
+static void *submit_and_forget(void *argument)
+{
+    struct crew *crew = argument;
+    uint32_t place = RUNS;
+    for (uint32_t i = 0; i < ROUNDS; i++)
+        CHECK_OK(pp_submit(crew->pool, count_run, &place, sizeof place, NULL));
+    return NULL;
+}
+
+BOTH(waiting_threads_and_calls_nobody_waits_for_get_on_together)
+{
+    board_make();
+    struct crew waiting = {.pool = kit_pool(method, 2)}, forgetting = {.pool = waiting.pool};
+    start_crew(&forgetting, submit_and_forget);
+    start_crew(&waiting, call_and_wait);
+    join_crew(&waiting);
+    join_crew(&forgetting);
+    until(read_word(RUNS) == THREADS * ROUNDS);
+    pp_pool_destroy(waiting.pool);
+}
+
+/* ----------------------------------------------------------------------------------------------- timeouts */
+
+static uint32_t wait_in_pieces(pp_future *future, uint32_t salt)
+{
+    uint32_t value = 0;
+    int code;
+    do {
+        int timeout = (int)(salt++ % 4) - 1; /* -1, 0, 1, 2 */
+        code = pp_future_result(future, timeout, &value, sizeof value, NULL);
+        CHECK(code == 0 || code == -EINTR || (code == -ETIMEDOUT && timeout >= 0));
+    } while (code != 0);
+    return value;
+}
+
+static void *call_and_wait_in_pieces(void *argument)
+{
+    struct crew *crew = argument;
+    uint32_t me = atomic_fetch_add(&crew->next, 1);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        pp_future *future = submit_u32(crew->pool, echo, me << 16 | i);
+        CHECK_INT(wait_in_pieces(future, me + i), me << 16 | i);
+        pp_future_unref(future);
+    }
+    atomic_fetch_add(&crew->finished, 1);
+    return NULL;
+}
+
+BOTH(threads_whose_waits_run_out_lose_nothing)
+{
+    struct crew crew = {.pool = kit_pool(method, 2)};
+    start_crew(&crew, call_and_wait_in_pieces);
+    join_crew(&crew);
+    pp_pool_destroy(crew.pool);
+}
+
+/* ----------------------------------------------------------------------------------------------- signals */
+
+static _Atomic uint32_t handled;
+
+static void handle(int number)
+{
+    (void)number;
+    atomic_fetch_add(&handled, 1);
+}
+
+static void install(int number, int flags)
+{
+    struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
+    CHECK_INT(sigaction(number, &action, NULL), 0);
+}
+
+struct waiter {
+    pp_future *future;
+    int timeout;
+    pthread_t thread;
+    _Atomic bool done;
+    int code;
+};
+
+static void *wait_once(void *argument)
+{
+    struct waiter *waiter = argument;
+    waiter->code = pp_future_wait(waiter->future, waiter->timeout);
+    atomic_store(&waiter->done, true);
+    return NULL;
+}
+
+static bool kill_until_done(struct waiter *waiter, int number)
+{
+    if (!atomic_load(&waiter->done))
+        pthread_kill(waiter->thread, number);
+    return atomic_load(&waiter->done);
+}
+
+/* One of the two collects and the other sleeps on its own word; both are interrupted, and then both get their answers. */
+BOTH(a_signal_interrupts_a_wait_and_the_call_goes_on)
+{
+    board_make();
+    install(SIGUSR1, 0);
+    pp_pool *pool = kit_pool(method, 2);
+    pp_future *futures[2];
+    struct waiter waiters[2];
+    occupy(pool, BEGUN, GATE, 2, futures);
+    for (int i = 0; i < 2; i++) {
+        waiters[i] = (struct waiter){.future = futures[i], .timeout = i ? -1 : 3600000};
+        waiters[i].thread = start_thread(wait_once, &waiters[i]);
+    }
+    for (int i = 2; i-- > 0;) {
+        until(kill_until_done(&waiters[i], SIGUSR1));
+        CHECK_INT(waiters[i].code, -EINTR);
+        join_thread(waiters[i].thread);
+    }
+    open_gate(GATE);
+    for (uint32_t i = 0; i < 2; i++) {
+        CHECK_INT(result_u32(futures[i]), i);
+        pp_future_unref(futures[i]);
+    }
+    pp_pool_destroy(pool);
+}
+
+/* Returns when the waiter has run `count` handlers more. */
+static void shower(struct waiter *waiter, int number, uint32_t count)
+{
+    uint32_t end = atomic_load(&handled) + count;
+    while (atomic_load(&handled) < end) {
+        pthread_kill(waiter->thread, number);
+        test_sleep_ms(1);
+    }
+}
+
+BOTH(a_handler_that_asks_for_restarting_does_not_interrupt)
+{
+    board_make();
+    install(SIGUSR2, SA_RESTART);
+    install(SIGSEGV, SA_RESETHAND); /* a crash handler interrupts no wait, so it does not count */
+    pp_pool *pool = kit_pool(method, 2);
+    pp_future *futures[2];
+    struct waiter waiters[2];
+    occupy(pool, BEGUN, GATE, 2, futures);
+    for (int i = 0; i < 2; i++) {
+        waiters[i] = (struct waiter){.future = futures[i], .timeout = i ? -1 : 3600000};
+        waiters[i].thread = start_thread(wait_once, &waiters[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        shower(&waiters[i], SIGUSR2, 50);
+    CHECK(!atomic_load(&waiters[0].done) && !atomic_load(&waiters[1].done));
+    open_gate(GATE);
+    for (int i = 0; i < 2; i++) {
+        join_thread(waiters[i].thread);
+        CHECK_INT(waiters[i].code, 0);
+        pp_future_unref(futures[i]);
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_wait_under_signals_still_runs_out)
+{
+    board_make();
+    install(SIGUSR2, SA_RESTART);
+    pp_pool *pool = kit_pool(method, 1);
+    struct waiter waiter = {.timeout = 30};
+    occupy(pool, BEGUN, GATE, 1, &waiter.future);
+    waiter.thread = start_thread(wait_once, &waiter);
+    until(kill_until_done(&waiter, SIGUSR2));
+    CHECK_INT(waiter.code, -ETIMEDOUT);
+    join_thread(waiter.thread);
+    open_gate(GATE);
+    pp_future_unref(waiter.future);
+    pp_pool_destroy(pool);
+}
+
+/* Some handlers restart and some do not: a wait may come back with -EINTR, and can be made again. */
+BOTH(threads_under_a_storm_of_signals_lose_no_answer)
+{
+    install(SIGUSR1, 0);
+    install(SIGUSR2, SA_RESTART);
+    struct crew crew = {.pool = kit_pool(method, 2)};
+    start_crew(&crew, call_and_wait_in_pieces);
+    for (uint32_t i = 0; atomic_load(&crew.finished) < THREADS; i++) {
+        pthread_kill(crew.threads[i % THREADS], i % 3 ? SIGUSR1 : SIGUSR2);
+        if (i % 16 == 0)
+            test_sleep_ms(1);
+    }
+    join_crew(&crew);
+    CHECK(atomic_load(&handled) > 0);
+    pp_pool_destroy(crew.pool);
+}
+
+/* ------------------------------------------------------------------------------------------- cancellation */
+
+struct cancelled {
+    pp_future *future;
+    int code;
+};
+
+static void *wait_and_be_cancelled(void *argument)
+{
+    struct cancelled *me = argument;
+    me->code = pp_future_wait(me->future, -1);
+    pthread_testcancel();
+    me->code = 1;
+    return NULL;
+}
+
+BOTH(a_thread_that_is_cancelled_while_it_waits_leaves_nothing_locked)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 2);
+    struct cancelled me = {.code = -1};
+    void *end = NULL;
+    occupy(pool, BEGUN, GATE, 1, &me.future);
+    pthread_t thread = start_thread(wait_and_be_cancelled, &me);
+    CHECK_INT(pthread_cancel(thread), 0);
+    expect_usable(pool);
+    CHECK_INT(pp_future_wait(me.future, 1), -ETIMEDOUT);
+    open_gate(GATE);
+    CHECK_INT(pthread_join(thread, &end), 0);
+    CHECK(end == PTHREAD_CANCELED);
+    CHECK_INT(me.code, 0);
+    CHECK_INT(result_u32(me.future), 0);
+    pp_future_unref(me.future);
+    pp_pool_destroy(pool);
+}
