@@ -296,6 +296,7 @@ TEST(words_that_change_under_our_eyes_are_believed_as_first_read)
 static struct {
     unsigned char *page;
     void (*turn)(void);
+    int patience; /* accesses before the peer takes its turn */
     volatile int accesses;
 } watch;
 
@@ -320,14 +321,16 @@ static void give_the_peer_its_turn(int signal, siginfo_t *info, void *context)
     ucontext_t *machine = context;
     (void)signal, (void)info;
     machine->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
-    watch.turn();
+    if (watch.accesses > watch.patience)
+        watch.turn();
     mprotect(watch.page, KIT_PAGE, PROT_NONE);
 }
 
-static void watch_begin(unsigned char *page, void (*turn)(void))
+static void watch_begin(unsigned char *page, void (*turn)(void), int patience)
 {
     watch.page = page;
     watch.turn = turn;
+    watch.patience = patience;
     watch.accesses = 0;
     CHECK(sigaction(SIGSEGV, &(struct sigaction){.sa_sigaction = let_one_through, .sa_flags = SA_SIGINFO}, NULL) == 0);
     CHECK(sigaction(SIGTRAP, &(struct sigaction){.sa_sigaction = give_the_peer_its_turn, .sa_flags = SA_SIGINFO},
@@ -351,7 +354,7 @@ static void check_watch(void)
 {
     volatile unsigned char *page = mmap(NULL, KIT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK((void *)page != MAP_FAILED);
-    watch_begin((unsigned char *)page, no_turn);
+    watch_begin((unsigned char *)page, no_turn, 0);
     (void)page[0];
     (void)page[0];
     int accesses = watch.accesses;
@@ -379,26 +382,31 @@ static void make_cursors_huge(void)
     atomic_store(&watched.words->head, UINT64_C(1) << 40);
 }
 
-static void read_header_that_changes(void (*turn)(void))
+/* How many accesses it took. */
+static int read_header_that_changes(void (*turn)(void), int patience)
 {
     struct pp__record record;
     const void *payload;
     kit_open(&watched, KIT_PAGE);
     CHECK(kit_put(&watched, 1, 16));
     pp__ring_publish(&watched.writer);
-    watch_begin(watched.data, turn);
+    watch_begin(watched.data, turn, patience);
     int rc = pp__ring_next(&watched.reader, &record, &payload);
     watch_end();
-    CHECK(watch.accesses > 0);
     CHECK(rc == 1 ? record.size == 16 && watched.reader.position == 32 : rc == -EPROTO);
     kit_close(&watched);
+    return watch.accesses;
 }
 
-TEST(a_header_that_changes_behind_our_first_look_is_not_believed_twice)
+TEST(a_header_that_changes_behind_any_of_our_looks_is_believed_once)
 {
+    int accesses;
     check_watch();
-    read_header_that_changes(make_size_huge);
-    read_header_that_changes(make_it_padding);
+    for (int patience = 0; (accesses = read_header_that_changes(make_size_huge, patience)) > patience; patience++) {
+    }
+    CHECK(accesses > 0);
+    for (int patience = 0; read_header_that_changes(make_it_padding, patience) > patience; patience++) {
+    }
 }
 
 TEST(a_cursor_is_read_exactly_once)
@@ -412,7 +420,7 @@ TEST(a_cursor_is_read_exactly_once)
     kit_open(&watched, KIT_PAGE);
     CHECK(kit_put(&watched, 1, 16));
     pp__ring_publish(&watched.writer);
-    watch_begin(watched.base, make_cursors_huge);
+    watch_begin(watched.base, make_cursors_huge, 0);
     int rc = pp__ring_next(&watched.reader, &record, &payload);
     int for_reader = watch.accesses;
     watch_end();
@@ -420,7 +428,7 @@ TEST(a_cursor_is_read_exactly_once)
     CHECK_INT(for_reader, 1);
     CHECK_INT(watched.reader.tail_seen, 32);
     atomic_store(&watched.words->head, 16);
-    watch_begin(watched.base, make_cursors_huge);
+    watch_begin(watched.base, make_cursors_huge, 0);
     CHECK(!pp__ring_drained(&watched.writer));
     watch_end();
     CHECK_INT(watch.accesses, 1);

@@ -78,23 +78,32 @@ static _Noreturn void produce(struct kit *kit, uint64_t records)
     _exit(0);
 }
 
-static int next_waiting(struct kit *kit, struct pp__record *record, const void **payload)
+static bool has_ended(pid_t child)
+{
+    siginfo_t info = {.si_pid = 0};
+    CHECK_INT(waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+    return info.si_pid == child;
+}
+
+/* Drain, then gone: the ring is looked at once more after the end was seen. */
+static int next_waiting(struct kit *kit, pid_t child, struct pp__record *record, const void **payload)
 {
     int rc;
-    while ((rc = pp__ring_next(&kit->reader, record, payload)) == 0) {
+    for (bool ended = false; (rc = pp__ring_next(&kit->reader, record, payload)) == 0 && !ended;) {
         pp__ring_release(&kit->reader);
         sched_yield();
+        ended = has_ended(child);
     }
     return rc;
 }
 
-static uint64_t consume(struct kit *kit, uint64_t records)
+static uint64_t consume(struct kit *kit, pid_t child, uint64_t records)
 {
     uint64_t sizes = 1, batches = 3, sum = 0;
     for (uint64_t id = 0; id < records; id++) {
         struct pp__record record;
         const void *payload;
-        CHECK_INT(next_waiting(kit, &record, &payload), 1);
+        CHECK_INT(next_waiting(kit, child, &record, &payload), 1);
         CHECK(record.id == id && record.type == 5 && record.size == draw_size(&sizes));
         sum = sum_words(payload, record.size, sum);
         if (kit_below(&batches, 4) == 0)
@@ -112,7 +121,7 @@ TEST_WITHIN(millions_of_records_cross_between_two_processes_unharmed, 120)
     pid_t child = kit_fork();
     if (child == 0)
         produce(&kit, RECORDS);
-    uint64_t sum = consume(&kit, RECORDS);
+    uint64_t sum = consume(&kit, child, RECORDS);
     CHECK_INT(kit_wait(child), 0);
     CHECK(sum == atomic_load(&kit.words->note));
     kit_expect_none(&kit);

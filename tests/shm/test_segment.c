@@ -2,6 +2,9 @@
 /* Segments: allocated, sealed, private to the writer where asked, and refused where the other side sends something else. */
 #include "segment_kit.h"
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
 #ifndef F_SEAL_EXEC
 #define F_SEAL_EXEC 0x0020
 #endif
@@ -64,11 +67,13 @@ TEST(a_segment_keeps_its_size_and_its_seals)
 TEST(a_segment_cannot_be_made_a_program)
 {
     void *memory;
-    int fd = (int)CHECK_OK(pp__segment_create("test", SIZE, false, &memory));
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (!(seals & F_SEAL_EXEC))
-        LEFT_OUT("this kernel has no MFD_NOEXEC_SEAL");
     struct stat status;
+    int probe = memfd_create("probe", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (probe < 0)
+        LEFT_OUT("this kernel has no MFD_NOEXEC_SEAL");
+    close(probe);
+    int fd = (int)CHECK_OK(pp__segment_create("test", SIZE, false, &memory));
+    CHECK(fcntl(fd, F_GET_SEALS) & F_SEAL_EXEC);
     CHECK_INT(fstat(fd, &status), 0);
     CHECK_INT(status.st_mode & 0111, 0);
     CHECK_INT(fchmod(fd, 0700), -1);

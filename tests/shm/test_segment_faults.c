@@ -45,6 +45,16 @@ static void *failing_mmap(void *at, size_t size, int protection, int flags, int 
     return MAP_FAILED;
 }
 
+/* As kernels before 6.7 do. */
+static void *mmap_that_shares_nothing_sealed(void *at, size_t size, int protection, int flags, int fd, off_t from)
+{
+    if ((flags & MAP_SHARED) && (fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE)) {
+        errno = EPERM;
+        return MAP_FAILED;
+    }
+    return mmap(at, size, protection, flags, fd, from);
+}
+
 static int failing_fcntl(int fd, int command, ...)
 {
     va_list arguments;
@@ -179,4 +189,18 @@ TEST(a_mapping_of_what_was_sent_that_fails_is_no_memory)
     CHECK_INT(pp__payload_map(payload, SIZE, &seen), -ENOMEM);
     CHECK(!theirs && !seen);
     kit_check_unchanged(before);
+}
+
+TEST(a_kernel_that_does_not_share_what_is_sealed_shows_payloads_all_the_same)
+{
+    void *memory;
+    const void *seen;
+    pp__sys.mmap = mmap_that_shares_nothing_sealed;
+    int fd = (int)CHECK_OK(pp__payload_create(3, &memory));
+    memcpy(memory, "abc", 3);
+    CHECK_INT(pp__payload_seal(fd, memory, 3), 0);
+    CHECK_INT(pp__payload_map(fd, 3, &seen), 0);
+    CHECK_STR((const char *)seen, "abc");
+    pp__payload_unmap(seen, 3);
+    pp__fd_close(fd);
 }
