@@ -69,9 +69,10 @@ static void check_all_gone(const struct owner *owner)
 {
     int status;
     CHECK_INT(waitpid(owner->pid, &status, 0), owner->pid);
-    for (const int *pid = &owner->pids[0][0][0]; pid < &owner->pids[2][0][0]; pid++) {
-        if (*pid != 0)
-            wait_until(!test_process_alive(*pid), 1);
+    for (int i = 0; i < 2 * 3 * PIDS; i++) {
+        int pid = owner->pids[i / (3 * PIDS)][i / PIDS % 3][i % PIDS];
+        if (pid != 0)
+            wait_until(!test_process_alive(pid), 1);
     }
     close(owner->talk);
 }
@@ -120,7 +121,7 @@ static void run_forking_owner(pp_start_method method, int talk, bool by_exec)
     int connection = (int)CHECK_OK(pp__launcher_connect(launcher)), child;
     int told[3];
     told[1] = kit_talker(connection, 1, kit_body_say_and_sleep, "", 0, &child);
-    pid_t parent;
+    pid_t parent = 0;
     test_process_state(told[1], &parent, NULL);
     told[0] = parent;
     told[2] = fork();
