@@ -128,9 +128,10 @@ typedef enum pp_start_method {
 typedef struct pp_launcher_options {
     pp_start_method start_method; /* overridden by PROCPOOL_START=fork|forkserver|inline in the environment */
     const char *const *preload;   /* forkserver: NULL-ended paths of shared libraries that it opens before it forks */
-    const int *inherit_fds;       /* forkserver: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
+    const int
+        *inherit_fds; /* forkserver: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
     size_t inherit_fd_count;
-    int close_fds;                /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
+    int close_fds; /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
     uint64_t reserved[4];
 } pp_launcher_options;
 
@@ -169,7 +170,7 @@ typedef enum pp_crash_rule {
 } pp_crash_rule;
 
 typedef struct pp_pool_options {
-    int max_workers;       /* 0: pp_usable_processors(); at most 1024 */
+    int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     pp_crash_rule on_crash;
     pp_launcher *launcher; /* the pool takes its own reference; NULL: the pool makes one from the next four */
     pp_start_method start_method;
@@ -203,8 +204,8 @@ PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
 typedef struct pp_call {
     pp_function *function;
-    const void *arg; /* copied before the submit returns */
-    size_t size;     /* bytes */
+    const void *arg;  /* copied before the submit returns */
+    size_t size;      /* bytes */
     uint32_t timeout; /* ms from the begin; then its worker is killed and the call fails with -ETIME; 0: none */
     uint32_t retries; /* how many times it may be begun again after a crash, a timeout or -EPROTO; at most 1000 */
     uint64_t reserved[4];
@@ -275,15 +276,15 @@ typedef struct pp_error {
     pp_error_kind kind;
     int code;             /* what the future's functions return, as above */
     int task_code;        /* TASK: what the task gave; TRAVEL, BROKEN: the errno behind it, if any */
+    int worker;           /* number of the worker */
     const char *message;  /* one line */
     const char *function; /* the task function's name, or module+offset */
     uint64_t call_id;
-    int worker;           /* number of the worker */
-    pid_t pid;            /* its process */
-    int signal;           /* CRASH: the signal that ended it */
-    int status;           /* CRASH: its exit status */
-    uint64_t run_time;    /* nanoseconds from begin to end */
-    uint32_t tries;       /* how often it was begun */
+    pid_t pid;                      /* the worker's process */
+    int signal;                     /* CRASH: the signal that ended it */
+    int status;                     /* CRASH: its exit status */
+    uint32_t tries;                 /* how often it was begun */
+    uint64_t run_time;              /* nanoseconds from begin to end */
     const struct pp_error *earlier; /* the try before, if it was tried again; else NULL */
 } pp_error;
 
@@ -356,12 +357,13 @@ typedef struct pp_map_input {
 typedef int pp_map_source(void *context, pp_map_input *input);
 
 typedef struct pp_map_options {
-    size_t chunk_size;    /* inputs that travel together; 0: 1; at most 65536 */
-    size_t max_in_flight; /* inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled */
-    int unordered;        /* results as they come; 0: in the order of the inputs */
-    int fail_fast;        /* after the first failed element given out: no more, what has not begun is cancelled */
-    uint32_t timeout;     /* of each element, as pp_call's */
-    uint32_t retries;     /* of each element, as pp_call's */
+    size_t chunk_size; /* inputs that travel together; 0: 1; at most 65536 */
+    size_t
+        max_in_flight; /* inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled */
+    int unordered;    /* results as they come; 0: in the order of the inputs */
+    int fail_fast;    /* after the first failed element given out: no more, what has not begun is cancelled */
+    uint32_t timeout; /* of each element, as pp_call's */
+    uint32_t retries; /* of each element, as pp_call's */
     uint64_t reserved[4];
 } pp_map_options;
 

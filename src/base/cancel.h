@@ -20,7 +20,7 @@ static inline void pp__cancel_restore(const int *state)
     pthread_setcancelstate(*state, NULL);
 }
 
-#define PP__NO_CANCELLATION() \
+#define PP__NO_CANCELLATION()                                                                                          \
     __attribute__((cleanup(pp__cancel_restore), unused)) const int pp__cancel_state = pp__cancel_put_off()
 
 #endif

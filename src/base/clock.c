@@ -35,6 +35,5 @@ int pp__to_milliseconds(uint64_t nanoseconds)
 
 struct timespec pp__to_timespec(uint64_t nanoseconds)
 {
-    return (struct timespec){ .tv_sec = (time_t)(nanoseconds / PP__SECOND),
-                              .tv_nsec = (long)(nanoseconds % PP__SECOND) };
+    return (struct timespec){.tv_sec = (time_t)(nanoseconds / PP__SECOND), .tv_nsec = (long)(nanoseconds % PP__SECOND)};
 }

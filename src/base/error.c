@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef pp__fail /* error.h's word to the analyzer */
+#undef pp__fail_errno
+
 #define TEXT_MAX 512
 
 static _Thread_local char last_error[TEXT_MAX];
@@ -18,7 +21,7 @@ const char *pp_last_error(void)
 }
 
 /* Formats into a buffer of its own first: an argument may be the last text itself. */
-int pp__fail(int code, const char *format, ...)
+void pp__fail_text(const char *format, ...)
 {
     char text[TEXT_MAX];
     va_list arguments;
@@ -26,17 +29,17 @@ int pp__fail(int code, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     memcpy(last_error, text, sizeof text);
-    return code;
 }
 
-int pp__fail_errno(int error, const char *format, ...)
+int pp__fail_errno_text(int error, const char *format, ...)
 {
     char text[TEXT_MAX / 2];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return pp__fail(-error, "%s: %s", text, pp__strerror(error));
+    pp__fail_text("%s: %s", text, pp__strerror(error));
+    return error;
 }
 
 const char *pp__strerror(int error)

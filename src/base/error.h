@@ -3,11 +3,33 @@
 #ifndef PP_BASE_ERROR_H
 #define PP_BASE_ERROR_H
 
-/* Stores the text (cut at 511 bytes) and returns `code`, so that a function can end with it. */
-int pp__fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Stores the text (cut at 511 bytes); the value is `code`, so that a function can end with it, and who reads or analyzes it sees which. */
+#define pp__fail(code, ...) (pp__fail_text(__VA_ARGS__), pp__fail_code(code))
 
-/* The same for a failed call of the system's: "WHAT: text of errno", returns -error. */
-int pp__fail_errno(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a failed call of the system's: "WHAT: text of errno"; the value is -error. */
+#define pp__fail_errno(error, ...) pp__fail_code(-pp__fail_errno_text((error), __VA_ARGS__))
+
+void pp__fail_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Returns `error`. */
+int pp__fail_errno_text(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static inline int pp__fail_code(int code)
+{
+    return code;
+}
+
+#ifdef __clang_analyzer__
+/* The analyzer sees one file at a time; this tells it that what comes back is the code, and no success. */
+static inline int pp__analyzed_code(int code)
+{
+    if (code == 0)
+        __builtin_unreachable();
+    return code;
+}
+#define pp__fail(code, ...) (pp__fail(code, __VA_ARGS__), pp__analyzed_code(code))
+#define pp__fail_errno(error, ...) (pp__fail_errno(error, __VA_ARGS__), pp__analyzed_code(-(error)))
+#endif
 
 /* strerror that is safe in threads; the text belongs to the calling thread (or is constant). */
 const char *pp__strerror(int error);

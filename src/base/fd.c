@@ -134,8 +134,8 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
         struct cmsghdr header;
         char room[CMSG_SPACE(PP__FD_SEND_MAX * sizeof(int))];
     } control;
-    struct iovec vector = { .iov_base = (void *)message, .iov_len = size };
-    struct msghdr header = { .msg_iov = &vector, .msg_iovlen = 1 };
+    struct iovec vector = {.iov_base = (void *)message, .iov_len = size};
+    struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
     if (count > 0) {
         memset(&control, 0, sizeof control);
         header.msg_control = control.room;
@@ -187,13 +187,12 @@ ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t 
         struct cmsghdr header;
         char room[CMSG_SPACE(PP__FD_SEND_MAX * sizeof(int))];
     } control;
-    struct iovec vector = { .iov_base = message, .iov_len = room };
-    struct msghdr header = { .msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = control.room,
-                             .msg_controllen = sizeof control.room };
+    struct iovec vector = {.iov_base = message, .iov_len = room};
+    struct msghdr header = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
     ssize_t size;
-    bool reset = false; /* an end that died with our words unread says so once, before what it had sent itself: look again */
+    bool reset =
+        false; /* an end that died with our words unread says so once, before what it had sent itself: look again */
     do {
         size = PP_SYS(recvmsg)(socket, &header, flags | MSG_CMSG_CLOEXEC);
     } while (size < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));

@@ -10,7 +10,7 @@ struct pp__link {
     struct pp__link *previous, *next;
 };
 
-#define pp__container(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
+#define pp__container(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 static inline void pp__list_init(struct pp__link *list)
 {

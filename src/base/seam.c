@@ -50,7 +50,7 @@ static struct fault_order *order;
 
 static void arm_from_environment(void)
 {
-    static const char *const names[] = { "none", "kill", "stop", "exit", "abort" };
+    static const char *const names[] = {"none", "kill", "stop", "exit", "abort"};
     const char *text = getenv("PROCPOOL_FAULT");
     char place[64], action[8];
     unsigned n;

@@ -33,7 +33,7 @@ void *pp__block_allocate(size_t size)
     struct header *header = PP_SYS(malloc)(sizeof *header + size + 1);
     if (!header)
         return NULL;
-    *header = (struct header){ 0 };
+    *header = (struct header){0};
     char *data = (char *)(header + 1);
     data[size] = 0;
     return data;
@@ -49,7 +49,8 @@ int pp__block_map(int fd, size_t size, void **data)
     pp__payload_unmap(payload, size);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t total = page + size + 1;
-    char *memory = PP_SYS(mmap)(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *memory =
+        PP_SYS(mmap)(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
     if (mmap(memory + page, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
@@ -57,7 +58,7 @@ int pp__block_map(int fd, size_t size, void **data)
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
     }
     *data = memory + page;
-    *header_of(*data) = (struct header){ .mapped = total, .before = page };
+    *header_of(*data) = (struct header){.mapped = total, .before = page};
     return 0;
 }
 

@@ -35,7 +35,7 @@ struct pp__call_side {
     uint32_t size;
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
-    alignas(PP__LINE) _Atomic uint32_t bell; /* owner -> worker: grows at each wake; the worker's futex */
+    alignas(PP__LINE) _Atomic uint32_t bell;        /* owner -> worker: grows at each wake; the worker's futex */
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
@@ -65,7 +65,8 @@ enum pp__want {
 };
 
 static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_BYTES, "the call side is a page of words and the ring");
-static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES, "the result side is two pages of words and the ring");
+static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES,
+              "the result side is two pages of words and the ring");
 static_assert(offsetof(struct pp__call_side, call_tail) == 64, "fixed layout");
 static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout");
 static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
@@ -120,9 +121,9 @@ static inline uint64_t pp__element_room(uint64_t size)
 }
 
 enum pp__outcome_type {
-    PP__OUTCOME_RESULT,  /* payload: the result */
-    PP__OUTCOME_FAILED,  /* payload: the task's message */
-    PP__OUTCOME_TRAVEL   /* payload: what could not travel */
+    PP__OUTCOME_RESULT, /* payload: the result */
+    PP__OUTCOME_FAILED, /* payload: the task's message */
+    PP__OUTCOME_TRAVEL  /* payload: what could not travel */
 };
 
 struct pp__result_record {
@@ -130,7 +131,7 @@ struct pp__result_record {
     uint32_t type; /* pp__outcome_type */
     int32_t code;
     uint32_t flags;
-    uint64_t size; /* of the result */
+    uint64_t size;     /* of the result */
     uint64_t run_time; /* ns */
 };
 

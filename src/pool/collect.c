@@ -41,21 +41,23 @@ static void poison(struct pp__worker *worker, const char *what)
 }
 
 /* A result that came in the record: copied out of the ring. */
-static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload, size_t size)
+static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
+                                       size_t size)
 {
     void *data = pp__block_allocate(size);
     if (!data) {
-        pp_error *error = pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, worker, 0, "no memory for its result of %zu bytes", size);
-        return (struct pp__outcome){ .code = error->code, .error = error };
+        pp_error *error =
+            pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, worker, 0, "no memory for its result of %zu bytes", size);
+        return (struct pp__outcome){.code = error->code, .error = error};
     }
     pp__shm_copy(data, payload, size);
-    return (struct pp__outcome){ .data = data, .size = size };
+    return (struct pp__outcome){.data = data, .size = size};
 }
 
 /* A result that came as a memfd ahead of the record. -EPROTO poisons; other errors fail this call alone. */
 static int receive_large(struct pp__worker *worker, uint64_t id, uint64_t size, void **data)
 {
-    struct pp__attachment message = { 0 };
+    struct pp__attachment message = {0};
     size_t count = 1;
     int fd = -1;
     ssize_t got = pp__fd_receive(worker->socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
@@ -74,11 +76,12 @@ static int large_result(struct pp__worker *worker, struct pp__item *item, uint64
     int error = receive_large(worker, item->id + item->next, size, &data);
     if (error == -EPROTO)
         return error;
-    *outcome = (struct pp__outcome){ .data = data, .size = size };
+    *outcome = (struct pp__outcome){.data = data, .size = size};
     if (error) {
-        pp_error *e = pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
-                                     (unsigned long long)size, pp_last_error());
-        *outcome = (struct pp__outcome){ .code = e->code, .error = e };
+        pp_error *e =
+            pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
+                           (unsigned long long)size, pp_last_error());
+        *outcome = (struct pp__outcome){.code = e->code, .error = e};
     }
     return 0;
 }
@@ -90,18 +93,19 @@ static void copy_message(char text[PP__MESSAGE_MAX + 1], const void *payload, si
     text[size] = 0;
 }
 
-static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *item, const struct pp__result_record *header,
-                                  const void *payload, size_t size)
+static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *item,
+                                  const struct pp__result_record *header, const void *payload, size_t size)
 {
     char text[PP__MESSAGE_MAX + 1];
     copy_message(text, payload, size);
     pp_error_kind kind = header->type == PP__OUTCOME_FAILED ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
     pp_error *error = pp__item_error(item, kind, header->code, worker, header->run_time, "%s", text);
-    return (struct pp__outcome){ .code = error->code, .error = error };
+    return (struct pp__outcome){.code = error->code, .error = error};
 }
 
 /* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. */
-static struct pp__item *match(struct pp__worker *worker, const struct pp__record *record, const struct pp__result_record *header)
+static struct pp__item *match(struct pp__worker *worker, const struct pp__record *record,
+                              const struct pp__result_record *header)
 {
     if (header->slot >= PP__SLOTS || worker->count == 0)
         return NULL;
@@ -125,8 +129,8 @@ static void end_element(struct pp__worker *worker, struct pp__item *item, struct
         pp__pending_insert(pool, item);
 }
 
-static const char *take_result(struct pp__worker *worker, const struct pp__record *record, struct pp__result_record *header,
-                               const void *payload, size_t size)
+static const char *take_result(struct pp__worker *worker, const struct pp__record *record,
+                               struct pp__result_record *header, const void *payload, size_t size)
 {
     struct pp__item *item = match(worker, record, header);
     if (!item)
@@ -148,8 +152,8 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     return NULL;
 }
 
-static const char *take_ready(struct pp__worker *worker, const struct pp__record *record, struct pp__result_record *header,
-                              const void *payload, size_t size)
+static const char *take_ready(struct pp__worker *worker, const struct pp__record *record,
+                              struct pp__result_record *header, const void *payload, size_t size)
 {
     (void)record;
     if (worker->state != PP__WORKER_STARTING)
@@ -166,8 +170,8 @@ static const char *take_ready(struct pp__worker *worker, const struct pp__record
     return NULL;
 }
 
-static const char *take_left(struct pp__worker *worker, const struct pp__record *record, struct pp__result_record *header,
-                             const void *payload, size_t size)
+static const char *take_left(struct pp__worker *worker, const struct pp__record *record,
+                             struct pp__result_record *header, const void *payload, size_t size)
 {
     (void)record;
     if (worker->state != PP__WORKER_LEAVING)
@@ -364,7 +368,8 @@ void pp__collect(pp_pool *pool)
 
 static void ask(pp_pool *pool, enum pp__want mode)
 {
-    pp__store_relaxed(&pool->page->want, ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
+    pp__store_relaxed(&pool->page->want,
+                      ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
 }
 
 static void take_events(pp_pool *pool, const struct epoll_event *events, int count)

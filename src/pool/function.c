@@ -54,7 +54,7 @@ static int grow(struct pp__functions *functions)
 {
     if (functions->count * 2 < functions->room)
         return 0;
-    struct pp__functions grown = { .room = functions->room ? functions->room * 2 : 16 };
+    struct pp__functions grown = {.room = functions->room ? functions->room * 2 : 16};
     grown.table = PP_SYS(calloc)(grown.room, sizeof *grown.table);
     if (!grown.table)
         return -ENOMEM;

@@ -25,9 +25,10 @@ static bool is_done(const void *future)
     return pp__load_acquire(&f->state) != PP_PENDING; /* pairs with the store in deliver: the outcome is seen */
 }
 
-static void drop(pp_future *future)
+/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
+static void drop(pp_future *future, uint32_t references)
 {
-    if (atomic_fetch_sub_explicit(&future->refs, 1, memory_order_acq_rel) != 1)
+    if (atomic_fetch_sub_explicit(&future->refs, references, memory_order_acq_rel) != references)
         return;
     pp_pool *pool = future->pool;
     pp__block_free(future->outcome.data);
@@ -51,7 +52,7 @@ static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome ou
     int state = outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED;
     pp__store_release(&future->state, state); /* pairs with the load in is_done */
     pp__subject_wake(&future->subject, item->pool);
-    drop(future);
+    drop(future, 1);
 }
 
 pp_future *pp__future_create(pp_pool *pool, struct pp__item *item)
@@ -74,8 +75,7 @@ void pp__future_discard(pp_future *future)
 {
     if (!future)
         return;
-    drop(future);
-    drop(future);
+    drop(future, 2);
 }
 
 pp__deliver *const pp__future_deliver = deliver;
@@ -90,7 +90,7 @@ pp_future *pp_future_ref(pp_future *future)
 void pp_future_unref(pp_future *future)
 {
     if (future && pp__pool_is_own(future->pool))
-        drop(future);
+        drop(future, 1);
 }
 
 void pp_cleanup_future(pp_future **future)
@@ -133,7 +133,8 @@ static int lock_result(pp_future *future, int timeout, const char *caller)
         return error;
     if (future->outcome.code) {
         const pp_error *e = future->outcome.error;
-        return pp__fail(future->outcome.code, "call %llu, %s: %s", (unsigned long long)future->id, e->function, e->message);
+        return pp__fail(future->outcome.code, "call %llu, %s: %s", (unsigned long long)future->id, e->function,
+                        e->message);
     }
     pp__pool_lock(future->pool);
     if (!future->taken)

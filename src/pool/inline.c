@@ -17,7 +17,7 @@
 /* The thread that runs an element may come back through a wait inside the task, then elements nest; others wait. */
 struct pp__inline {
     pthread_t thread;
-    int depth; /* 0: nobody runs anything */
+    int depth;   /* 0: nobody runs anything */
     void *state; /* pp_task_set_state */
     bool initialized, finished;
 };
@@ -67,19 +67,21 @@ static struct pp__outcome outcome_of(struct pp__item *item, struct pp_task *task
     item->tries++;
     if (task->code || task->message[0]) {
         pp_error_kind kind = task->code ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
-        pp_error *error = pp__item_error(item, kind, task->code ? task->code : task->travel, NULL, run_time, "%s", task->message);
+        pp_error *error =
+            pp__item_error(item, kind, task->code ? task->code : task->travel, NULL, run_time, "%s", task->message);
         error->worker = 0;
         error->pid = getpid();
-        return (struct pp__outcome){ .code = error->code, .error = error };
+        return (struct pp__outcome){.code = error->code, .error = error};
     }
-    struct pp__outcome outcome = { .data = task->result, .size = task->size };
+    struct pp__outcome outcome = {.data = task->result, .size = task->size};
     if (!task->result || task->result == task->small) {
         outcome.data = pp__block_allocate(task->size);
         if (!outcome.data) {
-            pp_error *error = pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, NULL, run_time, "no memory for its result");
-            return (struct pp__outcome){ .code = error->code, .error = error };
+            pp_error *error =
+                pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, NULL, run_time, "no memory for its result");
+            return (struct pp__outcome){.code = error->code, .error = error};
         }
-        if (task->size > 0)
+        if (task->result)
             memcpy(outcome.data, task->result, task->size);
     }
     task->result = NULL; /* moved out */
@@ -95,9 +97,11 @@ static void initialize(pp_pool *pool)
     pool->inl->initialized = true;
     if (!options->initializer)
         return;
-    int error = run(pool, options->initializer, options->initializer_arg, options->initializer_arg_size, 0, &task, &run_time);
+    int error =
+        run(pool, options->initializer, options->initializer_arg, options->initializer_arg_size, 0, &task, &run_time);
     if (error || task.code || task.message[0])
-        pp__pool_break(pool, error ? error : task.code, "the initializer failed: %s", error ? pp_last_error() : task.message);
+        pp__pool_break(pool, error ? error : task.code, "the initializer failed: %s",
+                       error ? pp_last_error() : task.message);
     if (!error)
         pp__task_destroy(&task);
 }
@@ -134,7 +138,8 @@ static void run_first(pp_pool *pool)
     const struct pp__element *element = element_of(item);
     pp__pending_remove(pool, item);
     item->runs = true;
-    int error = run(pool, item->function->function, element + 1, element->size, item->id + item->next, &task, &run_time);
+    int error =
+        run(pool, item->function->function, element + 1, element->size, item->id + item->next, &task, &run_time);
     item->runs = false;
     if (error) {
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());

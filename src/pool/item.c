@@ -19,32 +19,33 @@
 /* Larger elements are put into a memfd at once, so that they are copied only once; smaller ones must not cost a descriptor while they wait. */
 #define HEAP_MAX (UINT64_C(1) << 20)
 
-struct pp__item *pp__item_create(uint32_t count, uint64_t size, bool on_heap, int *error)
+static int open_elements(struct pp__item *item, bool on_heap)
 {
-    *error = -ENOMEM;
-    struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
-    if (!item) {
-        pp__fail(-ENOMEM, "no memory for a work item");
-        return NULL;
+    if (item->size > HEAP_MAX && !on_heap) {
+        item->fd = pp__payload_create(item->size, &item->elements);
+        return item->fd < 0 ? item->fd : 0;
     }
+    item->elements = PP_SYS(malloc)(item->size ? item->size : 1);
+    return item->elements ? 0
+                          : pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)item->size);
+}
+
+int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **created)
+{
+    struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
+    if (!item)
+        return pp__fail(-ENOMEM, "no memory for a work item");
     pp__list_init(&item->link);
     item->count = count;
     item->size = size;
     item->fd = -1;
-    if (size > HEAP_MAX && !on_heap) {
-        item->fd = pp__payload_create(size, &item->elements);
-        *error = item->fd;
-    } else {
-        item->elements = PP_SYS(malloc)(size ? size : 1);
-    }
-    if (!item->elements) {
-        if (*error == -ENOMEM && item->fd == -1)
-            pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)size);
+    int error = open_elements(item, on_heap);
+    if (error) {
         free(item);
-        return NULL;
+        return error;
     }
-    *error = 0;
-    return item;
+    *created = item;
+    return 0;
 }
 
 void pp__item_free(struct pp__item *item)
@@ -63,7 +64,7 @@ void pp__item_free(struct pp__item *item)
 void *pp__item_add(void *place, const void *data, size_t size)
 {
     struct pp__element *element = place;
-    *element = (struct pp__element){ .size = size };
+    *element = (struct pp__element){.size = size};
     char *bytes = (char *)(element + 1);
     if (size > 0)
         memcpy(bytes, data, size);
@@ -89,14 +90,9 @@ static pp_error out_of_memory[PP_ERROR_PROTOCOL + 1];
 int pp__error_code(pp_error_kind kind)
 {
     static const int codes[] = {
-        [PP_ERROR_NONE] = 0,
-        [PP_ERROR_TASK] = -EREMOTEIO,
-        [PP_ERROR_CRASH] = -EOWNERDEAD,
-        [PP_ERROR_TIMEOUT] = -ETIME,
-        [PP_ERROR_CANCELLED] = -ECANCELED,
-        [PP_ERROR_BROKEN] = -ENOTRECOVERABLE,
-        [PP_ERROR_TRAVEL] = -EBADMSG,
-        [PP_ERROR_PROTOCOL] = -EPROTO,
+        [PP_ERROR_NONE] = 0,          [PP_ERROR_TASK] = -EREMOTEIO,      [PP_ERROR_CRASH] = -EOWNERDEAD,
+        [PP_ERROR_TIMEOUT] = -ETIME,  [PP_ERROR_CANCELLED] = -ECANCELED, [PP_ERROR_BROKEN] = -ENOTRECOVERABLE,
+        [PP_ERROR_TRAVEL] = -EBADMSG, [PP_ERROR_PROTOCOL] = -EPROTO,
     };
     return codes[kind];
 }
@@ -104,12 +100,12 @@ int pp__error_code(pp_error_kind kind)
 static pp_error *memoryless(pp_error_kind kind)
 {
     pp_error *error = &out_of_memory[kind];
-    *error = (pp_error){ .kind = kind,
-                         .code = pp__error_code(kind),
-                         .message = "(no memory to say more)",
-                         .function = "",
-                         .worker = -1,
-                         .status = -1 };
+    *error = (pp_error){.kind = kind,
+                        .code = pp__error_code(kind),
+                        .message = "(no memory to say more)",
+                        .function = "",
+                        .worker = -1,
+                        .status = -1};
     return error;
 }
 
@@ -122,25 +118,25 @@ pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_cod
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     const char *function = item->function ? item->function->name : "";
-    size_t size = strlen(message) + 1;
-    pp_error *error = PP_SYS(malloc)(sizeof *error + size + strlen(function) + 1);
+    size_t size = strlen(message) + 1, function_size = strlen(function) + 1;
+    pp_error *error = PP_SYS(malloc)(sizeof *error + size + function_size);
     if (!error)
         return memoryless(kind);
     char *texts = (char *)(error + 1);
     memcpy(texts, message, size);
-    strcpy(texts + size, function);
-    *error = (pp_error){ .kind = kind,
-                         .code = pp__error_code(kind),
-                         .task_code = task_code,
-                         .message = texts,
-                         .function = texts + size,
-                         .call_id = item->id + item->next,
-                         .worker = worker ? worker->number : -1,
-                         .pid = worker ? worker->pid : 0,
-                         .status = -1,
-                         .run_time = run_time,
-                         .tries = item->tries,
-                         .earlier = item->earlier };
+    memcpy(texts + size, function, function_size);
+    *error = (pp_error){.kind = kind,
+                        .code = pp__error_code(kind),
+                        .task_code = task_code,
+                        .message = texts,
+                        .function = texts + size,
+                        .call_id = item->id + item->next,
+                        .worker = worker ? worker->number : -1,
+                        .pid = worker ? worker->pid : 0,
+                        .status = -1,
+                        .run_time = run_time,
+                        .tries = item->tries,
+                        .earlier = item->earlier};
     item->earlier = NULL;
     return error;
 }
@@ -175,7 +171,7 @@ bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome)
 void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, const char *text)
 {
     for (bool last = false; !last;) {
-        struct pp__outcome outcome = { .code = pp__error_code(kind) };
+        struct pp__outcome outcome = {.code = pp__error_code(kind)};
         outcome.error = pp__item_error(item, kind, task_code, NULL, 0, "%s", text);
         last = pp__item_deliver(item, outcome);
     }

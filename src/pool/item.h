@@ -20,9 +20,9 @@ struct pp__item;
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {
-    int code;       /* 0, or as at pp_error_kind */
+    int code;        /* 0, or as at pp_error_kind */
     pp_error *error; /* for pp__error_free; NULL if code is 0 */
-    void *data;     /* a block (block.h) if code is 0 */
+    void *data;      /* a block (block.h) if code is 0 */
     size_t size;
 };
 
@@ -42,22 +42,22 @@ struct pp__item {
     int fd;         /* sealed memfd with the elements, or -1 */
     uint32_t count;
     uint32_t next;
-    uint32_t timeout; /* ms, 0: none */
-    uint32_t retries; /* allowed for each element */
-    uint32_t tries;   /* so far, of element `next` */
+    uint32_t timeout;  /* ms, 0: none */
+    uint32_t retries;  /* allowed for each element */
+    uint32_t tries;    /* so far, of element `next` */
     pp_error *earlier; /* errors of those tries, the latest first */
 
     struct pp__worker *worker; /* whose ring it is in; NULL: pending */
     uint32_t slot;
-    uint64_t sent_at;  /* pp__now() at dispatch */
-    bool timed_out;    /* element `next` has outlived its timeout and its worker is being killed for it */
-    bool abandoned;    /* nobody wants what has not begun of it */
-    bool runs;         /* inline: element `next` runs */
-    bool stopped;      /* a chunk that the worker will not go on with behind the element that runs */
+    uint64_t sent_at; /* pp__now() at dispatch */
+    bool timed_out;   /* element `next` has outlived its timeout and its worker is being killed for it */
+    bool abandoned;   /* nobody wants what has not begun of it */
+    bool runs;        /* inline: element `next` runs */
+    bool stopped;     /* a chunk that the worker will not go on with behind the element that runs */
 };
 
-/* An item with room for `count` elements of together `size` bytes (`on_heap`: however many); NULL and a text if there is no memory or (of a large one) descriptor, *error set. */
-struct pp__item *pp__item_create(uint32_t count, uint64_t size, bool on_heap, int *error);
+/* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */
+int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **item);
 void pp__item_free(struct pp__item *item);
 
 /* The filling of the elements, one by one from the first: `place` is item->elements at first and then what the last call returned. */

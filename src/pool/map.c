@@ -18,6 +18,7 @@
 #include "process/owner.h"
 #include "shm/segment.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,14 +31,14 @@
 struct chunk {
     struct pp__link in_map; /* in the order of the inputs */
     struct pp__link in_ready;
-    pp_map *map;          /* NULL: the map was closed, outcomes are dropped */
+    pp_map *map;           /* NULL: the map was closed, outcomes are dropped */
     struct pp__item *item; /* NULL once all elements have ended */
-    uint64_t index; /* of its first input */
+    uint64_t index;        /* of its first input */
     uint32_t count;
     uint32_t ended; /* outcomes there */
     uint32_t given; /* outcomes given out */
     const struct pp__element *next_input;
-    void *elements; /* the inputs' memory once the item is gone, or NULL */
+    void *elements;     /* the inputs' memory once the item is gone, or NULL */
     const void *mapped; /* or their mapping, of `size` bytes */
     uint64_t size;
     void **tags;
@@ -70,9 +71,9 @@ struct pp_map {
     pp_map_input held; /* pulled, but there was no memory for it */
     bool holding;
 
-    bool drained;  /* the source is not asked any more */
-    bool finished; /* fail-fast: nothing is given out any more */
-    int end_error; /* told once, after the last result */
+    bool drained;               /* the source is not asked any more */
+    bool finished;              /* fail-fast: nothing is given out any more */
+    int end_error;              /* told once, after the last result */
     struct pp__outcome current; /* given out by the last step; freed at the next */
     struct chunk *spent;        /* its chunk, if that was its last */
 };
@@ -83,7 +84,7 @@ static void free_outcome(struct pp__outcome *outcome)
 {
     pp__block_free(outcome->data);
     pp__error_free(outcome->error);
-    *outcome = (struct pp__outcome){ 0 };
+    *outcome = (struct pp__outcome){0};
 }
 
 static void free_chunk(struct chunk *chunk)
@@ -218,7 +219,7 @@ static int pull(pp_map *map)
         return 1;
     if (map->drained)
         return 0;
-    map->held = (pp_map_input){ 0 };
+    map->held = (pp_map_input){0};
     int got = map->source(map->context, &map->held);
     if (got == 1) {
         map->holding = true;
@@ -234,18 +235,18 @@ static int pull(pp_map *map)
 }
 
 /* An item for inputs. Those that no file may hold (RLIMIT_FSIZE) get one too: they fail when they are to be sent, alone. */
-static struct pp__item *create_item(const pp_map *map, uint32_t count, uint64_t size, int *error)
+static int create_item(const pp_map *map, uint32_t count, uint64_t size, struct pp__item **item)
 {
-    struct pp__item *item = pp__item_create(count, size, map->pool->is_inline, error);
-    return item || *error != -EFBIG ? item : pp__item_create(count, size, true, error);
+    int error = pp__item_create(count, size, map->pool->is_inline, item);
+    return error == -EFBIG ? pp__item_create(count, size, true, item) : error;
 }
 
 /* An input that travels alone goes straight into its item. */
 static int submit_held(pp_map *map)
 {
-    int error;
-    struct pp__item *item = create_item(map, 1, pp__element_room(map->held.size), &error);
-    if (!item)
+    struct pp__item *item;
+    int error = create_item(map, 1, pp__element_room(map->held.size), &item);
+    if (error)
         return error;
     pp__item_add(item->elements, map->held.data, map->held.size);
     error = submit_chunk(map, item, &map->held.tag);
@@ -275,9 +276,9 @@ static int buffer_held(pp_map *map)
 
 static int submit_buffer(pp_map *map)
 {
-    int error;
-    struct pp__item *item = create_item(map, map->buffered, map->used, &error);
-    if (!item)
+    struct pp__item *item;
+    int error = create_item(map, map->buffered, map->used, &item);
+    if (error)
         return error;
     memcpy(item->elements, map->buffer, map->used);
     error = submit_chunk(map, item, map->tags);
@@ -331,22 +332,23 @@ static int fill(pp_map *map)
 /* The next outcome, moved out of its chunk. Under the lock, when has_result. */
 static void give(pp_map *map, pp_map_result *result)
 {
-    struct pp__link *link = map->options.unordered ? map->ready.next : map->chunks.next;
-    struct chunk *chunk = map->options.unordered ? pp__container(link, struct chunk, in_ready)
-                                                 : pp__container(link, struct chunk, in_map);
+    struct pp__link *list = map->options.unordered ? &map->ready : &map->chunks;
+    assert(!pp__list_empty(list));
+    struct chunk *chunk = map->options.unordered ? pp__container(list->next, struct chunk, in_ready)
+                                                 : pp__container(list->next, struct chunk, in_map);
     uint32_t i = chunk->given++;
     const struct pp__element *input = chunk->next_input;
     chunk->next_input = (const struct pp__element *)((const char *)input + pp__element_room(input->size));
     map->current = chunk->outcomes[i];
     map->in_flight--;
-    *result = (pp_map_result){ .index = chunk->index + i,
-                               .tag = chunk->tags[i],
-                               .input = input + 1,
-                               .input_size = input->size,
-                               .code = map->current.code,
-                               .data = map->current.data,
-                               .size = map->current.size,
-                               .error = map->current.error };
+    *result = (pp_map_result){.index = chunk->index + i,
+                              .tag = chunk->tags[i],
+                              .input = input + 1,
+                              .input_size = input->size,
+                              .code = map->current.code,
+                              .data = map->current.data,
+                              .size = map->current.size,
+                              .error = map->current.error};
     if (chunk->given == chunk->ended)
         pp__list_remove(&chunk->in_ready);
     if (chunk->given == chunk->count) {
@@ -402,7 +404,7 @@ static int end_of(pp_map *map)
 {
     int error = map->end_error;
     map->end_error = 0;
-    return error == 0 ? 0 : pp__fail(error, "the map's input ended: %s", pp__strerror(-error));
+    return error < 0 ? pp__fail(error, "the map's input ended: %s", pp__strerror(-error)) : 0;
 }
 
 static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
@@ -411,7 +413,8 @@ static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
     if (filled < 0 && filled != -EAGAIN)
         return filled;
     if (map->in_flight == 0)
-        return filled == -EAGAIN ? pp__fail(-EAGAIN, "the source has no input now and nothing is in flight") : end_of(map);
+        return filled == -EAGAIN ? pp__fail(-EAGAIN, "the source has no input now and nothing is in flight")
+                                 : end_of(map);
     pp__pool_lock(map->pool);
     int error = pp__wait(map->pool, &map->subject, has_result, map, deadline, false);
     if (!error)
@@ -474,7 +477,7 @@ static int open_map(pp_pool *pool, pp_function *function, const pp_map_options *
         return pp__fail(-ENOMEM, "no memory for a map");
     pp__pool_ref(pool);
     map->pool = pool;
-    map->options = options ? *options : (pp_map_options){ 0 };
+    map->options = options ? *options : (pp_map_options){0};
     if (map->options.chunk_size == 0)
         map->options.chunk_size = 1;
     if (map->options.max_in_flight == 0)
@@ -495,7 +498,11 @@ static int open_map(pp_pool *pool, pp_function *function, const pp_map_options *
 static int refuse_open(pp_pool *pool, pp_function *function, bool source, pp_map **map)
 {
     if (!pool || !function || !source || !map)
-        return pp__fail(-EINVAL, "no %s", !pool ? "pool" : !function ? "function" : !source ? "input" : "place for the map");
+        return pp__fail(-EINVAL, "no %s",
+                        !pool       ? "pool"
+                        : !function ? "function"
+                        : !source   ? "input"
+                                    : "place for the map");
     return pp__pool_is_own(pool) ? 0 : pp__owner_refuse();
 }
 
@@ -520,7 +527,7 @@ int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements
         error = open_map(pool, function, options, map);
     if (error)
         return error;
-    (*map)->array = (struct array_source){ .elements = elements, .count = count, .size = size };
+    (*map)->array = (struct array_source){.elements = elements, .count = count, .size = size};
     (*map)->source = array_next;
     (*map)->context = &(*map)->array;
     return 0;
@@ -583,8 +590,8 @@ static size_t own_chunk_size(const pp_pool *pool, size_t count)
 ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                      void *outputs, size_t out_size, const pp_map_options *options)
 {
-    pp_map_options own = options ? *options : (pp_map_options){ 0 };
-    struct loop loop = { .outputs = outputs, .out_size = out_size, .failed_index = UINT64_MAX };
+    pp_map_options own = options ? *options : (pp_map_options){0};
+    struct loop loop = {.outputs = outputs, .out_size = out_size, .failed_index = UINT64_MAX};
     pp_map_result result;
     pp_map *map;
     if (!outputs && out_size > 0 && count > 0)

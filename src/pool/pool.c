@@ -72,10 +72,11 @@ void pp__pool_log(pp_pool *pool, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    struct pp__log_line *line = PP_SYS(malloc)(sizeof *line + strlen(text) + 1);
+    size_t size = strlen(text) + 1;
+    struct pp__log_line *line = PP_SYS(malloc)(sizeof *line + size);
     if (!line)
         return; /* a line less is all that want of memory costs here */
-    strcpy(line->text, text);
+    memcpy(line->text, text, size);
     pp__list_insert(&pool->log, &line->link);
 }
 
@@ -83,9 +84,10 @@ void pp__pool_log(pp_pool *pool, const char *format, ...)
 
 static void free_log(pp_pool *pool)
 {
-    while (!pp__list_empty(&pool->log)) {
-        struct pp__log_line *line = pp__container(pool->log.next, struct pp__log_line, link);
-        pp__list_remove(&line->link);
+    struct pp__link *link = pool->log.next;
+    while (link != &pool->log) {
+        struct pp__log_line *line = pp__container(link, struct pp__log_line, link);
+        link = link->next;
         free(line);
     }
 }
@@ -147,13 +149,16 @@ static int check_reserved(const uint64_t *words, size_t count)
 static int check(const pp_pool_options *o)
 {
     if (o->max_workers < 0 || o->max_workers > PP__MAX_WORKERS)
-        return pp__fail(-EINVAL, "max_workers is %d; it must be 0 (the default) to %d", o->max_workers, PP__MAX_WORKERS);
+        return pp__fail(-EINVAL, "max_workers is %d; it must be 0 (the default) to %d", o->max_workers,
+                        PP__MAX_WORKERS);
     if (o->on_crash != PP_ISOLATE && o->on_crash != PP_BREAK_POOL)
         return pp__fail(-EINVAL, "on_crash is %d, which is no rule", (int)o->on_crash);
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
-        return pp__fail(-EINVAL, "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
+        return pp__fail(-EINVAL,
+                        "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
     if (o->stack_size && o->stack_size < SMALLEST_STACK)
-        return pp__fail(-EINVAL, "stack_size is %zu; it must be at least %llu", o->stack_size, (unsigned long long)SMALLEST_STACK);
+        return pp__fail(-EINVAL, "stack_size is %zu; it must be at least %llu", o->stack_size,
+                        (unsigned long long)SMALLEST_STACK);
     if ((!o->initializer_arg && o->initializer_arg_size) || (!o->finalizer_arg && o->finalizer_arg_size))
         return pp__fail(-EINVAL, "an argument is NULL and its size is not 0");
     return check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
@@ -197,10 +202,10 @@ static int copy_options(pp_pool *pool, const pp_pool_options *given)
 
 static int get_launcher(pp_pool *pool, const pp_pool_options *given)
 {
-    const pp_launcher_options options = { .start_method = given->start_method,
-                                          .inherit_fds = given->inherit_fds,
-                                          .inherit_fd_count = given->inherit_fd_count,
-                                          .close_fds = given->close_fds };
+    const pp_launcher_options options = {.start_method = given->start_method,
+                                         .inherit_fds = given->inherit_fds,
+                                         .inherit_fd_count = given->inherit_fd_count,
+                                         .close_fds = given->close_fds};
     if (!given->launcher)
         return pp_launcher_create(&options, &pool->launcher);
     pool->launcher = pp_launcher_ref(given->launcher);
@@ -209,7 +214,7 @@ static int get_launcher(pp_pool *pool, const pp_pool_options *given)
 
 static int watch(pp_pool *pool, int fd, uint64_t tag)
 {
-    struct epoll_event event = { .events = EPOLLIN, .data.u64 = tag };
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag};
     if (PP_SYS(epoll_ctl)(pool->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         return pp__fail_errno(errno, "epoll_ctl");
     return 0;
@@ -246,7 +251,7 @@ static int start_manager(pp_pool *pool)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pool->has_manager = error == 0;
     if (error)
-        pp__pool_unref(pool);
+        atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_relaxed); /* not the last */
     return error ? pp__fail_errno(error, "the pool's manager thread can't be made") : 0;
 }
 
@@ -444,8 +449,10 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
     int alive = pool->alive;
     pp__pool_unlock(pool);
     if (error == -ETIMEDOUT)
-        return pp__fail(error, "after %d ms %zu calls and %d workers have not ended; they go on", timeout, outstanding, alive);
-    return error == -EINTR ? pp__fail(error, "the shutdown goes on, waiting for it was interrupted by a signal") : error;
+        return pp__fail(error, "after %d ms %zu calls and %d workers have not ended; they go on", timeout, outstanding,
+                        alive);
+    return error == -EINTR ? pp__fail(error, "the shutdown goes on, waiting for it was interrupted by a signal")
+                           : error;
 }
 
 void pp_pool_destroy(pp_pool *pool)

@@ -30,7 +30,7 @@ struct pp__log_line {
 struct pp_pool {
     pthread_mutex_t lock;
     _Atomic uint32_t refs;
-    uint32_t owner; /* pp__owner_token() of the process that made it */
+    uint32_t owner;          /* pp__owner_token() of the process that made it */
     pp_pool_options options; /* with its own copies of the arguments */
     int max_workers;
     bool is_inline;
@@ -50,8 +50,8 @@ struct pp_pool {
     int alive;                   /* places in use */
     int starting;                /* of them: not ready for calls yet */
     uint64_t next_serial;
-    int connection; /* to the zygote; -1 once the pool has ended or broken */
-    int deaths;     /* ends outside a call in a row */
+    int connection;         /* to the zygote; -1 once the pool has ended or broken */
+    int deaths;             /* ends outside a call in a row */
     uint64_t start_after;   /* no start before that moment: growing pauses after failures */
     uint64_t start_pause;   /* the last pause, ns */
     uint64_t failing_since; /* 0, or when starts began to fail while no worker was alive */
@@ -68,10 +68,10 @@ struct pp_pool {
     bool has_manager;
 
     /* the end */
-    bool shut;     /* no more submits */
+    bool shut;       /* no more submits */
     bool cancelling; /* what has not begun does not run any more */
     bool broken;
-    bool ended; /* no work, no worker, nothing left of the system's */
+    bool ended;       /* no work, no worker, nothing left of the system's */
     int broken_error; /* the errno behind it, or 0 */
     char broken_text[512];
     struct pp__subject end; /* who waits for `ended` */

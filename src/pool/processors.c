@@ -79,7 +79,7 @@ static int quota_upwards(const char *mount, char *path)
 /* A line of /proc/self/cgroup is "number:controllers:path"; version 2 has the number 0 and no controllers. */
 static int by_quota(void)
 {
-    static const char *const mounts[] = { "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu" };
+    static const char *const mounts[] = {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu"};
     char line[PATH_MAX + 128];
     int least = INT_MAX;
     FILE *f = fopen("/proc/self/cgroup", "re");

@@ -22,15 +22,24 @@ int pp__pool_accepts(pp_pool *pool)
     return 0;
 }
 
-/* Makes sure that somebody looks after what could not be sent: workers that run dry, and timeouts. */
-static void attend(pp_pool *pool, const struct pp__item *item, bool sent)
+/* Makes sure that somebody looks after what could not be sent (workers that run dry) and after a new timeout. */
+static void attend(pp_pool *pool, bool timer)
 {
-    if (!sent && !pool->collector.waiter && !pool->collector.manager)
+    if (pool->pending_count > 0 && !pool->collector.waiter && !pool->collector.manager)
         pp__collect(pool); /* nobody collects: take results here, so that rings have room */
-    if (pool->pending_count > 0 && !pool->collector.asleep)
+    bool asleep = pool->collector.asleep;
+    if (asleep ? timer : pool->pending_count > 0)
         pp__wait_attend(pool);
-    else if (item && pool->collector.asleep)
-        pp__wait_attend(pool);
+}
+
+/* A map may find its pool shut or broken since it was asked: the item then ends as all that was outstanding did. */
+static bool fail_late(pp_pool *pool, struct pp__item *item)
+{
+    if (pool->broken)
+        pp__item_fail(item, PP_ERROR_BROKEN, pool->broken_error, pool->broken_text);
+    else if (pool->shut)
+        pp__item_fail(item, PP_ERROR_CANCELLED, 0, "the pool has been shut down");
+    return pool->broken || pool->shut;
 }
 
 void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
@@ -40,14 +49,11 @@ void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
     item->id = pool->next_id;
     pool->next_id += item->count;
     pool->outstanding++;
-    if (pool->broken || pool->shut) {
-        pp_error_kind kind = pool->broken ? PP_ERROR_BROKEN : PP_ERROR_CANCELLED;
-        pp__item_fail(item, kind, pool->broken_error, pool->broken ? pool->broken_text : "the pool has been shut down");
+    if (fail_late(pool, item))
         return;
-    }
     pp__pending_insert(pool, item);
     pp__dispatch(pool); /* it may fail, and so be gone */
-    attend(pool, timer ? item : NULL, pool->pending_count == 0);
+    attend(pool, timer);
 }
 
 static int check(const pp_call *call)
@@ -68,9 +74,9 @@ static int check(const pp_call *call)
 
 static int make_item(const pp_pool *pool, const pp_call *call, struct pp__item **made)
 {
-    int error;
-    struct pp__item *item = pp__item_create(1, pp__element_room(call->size), pool->is_inline, &error);
-    if (!item)
+    struct pp__item *item;
+    int error = pp__item_create(1, pp__element_room(call->size), pool->is_inline, &item);
+    if (error)
         return error;
     pp__item_add(item->elements, call->arg, call->size);
     error = pp__item_seal(item);
@@ -145,7 +151,7 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
 
 int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
 {
-    return pp_submit_call(pool, &(pp_call){ .function = function, .arg = arg, .size = size }, future);
+    return pp_submit_call(pool, &(pp_call){.function = function, .arg = arg, .size = size}, future);
 }
 
 ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)

@@ -16,7 +16,7 @@
 
 int pp__task_init(struct pp_task *task, bool in_worker, int worker, void **state)
 {
-    *task = (struct pp_task){ .worker = worker, .in_worker = in_worker, .state = state, .fd = -1 };
+    *task = (struct pp_task){.worker = worker, .in_worker = in_worker, .state = state, .fd = -1};
     task->small = PP_SYS(malloc)(PP__INLINE_MAX + 1);
     return task->small ? 0 : pp__fail(-ENOMEM, "no memory for a task's result");
 }
@@ -113,12 +113,14 @@ int pp_task_return(pp_task *task, const void *data, size_t size)
     if (!task || (!data && size > 0))
         return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
     if (task->result == task->small && size <= PP__INLINE_MAX) {
-        memmove(task->small, data ? data : "", size); /* data may point into the result that it replaces, here as below */
+        memmove(task->small, data ? data : "",
+                size); /* data may point into the result that it replaces, here as below */
         ((char *)task->small)[size] = 0;
         task->size = size;
         return 0;
     }
-    struct pp_task before = { .in_worker = task->in_worker, .small = task->small, .result = task->result, .fd = task->fd, .size = task->size };
+    struct pp_task before = {
+        .in_worker = task->in_worker, .small = task->small, .result = task->result, .fd = task->fd, .size = task->size};
     task->result = NULL; /* data may point into the result that it replaces: that one stays until it was copied */
     task->fd = -1;
     int error = reserve(task, size, &memory);

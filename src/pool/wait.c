@@ -106,8 +106,8 @@ void pp__wait_attend(pp_pool *pool)
 /* What a program's own instructions raise: it interrupts no sleep, though crash handlers for it rarely ask for restarting. */
 static bool is_fault(int number)
 {
-    return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP || number == SIGSYS ||
-           number == SIGABRT;
+    return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP ||
+           number == SIGSYS || number == SIGABRT;
 }
 
 /*
@@ -118,7 +118,8 @@ static bool all_handlers_restart(void)
 {
     for (int number = 1; number < NSIG; number++) {
         struct sigaction action;
-        if (is_fault(number) || sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+        if (is_fault(number) || sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_DFL ||
+            action.sa_handler == SIG_IGN)
             continue;
         if (!(action.sa_flags & SA_RESTART))
             return false;
@@ -165,7 +166,7 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
 int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf)
 {
-    struct pp__waiter me = { 0 };
+    struct pp__waiter me = {0};
     bool looked = false;
     int error = 0;
     pp__list_init(&me.in_pool);

@@ -27,14 +27,14 @@ struct pp__subject {
 struct pp__waiter;
 
 struct pp__collector {
-    struct pp__waiter *waiter; /* the thread that collects, or NULL */
-    bool manager;              /* the manager collects (then waiter is NULL) */
-    bool asleep;               /* whoever collects is in epoll */
-    struct pp__link waiters;   /* threads that sleep on their own words, first come first */
+    struct pp__waiter *waiter;     /* the thread that collects, or NULL */
+    bool manager;                  /* the manager collects (then waiter is NULL) */
+    bool asleep;                   /* whoever collects is in epoll */
+    struct pp__link waiters;       /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
-    bool manager_called;       /* and has not come yet */
-    bool manager_sound;        /* it sleeps without end, as somebody else collects */
-    uint64_t leaves;           /* how often a waiting thread has given the duty up */
+    bool manager_called;           /* and has not come yet */
+    bool manager_sound;            /* it sleeps without end, as somebody else collects */
+    uint64_t leaves;               /* how often a waiting thread has given the duty up */
 };
 
 void pp__subject_init(struct pp__subject *subject);

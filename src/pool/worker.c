@@ -120,7 +120,7 @@ static int send_large(uint64_t id)
     task->result = NULL; /* unmapped by the seal */
     if (error)
         return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
-    struct pp__attachment message = { .id = id, .size = task->size };
+    struct pp__attachment message = {.id = id, .size = task->size};
     for (;;) {
         error = pp__fd_send(self.socket, &message, sizeof message, &task->fd, 1);
         if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
@@ -194,7 +194,7 @@ static int find_function(const struct pp__call_record *call, pp_function **funct
 static void run_element(const struct pp__call_record *call, enum pp__record_type type, uint64_t id, const void *arg,
                         size_t size, uint64_t begun)
 {
-    struct pp__result_record header = { .slot = call->slot };
+    struct pp__result_record header = {.slot = call->slot};
     pp_function *function;
     pp__task_begin(&self.task, id, self.seed);
     int error = find_function(call, &function);
@@ -222,7 +222,7 @@ struct elements {
 
 static int receive_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
-    struct pp__attachment message = { 0 };
+    struct pp__attachment message = {0};
     size_t count = 1;
     int fd = -1;
     ssize_t got = pp__fd_receive(self.socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
@@ -239,7 +239,7 @@ static int receive_elements(const struct pp__call_record *call, uint64_t id, str
 
 static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
-    *elements = (struct elements){ .first = (const struct pp__element *)(call + 1) };
+    *elements = (struct elements){.first = (const struct pp__element *)(call + 1)};
     if (!(call->flags & PP__BIG))
         return;
     elements->error = receive_elements(call, id, elements);
@@ -294,7 +294,7 @@ static void run_call(const struct pp__call_record *call, uint64_t id)
         if (!begin(call, id + i, i == call->first, now))
             break;
         if (elements.error) {
-            struct pp__result_record header = { .slot = call->slot };
+            struct pp__result_record header = {.slot = call->slot};
             publish_message(PP__RECORD_RESULT, id + i, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
         } else {
             run_element(call, PP__RECORD_RESULT, id + i, element + 1, element->size, now);
@@ -308,7 +308,7 @@ static void run_call(const struct pp__call_record *call, uint64_t id)
 /* The initializer or finalizer, if there is one; its outcome answers as a record of `type`. */
 static void run_duty(const struct pp__call_record *duty, enum pp__record_type type)
 {
-    struct pp__result_record header = { 0 };
+    struct pp__result_record header = {0};
     struct elements elements;
     if (duty->count == 0) {
         publish_record(type, 0, &header, NULL, 0);

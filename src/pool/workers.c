@@ -101,7 +101,7 @@ static int send_elements(struct pp__worker *worker, const struct pp__item *item)
     int fd = elements_fd(item);
     if (fd < 0)
         return fd;
-    struct pp__attachment message = { .id = item->id, .size = item->size };
+    struct pp__attachment message = {.id = item->id, .size = item->size};
     int error = pp__fd_send(worker->socket, &message, sizeof message, &fd, 1);
     if (fd != item->fd)
         pp__fd_close(fd);
@@ -109,14 +109,15 @@ static int send_elements(struct pp__worker *worker, const struct pp__item *item)
 }
 
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
-static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type, uint32_t slot)
+static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type,
+                        uint32_t slot)
 {
     bool big = item->size > PP__INLINE_MAX;
     if (item->function && !announce_module(worker, item->function->module_index))
         return -EAGAIN;
     struct pp__ring_writer before = worker->calls;
-    struct pp__call_record *record = pp__ring_reserve(&worker->calls, type, item->id,
-                                                      (uint32_t)(sizeof *record + (big ? 0 : item->size)));
+    struct pp__call_record *record =
+        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : item->size)));
     if (!record)
         return -EAGAIN;
     int error = big ? send_elements(worker, item) : 0;
@@ -124,11 +125,8 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
         worker->calls = before; /* nothing of it was published */
         return error;
     }
-    *record = (struct pp__call_record){ .slot = slot,
-                                        .count = item->count,
-                                        .first = item->next,
-                                        .flags = big ? PP__BIG : 0,
-                                        .size = item->size };
+    *record = (struct pp__call_record){
+        .slot = slot, .count = item->count, .first = item->next, .flags = big ? PP__BIG : 0, .size = item->size};
     if (item->function) {
         record->module = item->function->module_index;
         record->offset = item->function->offset;
@@ -142,12 +140,12 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
 static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
                      size_t size)
 {
-    struct pp__item none = { .fd = -1 };
+    struct pp__item none = {.fd = -1};
     struct pp__item *item = &none;
     int error = 0;
     if (function) {
-        item = pp__item_create(1, pp__element_room(size), false, &error);
-        if (!item)
+        error = pp__item_create(1, pp__element_room(size), false, &item);
+        if (error)
             return error;
         pp__item_add(item->elements, arg, size);
         item->function = pp__functions_find(worker->pool->functions, function);
@@ -184,13 +182,13 @@ static int ask_for(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (!error)
         error = send_duty(worker, PP__RECORD_INIT, options->initializer, options->initializer_arg,
                           options->initializer_arg_size);
-    struct epoll_event event = { .events = EPOLLIN, .data.u64 = worker->serial };
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->serial};
     if (!error && PP_SYS(epoll_ctl)(pool->epoll, EPOLL_CTL_ADD, worker->bell, &event) != 0)
         error = pp__fail_errno(errno, "epoll_ctl");
     if (error)
         return error;
-    struct pp__worker_plan data = { .seed = options->seed, .number = worker->number };
-    struct pp__plan plan = { .serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data };
+    struct pp__worker_plan data = {.seed = options->seed, .number = worker->number};
+    struct pp__plan plan = {.serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data};
     snprintf(plan.name, sizeof plan.name, "pp-worker-%d", worker->number);
     memcpy(plan.data, &data, sizeof data);
     return pp__launcher_start(pool->connection, &plan, fds, PP__FD_COUNT);
@@ -201,7 +199,7 @@ int pp__worker_start(pp_pool *pool)
     struct pp__worker *worker = create(pool);
     if (!worker)
         return pp__fail(-ENOMEM, "no memory for a worker");
-    int fds[PP__FD_COUNT] = { -1, -1, -1, -1, -1 };
+    int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
     int error = ask_for(worker, fds);
     pp__fd_close(fds[PP__FD_CALL]);
     pp__fd_close(fds[PP__FD_RESULT]);
@@ -222,7 +220,8 @@ void pp__worker_free(struct pp__worker *worker)
     if (worker->state == PP__WORKER_STARTING)
         pool->starting--;
     if (worker->bell >= 0)
-        epoll_ctl(pool->epoll, EPOLL_CTL_DEL, worker->bell, NULL); /* closing is not enough: a child that the host forked may have a copy */
+        epoll_ctl(pool->epoll, EPOLL_CTL_DEL, worker->bell,
+                  NULL); /* closing is not enough: a child that the host forked may have a copy */
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
@@ -266,10 +265,12 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     item->worker = worker;
     item->slot = slot;
     item->sent_at = pp__now();
-    worker->slots[slot] = (struct pp__slot){ .item = item, .end = worker->calls.position };
+    worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
     worker->count++;
-    pp__store_release(&worker->result_side->slots[slot], pp__slot_word(item->id + item->next, PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
+    pp__store_release(&worker->result_side->slots[slot],
+                      pp__slot_word(item->id + item->next,
+                                    PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
     return 0;
@@ -277,7 +278,8 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
 
 static void wake(struct pp__worker *worker)
 {
-    atomic_fetch_add_explicit(&worker->call_side->bell, 1, memory_order_release); /* pairs with the load in wait_for_owner (worker.c) */
+    atomic_fetch_add_explicit(&worker->call_side->bell, 1,
+                              memory_order_release); /* pairs with the load in wait_for_owner (worker.c) */
     pp__futex_wake(&worker->call_side->bell, 1, true);
 }
 
@@ -301,7 +303,8 @@ void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
 
 static uint64_t slot_word(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return pp__load_acquire(&worker->result_side->slots[item->slot]); /* pairs with the cas in begin (worker.c): begun_at is seen */
+    return pp__load_acquire(
+        &worker->result_side->slots[item->slot]); /* pairs with the cas in begin (worker.c): begun_at is seen */
 }
 
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
@@ -340,7 +343,8 @@ void pp__worker_give_up(struct pp__worker *worker)
     pp__worker_take_back_all(worker);
     if (worker->count == 0)
         worker->stuck_end = worker->calls.position;
-    pp__pool_log(worker->pool, "worker %d (pid %d) does not begin its calls, others get them", worker->number, (int)worker->pid);
+    pp__pool_log(worker->pool, "worker %d (pid %d) does not begin its calls, others get them", worker->number,
+                 (int)worker->pid);
 }
 
 bool pp__worker_is_stuck(struct pp__worker *worker)
@@ -405,7 +409,8 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
     uint32_t slot = item->slot;
     pp__worker_take_back_all(worker);
     pp__collect_worker(worker->pool, worker);
-    if (worker->slots[slot].item != item || pp__worker_running(worker, &running, &begun_at) != item || running != target)
+    if (worker->slots[slot].item != item || pp__worker_running(worker, &running, &begun_at) != item ||
+        running != target)
         return;
     if (!stop_chunk(worker, item, running))
         return;
@@ -416,7 +421,8 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
 void pp__worker_dismiss(struct pp__worker *worker)
 {
     const pp_pool_options *options = &worker->pool->options;
-    int error = send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg, options->finalizer_arg_size);
+    int error =
+        send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg, options->finalizer_arg_size);
     if (error == -EAGAIN)
         return; /* records of calls taken back are still in its ring: at the next look */
     if (error) {
@@ -450,7 +456,7 @@ static void end_running(struct pp__worker *worker, struct pp__item *item, pp_err
         pp__pending_insert(pool, item);
         return;
     }
-    if (!pp__item_deliver(item, (struct pp__outcome){ .code = error->code, .error = error }))
+    if (!pp__item_deliver(item, (struct pp__outcome){.code = error->code, .error = error}))
         pp__pending_insert(pool, item);
 }
 
@@ -460,12 +466,14 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     uint64_t run_time = pp__now() - begun_at;
     item->tries++;
     if (item->timed_out)
-        return pp__item_error(item, PP_ERROR_TIMEOUT, 0, worker, run_time, "outlived its timeout of %u ms; worker %d was killed",
-                              item->timeout, worker->number);
+        return pp__item_error(item, PP_ERROR_TIMEOUT, 0, worker, run_time,
+                              "outlived its timeout of %u ms; worker %d was killed", item->timeout, worker->number);
     if (worker->poisoned)
-        return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time, "its worker %d wrote garbage into the channel (%s) and was killed",
-                              worker->number, worker->poison);
-    pp_error *error = pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number, how);
+        return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time,
+                              "its worker %d wrote garbage into the channel (%s) and was killed", worker->number,
+                              worker->poison);
+    pp_error *error =
+        pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number, how);
     error->signal = code == CLD_EXITED ? 0 : status;
     error->status = code == CLD_EXITED ? status : -1;
     return error;
@@ -497,8 +505,8 @@ static void count_death(pp_pool *pool, int number, const char *how, bool ready)
 {
     int limit = 2 * pool->max_workers > 3 ? 2 * pool->max_workers : 3;
     if (++pool->deaths >= limit)
-        pp__pool_break(pool, 0, "%d workers in a row ended outside a call; the last, worker %d, %s%s", pool->deaths, number, how,
-                       ready ? "" : " before it was ready for calls");
+        pp__pool_break(pool, 0, "%d workers in a row ended outside a call; the last, worker %d, %s%s", pool->deaths,
+                       number, how, ready ? "" : " before it was ready for calls");
 }
 
 void pp__worker_ended(struct pp__worker *worker, int code, int status)
@@ -515,8 +523,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
     struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
     bool timed_out = running && running->timed_out;
     if (running && !timed_out && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
-        pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, worker->poisoned ? "wrote garbage" : how,
-                       (unsigned long long)id, running->function->name);
+        pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number,
+                       worker->poisoned ? "wrote garbage" : how, (unsigned long long)id, running->function->name);
     bool died = !pool->broken && bury(worker, code, status, how);
     pp__worker_free(worker);
     if (died)

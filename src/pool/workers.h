@@ -32,7 +32,7 @@ struct pp__worker {
     pid_t pid; /* 0 before the zygote's report */
     bool left; /* its leave record was read */
     bool kill_asked;
-    bool poisoned; /* it wrote garbage */
+    bool poisoned;    /* it wrote garbage */
     char poison[128]; /* which */
 
     struct pp__call_side *call_side;
