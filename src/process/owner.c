@@ -60,11 +60,6 @@ uint32_t pp__owner_token(void)
     return have ? pp__load_relaxed(&have->process) : 0;
 }
 
-int pp__owner_refuse(void)
-{
-    return pp__fail(-EPERM, "this process was forked from the one that uses procpool; only that one may use it");
-}
-
 void pp__owner_reset(void)
 {
     struct owner_page *have = pp__load_relaxed(&page);

@@ -6,6 +6,9 @@
 #ifndef PP_PROCESS_OWNER_H
 #define PP_PROCESS_OWNER_H
 
+#include "base/error.h"
+
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,8 +22,11 @@ bool pp__owner_is_self(void);
  * and another one in a worker that makes pools of its own. */
 uint32_t pp__owner_token(void);
 
-/* -EPERM with its text. */
-int pp__owner_refuse(void);
+/* -EPERM with its text. Inline, so that callers' ends are seen by who analyzes them. */
+static inline int pp__owner_refuse(void)
+{
+    return pp__fail(-EPERM, "this process was forked from the one that uses procpool; only that one may use it");
+}
 
 /* In a process made by the library: it may become an owner in its own right (nested pools). */
 void pp__owner_reset(void);
