@@ -417,12 +417,12 @@ static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
                                  : end_of(map);
     pp__pool_lock(map->pool);
     int error = pp__wait(map->pool, &map->subject, has_result, map, deadline, false);
-    if (!error)
+    if (error >= 0)
         give(map, result);
     pp__pool_unlock(map->pool);
     if (error == -ETIMEDOUT || error == -EINTR)
         pp__fail(error, "no result yet: %s", pp__strerror(-error));
-    return error ? error : 1;
+    return error < 0 ? error : 1;
 }
 
 int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
@@ -594,9 +594,9 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     struct loop loop = {.outputs = outputs, .out_size = out_size, .failed_index = UINT64_MAX};
     pp_map_result result;
     pp_map *map;
-    if (!outputs && out_size > 0 && count > 0)
-        return pp__fail(-EINVAL, "pp_map_array: no place for the outputs");
-    if (pool && own.chunk_size == 0)
+    if (!pool || (!outputs && out_size > 0 && count > 0))
+        return pp__fail(-EINVAL, "pp_map_array: no %s", pool ? "place for the outputs" : "pool");
+    if (own.chunk_size == 0)
         own.chunk_size = own_chunk_size(pool, count);
     own.unordered = 1;
     int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
