@@ -390,6 +390,8 @@ static void end(pp_pool *pool)
     if (pool->connection >= 0)
         pp__launcher_disconnect(pool->connection);
     pool->connection = -1;
+    pp_launcher_unref(pool->launcher); /* futures keep the struct, not the process that started workers */
+    pool->launcher = NULL;
     if (pool->in_epoll > 0)
         pp__fd_ring(pool->kick);
     pp__subject_wake(&pool->end, pool);
