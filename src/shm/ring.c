@@ -221,7 +221,10 @@ static const unsigned char *copy_header(const struct pp__ring_reader *reader, st
     return place;
 }
 
-/* A pad fills exactly the rest of the data, is smaller than the record that it makes way for, and is published together with it. */
+/*
+ * A pad fills exactly the rest of the data, is smaller than the record that it makes way for, and is published together
+ * with it.
+ */
 static int skip_padding(struct pp__ring_reader *reader, const struct pp__record *pad)
 {
     uint32_t to_end = reader->capacity - offset_of(reader->position, reader->capacity);

@@ -57,7 +57,10 @@ struct pp__ring_reader {
     bool poisoned;
 };
 
-/* `start`: where both cursors begin, a multiple of 16; the shared words are the caller's to set to it before the ends meet. */
+/*
+ * `start`: where both cursors begin, a multiple of 16; the shared words are the caller's to set to it before the ends
+ * meet.
+ */
 void pp__ring_writer_init(struct pp__ring_writer *writer, void *data, uint32_t capacity, _Atomic uint64_t *tail,
                           const _Atomic uint64_t *head, uint64_t start);
 void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint32_t capacity,
@@ -67,31 +70,40 @@ void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint
 uint32_t pp__ring_largest(uint32_t capacity);
 
 /*
- * Room for a record with `size` bytes of payload, header filled in; NULL when it does not fit now (or never: larger than pp__ring_largest, or
- * poisoned). The payload is aligned to 16. Nothing is visible to the consumer before pp__ring_publish.
+ * Room for a record with `size` bytes of payload, header filled in; NULL when it does not fit now (or never: larger
+ * than pp__ring_largest, or poisoned). The payload is aligned to 16. Nothing is visible to the consumer before
+ * pp__ring_publish.
  */
 void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
 
 /* Publishes all records reserved so far, with one release store; a poisoned writer publishes nothing any more. */
 void pp__ring_publish(struct pp__ring_writer *writer);
 
-/* Whether all published records have been released by the consumer / whether the record that ended at `position` has. */
+/*
+ * Whether all published records have been released by the consumer / whether the record that ended at `position` has.
+ */
 bool pp__ring_drained(struct pp__ring_writer *writer);
 bool pp__ring_passed(struct pp__ring_writer *writer, uint64_t position);
 
-/* Bytes published and not yet released, at most: exact when it is half the capacity or more, else as of our last look at head. */
+/*
+ * Bytes published and not yet released, at most: exact when it is half the capacity or more, else as of our last look
+ * at head.
+ */
 uint32_t pp__ring_used(struct pp__ring_writer *writer);
 
 /*
- * The next record: 1, with a copy of its header, and its payload in place (whose bytes the peer can still change: copy, check, use). 0:
- * none. -EPROTO: the peer broke the ring. The record stays valid until pp__ring_release.
+ * The next record: 1, with a copy of its header, and its payload in place (whose bytes the peer can still change: copy,
+ * check, use). 0: none. -EPROTO: the peer broke the ring. The record stays valid until pp__ring_release.
  */
 int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
 
 /* Gives all records read so far back to the producer, with one release store. */
 void pp__ring_release(struct pp__ring_reader *reader);
 
-/* Whether pp__ring_next has something to say, a record or -EPROTO; looks at tail afresh (acquire) unless it knows of one. */
+/*
+ * Whether pp__ring_next has something to say, a record or -EPROTO; looks at tail afresh (acquire) unless it knows of
+ * one.
+ */
 bool pp__ring_waiting(struct pp__ring_reader *reader);
 
 /* Copies out of memory that the other side may be changing. The one function through which payloads are read. */

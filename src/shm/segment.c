@@ -2,8 +2,9 @@
 /*
  * Shared memory without names. Called from any thread of owner and worker; nothing is shared between calls.
  *
- * What seals promise to who maps a descriptor of a peer's: with SHRINK no access to the mapping raises SIGBUS, with WRITE
- * nobody can change a byte any more, with FUTURE_WRITE nobody but who has it mapped already. Seals can only be added, and SEAL ends that.
+ * What seals promise to who maps a descriptor of a peer's: with SHRINK no access to the mapping raises SIGBUS, with
+ * WRITE nobody can change a byte any more, with FUTURE_WRITE nobody but who has it mapped already. Seals can only be
+ * added, and SEAL ends that.
  */
 #include "shm/segment.h"
 
@@ -64,8 +65,8 @@ static int make_memfd(const char *name)
 }
 
 /*
- * A signal interrupts the kernel's allocation, which then gives back all that the call had got: with a profiling timer a large one in a single
- * call would never end. So it goes by pieces, which shrink at each interruption.
+ * A signal interrupts the kernel's allocation, which then gives back all that the call had got: with a profiling timer
+ * a large one in a single call would never end. So it goes by pieces, which shrink at each interruption.
  */
 static int allocate(int fd, size_t size)
 {
@@ -90,7 +91,10 @@ static int fail_allocation(int error, size_t size)
     return pp__fail_errno(error, "allocating %zu bytes of shared memory", size);
 }
 
-/* Between the two calls another thread's fork can still inherit the mapping: there is no way to map and mark in one step. */
+/*
+ * Between the two calls another thread's fork can still inherit the mapping: there is no way to map and mark in one
+ * step.
+ */
 static int map(int fd, size_t size, int protection, int flags, void **memory)
 {
     void *place = PP_SYS(mmap)(NULL, size, protection, flags, fd, 0);
@@ -208,8 +212,8 @@ static int check_payload(int fd, size_t size)
 }
 
 /*
- * Private, since kernels before 6.7 refuse to share a mapping of what is sealed against writing even for reading; the pages are the same
- * ones, as nothing can change them.
+ * Private, since kernels before 6.7 refuse to share a mapping of what is sealed against writing even for reading; the
+ * pages are the same ones, as nothing can change them.
  */
 int pp__payload_map(int fd, size_t size, const void **memory)
 {

@@ -12,33 +12,37 @@
 #include <stddef.h>
 
 /*
- * A zeroed segment of `size` bytes (a multiple of the page size), mapped for reading and writing. With `private_writer` every later mapping by
- * whoever gets the descriptor can only be for reading (F_SEAL_FUTURE_WRITE). Returns the descriptor or -ENOMEM (also where the
- * machine has not that much at all), -EMFILE, -ENFILE, -EFBIG (RLIMIT_FSIZE; the text names it).
+ * A zeroed segment of `size` bytes (a multiple of the page size), mapped for reading and writing. With `private_writer`
+ * every later mapping by whoever gets the descriptor can only be for reading (F_SEAL_FUTURE_WRITE). Returns the
+ * descriptor or -ENOMEM (also where the machine has not that much at all), -EMFILE, -ENFILE, -EFBIG (RLIMIT_FSIZE; the
+ * text names it).
  */
 int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory);
 
-/* Maps a segment that came from elsewhere. -EPROTO: not a memfd of exactly `size` bytes that is sealed against resizing; -ENOMEM. */
+/*
+ * Maps a segment that came from elsewhere. -EPROTO: not a memfd of exactly `size` bytes that is sealed against
+ * resizing; -ENOMEM.
+ */
 int pp__segment_map(int fd, size_t size, bool writable, void **memory);
 
 /* Unmaps; NULL is allowed. */
 void pp__segment_unmap(void *memory, size_t size);
 
 /*
- * A payload: a memfd with room for `size` bytes and a NUL after them (size may be 0), mapped for writing, pages allocated. Returns
- * the descriptor or the errors of pp__segment_create.
+ * A payload: a memfd with room for `size` bytes and a NUL after them (size may be 0), mapped for writing, pages
+ * allocated. Returns the descriptor or the errors of pp__segment_create.
  */
 int pp__payload_create(size_t size, void **memory);
 
 /*
- * Sets the NUL, unmaps it and seals it against writing and resizing: 0, or -EBUSY if another writable mapping exists. Whatever it returns,
- * the memory is unmapped and the descriptor still open.
+ * Sets the NUL, unmaps it and seals it against writing and resizing: 0, or -EBUSY if another writable mapping exists.
+ * Whatever it returns, the memory is unmapped and the descriptor still open.
  */
 int pp__payload_seal(int fd, void *memory, size_t size);
 
 /*
- * Maps a sealed payload of `size` bytes, whoever it comes from, for reading: from then on nobody can change it. -EPROTO: not sealed against
- * writing and resizing, too small, with holes, or without its NUL; -ENOMEM.
+ * Maps a sealed payload of `size` bytes, whoever it comes from, for reading: from then on nobody can change it.
+ * -EPROTO: not sealed against writing and resizing, too small, with holes, or without its NUL; -ENOMEM.
  */
 int pp__payload_map(int fd, size_t size, const void **memory);
 

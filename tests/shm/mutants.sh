@@ -29,41 +29,57 @@ races() { # NAME TEST
     [ $? -eq 66 ] && grep -q "data race" "$work/$1.out"
 }
 
-fail() {
-    echo "$*"
+# A line for PP_TEST_REPORT, as the harness writes it.
+report() { # VERDICT NAME REASON
+    [ -z "${PP_TEST_REPORT:-}" ] || printf '%s\tmutants\t%s\t%s\n' "$1" "$2" "$3" >>"$PP_TEST_REPORT"
+}
+
+fail() { # NAME REASON
+    echo "$1: $2"
+    report failed "$1" "$2"
     status=1
+}
+
+pass() { # NAME REASON
+    echo "$1: $2"
+    report passed "$1" ""
 }
 
 # A mutant that gets away once may have been lucky.
 expect_race() { # MACRO TEST
     name=mutant_$1
     if ! build "$name" "-D$1=memory_order_relaxed"; then
-        fail "$1 relaxed: does not build"
+        fail "$1" "does not build relaxed"
         cat "$work/$name.build"
         return
     fi
     for try in 1 2 3; do
         if races "$name" "$2"; then
-            echo "$1 relaxed: race found at try $try"
+            pass "$1" "race found when relaxed, at try $try"
             return
         fi
     done
-    fail "$1 relaxed: NOT noticed"
+    fail "$1" "relaxed, and nobody noticed"
 }
 
 echo 'int main(void) { return 0; }' >"$work/probe.c"
 if ! "$compiler" -fsanitize=thread "$work/probe.c" -o "$work/probe" 2>/dev/null || ! "$work/probe"; then
     echo "left out: $compiler has no thread sanitizer that runs here"
+    report skipped all "$compiler has no thread sanitizer that runs here"
     exit 77
 fi
 
 status=0
-build unchanged || { cat "$work/unchanged.build"; exit 1; }
+if ! build unchanged; then
+    fail unchanged "does not build"
+    cat "$work/unchanged.build"
+    exit 1
+fi
 for test in $ring $slots; do
-    if TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" "$work/unchanged" --run $test >"$work/unchanged.out" 2>&1; then
-        echo "unchanged: no race in $test"
+    if TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" "$work/unchanged" --run "$test" >"$work/unchanged.out" 2>&1; then
+        pass unchanged "no race in $test"
     else
-        fail "unchanged: $test fails"
+        fail unchanged "$test fails"
         cat "$work/unchanged.out"
     fi
 done

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the ring's tests share: a ring whose data lies between unmapped pages, reproducible numbers, recognizable payloads. */
+/*
+ * What the ring's tests share: a ring whose data lies between unmapped pages, reproducible numbers, recognizable
+ * payloads.
+ */
 #ifndef TESTS_SHM_RING_KIT_H
 #define TESTS_SHM_RING_KIT_H
 
@@ -58,7 +61,10 @@ static inline void kit_start(struct kit *kit, uint64_t start)
     pp__ring_reader_init(&kit->reader, kit->data, kit->capacity, &kit->words->tail, &kit->words->head, start);
 }
 
-/* Shared with forked children. Below and above the data lie pages without access; a capacity below a page's touches the upper one. */
+/*
+ * Shared with forked children. Below and above the data lie pages without access; a capacity below a page's touches the
+ * upper one.
+ */
 static inline void kit_open(struct kit *kit, uint32_t capacity)
 {
     size_t room = (capacity + KIT_PAGE - 1) / KIT_PAGE * KIT_PAGE;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One property for the fuzzer and for the property test: whatever a peer writes, in whatever order, a reader and a writer stay
- * within the data, say nothing that their cursors do not cover, and once broken stay broken. `input` is a little program for the peer
- * and for us. The data lie between pages without access.
+ * One property for the fuzzer and for the property test: whatever a peer writes, in whatever order, a reader and a
+ * writer stay within the data, say nothing that their cursors do not cover, and once broken stay broken. `input` is a
+ * little program for the peer and for us. The data lie between pages without access.
  */
 #ifndef TESTS_SHM_RING_PROPERTY_H
 #define TESTS_SHM_RING_PROPERTY_H

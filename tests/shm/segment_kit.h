@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of segments and payloads share: what a failure must not leave behind, and memory that is not as it should be. */
+/*
+ * What the tests of segments and payloads share: what a failure must not leave behind, and memory that is not as it
+ * should be.
+ */
 #ifndef TESTS_SHM_SEGMENT_KIT_H
 #define TESTS_SHM_SEGMENT_KIT_H
 

@@ -177,7 +177,9 @@ static void tick(int signal)
     ticks++;
 }
 
-/* Each tick makes the kernel give back what the call under way has allocated: in a single call, this would never end. */
+/*
+ * Each tick makes the kernel give back what the call under way has allocated: in a single call, this would never end.
+ */
 TEST_WITHIN(a_profiling_timer_does_not_keep_a_large_payload_from_being_made, 60)
 {
 #ifdef PP_TSAN

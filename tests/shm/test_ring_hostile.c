@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring against a peer that writes what it likes: memory torn by hand, random programs, words that change between two looks. As a reader
- * we must end with -EPROTO, as a writer with NULL, and neither may touch a byte outside.
+ * The ring against a peer that writes what it likes: memory torn by hand, random programs, words that change between
+ * two looks. As a reader we must end with -EPROTO, as a writer with NULL, and neither may touch a byte outside.
  */
 #include "ring_property.h"
 
@@ -242,7 +242,10 @@ TEST(no_program_of_a_peer_leads_us_outside)
     CHECK(broken > PROGRAMS / 10 && broken < PROGRAMS * 2);
 }
 
-/* A child as the peer: it changes header and tail all the time, so that now and then a word changes between our looks at it. */
+/*
+ * A child as the peer: it changes header and tail all the time, so that now and then a word changes between our looks
+ * at it.
+ */
 static _Noreturn void change_words_for_ever(struct kit *kit, uint64_t seed)
 {
     static const uint32_t sizes[] = {0, 16, LARGEST, LARGEST + 1, CAPACITY, UINT32_MAX};
@@ -288,8 +291,9 @@ TEST(words_that_change_under_our_eyes_are_believed_as_first_read)
 }
 
 /*
- * The same for certain: the words lie in a page without access, each access is let through alone (by the trap flag), and behind it the peer
- * has its turn. Only x86 has the flag in reach of a signal handler, and valgrind does not play along.
+ * The same for certain: the words lie in a page without access, each access is let through alone (by the trap flag),
+ * and behind it the peer has its turn. Only x86 has the flag in reach of a signal handler, and valgrind does not play
+ * along.
  */
 #if defined(__x86_64__)
 

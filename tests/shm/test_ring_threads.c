@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring, the doorbell and the slots with both ends as threads of one process, so that thread sanitizer sees them. mutants.sh builds
- * this file again with one memory order weakened at a time (see ring.c; here SLOT_*_ORDER) and wants a race reported for each: so nothing
- * but the words under test may order the two threads. Hence counters are kept on each side, waiting is by relaxed loads
- * and sched_yield, and results are compared after the join.
+ * The ring, the doorbell and the slots with both ends as threads of one process, so that thread sanitizer sees them.
+ * mutants.sh builds this file again with one memory order weakened at a time (see ring.c; here SLOT_*_ORDER) and wants
+ * a race reported for each: so nothing but the words under test may order the two threads. Hence counters are kept on
+ * each side, waiting is by relaxed loads and sched_yield, and results are compared after the join.
  */
 #include <stdatomic.h>
 
@@ -101,8 +101,9 @@ TEST_WITHIN(records_cross_between_two_threads_without_a_race, 120)
 }
 
 /*
- * The doorbell. Sleeper: sets its mark, full fence, looks again, sleeps on the bell as it was before the mark. Waker: publishes, full
- * fence, looks at the mark, moves the bell. Only the sleeper clears its mark. A wake that is lost shows as a sleep that runs out.
+ * The doorbell. Sleeper: sets its mark, full fence, looks again, sleeps on the bell as it was before the mark. Waker:
+ * publishes, full fence, looks at the mark, moves the bell. Only the sleeper clears its mark. A wake that is lost shows
+ * as a sleep that runs out.
  */
 struct doorbell {
     _Alignas(64) _Atomic uint32_t bell;
@@ -200,9 +201,54 @@ TEST_WITHIN(a_sleeper_that_announces_itself_and_looks_again_is_never_left_asleep
 }
 
 /*
- * Begin against cancel. The word is id << 2 | state. The owner gives a slot out with READY (release), the worker begins with READY -> BEGUN,
- * the owner takes back with READY -> TAKEN. Who wins has the slot's plain data: the worker reads `argument` and writes `result`, the
- * owner overwrites both at once. `turn` only says which call is on; it orders nothing.
+ * One record at a time, so that each meets a sleeper that is just about to sleep: the moment in which a missing fence
+ * loses the wake. So many of them that one is lost in most runs if either fence is.
+ */
+#define STEPS (3 * RECORDS)
+
+static void *produce_in_step(void *argument)
+{
+    struct rung_ring *ring = argument;
+    uint64_t pauses = 8;
+    for (uint64_t id = 0; id < STEPS; id++) {
+        while (!pp__ring_drained(&ring->kit.writer))
+            sched_yield();
+        for (volatile uint32_t i = kit_below(&pauses, 64); i > 0; i--) {
+        }
+        CHECK(kit_put(&ring->kit, id, 8));
+        pp__ring_publish(&ring->kit.writer);
+        ring_the_bell(&ring->filled);
+    }
+    return NULL;
+}
+
+static void *consume_in_step(void *argument)
+{
+    struct rung_ring *ring = argument;
+    for (uint64_t id = 0; id < STEPS; id++) {
+        while (!pp__ring_waiting(&ring->kit.reader))
+            sleep_at(&ring->filled, has_record, &ring->kit, &ring->slept[0], &ring->lost[0]);
+        CHECK_INT(ring->lost[0], 0);
+        kit_expect(&ring->kit, id, 8);
+        pp__ring_release(&ring->kit.reader);
+    }
+    return NULL;
+}
+
+TEST_WITHIN(a_wake_and_a_sleep_that_cross_do_not_miss_each_other, 120)
+{
+    static struct rung_ring ring;
+    kit_open(&ring.kit, CAPACITY);
+    run_two(produce_in_step, consume_in_step, &ring);
+    CHECK(ring.slept[0] > 0);
+    kit_close(&ring.kit);
+}
+
+/*
+ * Begin against cancel. The word is id << 2 | state. The owner gives a slot out with READY (release), the worker begins
+ * with READY -> BEGUN, the owner takes back with READY -> TAKEN. Who wins has the slot's plain data: the worker reads
+ * `argument` and writes `result`, the owner overwrites both at once. `turn` only says which call is on; it orders
+ * nothing.
  */
 enum { READY, BEGUN, TAKEN, SLOTS = 8 };
 

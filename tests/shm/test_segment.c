@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Segments: allocated, sealed, private to the writer where asked, and refused where the other side sends something else. */
+/*
+ * Segments: allocated, sealed, private to the writer where asked, and refused where the other side sends something
+ * else.
+ */
 #include "segment_kit.h"
 
 #ifndef MFD_NOEXEC_SEAL

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* needs: seams */
-/* Each system call behind a segment or a payload fails once: what comes is the right error, and nothing is left behind. */
+/*
+ * Each system call behind a segment or a payload fails once: what comes is the right error, and nothing is left behind.
+ */
 #include "segment_kit.h"
 
 #include "base/seam.h"
