@@ -186,13 +186,23 @@ static void close_descriptors(const struct pp__zygote_setup *setup)
     pp__fd_close_from(3, keep, own + setup->inherit_count);
 }
 
-/* What the owner had not flushed is the owner's to flush. */
+/* glibc's walk over all streams: exported for ever, declared no more. */
+__attribute__((weak)) FILE *_IO_iter_begin(void);
+__attribute__((weak)) FILE *_IO_iter_end(void);
+__attribute__((weak)) FILE *_IO_iter_next(FILE *stream);
+
+/* What the owner had not flushed is the owner's to flush, whatever stream a task flushes. */
 static void purge_stdio(void)
 {
     __fpurge(stdin);
     __fpurge(stdout);
     __fpurge(stderr);
     clearerr_unlocked(stdin);
+    if (!_IO_iter_begin || !_IO_iter_end || !_IO_iter_next)
+        return;
+    for (FILE *stream = _IO_iter_begin(); stream != _IO_iter_end(); stream = _IO_iter_next(stream))
+        if (__fpending(stream) > 0)
+            __fpurge(stream);
 }
 
 void pp__zygote_become(const struct pp__zygote_setup *setup)
