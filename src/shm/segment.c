@@ -140,7 +140,7 @@ static int create(const char *name, size_t size, void **memory)
 
 int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory)
 {
-    void *place;
+    void *place = NULL;
     int fd = create(name, size, &place);
     if (fd < 0)
         return fd;
@@ -217,7 +217,7 @@ static int check_payload(int fd, size_t size)
  */
 int pp__payload_map(int fd, size_t size, const void **memory)
 {
-    void *place;
+    void *place = NULL;
     int error = check_payload(fd, size);
     if (error == 0)
         error = map(fd, size + 1, PROT_READ, MAP_PRIVATE, &place);
