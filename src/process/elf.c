@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "process/elf.h"
 
+#include "base/seam.h"
+
 #include <elf.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEGMENTS_MAX 256
+#define PART_MAX ((uint64_t)1 << 28)
 
 static size_t align_up(size_t size, size_t align)
 {
@@ -91,72 +93,67 @@ int pp__elf_file_build_id(int fd, unsigned char *id, size_t room)
 
 /* ---------------------------------------------------------------------------------------------- symbols */
 
-struct image {
-    const char *bytes;
-    size_t size;
-};
-
-/* A table of `count` elements of `each` bytes at `offset`, if it lies in the file and can be read in place; else NULL. */
-static const void *table(const struct image *image, uint64_t offset, uint64_t count, size_t each)
+/* Reads `size` bytes at `offset`, with a NUL behind them, to be freed. Reading, not mapping: the file may shrink meanwhile. */
+static void *read_part(int fd, uint64_t offset, uint64_t size)
 {
-    if (offset > image->size || count > (image->size - offset) / each || offset % 8 != 0)
+    if (size == 0 || size > PART_MAX)
         return NULL;
-    return image->bytes + offset;
+    char *part = PP_SYS(malloc)(size + 1);
+    if (part && pread(fd, part, size, (off_t)offset) == (ssize_t)size) {
+        part[size] = '\0';
+        return part;
+    }
+    free(part);
+    return NULL;
 }
 
-static int copy_name(const struct image *image, const ElfW(Shdr) * strings, uint64_t at, char *name, size_t room)
+static int search(const ElfW(Sym) * symbols, size_t count, const char *names, size_t names_size, uint64_t address,
+                  char *name, size_t room)
 {
-    if (strings->sh_offset > image->size || strings->sh_size > image->size - strings->sh_offset ||
-        at >= strings->sh_size)
-        return 0;
-    const char *text = image->bytes + strings->sh_offset + at;
-    size_t length = strnlen(text, strings->sh_size - at);
-    snprintf(name, room, "%.*s", (int)(length < room ? length : room), text);
-    return length > 0;
-}
-
-static int find_in(const struct image *image, const ElfW(Shdr) * sections, unsigned count, const ElfW(Shdr) * section,
-                   uint64_t address, char *name, size_t room)
-{
-    uint64_t symbols = section->sh_size / sizeof(ElfW(Sym));
-    const ElfW(Sym) *symbol = table(image, section->sh_offset, symbols, sizeof *symbol);
-    if (!symbol || section->sh_link >= count)
-        return 0;
-    for (uint64_t i = 0; i < symbols; i++)
-        if ((symbol[i].st_info & 0xf) == STT_FUNC && address >= symbol[i].st_value &&
-            address - symbol[i].st_value < symbol[i].st_size)
-            return copy_name(image, &sections[section->sh_link], symbol[i].st_name, name, room);
+    for (size_t i = 0; i < count; i++) {
+        const ElfW(Sym) *symbol = &symbols[i];
+        if ((symbol->st_info & 0xf) != STT_FUNC || address < symbol->st_value ||
+            address - symbol->st_value >= symbol->st_size || symbol->st_name >= names_size)
+            continue;
+        snprintf(name, room, "%s", names + symbol->st_name);
+        return *name != '\0';
+    }
     return 0;
 }
 
-static int find_symbol(const struct image *image, uint64_t address, char *name, size_t room)
+static int search_table(int fd, const ElfW(Shdr) * table, const ElfW(Shdr) * strings, uint64_t address, char *name,
+                        size_t room)
 {
-    const ElfW(Ehdr) *header = table(image, 0, 1, sizeof *header);
-    if (!header || !header_is_ours(header) || header->e_shentsize != sizeof(ElfW(Shdr)))
+    ElfW(Sym) *symbols = read_part(fd, table->sh_offset, table->sh_size);
+    char *names = read_part(fd, strings->sh_offset, strings->sh_size);
+    int found = symbols && names &&
+                search(symbols, table->sh_size / sizeof *symbols, names, strings->sh_size, address, name, room);
+    free(symbols);
+    free(names);
+    return found;
+}
+
+static int search_file(int fd, uint64_t address, char *name, size_t room)
+{
+    ElfW(Ehdr) header;
+    if (pread(fd, &header, sizeof header, 0) != sizeof header || !header_is_ours(&header) ||
+        header.e_shentsize != sizeof(ElfW(Shdr)))
         return 0;
-    const ElfW(Shdr) *sections = table(image, header->e_shoff, header->e_shnum, sizeof *sections);
-    for (unsigned i = 0; sections && i < header->e_shnum; i++)
-        if (sections[i].sh_type == SHT_SYMTAB)
-            return find_in(image, sections, header->e_shnum, &sections[i], address, name, room);
-    return 0;
+    int found = 0;
+    ElfW(Shdr) *sections = read_part(fd, header.e_shoff, (uint64_t)header.e_shnum * sizeof *sections);
+    for (unsigned i = 0; sections && i < header.e_shnum && !found; i++)
+        if (sections[i].sh_type == SHT_SYMTAB && sections[i].sh_link < header.e_shnum)
+            found = search_table(fd, &sections[i], &sections[sections[i].sh_link], address, name, room);
+    free(sections);
+    return found;
 }
 
 int pp__elf_symbol(const char *path, uint64_t address, char *name, size_t room)
 {
-    struct stat file;
-    int found = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
-    if (fstat(fd, &file) == 0 && file.st_size > 0) {
-        struct image image = {.size = (size_t)file.st_size};
-        void *bytes = mmap(NULL, image.size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (bytes != MAP_FAILED) {
-            image.bytes = bytes;
-            found = find_symbol(&image, address, name, room);
-            munmap(bytes, image.size);
-        }
-    }
+    int found = search_file(fd, address, name, room);
     close(fd);
     return found;
 }

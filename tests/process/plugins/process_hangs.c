@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+#include <unistd.h>
+
+__attribute__((constructor)) static void hang(void)
+{
+    for (;;) {
+        pause();
+    }
+}
