@@ -400,13 +400,18 @@ void pp__worker_stop_chunk(struct pp__worker *worker)
 }
 
 /*
- * Between seeing that an element runs and the kill, it can end and another begin. So: what has not begun goes back, what has
+ * A call that was not begun by its deadline has not failed: it goes to others. Between seeing that an element runs and the
+ * kill, it can end and another begin. So: what has not begun goes back, what has
  * ended is taken in, the chunk is stopped behind the element; only if that still runs is the worker killed.
  */
 void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
 {
     uint64_t target = item->id + item->next, running, begun_at;
     uint32_t slot = item->slot;
+    if (pp__worker_unbegun(worker, item)) {
+        pp__worker_give_up(worker);
+        return;
+    }
     pp__worker_take_back_all(worker);
     pp__collect_worker(worker->pool, worker);
     if (worker->slots[slot].item != item || pp__worker_running(worker, &running, &begun_at) != item ||
