@@ -273,11 +273,15 @@ static struct pp__item *front_of(const struct pp__worker *worker)
     return worker->count == 0 ? NULL : pp__container(worker->items.next, struct pp__item, link);
 }
 
-/* When the worker's front call must have ended, as far as known now. */
-static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *front)
+/* When the worker's front call must have ended, as far as known now. One that has not begun has all of its time before it: a worker that does
+ * not begin it is not its fault. */
+static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
     uint64_t id, begun_at = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
-    pp__worker_running(worker, &id, &begun_at);
+    if (pp__worker_unbegun(worker, front))
+        begun_at = now;
+    else
+        pp__worker_running(worker, &id, &begun_at);
     return begun_at + front->timeout * PP__MILLISECOND;
 }
 
@@ -306,7 +310,7 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     front = front_of(worker);
     if (!front || !front->timeout)
         return PP__NEVER;
-    uint64_t deadline = deadline_of(worker, front);
+    uint64_t deadline = deadline_of(worker, front, now);
     if (now < deadline)
         return deadline;
     pp__worker_kill_call(worker, front);
