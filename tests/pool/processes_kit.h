@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* For tests of what happens to processes: what tasks and test tell each other, gates, and looks at a pool's processes from outside. */
+#ifndef PP_TESTS_POOL_PROCESSES_KIT_H
+#define PP_TESTS_POOL_PROCESSES_KIT_H
+
+#include "call_kit.h"
+
+#define SHARED_CALLS 8192
+
+/* Whoever runs a task writes here; each test uses what it needs. */
+struct shared {
+    _Atomic uint32_t runs[SHARED_CALLS]; /* how often call i was begun */
+    _Atomic uint32_t gates[16];          /* 1: open */
+    _Atomic uint32_t arrived[16];        /* how many wait, or have waited, at gate i */
+    _Atomic int32_t pid[64];
+    _Atomic int32_t number[64];
+    _Atomic int64_t words[64];
+    char texts[16][256];
+};
+
+_Static_assert(sizeof(struct shared) <= BOARD_WORDS * sizeof(board_word), "it lies on the board");
+
+/* In the test from its first open_pool on, and in workers. */
+static inline struct shared *shared(void)
+{
+    return (struct shared *)word(0);
+}
+
+static inline void gate_wait(int gate)
+{
+    shared()->arrived[gate]++;
+    while (!shared()->gates[gate])
+        test_sleep_ms(1);
+}
+
+static inline void gate_open(int gate)
+{
+    shared()->gates[gate] = 1;
+}
+
+static inline void gate_wait_arrived(int gate, uint32_t count)
+{
+    wait_until(shared()->arrived[gate] >= count, 60);
+}
+
+static inline void share(void)
+{
+    if (fcntl(BOARD_FD, F_GETFD) < 0)
+        board_make();
+}
+
+static inline pp_pool *open_pool(pp_pool_options options, pp_start_method method)
+{
+    share();
+    return kit_pool_with(method, options);
+}
+
+static inline pp_pool *open_workers(int workers, pp_start_method method)
+{
+    return open_pool((pp_pool_options){.max_workers = workers}, method);
+}
+
+static inline pp_future *submit_int(pp_pool *pool, pp_function *function, int value)
+{
+    return submit(pool, function, &value, sizeof value);
+}
+
+/* The result, an int; the future is given back. */
+static inline int take_int(pp_future *future)
+{
+    int value = -1;
+    CHECK_OK(pp_future_result(future, -1, &value, sizeof value, NULL));
+    pp_future_unref(future);
+    return value;
+}
+
+/* The error of a call that has failed, which is checked to be of this kind. */
+static inline const pp_error *error_of(pp_future *future, pp_error_kind kind)
+{
+    const pp_error *error;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    if (!error)
+        harness_fail(__FILE__, __LINE__, "call %llu has not failed, but should with kind %d",
+                     (unsigned long long)pp_future_id(future), (int)kind);
+    if (error->kind != kind)
+        harness_fail(__FILE__, __LINE__, "call %llu failed with kind %d, not %d: %s",
+                     (unsigned long long)pp_future_id(future), (int)error->kind, (int)kind, error->message);
+    return error;
+}
+
+static inline void drop_failed(pp_future *future, pp_error_kind kind)
+{
+    error_of(future, kind);
+    pp_future_unref(future);
+}
+
+/* Tasks that many tests need. */
+static inline int read_int(const void *arg)
+{
+    int value;
+    memcpy(&value, arg, sizeof value);
+    return value;
+}
+
+static inline int task_square(pp_task *task, const void *arg, size_t size)
+{
+    int value = size == sizeof value ? read_int(arg) : 0;
+    value *= value;
+    return pp_task_return(task, &value, sizeof value);
+}
+
+static inline int task_pid(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int pid = getpid();
+    return pp_task_return(task, &pid, sizeof pid);
+}
+
+/* Waits at the gate that its argument names, then returns its process. */
+static inline int task_gate(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    gate_wait(read_int(arg));
+    return task_pid(task, NULL, 0);
+}
+
+/* Fills the pool: `count` workers each run a call that waits at the gate. Their pids. */
+static inline void occupy_at(pp_pool *pool, int gate, int count, pp_future **futures)
+{
+    for (int i = 0; i < count; i++)
+        futures[i] = submit_int(pool, task_gate, gate);
+    gate_wait_arrived(gate, (uint32_t)count);
+}
+
+/* Starts that many workers and writes their pids: all of them have run a call and are idle. */
+static inline void start_workers(pp_pool *pool, int gate, int count, pid_t *pids)
+{
+    pp_future *futures[64];
+    CHECK(count <= 64);
+    occupy_at(pool, gate, count, futures);
+    gate_open(gate);
+    for (int i = 0; i < count; i++)
+        pids[i] = take_int(futures[i]);
+}
+
+/* The launcher's process: the parent of its workers. */
+static inline pid_t parent_of(pid_t pid)
+{
+    pid_t parent = 0;
+    CHECK(test_process_state(pid, &parent, NULL) != 0);
+    return parent;
+}
+
+static inline pid_t zygote_of(pp_pool *pool)
+{
+    return parent_of(take_int(submit(pool, task_pid, NULL, 0)));
+}
+
+/* Gone for good: not even a zombie. The test's runner reaps what is orphaned. */
+static inline bool is_gone(pid_t pid)
+{
+    return test_process_state(pid, NULL, NULL) == 0;
+}
+
+static inline bool is_stopped(pid_t pid)
+{
+    return test_process_state(pid, NULL, NULL) == 'T';
+}
+
+/* How many living children `parent` has. */
+static inline int count_children_of(pid_t parent)
+{
+    int count = 0;
+    DIR *directory = opendir("/proc");
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        int pid;
+        pid_t its;
+        count += sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) &&
+                 test_process_state(pid, &its, NULL) && its == parent;
+    }
+    if (directory)
+        closedir(directory);
+    return count;
+}
+
+/* Waits for a child of the test; its wait status. */
+static inline int wait_for(pid_t pid)
+{
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0)
+        CHECK_INT(errno, EINTR);
+    return status;
+}
+
+#endif
