@@ -131,8 +131,9 @@ BOTH(many_calls_are_submitted_in_order)
         calls[i] = (pp_call){.function = note_turn, .arg = &arguments[i], .size = sizeof arguments[i]};
     }
     CHECK_INT(pp_submit_many(pool, calls, CALLS, futures), CALLS);
+    for (uint32_t i = 1; i < CALLS; i++)
+        CHECK(pp_future_id(futures[i]) > pp_future_id(futures[i - 1]));
     for (uint32_t i = 0; i < CALLS; i++) {
-        CHECK(i == 0 || pp_future_id(futures[i]) > pp_future_id(futures[i - 1]));
         expect_end(futures[i], 0);
         CHECK_INT(read_word(FIRST_CALL + i), i);
     }
@@ -590,7 +591,8 @@ static int use_stack(pp_task *task, const void *arg, size_t size)
 BOTH(tasks_have_the_stack_that_was_asked_for)
 {
     pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .stack_size = 32 << 20});
-    expect_end(submit(pool, use_stack, NULL, 0), 0);
+    if (!KIT_TSAN) /* there, tasks run on the main thread's stack */
+        expect_end(submit(pool, use_stack, NULL, 0), 0);
     pp_pool_destroy(pool);
     pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .stack_size = 64 << 10});
     expect_usable(pool);
@@ -609,7 +611,8 @@ BOTH(what_a_task_printed_is_there_before_its_result_and_only_once)
     char text[512] = "", expected[512] = "";
     int out = memfd_create("out", MFD_CLOEXEC);
     CHECK(out >= 0 && fcntl(out, F_SETFL, O_APPEND) == 0 && dup2(out, STDOUT_FILENO) == STDOUT_FILENO);
-    printf("the owner's own line");
+    if (!KIT_TSAN) /* its _exit flushes, and the zygote is made by a fork that ends so */
+        printf("the owner's own line");
     pp_pool *pool = kit_pool(method, 1);
     for (int i = 0; i < 10; i++) {
         snprintf(expected + strlen(expected), 32, "line %d\n", i);
