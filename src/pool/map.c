@@ -291,7 +291,7 @@ static int submit_buffer(pp_map *map)
     return 0;
 }
 
-/* Pulls and submits one chunk: 1; 0 or -EAGAIN when the source has nothing (more); another errno loses nothing. */
+/* Pulls and submits one chunk: 1. 0 or -EAGAIN when the source has no more (now): what it gave before is submitted. Another errno loses nothing. */
 static int pull_chunk(pp_map *map)
 {
     int got = 1;
@@ -303,7 +303,7 @@ static int pull_chunk(pp_map *map)
     if (map->buffered == 0)
         return got;
     int error = submit_buffer(map);
-    return error ? error : 1;
+    return error ? error : got;
 }
 
 /* 0, -EAGAIN when the source had none now, or what keeps inputs from being submitted. */
