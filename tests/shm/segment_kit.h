@@ -77,10 +77,11 @@ static inline int kit_memfd(const char *bytes, size_t count, size_t size, int se
     return fd;
 }
 
-/* Whether the whole range is mapped in this process. */
+/* Whether the whole range, of up to 64 pages, is mapped in this process. */
 static inline bool kit_is_mapped(const void *memory, size_t size)
 {
-    return msync((void *)(uintptr_t)memory, size, MS_ASYNC) == 0;
+    unsigned char pages[64];
+    return mincore((void *)(uintptr_t)memory, size, pages) == 0;
 }
 
 static inline bool kit_child_has_it_mapped(const void *memory, size_t size)
