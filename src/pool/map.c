@@ -407,14 +407,14 @@ static int end_of(pp_map *map)
     return error < 0 ? pp__fail(error, "the map's input ended: %s", pp__strerror(-error)) : 0;
 }
 
+/* While results are to come, want of memory or descriptors is no failure: they give back what was in want. */
 static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
 {
     int filled = fill(map);
-    if (filled < 0 && filled != -EAGAIN)
-        return filled;
+    if (map->in_flight == 0 && filled == -EAGAIN)
+        return pp__fail(-EAGAIN, "the source has no input now and nothing is in flight");
     if (map->in_flight == 0)
-        return filled == -EAGAIN ? pp__fail(-EAGAIN, "the source has no input now and nothing is in flight")
-                                 : end_of(map);
+        return filled ? filled : end_of(map);
     pp__pool_lock(map->pool);
     int error = pp__wait(map->pool, &map->subject, has_result, map, deadline, false);
     if (error >= 0)
