@@ -108,6 +108,15 @@ _Noreturn void harness_left_out(const char *reason)
     _exit(STATUS_LEFT_OUT);
 }
 
+void *harness_keep(void *memory)
+{
+    static void **kept;
+    static size_t count;
+    kept = realloc(kept, (count + 1) * sizeof *kept);
+    CHECK(kept);
+    return kept[count++] = memory;
+}
+
 static struct harness_test *find_test(const char *name)
 {
     for (struct harness_test *test = first_test; test; test = test->next)

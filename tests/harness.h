@@ -78,6 +78,9 @@ void harness_check_has(const char *file, int line, const char *what, const char 
 long long harness_check_ok(const char *file, int line, const char *what, long long actual);
 _Noreturn void harness_left_out(const char *reason);
 
+/* Keeps what is used until the test ends from being taken for a leak. Returns it. Main thread only. */
+void *harness_keep(void *memory);
+
 /* PP_TEST_SCALE: for limits that a test sets itself. At least 1. */
 unsigned harness_scale(void);
 

@@ -57,7 +57,7 @@ static inline char *file_text(int fd, size_t *size)
 {
     struct stat file;
     CHECK_INT(fstat(fd, &file), 0);
-    char *text = calloc(1, (size_t)file.st_size + 1);
+    char *text = harness_keep(calloc(1, (size_t)file.st_size + 1));
     CHECK_INT(pread(fd, text, (size_t)file.st_size, 0), file.st_size);
     if (size)
         *size = (size_t)file.st_size;

@@ -16,7 +16,7 @@ TEST(lines_of_standard_input_are_mapped_in_order)
 
 TEST(many_lines_keep_their_order)
 {
-    char *text = calloc(20000, 8);
+    char *text = harness_keep(calloc(20000, 8));
     size_t used = 0;
     for (int i = 0; i < 20000; i++)
         used += (size_t)sprintf(text + used, "%d\n", i);
@@ -80,7 +80,7 @@ TEST(the_last_line_needs_no_newline)
 TEST(a_line_may_be_huge)
 {
     size_t size = 20 << 20;
-    char *text = malloc(size + 3);
+    char *text = harness_keep(malloc(size + 3));
     memset(text, 'x', size);
     memcpy(text + size, "\ny", 3);
     struct outcome o = RUN(text, "map", TASK("echo"));
