@@ -221,14 +221,16 @@ static int pull(pp_map *map)
         return 0;
     map->held = (pp_map_input){0};
     int got = map->source(map->context, &map->held);
-    if (got == 1) {
+    if (got == -EAGAIN)
+        return -EAGAIN;
+    if (got == 1 && (map->held.data || map->held.size == 0) && map->held.size <= PTRDIFF_MAX / 2) {
         map->holding = true;
         return 1;
     }
-    if (got == -EAGAIN)
-        return -EAGAIN;
     map->drained = true;
-    if (got != 0)
+    if (got == 1)
+        map->end_error = pp__fail(-EINVAL, "the map's source gave %zu bytes at %p", map->held.size, map->held.data);
+    else if (got != 0)
         map->end_error = got < 0 ? pp__fail(got, "the map's source failed: %s", pp__strerror(-got))
                                  : pp__fail(-EINVAL, "the map's source returned %d", got);
     return 0;
