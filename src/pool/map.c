@@ -71,9 +71,10 @@ struct pp_map {
     pp_map_input held; /* pulled, but there was no memory for it */
     bool holding;
 
-    bool drained;               /* the source is not asked any more */
-    bool finished;              /* fail-fast: nothing is given out any more */
-    int end_error;              /* told once, after the last result */
+    bool drained;  /* the source is not asked any more */
+    bool finished; /* fail-fast: nothing is given out any more */
+    int end_error; /* told once, after the last result, in these words */
+    char end_text[256];
     struct pp__outcome current; /* given out by the last step; freed at the next */
     struct chunk *spent;        /* its chunk, if that was its last */
 };
@@ -212,6 +213,14 @@ static int array_next(void *context, pp_map_input *input)
     return 1;
 }
 
+/* `error`: 0, or what has just been put into words. */
+static void end_input(pp_map *map, int error)
+{
+    map->drained = true;
+    map->end_error = error;
+    snprintf(map->end_text, sizeof map->end_text, "%s", pp_last_error());
+}
+
 /* Asks the source. 1: map->held is an input; 0: none now. Without the lock. */
 static int pull(pp_map *map)
 {
@@ -227,12 +236,12 @@ static int pull(pp_map *map)
         map->holding = true;
         return 1;
     }
-    map->drained = true;
     if (got == 1)
-        map->end_error = pp__fail(-EINVAL, "the map's source gave %zu bytes at %p", map->held.size, map->held.data);
+        got = pp__fail(-EINVAL, "the map's source gave %zu bytes at %p", map->held.size, map->held.data);
     else if (got != 0)
-        map->end_error = got < 0 ? pp__fail(got, "the map's source failed: %s", pp__strerror(-got))
-                                 : pp__fail(-EINVAL, "the map's source returned %d", got);
+        got = pp__fail(got < 0 ? got : -EINVAL, "the map's source returned %d%s%s", got, got < 0 ? ": " : "",
+                       got < 0 ? pp__strerror(-got) : "");
+    end_input(map, got);
     return 0;
 }
 
@@ -317,10 +326,8 @@ static int fill(pp_map *map)
         pp__pool_lock(map->pool);
         int refused = pp__pool_accepts(map->pool);
         pp__pool_unlock(map->pool);
-        if (refused && !map->drained) {
-            map->drained = true;
-            map->end_error = refused;
-        }
+        if (refused && !map->drained)
+            end_input(map, refused);
         if (map->drained && !map->holding && map->buffered == 0)
             return 0;
         int got = pull_chunk(map);
@@ -406,7 +413,7 @@ static int end_of(pp_map *map)
 {
     int error = map->end_error;
     map->end_error = 0;
-    return error < 0 ? pp__fail(error, "the map's input ended: %s", pp__strerror(-error)) : 0;
+    return error < 0 ? pp__fail(error, "%s", map->end_text) : 0;
 }
 
 /* While results are to come, want of memory or descriptors is no failure: they give back what was in want. */

@@ -346,7 +346,7 @@ static void check_source_end(pp_pool *pool, size_t chunk_size, uint32_t count, i
         check_square(&result, i);
     }
     CHECK_INT(end_of(map), expected);
-    CHECK(*pp_last_error());
+    CHECK_HAS(pp_last_error(), "the map's source returned");
     CHECK_INT(end_of(map), 0);
     CHECK_INT(end_of(map), 0);
     CHECK_INT(feed.asked, count + 1);
@@ -715,6 +715,7 @@ BOTH(a_pool_that_breaks_gives_a_result_for_each_input_and_then_says_so)
         check_failed(&result, PP_ERROR_BROKEN, -ENOTRECOVERABLE);
         CHECK_HAS(result.error->message, "act");
         check_refused(map, &feed, -ENOTRECOVERABLE);
+        CHECK_HAS(pp_last_error(), "while it ran call 1");
         pp_map_close(map);
         CHECK_INT(pp_map_open(pool, act, feed_next, &feed, NULL, &map), -ENOTRECOVERABLE);
         pp_pool_destroy(pool);
@@ -990,7 +991,7 @@ static void check_bad_input(pp_pool *pool, pp_map_source *source, size_t chunk_s
     int context = 0;
     CHECK_OK(pp_map_open(pool, echo, source, &context, &(pp_map_options){.chunk_size = chunk_size}, &map));
     CHECK_INT(end_of(map), -EINVAL);
-    CHECK(*pp_last_error());
+    CHECK_HAS(pp_last_error(), "the map's source gave");
     CHECK_INT(end_of(map), 0);
     pp_map_close(map);
 }
