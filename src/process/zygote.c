@@ -133,7 +133,8 @@ void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, 
     struct pp__wire_ready ready = {.error = error, .pid = getpid(), .done = done};
     snprintf(ready.text, sizeof ready.text, "%s", text);
     int self = pp__pidfd_open(getpid());
-    pp__fd_send(setup->control, &ready, sizeof ready, &self, self >= 0);
+    if (pp__fd_send(setup->control, &ready, sizeof ready, &self, self >= 0) != 0)
+        _exit(1); /* the owner would wait for nothing */
     if (self >= 0)
         close(self);
 }
