@@ -590,6 +590,12 @@ static void store(struct loop *loop, const pp_map_result *result)
     }
 }
 
+/* The map knows failed calls, but not that a result of a wrong size is a failure here. */
+static bool stops(const struct loop *loop, const pp_map_options *options)
+{
+    return options->fail_fast && loop->failed_index != UINT64_MAX;
+}
+
 static size_t own_chunk_size(const pp_pool *pool, size_t count)
 {
     size_t size = count / ((size_t)pool->max_workers * CHUNKS_IN_FLIGHT);
@@ -611,8 +617,11 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
     if (got)
         return got;
-    while ((got = pp_map_next(map, -1, &result)) == 1)
-        store(&loop, &result);
+    do {
+        got = pp_map_next(map, -1, &result);
+        if (got == 1)
+            store(&loop, &result);
+    } while (got == 1 && !stops(&loop, &own));
     pp_map_close(map);
     if (got < 0)
         return got;
