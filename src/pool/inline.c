@@ -69,8 +69,10 @@ static struct pp__outcome outcome_of(struct pp__item *item, struct pp_task *task
         pp_error_kind kind = task->code ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
         pp_error *error =
             pp__item_error(item, kind, task->code ? task->code : task->travel, NULL, run_time, "%s", task->message);
-        error->worker = 0;
-        error->pid = getpid();
+        if (pp__error_is_own(error)) {
+            error->worker = 0;
+            error->pid = getpid();
+        }
         return (struct pp__outcome){.code = error->code, .error = error};
     }
     struct pp__outcome outcome = {.data = task->result, .size = task->size};

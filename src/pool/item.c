@@ -84,29 +84,29 @@ int pp__item_seal(struct pp__item *item)
 
 /* ------------------------------------------------------------------------------------------- errors */
 
-/* What is handed out when there is no memory for an error: one for each kind, the same for all calls. */
-static pp_error out_of_memory[PP_ERROR_PROTOCOL + 1];
+/* What is handed out when there is no memory for an error: one for each kind, the same for all calls of all pools, so never written. */
+#define MEMORYLESS(error_kind, error_code)                                                                             \
+    [error_kind] = {.kind = (error_kind),                                                                              \
+                    .code = (error_code),                                                                              \
+                    .message = "(no memory to say more)",                                                              \
+                    .function = "",                                                                                    \
+                    .worker = -1,                                                                                      \
+                    .status = -1}
+static const pp_error memoryless[] = {
+    MEMORYLESS(PP_ERROR_TASK, -EREMOTEIO),         MEMORYLESS(PP_ERROR_CRASH, -EOWNERDEAD),
+    MEMORYLESS(PP_ERROR_TIMEOUT, -ETIME),          MEMORYLESS(PP_ERROR_CANCELLED, -ECANCELED),
+    MEMORYLESS(PP_ERROR_BROKEN, -ENOTRECOVERABLE), MEMORYLESS(PP_ERROR_TRAVEL, -EBADMSG),
+    MEMORYLESS(PP_ERROR_PROTOCOL, -EPROTO),
+};
+
+bool pp__error_is_own(const pp_error *error)
+{
+    return error < memoryless || error >= memoryless + sizeof memoryless / sizeof *memoryless;
+}
 
 int pp__error_code(pp_error_kind kind)
 {
-    static const int codes[] = {
-        [PP_ERROR_NONE] = 0,          [PP_ERROR_TASK] = -EREMOTEIO,      [PP_ERROR_CRASH] = -EOWNERDEAD,
-        [PP_ERROR_TIMEOUT] = -ETIME,  [PP_ERROR_CANCELLED] = -ECANCELED, [PP_ERROR_BROKEN] = -ENOTRECOVERABLE,
-        [PP_ERROR_TRAVEL] = -EBADMSG, [PP_ERROR_PROTOCOL] = -EPROTO,
-    };
-    return codes[kind];
-}
-
-static pp_error *memoryless(pp_error_kind kind)
-{
-    pp_error *error = &out_of_memory[kind];
-    *error = (pp_error){.kind = kind,
-                        .code = pp__error_code(kind),
-                        .message = "(no memory to say more)",
-                        .function = "",
-                        .worker = -1,
-                        .status = -1};
-    return error;
+    return memoryless[kind].code;
 }
 
 pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_code, const struct pp__worker *worker,
@@ -121,7 +121,7 @@ pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_cod
     size_t size = strlen(message) + 1, function_size = strlen(function) + 1;
     pp_error *error = PP_SYS(malloc)(sizeof *error + size + function_size);
     if (!error)
-        return memoryless(kind);
+        return (pp_error *)(uintptr_t)&memoryless[kind];
     char *texts = (char *)(error + 1);
     memcpy(texts, message, size);
     memcpy(texts + size, function, function_size);
@@ -143,7 +143,7 @@ pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_cod
 
 void pp__error_free(pp_error *error)
 {
-    while (error && (error < out_of_memory || error > out_of_memory + PP_ERROR_PROTOCOL)) {
+    while (error && pp__error_is_own(error)) {
         pp_error *earlier = (pp_error *)error->earlier;
         free(error);
         error = earlier;

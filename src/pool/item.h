@@ -72,6 +72,9 @@ pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_cod
                          uint64_t run_time, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void pp__error_free(pp_error *error);
 
+/* Whether it is this call's alone and may be added to; not so the one that says that there was no memory for it. */
+bool pp__error_is_own(const pp_error *error);
+
 /* The code that futures return for an error of this kind. */
 int pp__error_code(pp_error_kind kind);
 

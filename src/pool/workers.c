@@ -479,8 +479,10 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
                               worker->poison);
     pp_error *error =
         pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number, how);
-    error->signal = code == CLD_EXITED ? 0 : status;
-    error->status = code == CLD_EXITED ? status : -1;
+    if (pp__error_is_own(error)) {
+        error->signal = code == CLD_EXITED ? 0 : status;
+        error->status = code == CLD_EXITED ? status : -1;
+    }
     return error;
 }
 
