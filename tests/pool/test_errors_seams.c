@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Want of memory and descriptors at every place: each allocation and system call of a scenario fails in turn, once. The call that met it
+ * works or fails with a clear error, nothing is lost or hangs, and the pool goes on.
+ *
+ * needs: seams
+ */
+#include "call_kit.h"
+
+#include "base/seam.h"
+
+#include <stdarg.h>
+
+enum { BEGUN, GATE, RUNS };
+
+/* ------------------------------------------------------------------------------------------ the failures */
+
+static _Atomic long countdown; /* the call that fails; 0: none */
+static _Atomic pid_t failing;  /* the process in which */
+static _Atomic long hits;
+static _Atomic bool spare_recvmsg;
+static struct pp__sys real;
+
+static bool fails(int error)
+{
+    if (atomic_load(&countdown) <= 0 || atomic_load(&failing) != getpid())
+        return false;
+    if (atomic_fetch_sub(&countdown, 1) != 1)
+        return false;
+    atomic_fetch_add(&hits, 1);
+    errno = error;
+    return true;
+}
+
+static void *failing_malloc(size_t size)
+{
+    return fails(ENOMEM) ? NULL : real.malloc(size);
+}
+
+static void *failing_calloc(size_t count, size_t size)
+{
+    return fails(ENOMEM) ? NULL : real.calloc(count, size);
+}
+
+static void *failing_realloc(void *memory, size_t size)
+{
+    return fails(ENOMEM) ? NULL : real.realloc(memory, size);
+}
+
+static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
+}
+
+static int failing_memfd_create(const char *name, unsigned flags)
+{
+    return fails(EMFILE) ? -1 : real.memfd_create(name, flags);
+}
+
+static int failing_fallocate(int fd, off_t from, off_t size)
+{
+    return fails(ENOSPC) ? ENOSPC : real.posix_fallocate(fd, from, size);
+}
+
+/* Asking for seals can't fail; adding them can, while a child that the host forked still has the memory mapped. */
+static int failing_fcntl(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    long value = va_arg(arguments, long);
+    va_end(arguments);
+    if (command != F_GET_SEALS && fails(command == F_ADD_SEALS ? EBUSY : EMFILE))
+        return -1;
+    return real.fcntl(fd, command, value);
+}
+
+static int failing_socketpair(int domain, int type, int protocol, int pair[2])
+{
+    return fails(EMFILE) ? -1 : real.socketpair(domain, type, protocol, pair);
+}
+
+static int failing_eventfd(unsigned count, int flags)
+{
+    return fails(ENFILE) ? -1 : real.eventfd(count, flags);
+}
+
+static int failing_epoll_create1(int flags)
+{
+    return fails(EMFILE) ? -1 : real.epoll_create1(flags);
+}
+
+static int failing_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    return fails(ENOMEM) ? -1 : real.epoll_ctl(epoll, operation, fd, event);
+}
+
+static ssize_t failing_sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    return fails(ENOBUFS) ? -1 : real.sendmsg(socket, message, flags);
+}
+
+static ssize_t failing_recvmsg(int socket, struct msghdr *message, int flags)
+{
+    return !atomic_load(&spare_recvmsg) && fails(ENOMEM) ? -1 : real.recvmsg(socket, message, flags);
+}
+
+static int failing_pthread_create(void *thread, const void *attributes, void *(*run)(void *), void *argument)
+{
+    return fails(EAGAIN) ? EAGAIN : real.pthread_create(thread, attributes, run, argument);
+}
+
+/* In every process, images of the forkserver included. */
+__attribute__((constructor)) static void put_hooks(void)
+{
+    real = pp__sys;
+    pp__sys.malloc = failing_malloc;
+    pp__sys.calloc = failing_calloc;
+    pp__sys.realloc = failing_realloc;
+    pp__sys.mmap = failing_mmap;
+    pp__sys.memfd_create = failing_memfd_create;
+    pp__sys.posix_fallocate = failing_fallocate;
+    pp__sys.fcntl = failing_fcntl;
+    pp__sys.socketpair = failing_socketpair;
+    pp__sys.eventfd = failing_eventfd;
+    pp__sys.epoll_create1 = failing_epoll_create1;
+    pp__sys.epoll_ctl = failing_epoll_ctl;
+    pp__sys.sendmsg = failing_sendmsg;
+    pp__sys.recvmsg = failing_recvmsg;
+    pp__sys.pthread_create = failing_pthread_create;
+}
+
+static long last_armed;
+
+static void arm(long n)
+{
+    last_armed = n;
+    atomic_store(&hits, 0);
+    atomic_store(&failing, getpid());
+    atomic_store(&countdown, n);
+}
+
+/* Whether the failure came. */
+static bool disarm(void)
+{
+    atomic_store(&countdown, 0);
+    return atomic_load(&hits) > 0;
+}
+
+/* The scenario ran once without a failure, after several with one. */
+static void check_all_met(bool met)
+{
+    CHECK(!met);
+    CHECK(last_armed > 4);
+}
+
+/* The most steps that a scenario can have; it is over when a round met no failure. */
+#define MOST 2000
+
+/* --------------------------------------------------------------------------------- what may come of it */
+
+static bool is_want(int code)
+{
+    return code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOBUFS ||
+           code == -EBUSY;
+}
+
+static int check_code(int code)
+{
+    if (code < 0 && !(is_want(code) && *pp_last_error()))
+        harness_fail(__FILE__, __LINE__, "an error that tells of no want: %d (%s): %s", code, strerror(-code),
+                     pp_last_error());
+    return code;
+}
+
+/* A result of so many bytes, or an error that says why it did not travel. */
+static void check_end(pp_future *future, size_t bytes)
+{
+    const pp_error *error;
+    const void *data;
+    size_t size;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    if (error) {
+        CHECK_INT(error->kind, PP_ERROR_TRAVEL);
+        CHECK(*error->message);
+        CHECK(is_want(error->task_code));
+    } else {
+        CHECK_OK(pp_future_view(future, 0, &data, &size));
+        CHECK_INT(size, bytes);
+    }
+    pp_future_unref(future);
+}
+
+/* ---------------------------------------------------------------------------------------------- create */
+
+static int set_state(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    pp_task_set_state(task, "state");
+    return 0;
+}
+
+BOTH_WITHIN(a_pool_is_made_whole_or_not_at_all, 60)
+{
+    pp_pool *pool;
+    char argument[20000] = "";
+    bool met = true;
+    pp_pool_destroy(kit_pool(method, 2));
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        pp_pool_options options = {.start_method = method,
+                                   .max_workers = 2,
+                                   .initializer = set_state,
+                                   .initializer_arg = argument,
+                                   .initializer_arg_size = sizeof argument,
+                                   .finalizer = nothing,
+                                   .finalizer_arg = argument,
+                                   .finalizer_arg_size = 5};
+        pool = NULL;
+        arm(n);
+        int code = check_code(pp_pool_create(&options, &pool));
+        met = disarm();
+        CHECK((code == 0) == (pool != NULL));
+        if (pool) {
+            expect_usable(pool);
+            pp_pool_destroy(pool);
+        }
+        until(count_fds() == before);
+    }
+    check_all_met(met);
+}
+
+/* ----------------------------------------------------------------------------------------------- calls */
+
+static const size_t sizes[] = {0, 10, 20000, 3 << 20};
+#define SIZES (sizeof sizes / sizeof *sizes)
+
+/* One call of each size, both ways. */
+static void call_with_all_sizes(pp_pool *pool, const char *argument)
+{
+    pp_future *futures[SIZES];
+    int codes[SIZES];
+    for (size_t i = 0; i < SIZES; i++)
+        codes[i] = check_code(pp_submit(pool, echo, argument, sizes[i], &futures[i]));
+    for (size_t i = 0; i < SIZES; i++)
+        if (codes[i] == 0)
+            check_end(futures[i], sizes[i]);
+}
+
+static char *large_argument(void)
+{
+    return calloc(1, sizes[SIZES - 1]);
+}
+
+BOTH_WITHIN(calls_on_a_pool_that_runs_meet_every_want, 60)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    char *argument = large_argument();
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    call_with_all_sizes(pool, argument);
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        arm(n);
+        call_with_all_sizes(pool, argument);
+        met = disarm();
+        expect_usable(pool);
+        until(count_fds() == before);
+    }
+    check_all_met(met);
+    free(argument);
+    pp_pool_destroy(pool);
+}
+
+/* Workers that can't be started are started later: the calls wait, and none fails for it but one that itself finds no memory. */
+BOTH_WITHIN(calls_on_a_new_pool_meet_every_want, 60)
+{
+    char *argument = large_argument();
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    pp_pool_destroy(kit_pool(method, 2));
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 2,
+                                                                .initializer = set_state,
+                                                                .initializer_arg = argument,
+                                                                .initializer_arg_size = 20000});
+        arm(n);
+        call_with_all_sizes(pool, argument);
+        met = disarm();
+        expect_usable(pool);
+        pp_pool_destroy(pool);
+        until(count_fds() == before);
+    }
+    check_all_met(met);
+    free(argument);
+}
+
+/* What the socket loses may break the pool, since nothing is known any more; that is said, and nothing hangs. */
+BOTH_WITHIN(a_message_that_is_lost_ends_calls_with_a_cause, 60)
+{
+    char *argument = large_argument();
+    bool met = true;
+    pp_pool_destroy(kit_pool(method, 2));
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        pp_pool *pool = kit_pool(method, 2);
+        arm(n);
+        for (size_t i = 0; i < SIZES; i++) {
+            pp_future *future;
+            int code = pp_submit(pool, echo, argument, sizes[i], &future);
+            CHECK(code == 0 || code == -ENOTRECOVERABLE || is_want(code));
+            if (code)
+                continue;
+            code = pp_future_wait(future, -1);
+            CHECK_OK(code);
+            pp_future_unref(future);
+        }
+        met = disarm();
+        pp_pool_destroy(pool);
+        until(count_fds() == before);
+    }
+    check_all_met(met);
+    free(argument);
+}
+
+/* A worker's death, and what is made of it, without memory. */
+BOTH_WITHIN(a_death_is_told_without_memory_too, 60)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    for (long n = 1; met && n < MOST; n++) {
+        pp_future *future = NULL;
+        const pp_error *error;
+        expect_usable(pool);
+        arm(n);
+        int code = check_code(pp_submit(pool, crash, NULL, 0, &future));
+        if (code == 0)
+            CHECK_OK(pp_future_error(future, -1, &error));
+        met = disarm();
+        if (code)
+            continue;
+        CHECK(error != NULL && *error->message && error->function != NULL);
+        if (strstr(error->message, "no memory to say more"))
+            CHECK_INT(error->signal, 0); /* it stands for all such calls, so it tells of none */
+        CHECK(error->kind == PP_ERROR_CRASH || (error->kind == PP_ERROR_TRAVEL && is_want(error->task_code)));
+        pp_future_unref(future);
+    }
+    check_all_met(met);
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(a_failure_is_told_without_memory_too, 60)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    for (long n = 1; met && n < MOST; n++) {
+        pp_future *future = NULL;
+        const pp_error *error;
+        expect_usable(pool);
+        arm(n);
+        int code = check_code(pp_submit(pool, refuse, NULL, 0, &future));
+        if (code == 0)
+            CHECK_OK(pp_future_error(future, -1, &error));
+        met = disarm();
+        if (code)
+            continue;
+        CHECK(error != NULL && *error->message);
+        CHECK_INT(pp_future_result(future, 0, NULL, 0, NULL), error->code);
+        CHECK(error->kind == PP_ERROR_TASK || (error->kind == PP_ERROR_TRAVEL && is_want(error->task_code)));
+        pp_future_unref(future);
+    }
+    check_all_met(met);
+    pp_pool_destroy(pool);
+}
+
+/* Cancelling and shutting down end without memory. */
+BOTH_WITHIN(a_pool_ends_whatever_it_can_not_have, 60)
+{
+    board_make();
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    int before = 0;
+    for (long n = 1; met && n < MOST; n++) {
+        pp_pool *pool = kit_pool_with(
+            method,
+            (pp_pool_options){.max_workers = 1, .finalizer = nothing, .finalizer_arg = "abc", .finalizer_arg_size = 3});
+        pp_future *running, *pending[4];
+        atomic_store(word(GATE), 0);
+        occupy(pool, BEGUN, GATE, 1, &running);
+        for (int i = 0; i < 4; i++)
+            pending[i] = submit_u32(pool, count_run, RUNS);
+        arm(n);
+        CHECK_INT(pp_future_cancel(pending[0]), 0);
+        CHECK_INT(pp_pool_shutdown(pool, PP_CANCEL_PENDING, 0), -ETIMEDOUT);
+        open_gate(GATE);
+        CHECK_OK(pp_pool_shutdown(pool, 0, -1));
+        met = disarm();
+        pp_pool_destroy(pool);
+        pp_future_unref(running);
+        for (int i = 0; i < 4; i++)
+            expect_end(pending[i], -ECANCELED);
+        before = before ? before : count_fds();
+        until(count_fds() == before);
+    }
+    check_all_met(met);
+    CHECK_INT(read_word(RUNS), 0);
+}
+
+/* ------------------------------------------------------------------------------------------------ maps */
+
+#define INPUTS 40
+
+static char map_input[INPUTS][30000];
+
+static int give_input(void *context, pp_map_input *input)
+{
+    uint32_t *next = context;
+    if (*next == INPUTS)
+        return 0;
+    *input = (pp_map_input){.data = map_input[*next], .size = *next % 8 ? 10 : 30000, .tag = map_input[*next]};
+    ++*next;
+    return 1;
+}
+
+static void check_map_result(const pp_map_result *result, bool seen[INPUTS])
+{
+    CHECK(result->index < INPUTS && !seen[result->index]);
+    seen[result->index] = true;
+    CHECK(result->tag == map_input[result->index]);
+    if (result->code == 0) {
+        CHECK_INT(result->size, result->index % 8 ? 10 : 30000);
+        CHECK(memcmp(result->data, map_input[result->index], result->size) == 0);
+    } else {
+        CHECK_INT(result->code, -EBADMSG);
+        CHECK(*result->error->message && is_want(result->error->task_code));
+    }
+}
+
+/* Whatever a step could not have, the next one goes on; each input comes back once. */
+static bool map_with_failure(pp_pool *pool, long n, size_t chunk_size)
+{
+    pp_map *map = NULL;
+    pp_map_result result;
+    pp_map_options options = {.chunk_size = chunk_size, .unordered = n % 2};
+    uint32_t next = 0, given = 0;
+    bool seen[INPUTS] = {false};
+    arm(n);
+    int got = check_code(pp_map_open(pool, echo, give_input, &next, &options, &map));
+    while (map && (got = check_code(pp_map_next(map, -1, &result))) != 0) {
+        if (got != 1)
+            continue;
+        check_map_result(&result, seen);
+        given++;
+    }
+    bool met = disarm();
+    CHECK(map == NULL || given == INPUTS);
+    pp_map_close(map);
+    return met;
+}
+
+static void map_with_each_failure(pp_start_method method, size_t chunk_size)
+{
+    pp_pool *pool = kit_pool(method, 2);
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    for (uint32_t i = 0; i < INPUTS; i++)
+        memset(map_input[i], (int)i, sizeof map_input[i]);
+    map_with_failure(pool, 0, chunk_size);
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        met = map_with_failure(pool, n, chunk_size);
+        expect_usable(pool);
+        until(count_fds() <= before);
+    }
+    check_all_met(met);
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(a_map_of_single_inputs_loses_nothing_for_want, 60)
+{
+    map_with_each_failure(method, 1);
+}
+
+BOTH_WITHIN(a_map_of_chunks_loses_nothing_for_want, 60)
+{
+    map_with_each_failure(method, 7);
+}
+
+BOTH_WITHIN(a_parallel_loop_ends_whatever_it_can_not_have, 60)
+{
+    pp_pool *pool = kit_pool(method, 2);
+    uint32_t inputs[100], outputs[100];
+    bool met = true;
+    atomic_store(&spare_recvmsg, true);
+    for (uint32_t i = 0; i < 100; i++)
+        inputs[i] = i;
+    for (long n = 1; met && n < MOST; n++) {
+        memset(outputs, 0xff, sizeof outputs);
+        arm(n);
+        ssize_t failed = pp_map_array(pool, echo, inputs, 100, 4, outputs, 4, NULL);
+        met = disarm();
+        check_code(failed < 0 ? (int)failed : 0);
+        int missing = 0;
+        for (uint32_t i = 0; i < 100; i++) {
+            CHECK(outputs[i] == i || outputs[i] == UINT32_MAX);
+            missing += outputs[i] != i;
+        }
+        CHECK(failed < 0 || missing == failed);
+        expect_usable(pool);
+    }
+    check_all_met(met);
+    pp_pool_destroy(pool);
+}
+
+/* -------------------------------------------------------------------------------------- in the worker */
+
+/* Arms the failure in the worker that runs it, from the next call on. */
+static int arm_here(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t n;
+    (void)task;
+    CHECK_INT(size, sizeof n);
+    memcpy(&n, arg, sizeof n);
+    atomic_store(&spare_recvmsg, true);
+    arm((long)n);
+    return 0;
+}
+
+static int disarm_here(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    uint32_t met = disarm();
+    return pp_task_return(task, &met, sizeof met);
+}
+
+/* Returns 1 MiB made in place, and 100 KiB copied before, which that replaces. */
+static int make_large(pp_task *task, const void *arg, size_t size)
+{
+    static char bytes[100000];
+    (void)arg, (void)size;
+    int code = pp_task_return(task, bytes, sizeof bytes);
+    if (code)
+        return code;
+    char *room = pp_task_reserve(task, 1 << 20);
+    if (!room)
+        return -ENOMEM;
+    memset(room, 'x', 1 << 20);
+    return 0;
+}
+
+/* A result that finds no room is a failure to travel, or the task's own error, as it chooses. */
+static void check_end_in_worker(pp_future *future, size_t bytes)
+{
+    const pp_error *error;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    if (error && error->kind == PP_ERROR_TASK) {
+        CHECK(is_want(error->task_code));
+        pp_future_unref(future);
+        return;
+    }
+    check_end(future, bytes);
+}
+
+BOTH_WITHIN(a_worker_meets_every_want, 60)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    char *argument = large_argument();
+    uint32_t met = 1;
+    for (uint32_t n = 1; met && n < MOST; n++) {
+        last_armed = n;
+        expect_end(submit_u32(pool, arm_here, n), 0);
+        for (size_t i = 0; i < SIZES; i++)
+            check_end_in_worker(submit(pool, echo, argument, sizes[i]), sizes[i]);
+        check_end_in_worker(submit(pool, make_large, NULL, 0), 1 << 20);
+        pp_future *future = submit(pool, disarm_here, NULL, 0);
+        met = result_u32(future);
+        pp_future_unref(future);
+    }
+    check_all_met(met);
+    free(argument);
+    pp_pool_destroy(pool);
+}
