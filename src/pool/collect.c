@@ -376,12 +376,13 @@ static void ask(pp_pool *pool, enum pp__want mode)
                       ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
 }
 
-static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
+/* A manager that was relieved leaves the kick to the thread that has the duty, if that sleeps beside it (`mine` is false). */
+static void take_events(pp_pool *pool, const struct epoll_event *events, int count, bool mine)
 {
     for (int i = 0; i < count; i++) {
         uint64_t tag = events[i].data.u64;
         struct pp__worker *worker = tag > PP__TAG_LAST ? pp__worker_by_serial(pool, tag) : NULL;
-        if (tag == PP__TAG_KICK)
+        if (tag == PP__TAG_KICK && (mine || pool->in_epoll == 0))
             pp__fd_clear(pool->kick);
         else if (tag == PP__TAG_ZYGOTE)
             read_reports(pool);
@@ -414,18 +415,21 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     }
     int milliseconds = bounded(pool, deadline);
     pool->collector.asleep = true;
+    pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);
     int count = epoll_wait(pool->epoll, events, EVENTS, milliseconds);
     int error = count < 0 ? -errno : 0;
     pp__pool_lock(pool);
     pool->in_epoll--;
-    if (every || pool->collector.manager) {
+    pool->collector.manager_in_epoll &= every;
+    bool mine = every || pool->collector.manager;
+    if (mine) {
         pool->collector.asleep = false;
         ask(pool, PP__WANT_NOTHING);
     }
     if (!pool->ended)
-        take_events(pool, events, count);
+        take_events(pool, events, count, mine);
     return error == -EINTR ? -EINTR : 0;
 }
 

@@ -51,9 +51,15 @@ void pp__subject_wake(struct pp__subject *subject, pp_pool *pool)
 
 /* ----------------------------------------------------------------------------------------- the duty */
 
+/*
+ * The kick of the thread that took the duty may not have got the manager out of epoll: that thread goes there itself, and when it is first to see
+ * the kick, it clears it. So the manager is kicked again whenever it is called.
+ */
 static void call_manager(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
+    if (c->manager_in_epoll)
+        pp__fd_ring(pool->kick);
     if (c->manager_called || !pool->has_manager)
         return;
     c->manager_called = true;
@@ -87,7 +93,7 @@ static void pass_duty_on(pp_pool *pool)
         pp__list_remove(&next->in_pool);
         c->waiter = next;
         rouse(next);
-    } else if (c->manager_sound || pool->pending_count > 0 || pool->shut) {
+    } else if (c->manager_sound || c->manager_in_epoll || pool->pending_count > 0 || pool->shut) {
         call_manager(pool);
     }
 }
