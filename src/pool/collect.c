@@ -415,6 +415,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     }
     int milliseconds = bounded(pool, deadline);
     pool->collector.asleep = true;
+    pool->collector.endless = milliseconds < 0;
     pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);

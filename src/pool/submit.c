@@ -22,13 +22,15 @@ int pp__pool_accepts(pp_pool *pool)
     return 0;
 }
 
-/* Makes sure that somebody looks after what could not be sent (workers that run dry) and after a new timeout. */
+/* Makes sure that somebody looks after what could not be sent (workers that run dry) and after a new timeout, and that no sleep with work
+ * outstanding is without a bound: there may be a worker to be started later, or one that does not begin its call. */
 static void attend(pp_pool *pool, bool timer)
 {
     if (pool->pending_count > 0 && !pool->collector.waiter && !pool->collector.manager)
         pp__collect(pool); /* nobody collects: take results here, so that rings have room */
-    bool asleep = pool->collector.asleep;
-    if (asleep ? timer : pool->pending_count > 0)
+    bool asleep = pool->collector.asleep, endless = asleep && pool->collector.endless;
+    pool->collector.endless = false;
+    if (asleep ? timer || endless : pool->pending_count > 0)
         pp__wait_attend(pool);
 }
 

@@ -30,6 +30,7 @@ struct pp__collector {
     struct pp__waiter *waiter;     /* the thread that collects, or NULL */
     bool manager;                  /* the manager collects (then waiter is NULL) */
     bool asleep;                   /* whoever collects is in epoll */
+    bool endless;                  /* and, as nothing was outstanding, without a bound: the next submit ends that */
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
     bool manager_called;           /* and has not come yet */
