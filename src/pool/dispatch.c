@@ -128,7 +128,7 @@ static bool send_first(pp_pool *pool)
     int error = pp__worker_send(worker, item);
     if (error == -EAGAIN) {
         pp__pending_insert(pool, item);
-        return false;
+        return pp__worker_set_aside(worker);
     }
     if (error)
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());

@@ -342,7 +342,7 @@ void pp__worker_give_up(struct pp__worker *worker)
 {
     pp__worker_take_back_all(worker);
     if (worker->count == 0)
-        worker->stuck_end = worker->calls.position;
+        worker->stuck_end = worker->calls.published;
     pp__pool_log(worker->pool, "worker %d (pid %d) does not begin its calls, others get them", worker->number,
                  (int)worker->pid);
 }
@@ -352,6 +352,13 @@ bool pp__worker_is_stuck(struct pp__worker *worker)
     if (worker->stuck_end && pp__ring_passed(&worker->calls, worker->stuck_end))
         worker->stuck_end = 0;
     return worker->stuck_end != 0;
+}
+
+bool pp__worker_set_aside(struct pp__worker *worker)
+{
+    if (worker->count == 0)
+        worker->stuck_end = worker->calls.published;
+    return pp__worker_is_stuck(worker);
 }
 
 struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at)

@@ -76,6 +76,10 @@ void pp__worker_take_back_all(struct pp__worker *worker);
 void pp__worker_give_up(struct pp__worker *worker);
 bool pp__worker_is_stuck(struct pp__worker *worker);
 
+/* It had no room for an item. True: it has no calls either, so what was taken back fills its ring and slots, and it gets none before it has
+ * passed that; another worker is to be asked. */
+bool pp__worker_set_aside(struct pp__worker *worker);
+
 /* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
 struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
 
