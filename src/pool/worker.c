@@ -269,7 +269,8 @@ static bool begin(const struct pp__call_record *call, uint64_t id, bool first, u
     pp__store_relaxed(&self.result_side->begun_at[call->slot], now); /* published by the cas */
     PP_FAULT("worker.begin.before");
     bool won = pp__cas_u64(slot, before, pp__slot_word(id, PP__SLOT_BEGUN));
-    PP_FAULT("worker.begin.after");
+    if (won)
+        PP_FAULT("worker.begin.after");
     return won;
 }
 
