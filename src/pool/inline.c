@@ -108,20 +108,23 @@ static void initialize(pp_pool *pool)
         pp__task_destroy(&task);
 }
 
-/* The finalizer, at the end. */
-void pp__inline_finish(pp_pool *pool)
+/* The finalizer, at the end. What runs now, be it an initializer whose call was cancelled, ends the pool when it has ended. */
+bool pp__inline_finish(pp_pool *pool)
 {
     struct pp_task task;
     uint64_t run_time;
     const pp_pool_options *options = &pool->options;
+    if (pool->inl->depth > 0)
+        return false;
     if (!options->finalizer || !pool->inl->initialized || pool->broken || pool->inl->finished)
-        return;
+        return true;
     pool->inl->finished = true;
     if (run(pool, options->finalizer, options->finalizer_arg, options->finalizer_arg_size, 0, &task, &run_time) != 0)
-        return;
+        return true;
     if (task.code || task.message[0])
         pp__pool_log(pool, "the finalizer failed: %s", task.message);
     pp__task_destroy(&task);
+    return true;
 }
 
 static const struct pp__element *element_of(const struct pp__item *item)
@@ -130,6 +133,16 @@ static const struct pp__element *element_of(const struct pp__item *item)
     for (uint32_t i = 0; i < item->next; i++)
         element = (const struct pp__element *)((const char *)element + pp__element_room(element->size));
     return element;
+}
+
+/* The rest of a chunk, unless it was given up while the element ran. */
+static void go_on(pp_pool *pool, struct pp__item *item)
+{
+    if (item->abandoned || pool->cancelling)
+        pp__item_fail(item, PP_ERROR_CANCELLED, 0,
+                      item->abandoned ? "its map was closed" : "cancelled as its pool was shut down");
+    else
+        pp__pending_insert(pool, item);
 }
 
 static void run_first(pp_pool *pool)
@@ -148,7 +161,7 @@ static void run_first(pp_pool *pool)
         return;
     }
     if (!pp__item_deliver(item, outcome_of(item, &task, run_time)))
-        pp__pending_insert(pool, item);
+        go_on(pool, item);
     pp__task_destroy(&task);
 }
 
@@ -156,10 +169,11 @@ bool pp__inline_step(pp_pool *pool)
 {
     if (pool->inl->depth > 0 && !pp__inline_is_self(pool))
         return false;
-    if (!pool->inl->initialized && !pp__list_empty(&pool->pending))
+    bool some = !pp__list_empty(&pool->pending);
+    if (some && !pool->inl->initialized)
         initialize(pool);
-    if (pp__list_empty(&pool->pending))
-        return false;
-    run_first(pool);
-    return true;
+    if (!pp__list_empty(&pool->pending))
+        run_first(pool);
+    pp__pool_settle(pool);
+    return some;
 }

@@ -20,8 +20,9 @@ bool pp__inline_runs(const pp_pool *pool, const struct pp__item *item);
  */
 bool pp__inline_step(pp_pool *pool);
 
-/* Runs the finalizer, once, when the last call has ended. Under the lock, released meanwhile. */
-void pp__inline_finish(pp_pool *pool);
+/* Runs the finalizer, once, when the last call has ended. Under the lock, released meanwhile. False: another thread runs something, and ends the
+ * pool after it. */
+bool pp__inline_finish(pp_pool *pool);
 
 /* Whether this very thread runs an element of this pool: then what it waits for can't come from elsewhere. */
 bool pp__inline_is_self(const pp_pool *pool);

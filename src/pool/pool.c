@@ -407,8 +407,8 @@ void pp__pool_settle(pp_pool *pool)
         if (worker && worker->state == PP__WORKER_READY)
             pp__worker_dismiss(worker);
     }
-    if (pool->is_inline)
-        pp__inline_finish(pool);
+    if (pool->is_inline && !pp__inline_finish(pool))
+        return;
     if (pool->alive == 0 && !pool->ended)
         end(pool);
 }
