@@ -210,7 +210,7 @@ static void *cancel_one(void *future)
     return (void *)(intptr_t)pp_future_cancel(future);
 }
 
-/* The gate is closed until all of them have come back. */
+/* The gate is closed until all of them have come back. So many rounds that one in which they only look again by themselves is too slow. */
 BOTH(cancelling_wakes_every_waiter_at_once)
 {
     board_make();
@@ -218,7 +218,7 @@ BOTH(cancelling_wakes_every_waiter_at_once)
     pp_future *running;
     pthread_t threads[THREADS];
     occupy(pool, BEGUN, GATE, 1, &running);
-    for (int round = 0; round < 30; round++) {
+    for (int round = 0; round < 200; round++) {
         pp_future *pending = submit_u32(pool, count_run, RUNS);
         for (int i = 0; i < THREADS; i++)
             threads[i] = start_thread(wait_for_the_end, pending);
