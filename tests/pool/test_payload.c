@@ -174,7 +174,7 @@ BOTH(every_size_travels_one_way)
     pp_pool_destroy(pool);
 }
 
-BOTH(sixty_four_mebibytes_travel_both_ways)
+BOTH_WITHIN(sixty_four_mebibytes_travel_both_ways, 60)
 {
     pp_pool *pool = kit_pool(method, 1);
     size_t size = 64 * MIB + 1;
@@ -396,7 +396,7 @@ static uint32_t count_own_maps(void)
 }
 
 /* A few mappings come and go with the allocator's moods: not one for each call. */
-BOTH(large_calls_leave_no_descriptors_and_no_mappings_behind)
+BOTH_WITHIN(large_calls_leave_no_descriptors_and_no_mappings_behind, 60)
 {
     enum { ROUNDS = 30, MOODS = 25 };
     uint32_t before[2], after[2];
