@@ -62,7 +62,7 @@ static pid_t start_helper(struct helper *helper)
 #ifdef PP_TSAN
     pid_t pid = PP_SYS(fork)();
     if (pid == 0)
-        _exit(helper->run(helper));
+        syscall(SYS_exit_group, helper->run(helper)); /* its _exit would flush what the owner has not flushed */
     return pid;
 #else
     return clone(helper->run, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
@@ -99,7 +99,7 @@ static int open_stack(struct helper *helper)
 
 static void close_stack(struct helper *helper)
 {
-    pp__sanitizer_no_stack(helper->stack_id);
+    pp__sanitizer_no_stack(helper->stack_id, helper->stack, STACK_SIZE);
     munmap(helper->stack, STACK_SIZE);
 }
 

@@ -18,6 +18,10 @@
 #endif
 #endif
 
+#ifdef PP_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
 #define PP_ON_VALGRIND RUNNING_ON_VALGRIND
@@ -38,14 +42,16 @@ static inline unsigned pp__sanitizer_stack(const void *stack, size_t size)
     return VALGRIND_STACK_REGISTER(stack, (const char *)stack + size);
 }
 
-static inline void pp__sanitizer_no_stack(unsigned id)
+static inline void pp__sanitizer_no_stack(unsigned id, const void *stack, size_t size)
 {
     VALGRIND_STACK_DEREGISTER(id);
-}
-
+    (void)stack;
+    (void)size;
 #ifdef PP_ASAN
-#include <sanitizer/common_interface_defs.h>
+    /* Functions that never returned, since they ran into an exec, have left their marks; another thread's stack may come to lie here. */
+    __asan_unpoison_memory_region(stack, size);
 #endif
+}
 
 /* Before the step to another stack, and first thing on it. */
 static inline void pp__sanitizer_to_stack(const void *stack, size_t size)

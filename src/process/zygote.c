@@ -376,13 +376,12 @@ static void drop(struct connection *connection)
 /* The task's stack, with a page below it that faults. Kept for the next child of the same size. */
 static int prepare_stack(uint64_t wanted)
 {
+    if (wanted > STACK_MAX)
+        return ENOMEM;
 #ifdef PP_TSAN
-    (void)wanted;
     return 0;
 #else
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (wanted > STACK_MAX)
-        return ENOMEM;
     size_t size = ((wanted ? (size_t)wanted : STACK_DEFAULT) + page - 1) / page * page;
     if (zygote.stack && zygote.stack_size == size)
         return 0;
@@ -538,8 +537,8 @@ static void connection_ready(struct source *source, uint32_t events)
         handle_lost_descriptors(connection, &request);
     else if (size != -EAGAIN)
         drop(connection);
-    for (size_t i = 0; size > 0 && i < count; i++)
-        pp__fd_close(fds[i]);
+    for (size_t i = 0; size >= 0 && i < count; i++)
+        pp__fd_close(fds[i]); /* a message of no bytes looks like an end, and can bring some too */
 }
 
 static bool is_seqpacket(int fd)

@@ -16,6 +16,7 @@ static int start_one(const pp_launcher_options *options, kit_body *body, const v
 {
     pp_launcher *launcher;
     CHECK_OK(pp_launcher_create(options, &launcher));
+    kit_keep(launcher);
     int connection = (int)CHECK_OK(pp__launcher_connect(launcher));
     kit_talker(connection, 1, body, data, size, talk);
     return connection;
@@ -476,6 +477,14 @@ TEST_BOTH(leaving_a_task_runs_its_own_handlers_and_flushes_but_runs_none_of_the_
     } cases[] = {{'e', 11, "t", "oute!"}, {'q', 12, "t", "outq!"}, {'c', 13, "", "outc!"},
                  {'_', 14, "", ""},       {'p', 0, "t", "outp!"},  {'r', 0, "", "outr!"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+#ifdef PP_TSAN
+        if (cases[i].how == '_')
+            continue; /* its _exit flushes */
+#endif
+#if defined(PP_TSAN) || defined(PP_ASAN)
+        if (cases[i].how == 'p')
+            continue; /* sanitizers lose their way where pthread_exit leaves the task's stack */
+#endif
         int out[2], traces[2], saved = dup(1);
         char text[100];
         CHECK_INT(pipe(out), 0);
@@ -558,6 +567,9 @@ static void body_exit_while_held(const int *fds, size_t count, const void *data,
 
 TEST_BOTH(a_thread_that_holds_stdout_does_not_keep_the_process)
 {
+#ifdef PP_TSAN
+    LEFT_OUT("thread sanitizer's exit waits for the stream");
+#endif
     int talk;
     int connection = start_method(method, body_exit_while_held, &talk);
     kit_ended(connection, 1, CLD_EXITED, 5);

@@ -134,6 +134,20 @@ static uint64_t next_random(void)
     return state ^= state << 17;
 }
 
+/* Looks like an end of file, but brings a descriptor. */
+TEST(a_message_of_no_bytes_with_a_descriptor_leaves_none_behind)
+{
+    pid_t zygote;
+    int control = raw_zygote(&zygote), bad = raw_connect(control), ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    CHECK_OK(pp__fd_send(bad, "", 0, &ends[1], 1));
+    close(ends[1]);
+    kit_gone(bad);
+    CHECK_INT(read(ends[0], &(char){0}, 1), 0);
+    pp__fd_close(bad);
+    end_zygote(control, zygote);
+}
+
 /* Random words, most of them damaged sound ones; starts are kept out by an odd size or a bad name. */
 TEST_WITHIN(random_words_never_hurt_the_zygote, 60)
 {

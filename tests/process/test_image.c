@@ -34,6 +34,7 @@ TEST(preloaded_modules_are_there_before_the_first_call)
     const char *const preload[] = {PP_TEST_PLUGINS "/libprocess_preload.so", "libm.so.6", NULL};
     CHECK_OK(
         pp_launcher_create(&(pp_launcher_options){.start_method = PP_START_FORKSERVER, .preload = preload}, &launcher));
+    kit_keep(launcher);
     int connection = (int)CHECK_OK(pp__launcher_connect(launcher)), talk;
     kit_talker(connection, 1, body_is_loaded, "", 0, &talk);
     CHECK_INT(kit_hear_int(talk), 1);
