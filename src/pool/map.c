@@ -131,8 +131,7 @@ static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome ou
     if (chunk->ended == chunk->count)
         take_over_inputs(chunk, item);
     if (!map) {
-        free_outcome(&chunk->outcomes[index]);
-        chunk->given = chunk->ended;
+        free_outcome(&chunk->outcomes[index]); /* those before it, not given out, go with the chunk */
         if (!chunk->item)
             free_chunk(chunk);
         return;

@@ -546,6 +546,23 @@ BOTH(a_map_is_closed_with_results_that_nobody_took)
     }
 }
 
+BOTH(a_map_is_closed_with_results_that_nobody_took_of_a_chunk_that_still_runs)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    struct feed feed = {.count = 50};
+    pp_map_result result;
+    behave(30, WAIT);
+    pp_map *map = open_feed(pool, &feed, (pp_map_options){.chunk_size = 50});
+    CHECK_INT(pp_map_next(map, 0, &result), -ETIMEDOUT);
+    until(read_word(BEGUN) == 1);
+    CHECK_INT(next_fed(map, &feed).index, 0); /* it takes all in that there are, and gives one of them */
+    pp_map_close(map);
+    open_gate(GATE);
+    pp_pool_destroy(pool);
+    CHECK_INT(runs_between(0, 50), 31);
+}
+
 BOTH(a_map_is_closed_before_anything_was_asked_of_it)
 {
     board_make();
