@@ -25,15 +25,35 @@ static bool is_done(const void *future)
     return pp__load_acquire(&f->state) != PP_PENDING; /* pairs with the store in deliver: the outcome is seen */
 }
 
-/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
-static void drop(pp_future *future, uint32_t references)
+static void destroy(pp_future *future)
 {
-    if (atomic_fetch_sub_explicit(&future->refs, references, memory_order_acq_rel) != references)
-        return;
     pp_pool *pool = future->pool;
     pp__block_free(future->outcome.data);
     pp__error_free(future->outcome.error);
     free(future);
+    pp__pool_unref(pool);
+}
+
+/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
+static void drop(pp_future *future, uint32_t references)
+{
+    if (atomic_fetch_sub_explicit(&future->refs, references, memory_order_acq_rel) == references)
+        destroy(future);
+}
+
+/* A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it has no future from now on. */
+static void drop_inline(pp_future *future)
+{
+    pp_pool *pool = future->pool;
+    pp__pool_ref(pool);
+    pp__pool_lock(pool);
+    uint32_t before = atomic_fetch_sub_explicit(&future->refs, 1, memory_order_acq_rel); /* as in drop */
+    bool unheld = before == 2 && future->item;
+    if (unheld)
+        future->item->receiver = NULL;
+    pp__pool_unlock(pool);
+    if (before == 1 || unheld)
+        destroy(future);
     pp__pool_unref(pool);
 }
 
@@ -89,7 +109,11 @@ pp_future *pp_future_ref(pp_future *future)
 
 void pp_future_unref(pp_future *future)
 {
-    if (future && pp__pool_is_own(future->pool))
+    if (!future || !pp__pool_is_own(future->pool))
+        return;
+    if (future->pool->is_inline)
+        drop_inline(future);
+    else
         drop(future, 1);
 }
 
