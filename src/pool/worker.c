@@ -47,7 +47,9 @@ static struct worker {
     struct module *modules;
     size_t module_count;
     void *state; /* pp_task_set_state */
-    uint64_t runs; /* how often a function was called */
+    /* What runs. A task that jumps into the frame of an earlier one comes back to run_element as that one. */
+    enum pp__record_type running;
+    uint64_t running_id;
     struct pp_task task;
 } self;
 
@@ -203,10 +205,10 @@ static void run_element(const struct pp__call_record *call, enum pp__record_type
         publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
         return;
     }
-    /* On the stack: a task that jumps into the frame of an earlier one comes back here with that one's number, or with none. */
-    volatile uint64_t run = ++self.runs;
+    self.running = type;
+    self.running_id = id;
     pp__task_run(&self.task, function, arg, size);
-    if (run != self.runs)
+    if (self.running != type || self.running_id != id)
         pp__child_exit(EXIT_FAILURE);
     flush_output();
     header.run_time = pp__now() - begun;
