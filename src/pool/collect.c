@@ -143,8 +143,10 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     if (header->type != PP__OUTCOME_RESULT) {
         outcome = failure(worker, item, header, payload, size);
     } else if (header->flags & PP__BIG) {
-        if (large_result(worker, item, header->size, &outcome) != 0)
+        if (large_result(worker, item, header->size, &outcome) != 0) {
+            item->tries--; /* counted when the worker is buried */
             return "a large result that did not come or is not sealed";
+        }
     } else {
         outcome = small_result(worker, item, payload, size);
     }
