@@ -218,6 +218,8 @@ void pp__collect_worker(pp_pool *pool, struct pp__worker *worker)
     bool some = false;
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return; /* its start is reported first, so that errors name its process: see read_reports */
+    if (worker->calls.poisoned)
+        poison(worker, "a broken head of its call ring");
     while (!worker->poisoned) {
         int got = pp__ring_next(&worker->results, &record, &payload);
         if (got == 0)
@@ -287,13 +289,31 @@ static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *fr
     return begun_at + front->timeout * PP__MILLISECOND;
 }
 
+/* A worker releases a call's record behind its last result: when it has and the result is not there, it overwrote the slot and so never begins. */
+static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
+{
+    uint64_t id = front->id;
+    if (!pp__ring_passed(&worker->calls, worker->slots[front->slot].end))
+        return false;
+    pp__collect_worker(worker->pool, worker);
+    front = front_of(worker);
+    return front && front->id == id;
+}
+
 /* A worker that does not begin: rung again, in case a wake was lost; then, it is stopped perhaps, its calls go to others. */
 static void nudge(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
     uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
-    if (now - since < RING_AGAIN || !pp__worker_unbegun(worker, front))
+    if (now - since < RING_AGAIN)
         return;
-    pp__worker_wake(worker);
+    if (passed_over(worker, front)) {
+        poison(worker, "it passed over a call");
+        return;
+    }
+    front = front_of(worker);
+    if (!front || !pp__worker_unbegun(worker, front))
+        return;
+    pp__worker_ring(worker);
     if (now - since >= STUCK)
         pp__worker_give_up(worker);
 }
@@ -306,11 +326,13 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
         pp__worker_kill(worker); /* the zygote's socket was full */
         return now + 10 * PP__MILLISECOND;
     }
+    if (worker->state == PP__WORKER_LEAVING)
+        pp__worker_ring(worker);
     if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
     nudge(worker, front, now);
     front = front_of(worker);
-    if (!front || !front->timeout)
+    if (!front || !front->timeout || worker->state != PP__WORKER_READY)
         return PP__NEVER;
     uint64_t deadline = deadline_of(worker, front, now);
     if (now < deadline)

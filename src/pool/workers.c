@@ -283,6 +283,11 @@ static void wake(struct pp__worker *worker)
     pp__futex_wake(&worker->call_side->bell, 1, true);
 }
 
+void pp__worker_ring(struct pp__worker *worker)
+{
+    wake(worker);
+}
+
 void pp__worker_wake(struct pp__worker *worker)
 {
     pp__fence(); /* the cursor before the look; pairs with the fence in wait_for_owner (worker.c) */

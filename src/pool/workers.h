@@ -60,6 +60,9 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
 /* Wakes it if it sleeps; after anything was sent or consumed. */
 void pp__worker_wake(struct pp__worker *worker);
 
+/* Wakes it even if it says that it does not sleep. */
+void pp__worker_ring(struct pp__worker *worker);
+
 /* Whether it has certainly not begun the item: the slot still says so. */
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item);
 
