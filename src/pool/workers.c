@@ -453,9 +453,11 @@ void pp__worker_dismiss(struct pp__worker *worker)
 
 /* ------------------------------------------------------------------------------------------- the end */
 
-static void describe_end(char *text, size_t size, int code, int status)
+static void describe_end(const struct pp__worker *worker, char *text, size_t size, int code, int status)
 {
-    if (code == CLD_EXITED)
+    if (worker->poisoned)
+        snprintf(text, size, "wrote garbage into the channel (%s)", worker->poison);
+    else if (code == CLD_EXITED)
         snprintf(text, size, "exited with status %d", status);
     else
         snprintf(text, size, "was killed by signal %d (%s)%s", status, strsignal(status),
@@ -486,9 +488,8 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
         return pp__item_error(item, PP_ERROR_TIMEOUT, 0, worker, run_time,
                               "outlived its timeout of %u ms; worker %d was killed", item->timeout, worker->number);
     if (worker->poisoned)
-        return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time,
-                              "its worker %d wrote garbage into the channel (%s) and was killed", worker->number,
-                              worker->poison);
+        return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time, "its worker %d %s and was killed",
+                              worker->number, how);
     pp_error *error =
         pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number, how);
     if (pp__error_is_own(error)) {
@@ -531,9 +532,9 @@ static void count_death(pp_pool *pool, int number, const char *how, bool ready)
 void pp__worker_ended(struct pp__worker *worker, int code, int status)
 {
     pp_pool *pool = worker->pool;
-    char how[128];
-    describe_end(how, sizeof how, code, status);
-    bool bidden = worker->left || worker->state == PP__WORKER_KILLED;
+    char how[192];
+    describe_end(worker, how, sizeof how, code, status);
+    bool bidden = worker->left || (worker->state == PP__WORKER_KILLED && !worker->poisoned);
     bool ready = worker->state != PP__WORKER_STARTING;
     int number = worker->number;
     if (!worker->left)
@@ -542,8 +543,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
     struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
     bool timed_out = running && running->timed_out;
     if (running && !timed_out && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
-        pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number,
-                       worker->poisoned ? "wrote garbage" : how, (unsigned long long)id, running->function->name);
+        pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, how, (unsigned long long)id,
+                       running->function->name);
     bool died = !pool->broken && bury(worker, code, status, how);
     pp__worker_free(worker);
     if (died)
