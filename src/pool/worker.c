@@ -115,7 +115,17 @@ static void publish_record(enum pp__record_type type, uint64_t id, const struct 
     PP_FAULT("worker.publish.after");
 }
 
-/* Sends the result's memfd ahead of its record. The socket is full only while the owner collects nothing. */
+/* A socket that takes nothing any more: closed, or full though the owner has taken all that was ever announced. */
+static bool is_spoilt(int error, bool all_taken)
+{
+    return error == -EBADF || error == -ENOTSOCK || error == -ENOTCONN || error == -EPIPE ||
+           (error == -EAGAIN && all_taken);
+}
+
+/*
+ * Sends the result's memfd ahead of its record. The socket is full only while the owner collects nothing, unless a task has spoilt it: then the
+ * record goes alone, and the owner, finding that nothing or something else came, ends this worker.
+ */
 static int send_large(uint64_t id)
 {
     struct pp_task *task = &self.task;
@@ -125,7 +135,10 @@ static int send_large(uint64_t id)
         return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
     struct pp__attachment message = {.id = id, .size = task->size};
     for (;;) {
+        bool all_taken = pp__ring_drained(&self.results);
         error = pp__fd_send(self.socket, &message, sizeof message, &task->fd, 1);
+        if (is_spoilt(error, all_taken))
+            return 0;
         if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
             return error ? pp__fail_errno(-error, "its result can't be sent") : 0;
         ring();

@@ -105,6 +105,8 @@ static int send_elements(struct pp__worker *worker, const struct pp__item *item)
     int error = pp__fd_send(worker->socket, &message, sizeof message, &fd, 1);
     if (fd != item->fd)
         pp__fd_close(fd);
+    if (error == -EPIPE && worker->count == 0)
+        pp__worker_kill(worker); /* it is dead already, or a task of it closed its end: nothing large can reach it */
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
 }
 
