@@ -11,6 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#define TEST_ON_VALGRIND RUNNING_ON_VALGRIND
+#else
+#define TEST_ON_VALGRIND 0
+#endif
+
 static inline double test_seconds(void)
 {
     struct timespec t;
