@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Workers that write garbage wherever they can: into their side of the channel, into the library's descriptors. It costs calls of such a
+ * worker at most, never one of another, and never the pool.
+ */
+#include "processes_kit.h"
+
+#include "pool/channel.h"
+
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+/* ----------------------------------------------------------------------------------- where the channel lies */
+
+/* The worker's mapping of the memfd with this name; NULL if there is none. */
+static void *find_mapping(const char *name, char protection[5])
+{
+    char line[512], wanted[64];
+    void *found = NULL;
+    snprintf(wanted, sizeof wanted, "/memfd:%s ", name);
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && !found && fgets(line, sizeof line, maps)) {
+        unsigned long start;
+        if (strstr(line, wanted) && sscanf(line, "%lx-%*x %4s", &start, protection) == 2)
+            found = (void *)start;
+    }
+    if (maps)
+        fclose(maps);
+    return found;
+}
+
+static struct pp__result_side *result_side(void)
+{
+    static struct pp__result_side *side;
+    char protection[5];
+    if (!side)
+        side = find_mapping("procpool-results", protection);
+    CHECK(side != NULL);
+    return side;
+}
+
+static const struct pp__call_side *call_side(void)
+{
+    static const struct pp__call_side *side;
+    char protection[5];
+    if (!side)
+        side = find_mapping("procpool-calls", protection);
+    CHECK(side != NULL);
+    return side;
+}
+
+/* ---------------------------------------------------------------------------------------------- what it can't */
+
+/* 0, or the number of the attempt that was not refused. */
+static int try_to_write(const char *name, size_t size)
+{
+    char protection[5];
+    char *place = find_mapping(name, protection);
+    if (!place || strcmp(protection, "r--s") != 0)
+        return 1;
+    if (mprotect(place, size, PROT_READ | PROT_WRITE) == 0 || errno != EACCES)
+        return 2;
+    int memory = open("/proc/self/mem", O_RDWR);
+    if (memory < 0)
+        return 0;
+    return pwrite(memory, "garbage", 7, (off_t)(uintptr_t)place) > 0 ? 3 : 0;
+}
+
+static int task_try_to_write(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int failed = try_to_write("procpool-calls", sizeof(struct pp__call_side));
+    if (!failed)
+        failed = 10 * try_to_write("procpool-page", PP__PAGE_SIZE);
+    return pp_task_return(task, &failed, sizeof failed);
+}
+
+BOTH(what_the_owner_writes_can_not_be_made_writable)
+{
+    pp_pool *pool = open_workers(1, method);
+    CHECK_INT(take_int(submit(pool, task_try_to_write, NULL, 0)), 0);
+    CHECK_INT(take_int(submit_int(pool, task_square, 7)), 49);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------- garbage in the channel */
+
+enum region { TAIL, HEAD, SLEEPING, SLOTS, BEGUN_AT, RING, ALL, REGIONS };
+enum pattern { ZEROS, ONES, FORWARD, RANDOM, RANDOM_ALIGNED, PATTERNS };
+enum { COMBINATIONS = REGIONS * PATTERNS };
+enum duration { ONCE, LASTING, LATER, DURATIONS };
+
+struct vandal {
+    enum region region;
+    enum pattern pattern;
+    enum duration duration;
+    unsigned seed;
+};
+
+static uint64_t pattern_word(struct vandal *vandal, uint64_t before)
+{
+    uint64_t random =
+        (uint64_t)rand_r(&vandal->seed) << 40 ^ (uint64_t)rand_r(&vandal->seed) << 20 ^ (uint64_t)rand_r(&vandal->seed);
+    switch (vandal->pattern) {
+    case ZEROS:
+        return 0;
+    case ONES:
+        return ~UINT64_C(0);
+    case FORWARD:
+        return before + 16;
+    case RANDOM:
+        return random;
+    default:
+        return random % PP__RING_BYTES / 16 * 16;
+    }
+}
+
+static void fill(struct vandal *vandal, volatile void *place, size_t size)
+{
+    volatile uint64_t *words = place;
+    for (size_t i = 0; i < size / sizeof *words; i++)
+        words[i] = pattern_word(vandal, words[i]);
+}
+
+static void scribble(struct vandal *vandal)
+{
+    struct pp__result_side *side = result_side();
+    switch (vandal->region) {
+    case TAIL:
+        fill(vandal, &side->result_tail, sizeof side->result_tail);
+        break;
+    case HEAD:
+        fill(vandal, &side->call_head, sizeof side->call_head);
+        break;
+    case SLEEPING:
+        fill(vandal, &side->sleeping, 8);
+        break;
+    case SLOTS:
+        fill(vandal, side->slots, sizeof side->slots);
+        break;
+    case BEGUN_AT:
+        fill(vandal, side->begun_at, sizeof side->begun_at);
+        break;
+    case RING:
+        fill(vandal, side->results, sizeof side->results);
+        break;
+    default:
+        fill(vandal, side, sizeof *side);
+        break;
+    }
+}
+
+static struct vandal lasting;
+
+/* Until somebody kills the process; sometimes there is a pause in which the channel is used. */
+static void *scribble_on(void *unused)
+{
+    (void)unused;
+    if (lasting.duration == LATER)
+        test_sleep_ms(5);
+    for (;;) {
+        for (int i = 0; i < 100; i++)
+            scribble(&lasting);
+        struct timespec pause = {.tv_nsec = rand_r(&lasting.seed) % 100000};
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+/* So that others lie behind this call, if the owner sends them at all: a moment. */
+static void await_followers(void)
+{
+    uint64_t before = atomic_load(&call_side()->call_tail);
+    for (int i = 0; i < 100 && atomic_load(&call_side()->call_tail) < before + 4 * 128; i++) {
+        struct timespec pause = {.tv_nsec = 5000};
+        nanosleep(&pause, NULL);
+    }
+}
+
+#define VANDALS 4096 /* of shared()->runs: processes that wrote garbage; behind them, who ran innocent calls */
+
+static void note_vandal(void)
+{
+    shared()->runs[shared()->words[0]++ % VANDALS] = (uint32_t)getpid();
+}
+
+static void vandalize(const struct vandal *vandal)
+{
+    lasting = *vandal;
+    note_vandal();
+    if (vandal->duration == ONCE) {
+        scribble(&lasting);
+    } else {
+        pthread_t thread;
+        CHECK_INT(pthread_create(&thread, NULL, scribble_on, NULL), 0);
+        pthread_detach(thread);
+    }
+}
+
+static int task_vandal(pp_task *task, const void *arg, size_t size)
+{
+    int answer = 42;
+    CHECK_INT(size, sizeof lasting);
+    await_followers();
+    vandalize(arg);
+    return pp_task_return(task, &answer, sizeof answer);
+}
+
+static bool was_vandal(pid_t pid)
+{
+    for (int i = 0; i < VANDALS; i++)
+        if (shared()->runs[i] == (uint32_t)pid)
+            return true;
+    return false;
+}
+
+/* Says on the board who ran it. */
+static int task_innocent(pp_task *task, const void *arg, size_t size)
+{
+    shared()->runs[VANDALS + read_int(arg)] = (uint32_t)getpid();
+    return task_square(task, arg, size);
+}
+
+/* The right result, unless it came, or did not come, from a worker that wrote garbage. */
+static void check_innocent(pp_future *future, int index)
+{
+    const pp_error *error;
+    int square = -1;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    pid_t pid = error ? error->pid : (pid_t)shared()->runs[VANDALS + index];
+    if (!error)
+        CHECK_OK(pp_future_result(future, 0, &square, sizeof square, NULL));
+    if ((error && error->kind != PP_ERROR_PROTOCOL) || (square != index * index && !was_vandal(pid)))
+        harness_fail(__FILE__, __LINE__, "result %d, kind %d in pid %d: %s", square, error ? (int)error->kind : 0,
+                     (int)pid, error ? error->message : "");
+    pp_future_unref(future);
+}
+
+/* Threads can't be made there under thread sanitizer: then it dies of that. */
+static void check_vandal(pp_future *future)
+{
+    const pp_error *error;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    if (!error)
+        CHECK_INT(take_int(future), 42);
+    else if (error->kind == PP_ERROR_CRASH && KIT_TSAN)
+        pp_future_unref(future);
+    else
+        drop_failed(future, PP_ERROR_PROTOCOL);
+}
+
+static void warm_up(pp_pool *pool)
+{
+    pp_future *futures[30];
+    for (int i = 0; i < 30; i++)
+        futures[i] = submit_int(pool, task_innocent, i);
+    for (int i = 0; i < 30; i++)
+        check_innocent(futures[i], i);
+}
+
+static void run_vandal(pp_pool *pool, const struct vandal *vandal)
+{
+    enum { AROUND = 20 };
+    pp_future *before[AROUND], *after[AROUND];
+    warm_up(pool);
+    for (int i = 0; i < AROUND; i++)
+        before[i] = submit_int(pool, task_innocent, i);
+    pp_future *bad = submit(pool, task_vandal, vandal, sizeof *vandal);
+    for (int i = 0; i < AROUND; i++)
+        after[i] = submit_int(pool, task_innocent, 1000 + i);
+    for (int i = 0; i < AROUND; i++)
+        check_innocent(before[i], i);
+    check_vandal(bad);
+    for (int i = 0; i < AROUND; i++)
+        check_innocent(after[i], 1000 + i);
+    if (vandal->duration == LATER)
+        test_sleep_ms(6); /* it is idle when it begins; whatever comes of it is checked with the next */
+    warm_up(pool);
+}
+
+/* Every `step`th of `count` combinations; after REGIONS * PATTERNS of them they come again with other random numbers. */
+static void run_vandals(pp_start_method method, int workers, enum duration duration, unsigned count, unsigned step)
+{
+    pp_pool *pool = open_workers(workers, method);
+    for (unsigned seed = 0; seed < count; seed += step) {
+        struct vandal vandal = {
+            .region = seed % REGIONS, .pattern = seed / REGIONS % PATTERNS, .duration = duration, .seed = seed + 1};
+        printf("region %d, pattern %d, duration %d, seed %u\n", (int)vandal.region, (int)vandal.pattern,
+               (int)vandal.duration, vandal.seed);
+        fflush(stdout);
+        run_vandal(pool, &vandal);
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(garbage_written_once_costs_its_worker_at_most, 60)
+{
+    for (int workers = 1; workers <= 2; workers++)
+        run_vandals(method, workers, ONCE, COMBINATIONS, 2);
+}
+
+BOTH_WITHIN(garbage_written_all_the_time_costs_its_worker_at_most, 60)
+{
+    run_vandals(method, 1, LASTING, COMBINATIONS, 2);
+}
+
+BOTH_WITHIN(garbage_written_beside_another_worker_leaves_that_alone, 60)
+{
+    run_vandals(method, 2, LASTING, COMBINATIONS, 2);
+}
+
+BOTH_WITHIN(garbage_written_by_an_idle_worker_costs_its_worker_at_most, 60)
+{
+    run_vandals(method, 2, LATER, COMBINATIONS, 2);
+}
+
+static void run_all_vandals(pp_start_method method)
+{
+    for (int workers = 1; workers <= 3; workers++)
+        for (enum duration duration = ONCE; duration < DURATIONS; duration++)
+            run_vandals(method, workers, duration, 10 * COMBINATIONS, 1);
+}
+
+SLOW_TEST_WITHIN(garbage_of_many_seeds_under_fork, 1200)
+{
+    run_all_vandals(PP_START_FORK);
+}
+
+SLOW_TEST_WITHIN(garbage_of_many_seeds_under_forkserver, 1200)
+{
+    run_all_vandals(PP_START_FORKSERVER);
+}
+
+/* Garbage where nothing was published yet, and never a word that it is ready. */
+static int init_vandal(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)size;
+    shared()->words[1]++;
+    vandalize(arg);
+    gate_wait(0); /* which nobody opens */
+    return 0;
+}
+
+BOTH(garbage_before_the_first_call_breaks_the_pool_after_a_few_workers)
+{
+    struct vandal vandal = {.region = TAIL, .pattern = ONES, .duration = ONCE, .seed = 1};
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1,
+                                                .initializer = init_vandal,
+                                                .initializer_arg = &vandal,
+                                                .initializer_arg_size = sizeof vandal},
+                              method);
+    pp_future *future = submit_int(pool, task_square, 3);
+    CHECK_HAS(error_of(future, PP_ERROR_BROKEN)->message, "garbage");
+    CHECK_INT(shared()->words[1], 3);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------- descriptors */
+
+enum mischief { SEND_SOME, SEND_UNTIL_FULL, TAKE_ALL, SHUT_DOWN, CLOSE_SOCKET, FILL_EVENTS, EMPTY_EVENTS, MISCHIEFS };
+
+static bool is_socket(int fd)
+{
+    int type;
+    socklen_t size = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
+}
+
+static void harm_socket(int fd, enum mischief mischief)
+{
+    char junk[200] = "junk";
+    if (mischief == SEND_SOME)
+        for (int i = 0; i < 5; i++)
+            send(fd, junk, (size_t)(1 + i * 40), MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (mischief == SEND_UNTIL_FULL && send(fd, junk, sizeof junk, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    }
+    while (mischief == TAKE_ALL && recv(fd, junk, sizeof junk, MSG_DONTWAIT) > 0) {
+    }
+    if (mischief == SHUT_DOWN)
+        shutdown(fd, SHUT_RDWR);
+    if (mischief == CLOSE_SOCKET)
+        close(fd);
+}
+
+static void harm_events(int fd, enum mischief mischief)
+{
+    uint64_t most = UINT64_MAX - 1;
+    if (mischief == FILL_EVENTS)
+        CHECK(write(fd, &most, sizeof most) > 0 || errno == EAGAIN);
+    if (mischief == EMPTY_EVENTS)
+        CHECK(read(fd, &most, sizeof most) > 0 || errno == EAGAIN);
+}
+
+/* Whatever lies at 200 and above is the library's. Returns how many there are. */
+static int task_harm_descriptors(pp_task *task, const void *arg, size_t size)
+{
+    enum mischief mischief;
+    int count = 0;
+    note_vandal();
+    CHECK_INT(size, sizeof mischief);
+    memcpy(&mischief, arg, size);
+    for (int fd = 200; fd < 1000; fd++) {
+        if (fcntl(fd, F_GETFD) < 0)
+            continue;
+        count++;
+        if (is_socket(fd))
+            harm_socket(fd, mischief);
+        else
+            harm_events(fd, mischief);
+    }
+    return pp_task_return(task, &count, sizeof count);
+}
+
+#define LARGE 200000
+
+/* A large argument and a large result go through the socket. */
+static pp_future *submit_large(pp_pool *pool, int index)
+{
+    static char data[LARGE];
+    memset(data, index, sizeof data);
+    return submit(pool, echo, data, sizeof data);
+}
+
+/* True if it succeeded, with the right result; it fails only in a worker whose descriptors were harmed. */
+static bool check_large(pp_future *future, int index)
+{
+    const pp_error *error;
+    const void *data;
+    size_t size;
+    CHECK_OK(pp_future_error(future, -1, &error));
+    if (error) {
+        CHECK_INT(error->tries, 1);
+        if (!was_vandal(error->pid))
+            harness_fail(__FILE__, __LINE__, "kind %d: %s", (int)error->kind, error->message);
+        pp_future_unref(future);
+        return false;
+    }
+    CHECK_OK(pp_future_view(future, 0, &data, &size));
+    CHECK_INT(size, LARGE);
+    for (size_t i = 0; i < size; i += 1000)
+        CHECK_INT(((const char *)data)[i], index);
+    pp_future_unref(future);
+    return true;
+}
+
+/* Harm, then large calls, many at once and one by one: each ends, and a harmed worker fails the first one that it meets at the latest. */
+static void run_mischief(pp_pool *pool, enum mischief mischief, int workers)
+{
+    pp_future *futures[20];
+    int failed = 0;
+    pp_future *bad = submit(pool, task_harm_descriptors, &mischief, sizeof mischief);
+    for (int i = 0; i < 20; i++)
+        futures[i] = submit_large(pool, i);
+    CHECK_INT(take_int(bad), 2);
+    for (int i = 0; i < 20; i++)
+        check_large(futures[i], i);
+    for (int i = 0; i < 10; i++)
+        failed += !check_large(submit_large(pool, i), i);
+    CHECK(failed <= workers);
+    for (int i = 0; i < 20; i++)
+        CHECK_INT(take_int(submit_int(pool, task_square, i)), i * i);
+}
+
+BOTH_WITHIN(junk_in_the_librarys_descriptors_costs_few_calls, 30)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .close_fds = 1}, method);
+    for (enum mischief mischief = 0; mischief < MISCHIEFS; mischief++) {
+        printf("mischief %d\n", (int)mischief);
+        fflush(stdout);
+        for (int i = 0; i < 5; i++)
+            run_mischief(pool, mischief, 1);
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(junk_in_one_workers_descriptors_leaves_the_others_alone, 30)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 3, .close_fds = 1}, method);
+    for (int i = 0; i < 3 * MISCHIEFS; i++)
+        run_mischief(pool, (enum mischief)(i % MISCHIEFS), 3);
+    pp_pool_destroy(pool);
+}
