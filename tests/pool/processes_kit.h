@@ -43,16 +43,23 @@ static inline void gate_wait_arrived(int gate, uint32_t count)
     wait_until(shared()->arrived[gate] >= count, 60);
 }
 
+static const int board_fds[] __attribute__((unused)) = {BOARD_FD};
+
 static inline void share(void)
 {
     if (fcntl(BOARD_FD, F_GETFD) < 0)
         board_make();
 }
 
+/* A pool that sees the board; with a launcher, whatever that gives it. */
 static inline pp_pool *open_pool(pp_pool_options options, pp_start_method method)
 {
+    pp_pool *pool = NULL;
     share();
-    return kit_pool_with(method, options);
+    if (!options.launcher)
+        return kit_pool_with(method, options);
+    CHECK_OK(pp_pool_create(&options, &pool));
+    return pool;
 }
 
 static inline pp_pool *open_workers(int workers, pp_start_method method)
@@ -167,20 +174,22 @@ static inline bool is_stopped(pid_t pid)
     return test_process_state(pid, NULL, NULL) == 'T';
 }
 
-/* How many living children `parent` has. */
-static inline int count_children_of(pid_t parent)
+/* The `index`th of the living children of `parent`, which must be there. */
+static inline pid_t children_of(pid_t parent, int index)
 {
-    int count = 0;
+    pid_t found = 0;
     DIR *directory = opendir("/proc");
-    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+    for (struct dirent *entry; directory && !found && (entry = readdir(directory));) {
         int pid;
         pid_t its;
-        count += sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) &&
-                 test_process_state(pid, &its, NULL) && its == parent;
+        if (sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) && test_process_state(pid, &its, NULL) &&
+            its == parent && index-- == 0)
+            found = pid;
     }
     if (directory)
         closedir(directory);
-    return count;
+    CHECK(found != 0);
+    return found;
 }
 
 /* Waits for a child of the test; its wait status. */
