@@ -31,10 +31,16 @@ struct file_identity {
     uint64_t device, inode, size, seconds, nanoseconds;
 };
 
+/* What a module's memory is mapped from, as /proc/self/maps has it: an inode is not given away while it is mapped anywhere. */
+struct mapped_file {
+    uint64_t device, inode;
+};
+
 /* The identity of a module, and the head of what travels. */
 struct identity {
     uint64_t base; /* in the owner */
     struct file_identity file;
+    struct mapped_file mapped; /* of a module without build-id: what was loaded, whatever its path leads to by now */
     uint32_t is_main;
     uint32_t id_size; /* 0: no build-id, `file` counts */
     unsigned char id[PP__BUILD_ID_MAX];
@@ -78,9 +84,20 @@ static bool same_file(const struct file_identity *a, const struct file_identity 
     return a->inode != 0 && memcmp(a, b, sizeof *a) == 0;
 }
 
+static bool same_mapped(const struct mapped_file *a, const struct mapped_file *b)
+{
+    return a->inode != 0 && a->inode == b->inode && a->device == b->device;
+}
+
 static bool same_id(const struct identity *a, const struct identity *b)
 {
     return a->id_size != 0 && a->id_size == b->id_size && memcmp(a->id, b->id, a->id_size) == 0;
+}
+
+/* Neither is the main program. */
+static bool same_module(const struct identity *a, const struct identity *b)
+{
+    return a->id_size != 0 ? same_id(a, b) : b->id_size == 0 && same_mapped(&a->mapped, &b->mapped);
 }
 
 /* What the loader says of a module; copied out, since the loader's own goes with the module. */
@@ -110,6 +127,34 @@ static bool find_text(const struct dl_phdr_info *info, uintptr_t address, bool c
     return false;
 }
 
+static struct mapped_file look_at_map(uintptr_t address)
+{
+    char line[PATH_MAX + 128];
+    struct mapped_file mapped = {0};
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && fgets(line, sizeof line, maps)) {
+        unsigned long start, end, inode;
+        unsigned major, minor;
+        if (sscanf(line, "%lx-%lx %*s %*x %x:%x %lu", &start, &end, &major, &minor, &inode) != 5)
+            continue;
+        if (address < start || address >= end)
+            continue;
+        mapped = (struct mapped_file){.device = (uint64_t)major << 32 | minor, .inode = inode};
+        break;
+    }
+    if (maps)
+        fclose(maps);
+    return mapped;
+}
+
+static struct mapped_file look_at_module(const struct dl_phdr_info *info)
+{
+    for (size_t i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD)
+            return look_at_map(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    return (struct mapped_file){0};
+}
+
 /* The main program has no name; the kernel's own module has no file. */
 static void describe(const struct dl_phdr_info *info, struct view *view)
 {
@@ -117,6 +162,8 @@ static void describe(const struct dl_phdr_info *info, struct view *view)
     view->is_main = info->dlpi_name[0] == '\0';
     view->identity = (struct identity){.base = info->dlpi_addr, .is_main = view->is_main};
     view->identity.id_size = (uint32_t)pp__elf_module_build_id(info, view->identity.id, PP__BUILD_ID_MAX);
+    if (view->identity.id_size == 0 && !view->is_main)
+        view->identity.mapped = look_at_module(info);
     snprintf(view->name, sizeof view->name, "%s", info->dlpi_name);
 }
 
@@ -152,32 +199,8 @@ static int visit_for_identity(struct dl_phdr_info *info, size_t size, void *data
         view->found = view->is_main && view->like->is_main;
         return view->found;
     }
-    struct file_identity file;
-    view->found = view->like->id_size != 0 ? same_id(view->like, &view->identity)
-                                           : view->identity.id_size == 0 && look_at_file(view->name, &file) &&
-                                                 same_file(&file, &view->like->file);
+    view->found = same_module(view->like, &view->identity);
     return view->found;
-}
-
-/* Device and inode of what is mapped at `address`, from /proc: the file that was loaded, whatever its path leads to by now. */
-static bool is_mapped_from(uintptr_t address, const struct file_identity *file)
-{
-    char line[PATH_MAX + 128];
-    bool same = false;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && fgets(line, sizeof line, maps)) {
-        unsigned long start, end, inode;
-        unsigned major, minor;
-        if (sscanf(line, "%lx-%lx %*s %*x %x:%x %lu", &start, &end, &major, &minor, &inode) != 5)
-            continue;
-        if (address < start || address >= end)
-            continue;
-        same = inode == file->inode; /* the device differs from stat's on some file systems */
-        break;
-    }
-    if (maps)
-        fclose(maps);
-    return same;
 }
 
 /* ------------------------------------------------------------------------------------------------ the owner */
@@ -205,7 +228,8 @@ static void find_path(const struct view *view, struct pp__module *module)
         memcpy(module->path, view->name, sizeof module->path);
     }
     if (there && module->identity.id_size == 0 && !view->is_main &&
-        !is_mapped_from(module->text, &module->identity.file))
+        module->identity.mapped.inode !=
+            module->identity.file.inode)                   /* devices differ from stat's on some file systems */
         module->identity.file = (struct file_identity){0}; /* replaced: the new file says nothing of the old */
     module->identity.path_size = (uint32_t)strlen(module->path) + 1;
 }
@@ -327,10 +351,7 @@ size_t pp__module_travel(const struct pp__module *module, void *buffer)
 #define BIRTH_MAX 1024
 
 /* Modules that lay in the owner where they lie here, since this is its fork; forked children inherit the list. */
-static struct born {
-    struct identity identity;
-    char *name;
-} born[BIRTH_MAX];
+static struct identity born[BIRTH_MAX];
 static size_t born_count;
 
 static int visit_for_birth(struct dl_phdr_info *info, size_t size, void *data)
@@ -341,9 +362,7 @@ static int visit_for_birth(struct dl_phdr_info *info, size_t size, void *data)
     if (born_count == BIRTH_MAX)
         return 1; /* the rest is found by identity */
     describe(info, &view);
-    born[born_count].identity = view.identity;
-    born[born_count].name = strdup(view.name);
-    born_count += born[born_count].name != NULL;
+    born[born_count++] = view.identity;
     return 0;
 }
 
@@ -351,8 +370,7 @@ static int visit_for_birth(struct dl_phdr_info *info, size_t size, void *data)
 void pp__module_note_birth(void)
 {
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    while (born_count > 0)
-        free(born[--born_count].name);
+    born_count = 0;
     dl_iterate_phdr(visit_for_birth, NULL);
 }
 
@@ -371,17 +389,13 @@ static bool decode(const void *travel, size_t size, struct identity *identity, c
 }
 
 /* In a fork of the owner, by address; the rest of the identity tells it from one that was closed since. */
-static bool was_born_with(const struct identity *wanted, const char *path)
+static bool was_born_with(const struct identity *wanted)
 {
     for (size_t i = 0; i < born_count; i++) {
-        const struct identity *have = &born[i].identity;
+        const struct identity *have = &born[i];
         if (have->base != wanted->base || have->is_main != wanted->is_main)
             continue;
-        if (wanted->is_main || wanted->id_size != 0)
-            return wanted->is_main || same_id(have, wanted);
-        struct file_identity file;
-        return have->id_size == 0 && (strcmp(born[i].name, path) == 0 ||
-                                      (look_at_file(born[i].name, &file) && same_file(&file, &wanted->file)));
+        return wanted->is_main || same_module(wanted, have);
     }
     return false;
 }
@@ -416,11 +430,6 @@ static int check_file(const struct identity *wanted, const char *path)
     return pp__fail(-EBADMSG, "%s was replaced on disk since it was loaded", path);
 }
 
-static bool is_file_of_view(const struct identity *wanted, const struct view *view)
-{
-    return wanted->id_size != 0 ? same_id(wanted, &view->identity) : view->identity.id_size == 0;
-}
-
 /* Never closed again: the worker's end does that. */
 static int open_file(const struct identity *wanted, const char *path, uintptr_t *base)
 {
@@ -434,7 +443,7 @@ static int open_file(const struct identity *wanted, const char *path, uintptr_t 
         return pp__fail(-EBADMSG, "the worker can't open %s", reason ? reason : path);
     }
     struct view view = {.wanted = map->l_addr};
-    if (!dl_iterate_phdr(visit_for_base, &view) || !is_file_of_view(wanted, &view))
+    if (!dl_iterate_phdr(visit_for_base, &view) || !same_module(wanted, &view.identity))
         return pp__fail(-EBADMSG, "%s is another file in the worker than in the owner", path);
     *base = map->l_addr;
     return 0;
@@ -446,7 +455,7 @@ int pp__module_open(const void *travel, size_t size, int shared_images, uintptr_
     char path[PATH_MAX];
     if (!decode(travel, size, &wanted, path))
         return pp__fail(-EBADMSG, "the description of a module is damaged");
-    if (shared_images && was_born_with(&wanted, path)) {
+    if (shared_images && was_born_with(&wanted)) {
         *base = wanted.base;
         return 0;
     }
