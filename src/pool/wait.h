@@ -34,9 +34,9 @@ struct pp__collector {
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
     bool manager_called;           /* and has not come yet */
-    bool manager_in_epoll;         /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
-    bool manager_sound;            /* it sleeps without end, as somebody else collects */
-    uint64_t leaves;               /* how often a waiting thread has given the duty up */
+    bool manager_in_epoll; /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
+    bool manager_sound;    /* it sleeps without end, as somebody else collects */
+    uint64_t leaves;       /* how often a waiting thread has given the duty up */
 };
 
 void pp__subject_init(struct pp__subject *subject);

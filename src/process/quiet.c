@@ -91,7 +91,7 @@ static void use_loader(void)
     dl_iterate_phdr(visit_module, NULL);
     void *self = dlopen(NULL, RTLD_LAZY);
     if (self) {
-        dlsym(self, "pp__no_such_name");
+        (void)dlsym(self, "pp__no_such_name");
         dlerror();
         dlclose(self);
     }
