@@ -249,8 +249,8 @@ TEST(under_forkserver_a_worker_has_what_inherit_fds_names_and_two_of_the_library
 
 TEST(under_fork_a_worker_has_the_owners_descriptors_and_two_of_the_librarys)
 {
-    int wanted[FDS_MAX], count = 0;
-    for (int fd = 0; fd < 200; fd++)
+    int wanted[1025], count = 0;
+    for (int fd = 0; fd < 1024; fd++)
         if (fcntl(fd, F_GETFD) >= 0 || fd == 40 || fd == 41 || fd == BOARD_FD)
             wanted[count++] = fd;
     wanted[count] = -1;
