@@ -39,8 +39,24 @@ void *pp__block_allocate(size_t size)
     return data;
 }
 
+/* A process has no more than some 65,000 mappings (vm.max_map_count), and many results may be held: each costs two. */
+#define COPIED_MAX ((size_t)1 << 18)
+
+static int copy(int fd, size_t size, void **data)
+{
+    void *block = pp__block_allocate(size);
+    if (!block)
+        return pp__fail(-ENOMEM, "no memory for a result of %zu bytes", size);
+    int error = pp__payload_read(fd, size, block);
+    if (error)
+        pp__block_free(block);
+    else
+        *data = block;
+    return error;
+}
+
 /* A page of our own for the header, then the payload, which its writer can no longer change. Private: the user may write to what it took. */
-int pp__block_map(int fd, size_t size, void **data)
+static int map(int fd, size_t size, void **data)
 {
     const void *payload;
     int error = pp__payload_map(fd, size, &payload);
@@ -60,6 +76,11 @@ int pp__block_map(int fd, size_t size, void **data)
     *data = memory + page;
     *header_of(*data) = (struct header){.mapped = total, .before = page};
     return 0;
+}
+
+int pp__block_open(int fd, size_t size, void **data)
+{
+    return size <= COPIED_MAX ? copy(fd, size, data) : map(fd, size, data);
 }
 
 void pp__block_free(void *data)

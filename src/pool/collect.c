@@ -65,7 +65,7 @@ static int receive_large(struct pp__worker *worker, uint64_t id, uint64_t size, 
         return pp__fail((int)got, "%s", pp__strerror((int)-got));
     int error = -EPROTO;
     if (got == sizeof message && count == 1 && message.id == id && message.size == size && size < PTRDIFF_MAX / 2)
-        error = pp__block_map(fd, size, data);
+        error = pp__block_open(fd, size, data);
     pp__fd_close(fd);
     return error;
 }

@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3 */
@@ -229,6 +230,21 @@ int pp__payload_map(int fd, size_t size, const void **memory)
     }
     *memory = place;
     return 0;
+}
+
+int pp__payload_read(int fd, size_t size, void *bytes)
+{
+    int error = check_payload(fd, size);
+    for (size_t done = 0; error == 0 && done <= size;) {
+        ssize_t got = pread(fd, (char *)bytes + done, size + 1 - done, (off_t)done);
+        if (got > 0)
+            done += (size_t)got;
+        else if (got == 0 || errno != EINTR)
+            error = pp__fail(-EPROTO, "a payload that can't be read");
+    }
+    if (error == 0 && ((const char *)bytes)[size] != '\0')
+        error = pp__fail(-EPROTO, "a payload without a NUL behind it");
+    return error;
 }
 
 void pp__payload_unmap(const void *memory, size_t size)

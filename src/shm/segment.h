@@ -46,6 +46,9 @@ int pp__payload_seal(int fd, void *memory, size_t size);
  */
 int pp__payload_map(int fd, size_t size, const void **memory);
 
+/* The same, copied instead of mapped: `size` bytes and the NUL to `bytes`. */
+int pp__payload_read(int fd, size_t size, void *bytes);
+
 void pp__payload_unmap(const void *memory, size_t size);
 
 #endif

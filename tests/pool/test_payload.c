@@ -892,6 +892,40 @@ BOTH(a_worker_without_descriptors_can_not_get_a_large_argument)
     pp_pool_destroy(pool);
 }
 
+/* A process has only so many mappings (vm.max_map_count); all but `left` are made here, of pages that can't be joined. */
+static void use_up_mappings(size_t left)
+{
+    size_t most = 0, page = (size_t)sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+    CHECK(file && fscanf(file, "%zu", &most) == 1);
+    fclose(file);
+    if (most > 200000)
+        LEFT_OUT("vm.max_map_count is too large to be used up");
+    most -= count_own_maps() + left;
+    char *memory = mmap(NULL, most * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    for (size_t i = 1; i < most; i += 2)
+        CHECK_INT(mprotect(memory + i * page, page, PROT_READ), 0);
+}
+
+BOTH(results_of_some_kibibytes_are_held_in_any_number)
+{
+    enum { COUNT = 1000 };
+    static pp_future *futures[COUNT];
+    if (KIT_ASAN || KIT_TSAN)
+        LEFT_OUT("the sanitizer's own allocator needs mappings");
+    pp_pool *pool = kit_pool(method, 1);
+    expect_usable(pool);
+    use_up_mappings(200);
+    for (size_t i = 0; i < COUNT; i++)
+        futures[i] = ask(pool, 17000 + i);
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK_OK(pp_future_wait(futures[i], -1));
+    for (size_t i = 0; i < COUNT; i++)
+        check_result(futures[i], 17000 + i, 17000 + i);
+    pp_pool_destroy(pool);
+}
+
 BOTH(more_than_the_machine_has_is_refused_at_once)
 {
     pp_future *future;

@@ -21,9 +21,16 @@ static int make_sealed(const void *bytes, size_t size)
 static void pass(const char *bytes, size_t size)
 {
     const void *seen;
+    char *copy = malloc(size + 2);
     int fd = make_sealed(bytes, size);
     CHECK_INT(pp__payload_map(fd, size, &seen), 0);
+    copy[size + 1] = 'x';
+    CHECK_INT(pp__payload_read(fd, size, copy), 0);
     pp__fd_close(fd);
+    CHECK(memcmp(copy, bytes, size) == 0);
+    CHECK_INT(copy[size], 0);
+    CHECK_INT(copy[size + 1], 'x');
+    free(copy);
     CHECK(memcmp(seen, bytes, size) == 0);
     CHECK_INT(((const char *)seen)[size], 0);
     pp__payload_unmap(seen, size);
@@ -86,9 +93,12 @@ TEST(a_payload_with_another_writable_mapping_is_not_sealed)
 static void expect_refused(int fd, size_t size, const char *part)
 {
     const void *seen = NULL;
+    static char copy[4096];
     CHECK_INT(pp__payload_map(fd, size, &seen), -EPROTO);
     CHECK_HAS(pp_last_error(), part);
     CHECK(!seen);
+    CHECK_INT(pp__payload_read(fd, size, copy), -EPROTO);
+    CHECK_HAS(pp_last_error(), part);
     close(fd);
 }
 
