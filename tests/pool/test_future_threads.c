@@ -160,6 +160,28 @@ BOTH(answers_reach_their_threads_in_whatever_order_they_come)
         let_end_in_this_order(method, orders[i]);
 }
 
+static void *wait_for_the_gate(void *argument)
+{
+    struct crew *crew = argument;
+    CHECK_INT(result_u32(crew->future), 7);
+    return NULL;
+}
+
+/* Once the other thread collects it does so until the gate opens. Were it not to wake this one, each round would take until this one looks
+ * again by itself. */
+BOTH(a_thread_gets_its_answers_while_another_collects)
+{
+    board_make();
+    struct crew crew = {.pool = kit_pool(method, 2)};
+    crew.future = submit_gated(crew.pool, BEGUN, GATE, 7);
+    pthread_t thread = start_thread(wait_for_the_gate, &crew);
+    call_and_wait(&crew);
+    open_gate(GATE);
+    join_thread(thread);
+    pp_future_unref(crew.future);
+    pp_pool_destroy(crew.pool);
+}
+
 /* ------------------------------------------------------------------------------------ the manager collects */
 
 /* The call has begun before anybody waits, so the manager is the one that collects when the waiter comes. */

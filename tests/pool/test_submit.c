@@ -428,11 +428,20 @@ static int count_workers(pp_pool *pool, int count, bool at_once)
     return distinct;
 }
 
+static int note_start(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    add(STARTED);
+    return 0;
+}
+
 BOTH(an_idle_worker_is_used_again_before_another_is_started)
 {
-    pp_pool *pool = kit_pool(method, 8);
+    board_make();
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 8, .initializer = note_start});
     CHECK_INT(count_workers(pool, 100, false), 1);
     pp_pool_destroy(pool);
+    CHECK_INT(read_word(STARTED), 1);
 }
 
 BOTH(without_a_number_there_are_as_many_workers_as_usable_processors)
@@ -516,6 +525,35 @@ BOTH(the_log_tells_of_starts_deaths_and_replacements)
     CHECK(log_has(line));
     snprintf(line, sizeof line, "worker 0 started (pid %d)", second[0]);
     CHECK(log_has(line));
+}
+
+static void keep_slowly(void *data, const char *line)
+{
+    struct log *kept = data;
+    CHECK_INT(atomic_fetch_add(&kept->inside, 1), 0);
+    test_sleep_ms(1);
+    atomic_fetch_sub(&kept->inside, 1);
+    keep(data, line);
+}
+
+static void *crash_often(void *pool)
+{
+    for (int i = 0; i < 8; i++)
+        expect_end(submit(pool, crash, NULL, 0), -EOWNERDEAD);
+    return NULL;
+}
+
+BOTH(a_slow_log_function_gets_one_line_at_a_time)
+{
+    pp_pool *pool =
+        kit_pool_with(method, (pp_pool_options){.max_workers = 2, .log = keep_slowly, .log_data = &kept_log});
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        threads[i] = start_thread(crash_often, pool);
+    for (int i = 0; i < 4; i++)
+        join_thread(threads[i]);
+    pp_pool_destroy(pool);
+    CHECK(atomic_load(&kept_log.lines) >= 64);
 }
 
 BOTH(no_worker_is_started_before_there_is_a_call)
