@@ -127,14 +127,6 @@ bool pp__inline_finish(pp_pool *pool)
     return true;
 }
 
-static const struct pp__element *element_of(const struct pp__item *item)
-{
-    const struct pp__element *element = item->elements;
-    for (uint32_t i = 0; i < item->next; i++)
-        element = (const struct pp__element *)((const char *)element + pp__element_room(element->size));
-    return element;
-}
-
 /* The rest of a chunk, unless it was given up while the element ran. */
 static void go_on(pp_pool *pool, struct pp__item *item)
 {
@@ -150,7 +142,7 @@ static void run_first(pp_pool *pool)
     struct pp_task task;
     uint64_t run_time = 0;
     struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
-    const struct pp__element *element = element_of(item);
+    const struct pp__element *element = item->at ? item->at : item->elements;
     pp__pending_remove(pool, item);
     item->runs = true;
     int error =
@@ -160,6 +152,7 @@ static void run_first(pp_pool *pool)
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
         return;
     }
+    item->at = (const struct pp__element *)((const char *)element + pp__element_room(element->size));
     if (!pp__item_deliver(item, outcome_of(item, &task, run_time)))
         go_on(pool, item);
     pp__task_destroy(&task);

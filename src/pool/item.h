@@ -42,10 +42,11 @@ struct pp__item {
     int fd;         /* sealed memfd with the elements, or -1 */
     uint32_t count;
     uint32_t next;
-    uint32_t timeout;  /* ms, 0: none */
-    uint32_t retries;  /* allowed for each element */
-    uint32_t tries;    /* so far, of element `next` */
-    pp_error *earlier; /* errors of those tries, the latest first */
+    const struct pp__element *at; /* inline: element `next`; NULL: the first */
+    uint32_t timeout;             /* ms, 0: none */
+    uint32_t retries;             /* allowed for each element */
+    uint32_t tries;               /* so far, of element `next` */
+    pp_error *earlier;            /* errors of those tries, the latest first */
 
     struct pp__worker *worker; /* whose ring it is in; NULL: pending */
     uint32_t slot;

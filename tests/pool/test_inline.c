@@ -484,6 +484,21 @@ EITHER(a_map_gives_each_result)
     pp_pool_destroy(pool);
 }
 
+TEST(a_chunk_of_65536_elements_is_a_chunk)
+{
+    board_make();
+    struct feed feed = {.count = MOST_ELEMENTS};
+    pp_pool *pool = inline_pool((pp_pool_options){0});
+    pp_map *map = open_feed(pool, &feed, (pp_map_options){.chunk_size = 65536});
+    for (uint32_t i = 0; i < MOST_ELEMENTS; i++) {
+        pp_map_result result = next_fed(map, &feed);
+        check_square(&result, i);
+    }
+    CHECK_INT(end_of(map), 0);
+    pp_map_close(map);
+    pp_pool_destroy(pool);
+}
+
 TEST(a_map_runs_no_further_than_it_is_asked)
 {
     board_make();
