@@ -2,6 +2,8 @@
 /* Chunks: inputs travel together, and yet each fails alone and none runs twice. */
 #include "map_kit.h"
 
+#include <sys/resource.h>
+
 enum { WHOLE = 1024 };
 
 /* --------------------------------------------------------------------- one bad element of a whole chunk */
@@ -505,6 +507,25 @@ BOTH(a_chunk_gives_more_results_than_its_ring_holds)
 BOTH(results_larger_than_a_ring_come_from_chunks_with_small_ones_between_them)
 {
     map_sizes(method, 100, none, ring_and_more);
+}
+
+static size_t twenty_thousand(uint32_t i)
+{
+    return 20000 + i;
+}
+
+/* Each result passes in a descriptor, and is none any more when it has come: neither end runs out of them. */
+BOTH_WITHIN(a_chunk_gives_more_large_results_than_there_are_descriptors, 60)
+{
+    struct rlimit limit;
+    board_make();
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = 256;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    pp_pool *pool = kit_pool(method, 2);
+    map_wishes(pool, (struct wishes){.count = 1200, .in = none, .out = twenty_thousand},
+               (pp_map_options){.chunk_size = 600, .max_in_flight = 1200});
+    pp_pool_destroy(pool);
 }
 
 /* Inputs that lie in memory of their own are sent again to the worker that goes on. */
