@@ -210,14 +210,24 @@ static void *cancel_one(void *future)
     return (void *)(intptr_t)pp_future_cancel(future);
 }
 
-/* The gate is closed until all of them have come back. So many rounds that one in which they only look again by themselves is too slow. */
+static void *wait_for_the_gate(void *future)
+{
+    CHECK_INT(result_u32(future), 0);
+    return NULL;
+}
+
+/*
+ * The gate is closed until all of them have come back, and the thread that waits for it collects, so they sleep on their own words. So many
+ * rounds that those in which they only look again by themselves take too long.
+ */
 BOTH(cancelling_wakes_every_waiter_at_once)
 {
     board_make();
     pp_pool *pool = kit_pool(method, 1);
     pp_future *running;
-    pthread_t threads[THREADS];
+    pthread_t collector, threads[THREADS];
     occupy(pool, BEGUN, GATE, 1, &running);
+    collector = start_thread(wait_for_the_gate, running);
     for (int round = 0; round < 200; round++) {
         pp_future *pending = submit_u32(pool, count_run, RUNS);
         for (int i = 0; i < THREADS; i++)
@@ -228,6 +238,7 @@ BOTH(cancelling_wakes_every_waiter_at_once)
         pp_future_unref(pending);
     }
     open_gate(GATE);
+    join_thread(collector);
     pp_future_unref(running);
     pp_pool_destroy(pool);
     CHECK_INT(read_word(RUNS), 0);
