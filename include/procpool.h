@@ -12,8 +12,9 @@
  *   - Time arguments are milliseconds as in poll(2): 0 looks, -1 waits for ever, running out is
  *     -ETIMEDOUT. Time fields are milliseconds too, and 0 means no limit.
  *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
- *     return -EINTR when a signal handler installed without SA_RESTART ran in the waiting thread; nothing
- *     is lost and the call can be made again.
+ *     return -EINTR when a signal handler ran in the waiting thread (or it was stopped and continued), unless
+ *     every handler that the program has installed asks for SA_RESTART; nothing is lost and the call can be
+ *     made again.
  *   - In a child that the program forks by itself every function refuses with -EPERM (or does nothing if
  *     it returns nothing) and touches nothing that the parent uses.
  *   - NULL where a handle is needed is -EINVAL; functions without a return value accept and ignore it.
@@ -185,8 +186,9 @@ typedef struct pp_pool_options {
     size_t finalizer_arg_size; /* copied */
     size_t stack_size;         /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
     uint64_t seed;             /* for pp_task_seed; 0: a random one */
-    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called from whichever
-     * thread noticed, one at a time, with no lock held that the library needs; it must not call into this pool. */
+    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
+     * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
+     * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
     void (*log)(void *log_data, const char *line);
     void *log_data;
     uint64_t reserved[4];
@@ -330,7 +332,8 @@ PP_API void pp_free(void *data);
 PP_API int pp_future_error(pp_future *future, int timeout, const pp_error **error);
 
 /*
- * Cancels the call if no worker has begun it. 0: it will never run (also if cancelled before); -EBUSY: it has begun; -EALREADY: it
+ * Cancels the call if no worker has begun it. 0: it will never run (also if cancelled before); -EBUSY: it has begun, also if it waits to be
+ * tried again; -EALREADY: it
  * has ended; -EINVAL, -EPERM. Who waits for it is woken.
  */
 PP_API int pp_future_cancel(pp_future *future);

@@ -318,6 +318,21 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
         pp__worker_give_up(worker);
 }
 
+/* One that was told to leave and does not begin to is stopped, perhaps for ever: it has nothing to do but go. */
+static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
+{
+    if (worker->left || now < worker->free_at + STUCK)
+        return worker->left ? PP__NEVER : worker->free_at + STUCK;
+    /* Against the cas in take_leave (worker.c): a finalizer that runs is left to run. */
+    if (pp__cas_u64(&worker->result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
+                    pp__slot_word(PP__LEAVE_ID, PP__SLOT_TAKEN))) {
+        pp__pool_log(worker->pool, "worker %d (pid %d) does not leave as it was told, and is killed", worker->number,
+                     (int)worker->pid);
+        pp__worker_kill(worker);
+    }
+    return PP__NEVER;
+}
+
 /* Acts on what is due for this worker and returns when the next thing will be. */
 static uint64_t attend(struct pp__worker *worker, uint64_t now)
 {
@@ -328,6 +343,8 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     }
     if (worker->state == PP__WORKER_LEAVING)
         pp__worker_ring(worker);
+    if (worker->state == PP__WORKER_LEAVING)
+        return attend_leaving(worker, now);
     if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
     nudge(worker, front, now);

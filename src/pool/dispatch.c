@@ -122,7 +122,7 @@ static bool send_first(pp_pool *pool)
         return false;
     pp__pending_remove(pool, item);
     if (item->abandoned) {
-        pp__item_fail(item, PP_ERROR_CANCELLED, 0, "its map was closed");
+        pp__item_cancel(item, "its map was closed");
         return true;
     }
     int error = pp__worker_send(worker, item);
@@ -142,7 +142,7 @@ static void cancel_pending(pp_pool *pool)
     while (!pp__list_empty(&pool->pending)) {
         struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
         pp__pending_remove(pool, item);
-        pp__item_fail(item, PP_ERROR_CANCELLED, 0, "cancelled as its pool was shut down");
+        pp__item_cancel(item, "cancelled as its pool was shut down");
     }
 }
 

@@ -262,7 +262,7 @@ static int cancel(pp_future *future)
     if (is_done(future))
         return pp__load_acquire(&future->state) == PP_FINISHED ? -EALREADY : 0;
     struct pp__item *item = future->item;
-    if (pp__inline_runs(future->pool, item))
+    if (pp__inline_runs(future->pool, item) || item->tries > 0)
         return -EBUSY;
     if (!item->worker)
         pp__pending_remove(future->pool, item);

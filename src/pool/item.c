@@ -176,3 +176,14 @@ void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, con
         last = pp__item_deliver(item, outcome);
     }
 }
+
+void pp__item_cancel(struct pp__item *item, const char *text)
+{
+    if (item->tries > 0 && item->earlier) {
+        pp_error *error = item->earlier;
+        item->earlier = NULL;
+        if (pp__item_deliver(item, (struct pp__outcome){.code = error->code, .error = error}))
+            return;
+    }
+    pp__item_fail(item, PP_ERROR_CANCELLED, 0, text);
+}

@@ -85,4 +85,7 @@ bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome);
 /* Ends all remaining elements with this kind and text. The item is gone. */
 void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, const char *text);
 
+/* Cancels what has not begun: a try that failed and would be followed by another is what element `next` ends with. The item is gone. */
+void pp__item_cancel(struct pp__item *item, const char *text);
+
 #endif

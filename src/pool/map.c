@@ -27,6 +27,7 @@
 #define LARGEST_CHUNK 65536
 #define CHUNKS_IN_FLIGHT 4 /* for each worker */
 #define MOST_RETRIES 1000
+#define LARGEST_ERRNO 4095 /* the kernel's */
 
 struct chunk {
     struct pp__link in_map; /* in the order of the inputs */
@@ -229,6 +230,8 @@ static int pull(pp_map *map)
         return 0;
     map->held = (pp_map_input){0};
     int got = map->source(map->context, &map->held);
+    if (got < -LARGEST_ERRNO)
+        got = -EINVAL;
     if (got == -EAGAIN)
         return -EAGAIN;
     if (got == 1 && (map->held.data || map->held.size == 0) && map->held.size <= PTRDIFF_MAX / 2) {
@@ -386,7 +389,7 @@ static void abandon(struct chunk *chunk)
         pp__worker_stop_chunk(item->worker);
         return;
     }
-    pp__item_fail(item, PP_ERROR_CANCELLED, 0, "its map was closed");
+    pp__item_cancel(item, "its map was closed");
 }
 
 static void abandon_all(pp_map *map)

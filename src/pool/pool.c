@@ -12,6 +12,7 @@
 #include "pool/dispatch.h"
 #include "pool/function.h"
 #include "pool/inline.h"
+#include "pool/log.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 #include "process/owner.h"
@@ -34,63 +35,21 @@ const char *pp_version(void)
     return "0.1.0";
 }
 
-/* ------------------------------------------------------------------------------------- lock and log */
+/* -------------------------------------------------------------------------------------------- the lock */
 
 void pp__pool_lock(pp_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
 }
 
-/* Lines go out one at a time and in order: a thread that finds another at it leaves its lines to that one. */
-static void hand_out_log(pp_pool *pool)
-{
-    pool->logging = true;
-    while (!pp__list_empty(&pool->log)) {
-        struct pp__log_line *line = pp__container(pool->log.next, struct pp__log_line, link);
-        pp__list_remove(&line->link);
-        pthread_mutex_unlock(&pool->lock);
-        pool->options.log(pool->options.log_data, line->text);
-        free(line);
-        pthread_mutex_lock(&pool->lock);
-    }
-    pool->logging = false;
-}
-
 void pp__pool_unlock(pp_pool *pool)
 {
-    if (!pp__list_empty(&pool->log) && !pool->logging)
-        hand_out_log(pool);
+    if (pool->is_inline && !pp__list_empty(&pool->log))
+        pp__log_hand_out(pool);
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pp__pool_log(pp_pool *pool, const char *format, ...)
-{
-    char text[512];
-    if (!pool->options.log)
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    size_t size = strlen(text) + 1;
-    struct pp__log_line *line = PP_SYS(malloc)(sizeof *line + size);
-    if (!line)
-        return; /* a line less is all that want of memory costs here */
-    memcpy(line->text, text, size);
-    pp__list_insert(&pool->log, &line->link);
-}
-
 /* ---------------------------------------------------------------------------------------- references */
-
-static void free_log(pp_pool *pool)
-{
-    struct pp__link *link = pool->log.next;
-    while (link != &pool->log) {
-        struct pp__log_line *line = pp__container(link, struct pp__log_line, link);
-        link = link->next;
-        free(line);
-    }
-}
 
 static void fail_pending(pp_pool *pool, pp_error_kind kind, int error, const char *text)
 {
@@ -111,7 +70,7 @@ static void destroy(pp_pool *pool)
         pp_launcher_unref(pool->launcher);
     pp__functions_destroy(pool->functions);
     pp__inline_destroy(pool);
-    free_log(pool);
+    pp__log_free(pool);
     free((void *)pool->options.initializer_arg);
     free((void *)pool->options.finalizer_arg);
     free(pool->workers);
@@ -161,6 +120,8 @@ static int check(const pp_pool_options *o)
                         (unsigned long long)SMALLEST_STACK);
     if ((!o->initializer_arg && o->initializer_arg_size) || (!o->finalizer_arg && o->finalizer_arg_size))
         return pp__fail(-EINVAL, "an argument is NULL and its size is not 0");
+    if (o->initializer_arg_size > PTRDIFF_MAX / 2 || o->finalizer_arg_size > PTRDIFF_MAX / 2)
+        return pp__fail(-EINVAL, "an argument is larger than any memory");
     return check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
@@ -240,19 +201,27 @@ static int open_collecting(pp_pool *pool)
     return error ? error : watch(pool, pool->connection, PP__TAG_ZYGOTE);
 }
 
-/* With all signals blocked: the host's handlers run in the host's threads. */
-static int start_manager(pp_pool *pool)
+/* With all signals blocked: the host's handlers run in the host's threads. The thread has a reference, which it gives back. */
+int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *))
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pp__pool_ref(pool);
-    int error = PP_SYS(pthread_create)(&pool->manager, NULL, pp__manager_run, pool);
+    int error = PP_SYS(pthread_create)(thread, NULL, run, pool);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pool->has_manager = error == 0;
     if (error)
         atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_relaxed); /* not the last */
-    return error ? pp__fail_errno(error, "the pool's manager thread can't be made") : 0;
+    return error ? pp__fail_errno(error, "a thread of the pool's can't be made") : 0;
+}
+
+static int start_threads(pp_pool *pool)
+{
+    int error = pp__log_start(pool);
+    if (!error)
+        error = pp__pool_start_thread(pool, &pool->manager, pp__manager_run);
+    pool->has_manager = error == 0;
+    return error;
 }
 
 static int open_duties(pp_pool *pool)
@@ -285,7 +254,7 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     if (pool->is_inline)
         return pp__inline_create(pool);
     error = open_collecting(pool);
-    return error ? error : start_manager(pool);
+    return error ? error : start_threads(pool);
 }
 
 int pp_pool_create(const pp_pool_options *options, pp_pool **result)
@@ -314,7 +283,11 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     error = open_pool(pool, given);
     if (error) {
         pp__launcher_disconnect(pool->connection);
+        pp__pool_lock(pool);
         pool->ended = true;
+        pp__log_wake(pool);
+        pp__pool_unlock(pool);
+        pp__log_join(pool);
         pp__pool_unref(pool);
         return error;
     }
@@ -396,6 +369,7 @@ static void end(pp_pool *pool)
         pp__fd_ring(pool->kick);
     pp__subject_wake(&pool->end, pool);
     pp__wait_attend(pool);
+    pp__log_wake(pool);
 }
 
 void pp__pool_settle(pp_pool *pool)
@@ -468,6 +442,7 @@ void pp_pool_destroy(pp_pool *pool)
     pp__pool_unlock(pool);
     if (pool->has_manager)
         pthread_join(pool->manager, NULL);
+    pp__log_join(pool);
     pp__pool_unref(pool);
 }
 
@@ -479,6 +454,7 @@ void pp_pool_release(pp_pool *pool)
     pp__pool_lock(pool);
     if (pool->has_manager)
         pthread_detach(pool->manager);
+    pp__log_detach(pool);
     begin_shutdown(pool, false);
     pp__pool_unlock(pool);
     pp__pool_unref(pool);

@@ -79,17 +79,23 @@ struct pp_pool {
     /* the log */
     struct pp__link log;
     bool logging; /* a thread is calling the log function */
+    pthread_t logger;
+    bool has_logger;
+    _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
 
-/* Locks, or unlocks and then hands waiting log lines to the user's function. */
+/* Unlocking hands an inline pool's log lines out, the lock released meanwhile. */
 void pp__pool_lock(pp_pool *pool);
 void pp__pool_unlock(pp_pool *pool);
 
-/* Queues a line for the log; under the lock. */
+/* Queues a line for the log (log.h); under the lock. */
 void pp__pool_log(pp_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Whether this process made it: a plain load or two. Inherited handles are refused and not touched. */
 bool pp__pool_is_own(const pp_pool *pool);
+
+/* Starts a thread of the pool's. 0 or a negative errno. */
+int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *pool));
 
 void pp__pool_ref(pp_pool *pool);
 void pp__pool_unref(pp_pool *pool); /* not under the lock */

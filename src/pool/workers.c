@@ -440,6 +440,8 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
 void pp__worker_dismiss(struct pp__worker *worker)
 {
     const pp_pool_options *options = &worker->pool->options;
+    pp__store_relaxed(&worker->result_side->slots[0],
+                      pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY)); /* seen with the record */
     int error =
         send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg, options->finalizer_arg_size);
     if (error == -EAGAIN)
@@ -450,6 +452,7 @@ void pp__worker_dismiss(struct pp__worker *worker)
             return;
     }
     worker->state = PP__WORKER_LEAVING;
+    worker->free_at = pp__now();
     pp__worker_wake(worker);
 }
 

@@ -46,7 +46,7 @@ struct pp__worker {
     struct pp__slot slots[PP__SLOTS];
     uint32_t next_slot; /* where the search for a free one begins */
     uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
-    uint64_t free_at;   /* when its last call ended, or it became ready */
+    uint64_t free_at;   /* when its last call ended, or it became ready, or was told to leave */
     uint8_t *knows;     /* modules it was told of, a byte each */
     size_t knows_count;
 };

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The log: lines are queued under the pool's lock and handed to the user's function by a thread of their own, which ends with
+ * the pool and is joined by pp_pool_destroy. So a function that takes its time delays lines and nothing else. An inline pool makes no
+ * thread: there whoever unlocks the pool hands them out.
+ */
+#ifndef PP_POOL_LOG_H
+#define PP_POOL_LOG_H
+
+#include "pool/pool.h"
+
+/* Starts the thread, if there is a log function. 0 or a negative errno. */
+int pp__log_start(pp_pool *pool);
+
+/* Under the lock: there are lines, or the pool has ended. */
+void pp__log_wake(pp_pool *pool);
+
+/* After the end, not under the lock: waits until the last line was handed out. */
+void pp__log_join(pp_pool *pool);
+
+/* Instead of that: the thread ends by itself. */
+void pp__log_detach(pp_pool *pool);
+
+/* Hands out what is queued, releasing the lock at each line. */
+void pp__log_hand_out(pp_pool *pool);
+
+/* Frees what was never handed out. */
+void pp__log_free(pp_pool *pool);
+
+#endif
