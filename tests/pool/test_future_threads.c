@@ -347,7 +347,7 @@ BOTH(a_handler_that_asks_for_restarting_does_not_interrupt)
         waiters[i].thread = start_thread(wait_once, &waiters[i]);
     }
     for (int i = 0; i < 2; i++)
-        shower(&waiters[i], SIGUSR2, 50);
+        shower(&waiters[i], SIGUSR2, 10);
     CHECK(!atomic_load(&waiters[0].done) && !atomic_load(&waiters[1].done));
     open_gate(GATE);
     for (int i = 0; i < 2; i++) {
