@@ -20,6 +20,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,6 @@
 #define LARGEST_CHUNK 65536
 #define CHUNKS_IN_FLIGHT 4 /* for each worker */
 #define MOST_RETRIES 1000
-#define LARGEST_ERRNO 4095 /* the kernel's */
 
 struct chunk {
     struct pp__link in_map; /* in the order of the inputs */
@@ -230,8 +230,8 @@ static int pull(pp_map *map)
         return 0;
     map->held = (pp_map_input){0};
     int got = map->source(map->context, &map->held);
-    if (got < -LARGEST_ERRNO)
-        got = -EINVAL;
+    if (got == INT_MIN)
+        got = -EINVAL; /* it has no positive counterpart to be looked up */
     if (got == -EAGAIN)
         return -EAGAIN;
     if (got == 1 && (map->held.data || map->held.size == 0) && map->held.size <= PTRDIFF_MAX / 2) {
