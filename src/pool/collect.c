@@ -321,6 +321,7 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
 /* One that was told to leave and does not begin to is stopped, perhaps for ever: it has nothing to do but go. */
 static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
 {
+    pp__worker_ring(worker);
     if (worker->left || now < worker->free_at + STUCK)
         return worker->left ? PP__NEVER : worker->free_at + STUCK;
     /* Against the cas in take_leave (worker.c): a finalizer that runs is left to run. */
@@ -341,8 +342,6 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
         pp__worker_kill(worker); /* the zygote's socket was full */
         return now + 10 * PP__MILLISECOND;
     }
-    if (worker->state == PP__WORKER_LEAVING)
-        pp__worker_ring(worker);
     if (worker->state == PP__WORKER_LEAVING)
         return attend_leaving(worker, now);
     if (!front || worker->state != PP__WORKER_READY)
@@ -477,11 +476,12 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
 
 int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
 {
+    uint64_t delivered = pool->delivered;
     uint64_t next = run_timers(pool);
     pp__dispatch(pool);
     pp__pool_settle(pool);
-    if (pool->ended)
-        return 0;
+    if (pool->ended || pool->delivered != delivered)
+        return 0; /* what the caller waits for may be among it, and nobody would wake it */
     int error = sleep_for_events(pool, next < deadline ? next : deadline, every);
     pp__collect(pool);
     pp__pool_close_epoll(pool);

@@ -160,6 +160,7 @@ bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome)
     item->timed_out = false;
     pp__error_free(item->earlier);
     item->earlier = NULL;
+    item->pool->delivered++;
     item->deliver(item, index, outcome);
     if (last) {
         item->pool->outstanding--;

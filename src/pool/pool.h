@@ -41,6 +41,7 @@ struct pp_pool {
     struct pp__link pending; /* items no worker has, by id */
     size_t pending_count;    /* items */
     size_t outstanding;      /* items not ended: pending or at a worker */
+    uint64_t delivered;      /* elements ended so far */
     uint64_t next_id;
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */

@@ -162,7 +162,7 @@ BOTH(stopped_workers_are_gone)
     kill_owner(own_stopped, method);
 }
 
-BOTH(a_stopped_zygote_and_its_workers_are_gone)
+BOTH_WITHIN(a_stopped_zygote_and_its_workers_are_gone, 30)
 {
     kill_owner(own_stopped_zygote, method);
 }

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Collecting, looked at from inside: moments that no public function can bring about for certain. */
+#include "processes_kit.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "pool/channel.h"
+#include "pool/collect.h"
+#include "pool/workers.h"
+
+/* In the pool's lock: the only call of its only worker has ended and its record is released, and nobody was rung for it. */
+static void let_end_silently(pp_pool *pool, int gate)
+{
+    struct pp__worker *worker = pool->workers[0];
+    struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+    CHECK_INT(worker->count, 1);
+    pp__store_relaxed(&pool->page->want, ++pool->want_epoch << 2 | PP__WANT_NOTHING);
+    gate_open(gate);
+    wait_until(pp__ring_passed(&worker->calls, worker->slots[item->slot].end), 10);
+    CHECK(pp__ring_waiting(&worker->results));
+    item->sent_at = worker->free_at = pp__now() - PP__SECOND / 10; /* so that the timers look after it */
+}
+
+/* The look at what is due takes results in, too. Whoever waits for one of them must not go to sleep on it. */
+BOTH(a_result_taken_in_by_a_timer_is_not_slept_over)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_int(pool, task_gate, 1);
+    gate_wait_arrived(1, 1);
+    pp__pool_lock(pool);
+    let_end_silently(pool, 1);
+    pp__collect_sleep(pool, PP__NEVER, true);
+    pp__pool_unlock(pool);
+    CHECK_INT(pp_future_state(future), PP_FINISHED);
+    CHECK(take_int(future) > 0);
+    pp_pool_destroy(pool);
+}
