@@ -416,13 +416,12 @@ static void ask(pp_pool *pool, enum pp__want mode)
                       ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
 }
 
-/* A manager that was relieved leaves the kick to the thread that has the duty, if that sleeps beside it (`mine` is false). */
-static void take_events(pp_pool *pool, const struct epoll_event *events, int count, bool mine)
+static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
 {
     for (int i = 0; i < count; i++) {
         uint64_t tag = events[i].data.u64;
         struct pp__worker *worker = tag > PP__TAG_LAST ? pp__worker_by_serial(pool, tag) : NULL;
-        if (tag == PP__TAG_KICK && (mine || pool->in_epoll == 0))
+        if (tag == PP__TAG_KICK)
             pp__fd_clear(pool->kick);
         else if (tag == PP__TAG_ZYGOTE)
             read_reports(pool);
@@ -469,8 +468,10 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
         pool->collector.asleep = false;
         ask(pool, PP__WANT_NOTHING);
     }
-    if (!pool->ended)
-        take_events(pool, events, count, mine);
+    /* A manager that was relieved leaves events and kick to the thread that has the duty and sleeps beside it: a worker rings once for that one's
+     * sleep, so a bell that is taken from it would be its last. */
+    if (mine && !pool->ended)
+        take_events(pool, events, count);
     return error == -EINTR ? -EINTR : 0;
 }
 
