@@ -149,9 +149,10 @@ PP_API int pp_worker_main(void);
  * the owner grows and makes threads, starts workers cheaply and cleanly. `options` may be NULL. *launcher has one
  * reference, the caller's.
  *
- * Errors: -EINVAL (bad options, an unknown PROCPOOL_START; a bad inherit_fd is -EBADF), -ENOSYS (forkserver without pp_worker_main),
- * -ENOENT or another errno of dlopen's kind for a preload that can't be opened, -EAGAIN (no process can be made, or
- * another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
+ * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload with another method), -EBADF (an inherit_fd that is
+ * not open), -ENOSYS (forkserver without pp_worker_main), -ENOENT or -ELIBBAD for a preload that can't be opened, -E2BIG (the paths to
+ * preload are too long), -EAGAIN (no process can be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE,
+ * -ENFILE, -EPERM.
  * If the launcher's process dies, its pools break with that cause.
  */
 PP_API int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher);
@@ -181,7 +182,7 @@ typedef struct pp_pool_options {
     pp_function *initializer; /* runs in each worker before its first call; its failure breaks the pool */
     const void *initializer_arg;
     size_t initializer_arg_size; /* copied */
-    pp_function *finalizer;      /* runs in each worker that is told to leave; its result and failure are only logged */
+    pp_function *finalizer;      /* runs in each worker that is told to leave; its failure is only logged, its result dropped */
     const void *finalizer_arg;
     size_t finalizer_arg_size; /* copied */
     size_t stack_size;         /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
@@ -200,7 +201,7 @@ typedef struct pp_pool_options {
  *
  * Errors: -EINVAL (max_workers negative or above 1024, unknown enum value, launcher together with options of one, stack
  * too small, an initializer or finalizer that is in no loaded module, reserved word not zero), those of pp_launcher_create, -ENOMEM, -EMFILE,
- * -ENFILE, -EAGAIN (no thread can be made), -EPERM, -EPIPE (the launcher's process is gone).
+ * -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, or the launcher's process does not read), -EPERM, -EPIPE (it is gone).
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
@@ -215,7 +216,7 @@ typedef struct pp_call {
 
 /*
  * Submits function(arg, size). The argument is copied. *future has one reference, the caller's; `future` may be NULL when
- * nobody wants the answer. Calls are begun in the order in which they were submitted.
+ * nobody wants the answer. Calls are begun in the order in which they were submitted, but for short ones that travel a few at a time.
  *
  * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -ENOMEM, -EMFILE or -ENFILE (no
  * descriptor for a large argument), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown or release), -ENOTRECOVERABLE
@@ -239,7 +240,7 @@ PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count,
 /*
  * No more submits; waits until all accepted calls have ended and all workers are gone. With timeout 0 it only begins
  * that. May be called again, by several threads, also after -ETIMEDOUT (then everything goes on in the background).
- * Errors: -EINVAL (unknown flag), -ETIMEDOUT, -EINTR, -EPERM. A broken pool shuts down like any other and returns 0.
+ * Errors: -EINVAL (unknown flag), -ETIMEDOUT, -EINTR, -EPERM, -EDEADLK (an inline pool, from its own task). A broken pool shuts down like any other and returns 0.
  */
 PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
 
@@ -249,7 +250,8 @@ PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
  */
 PP_API void pp_pool_destroy(pp_pool *pool);
 
-/* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. */
+/* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. (Inline: those with a
+ * future run when it is waited for, the others do not.) */
 PP_API void pp_pool_release(pp_pool *pool);
 
 /* ------------------------------------------------------------------------------------------ futures */
@@ -407,8 +409,8 @@ PP_API void pp_map_close(pp_map *map);
 /*
  * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of another size is a
  * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. chunk_size 0 in options is count / (workers * 4) here, between 1
- * and 1024. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR, -ENOMEM, -EMFILE, -ESHUTDOWN,
- * -ENOTRECOVERABLE, -EPERM. After failures pp_last_error() tells of the one with the lowest index. With fail_fast,
+ * and 1024. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR, -ENOMEM, -EMFILE, -ENFILE,
+ * -ESHUTDOWN, -ENOTRECOVERABLE, -EDEADLK, -EPERM. After failures pp_last_error() tells of the one with the lowest index. With fail_fast,
  * elements that never ran count as failed.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
