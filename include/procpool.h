@@ -182,7 +182,8 @@ typedef struct pp_pool_options {
     pp_function *initializer; /* runs in each worker before its first call; its failure breaks the pool */
     const void *initializer_arg;
     size_t initializer_arg_size; /* copied */
-    pp_function *finalizer;      /* runs in each worker that is told to leave; its failure is only logged, its result dropped */
+    pp_function
+        *finalizer; /* runs in each worker that is told to leave; its failure is only logged, its result dropped */
     const void *finalizer_arg;
     size_t finalizer_arg_size; /* copied */
     size_t stack_size;         /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
