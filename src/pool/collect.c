@@ -119,13 +119,13 @@ static struct pp__item *match(struct pp__worker *worker, const struct pp__record
 static void end_element(struct pp__worker *worker, struct pp__item *item, struct pp__outcome outcome, uint64_t run_time)
 {
     pp_pool *pool = worker->pool;
-    bool last = item->next + 1 == item->count, stopped = item->stopped;
+    bool over = item->next + 1 == item->end;
     worker->free_at = pp__now();
     pool->deaths = 0;
     pp__dispatch_learn(pool, run_time);
-    if (last || stopped)
+    if (over)
         pp__worker_detach(worker, item);
-    if (!pp__item_deliver(item, outcome) && stopped)
+    if (!pp__item_deliver(item, outcome) && over)
         pp__pending_insert(pool, item);
 }
 

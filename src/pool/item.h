@@ -42,6 +42,7 @@ struct pp__item {
     int fd;         /* sealed memfd with the elements, or -1 */
     uint32_t count;
     uint32_t next;
+    uint32_t end;                 /* its worker goes no further than here: count, or less once the chunk was stopped */
     const struct pp__element *at; /* inline: element `next`; NULL: the first */
     uint32_t timeout;             /* ms, 0: none */
     uint32_t retries;             /* allowed for each element */
@@ -54,7 +55,6 @@ struct pp__item {
     bool timed_out;   /* element `next` has outlived its timeout and its worker is being killed for it */
     bool abandoned;   /* nobody wants what has not begun of it */
     bool runs;        /* inline: element `next` runs */
-    bool stopped;     /* a chunk that the worker will not go on with behind the element that runs */
 };
 
 /* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */

@@ -386,7 +386,7 @@ static void abandon(struct chunk *chunk)
     if (!item->worker)
         pp__pending_remove(item->pool, item);
     else if (!pp__worker_take_back(item->worker, item)) {
-        pp__worker_stop_chunk(item->worker);
+        pp__worker_stop_chunk(item->worker, item);
         return;
     }
     pp__item_cancel(item, "its map was closed");

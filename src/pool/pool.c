@@ -396,7 +396,7 @@ static void begin_shutdown(pp_pool *pool, bool cancel)
             if (!pool->workers[i])
                 continue;
             pp__worker_take_back_all(pool->workers[i]);
-            pp__worker_stop_chunk(pool->workers[i]);
+            pp__worker_stop_chunks(pool->workers[i]);
         }
     }
     pp__dispatch(pool);

@@ -275,7 +275,7 @@ static void close_elements(struct elements *elements)
 
 /*
  * Begins element `id`: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of this and the
- * owner's take_back and stop_chunk (workers.c) wins.
+ * owner's take (workers.c) wins.
  */
 static bool begin(const struct pp__call_record *call, uint64_t id, bool first, uint64_t now)
 {

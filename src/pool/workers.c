@@ -266,6 +266,7 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
         return error;
     item->worker = worker;
     item->slot = slot;
+    item->end = item->count;
     item->sent_at = pp__now();
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
@@ -305,7 +306,6 @@ void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
     worker->count--;
     worker->slots[item->slot].item = NULL;
     item->worker = NULL;
-    item->stopped = false;
 }
 
 static uint64_t slot_word(const struct pp__worker *worker, const struct pp__item *item)
@@ -319,15 +319,24 @@ bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *
     return slot_word(worker, item) == pp__slot_word(item->id + item->next, PP__SLOT_READY);
 }
 
-bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
+/* Against the cas in begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
+static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_t id, enum pp__slot_state state)
 {
-    uint64_t first = item->id + item->next;
     PP_FAULT("take_back.before");
-    /* Against the cas in begin (worker.c): one of the two wins. */
-    if (!pp__cas_u64(&worker->result_side->slots[item->slot], pp__slot_word(first, PP__SLOT_READY),
-                     pp__slot_word(first, PP__SLOT_TAKEN)))
+    if (!pp__cas_u64(&worker->result_side->slots[item->slot], pp__slot_word(id, state),
+                     pp__slot_word(id, PP__SLOT_TAKEN)))
         return false;
     worker->slots[item->slot].taken = true;
+    return true;
+}
+
+/* Not begun at all, or a chunk between two elements: the one before was taken in, and its slot says that the next has not begun. */
+bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
+{
+    uint64_t next = item->id + item->next;
+    bool between = item->next > 0 && !worker->poisoned;
+    if (!take(worker, item, next, PP__SLOT_READY) && !(between && take(worker, item, next - 1, PP__SLOT_BEGUN)))
+        return false;
     pp__worker_detach(worker, item);
     return true;
 }
@@ -395,22 +404,24 @@ void pp__worker_kill(struct pp__worker *worker)
         worker->kill_asked = pp__launcher_kill(worker->pool->connection, worker->serial) == 0;
 }
 
-/* So that the worker does not go on to the next element, which the kill would hit instead. Against the cas in begin (worker.c). */
-static bool stop_chunk(struct pp__worker *worker, struct pp__item *item, uint64_t running)
+/* The worker may step on between the look and the cas, and may be ahead of the results that were taken in; it is not followed for ever. */
+void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item)
 {
-    item->stopped = pp__cas_u64(&worker->result_side->slots[item->slot], pp__slot_word(running, PP__SLOT_BEGUN),
-                                pp__slot_word(running, PP__SLOT_TAKEN));
-    if (item->stopped)
-        worker->slots[item->slot].taken = true;
-    return item->stopped;
+    for (int tries = 0; tries < 64; tries++) {
+        uint64_t word = slot_word(worker, item), at = (word >> 2) - item->id;
+        if ((word & 3) != PP__SLOT_BEGUN || at < item->next || at >= item->end - 1)
+            return;
+        if (take(worker, item, word >> 2, PP__SLOT_BEGUN)) {
+            item->end = (uint32_t)at + 1;
+            return;
+        }
+    }
 }
 
-void pp__worker_stop_chunk(struct pp__worker *worker)
+void pp__worker_stop_chunks(struct pp__worker *worker)
 {
-    uint64_t running, begun_at;
-    struct pp__item *item = pp__worker_running(worker, &running, &begun_at);
-    if (item && item->count - item->next > 1)
-        stop_chunk(worker, item, running);
+    for (struct pp__link *link = worker->items.next; link != &worker->items; link = link->next)
+        pp__worker_stop_chunk(worker, pp__container(link, struct pp__item, link));
 }
 
 /*
@@ -431,8 +442,9 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
     if (worker->slots[slot].item != item || pp__worker_running(worker, &running, &begun_at) != item ||
         running != target)
         return;
-    if (!stop_chunk(worker, item, running))
+    if (!take(worker, item, running, PP__SLOT_BEGUN)) /* or the kill would hit the element behind it */
         return;
+    item->end = item->next + 1;
     item->timed_out = true;
     pp__worker_kill(worker);
 }

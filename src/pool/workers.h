@@ -89,8 +89,11 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
 /* The procedure for a call that has outlived its timeout: whatever else it has goes back, then it is killed. */
 void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item);
 
-/* If a chunk runs: it ends behind the element that runs, the rest goes back. */
-void pp__worker_stop_chunk(struct pp__worker *worker);
+/* A chunk that has begun ends behind the element that runs, and the rest goes back when that has ended. To be called when taking back has failed. */
+void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);
+
+/* The same for all that it has begun. */
+void pp__worker_stop_chunks(struct pp__worker *worker);
 
 /* Asks the zygote for its death. */
 void pp__worker_kill(struct pp__worker *worker);
