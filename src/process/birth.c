@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "process/identity.h"
 #include "process/quiet.h"
 #include "process/sanitizer.h"
 #include "process/zygote.h"
@@ -33,9 +34,10 @@
 
 #define STACK_SIZE ((size_t)1 << 20) /* the host's fork handlers run on it */
 #define EXEC_STACK_SIZE ((size_t)256 << 10)
-#define WORD_WAIT_MS 10000
+#define PATIENCE (PP_ON_VALGRIND ? 10 : 1)
+#define WORD_WAIT_MS (10000 * PATIENCE)
 #define TRIES_MAX 1500
-#define TRIES_MS 8000
+#define TRIES_MS (8000 * PATIENCE)
 #define MARKER_SIZE (sizeof PP__MARKER + 16 + PP__NONCE_SIZE)
 
 /* Everything that a helper needs is made before it: it shares the caller's memory, thread-local storage included. */
@@ -44,7 +46,7 @@ struct helper {
     char *stack;
     unsigned stack_id;
     struct pp__zygote_setup setup;
-    bool check_quiet;
+    bool threads;           /* the owner has several */
     const char *executable; /* forkserver */
     char *const *arguments;
     char **environment;
@@ -54,19 +56,43 @@ struct helper {
 /* ------------------------------------------------------------------------------------------------- the helper */
 
 /*
- * Thread sanitizer takes every clone for a fork and, in the child, resets what it knows of all threads; with shared memory that would be
- * ours. There the helper is a fork, which the host's SIGCHLD handler can see.
+ * Where sharing memory with the helper does not work, it is a fork, which the host's SIGCHLD handler can see: thread sanitizer takes every clone for
+ * a fork and, in the child, resets what it knows of all threads; valgrind makes a fork of it without fork's care for malloc's locks.
  */
-static pid_t start_helper(struct helper *helper)
+static bool helper_is_fork(const struct helper *helper)
 {
 #ifdef PP_TSAN
+    (void)helper;
+    return true;
+#else
+    return PP_ON_VALGRIND && helper->threads;
+#endif
+}
+
+/* Both tools flush at _exit what is the owner's to flush; on valgrind the helper's memory is its own in any case. */
+static int run_on_tools(void *data)
+{
+    struct helper *helper = data;
+    if (PP_ON_VALGRIND)
+        pp__stdio_purge();
+    return helper->run(helper);
+}
+
+static pid_t start_helper(struct helper *helper)
+{
+    if (!helper_is_fork(helper))
+        return clone(run_on_tools, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
     pid_t pid = PP_SYS(fork)();
     if (pid == 0)
-        syscall(SYS_exit_group, helper->run(helper)); /* its _exit would flush what the owner has not flushed */
+        syscall(SYS_exit_group, run_on_tools(helper));
     return pid;
-#else
-    return clone(helper->run, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
-#endif
+}
+
+/* The links of /proc/self/task: itself, its parent, and one for each thread. Without /proc: nobody knows. */
+static bool has_threads(void)
+{
+    struct stat task;
+    return stat("/proc/self/task", &task) != 0 || task.st_nlink > 3;
 }
 
 /* Runs helper->run(helper) in a process that shares our memory; what it returns (an errno or 0) is its exit status. */
@@ -75,10 +101,12 @@ static int run_helper(struct helper *helper)
     uint64_t mask;
     int status = 0;
     pp__signals_block(&mask);
-    pp__fd_lock(); /* so that no descriptor is made and not yet registered in the fork */
+    pp__module_lock(); /* what the fork goes on with is whole: the list of modules, */
+    pp__fd_lock();     /* and no descriptor is made and not yet registered */
     pid_t pid = start_helper(helper);
     int error = pid < 0 ? errno : 0;
     pp__fd_unlock();
+    pp__module_unlock();
     /* A host that waits for everything with __WALL may have been first (ECHILD); a failure then shows as a missing word. */
     if (pid > 0 && waitpid(pid, &status, __WALL) == pid && WIFEXITED(status))
         error = WEXITSTATUS(status);
@@ -127,7 +155,7 @@ static _Noreturn void be_fork(const struct helper *helper)
     pp__sanitizer_on_stack();
     register_rseq();
     pp__zygote_become(&helper->setup);
-    if (helper->check_quiet && !pp__quiet()) {
+    if (helper->threads && !pp__quiet()) {
         pp__zygote_say(&helper->setup, -EAGAIN, true, "");
         _exit(1);
     }
@@ -141,13 +169,6 @@ static int help_fork(void *data)
     if (pid == 0)
         be_fork(helper);
     return pid < 0 ? errno : 0;
-}
-
-/* The links of /proc/self/task: itself, its parent, and one for each thread. Without /proc: nobody knows. */
-static bool has_threads(void)
-{
-    struct stat task;
-    return stat("/proc/self/task", &task) != 0 || task.st_nlink > 3;
 }
 
 /* -------------------------------------------------------------------------------------------------- forkserver */
@@ -355,7 +376,7 @@ static int fork_once(struct helper *helper, struct pp__zygote *zygote)
     if (error)
         return error;
     helper->setup.control = pair[1];
-    helper->check_quiet = has_threads();
+    helper->threads = has_threads();
     return give_birth(helper, pair, zygote);
 }
 
@@ -412,6 +433,7 @@ static int exec_once(struct helper *helper, const pp_launcher_options *options, 
         return error;
     make_nonce(nonce);
     snprintf(marker, sizeof marker, PP__MARKER "=%d:%.*s", pair[1], PP__NONCE_SIZE, nonce);
+    helper->threads = has_threads();
     helper->control = pair[1];
     helper->executable = find_executable(path);
     helper->arguments = arguments;

@@ -366,7 +366,17 @@ static int visit_for_birth(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
-/* A zygote has one thread, and no worker of it exists yet: in a nested one the list of the outer one is replaced. */
+void pp__module_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void pp__module_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* A zygote has one thread, was forked with the lock held by it, and has no worker yet: in a nested one the list of the outer one is replaced. */
 void pp__module_note_birth(void)
 {
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;

@@ -41,7 +41,11 @@ int pp__module_open(const void *travel, size_t size, int shared_images, uintptr_
 /* "name" of the function at this address in this process, or "module+0x1234"; cut to `size`. */
 void pp__function_name(const void *function, char *text, size_t size);
 
-/* In the zygote, before its first fork: notes which modules are loaded. */
+/* The lock of the pinned modules, to be held over a fork so that their list is whole in the child. */
+void pp__module_lock(void);
+void pp__module_unlock(void);
+
+/* In the zygote, before its first fork: notes which modules are loaded, and takes the lock over. */
 void pp__module_note_birth(void);
 
 #endif

@@ -97,6 +97,15 @@ int pp__pidfd_open(pid_t pid)
     return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
+/* The fields behind the name are counted from the third on: 0 is the state, 17 the number of threads, 19 the start. */
+static uint64_t field(const char *fields, int number)
+{
+    for (; fields && number > 0; number--)
+        fields = strchr(fields + 1, ' ');
+    return fields ? strtoull(fields + 1, NULL, 10) : 0;
+}
+
+/* A zombie is gone, unless it is only the first thread of a process whose others go on. */
 uint64_t pp__process_start(pid_t pid)
 {
     char path[32], text[1024];
@@ -107,13 +116,15 @@ uint64_t pp__process_start(pid_t pid)
     ssize_t size = read(fd, text, sizeof text - 1);
     close(fd);
     text[size > 0 ? size : 0] = '\0';
-    char *field = strrchr(text, ')'); /* the second field is a name with anything in it; the 22nd is wanted */
-    for (int i = 2; field && i < 22; i++)
-        field = strchr(field + 1, ' ');
-    return field ? strtoull(field + 1, NULL, 10) : 0;
+    const char *fields = strrchr(text, ')'); /* the end of a name with anything in it */
+    if (!fields || fields[1] != ' ')
+        return 0;
+    fields++;
+    if ((fields[1] == 'Z' || fields[1] == 'X') && field(fields, 17) <= 1)
+        return 0;
+    return field(fields, 19);
 }
 
-/* A zombie has a start too, but is as good as gone: its third field is Z. */
 static bool owner_is_gone_by_look(const struct pp__zygote_setup *setup)
 {
     if (kill(setup->owner_pid, 0) != 0 && errno == ESRCH)
@@ -193,7 +204,7 @@ __attribute__((weak)) FILE *_IO_iter_end(void);
 __attribute__((weak)) FILE *_IO_iter_next(FILE *stream);
 
 /* What the owner had not flushed is the owner's to flush, whatever stream a task flushes. */
-static void purge_stdio(void)
+void pp__stdio_purge(void)
 {
     __fpurge(stdin);
     __fpurge(stdout);
@@ -214,7 +225,7 @@ void pp__zygote_become(const struct pp__zygote_setup *setup)
     close_descriptors(setup);
     standard_descriptors(setup);
     default_dispositions();
-    purge_stdio();
+    pp__stdio_purge();
 }
 
 /* -------------------------------------------------------------------------------------------------- records */

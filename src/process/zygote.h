@@ -26,6 +26,9 @@ struct pp__zygote_setup {
 /* Makes the calling process, all of whose signals are blocked, a zygote in the outward things: group, name, dispositions, descriptors, stdio. */
 void pp__zygote_become(const struct pp__zygote_setup *setup);
 
+/* Forgets, in a forked child, what the owner had not flushed, in all streams. */
+void pp__stdio_purge(void);
+
 /* Tells the owner; with an error nothing follows. */
 void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, const char *text);
 
@@ -34,7 +37,7 @@ bool pp__zygote_abandoned(const struct pp__zygote_setup *setup);
 
 _Noreturn void pp__zygote_run(const struct pp__zygote_setup *setup);
 
-/* When the process started, in the kernel's ticks; 0: there is none, or none can be seen. Tells a pid from its reuse. */
+/* When the process started, in the kernel's ticks; 0: there is none (any more), or none can be seen. Tells a pid from its reuse. */
 uint64_t pp__process_start(pid_t pid);
 
 /* A pidfd, not adopted yet; -1 and errno. */

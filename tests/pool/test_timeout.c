@@ -183,7 +183,8 @@ BOTH_WITHIN(five_hundred_timeouts_hit_no_innocent_call, 60)
             drop_failed(futures[i], PP_ERROR_TIMEOUT);
         else
             CHECK_INT(take_int(futures[i]), i * i);
-        CHECK_INT(shared()->runs[i], 1);
+        CHECK(shared()->runs[i] == 1 ||
+              (i % 4 == 1 && shared()->runs[i] == 0)); /* the time can be up before it counts */
     }
     pp_pool_destroy(pool);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The forkserver's image: what is preloaded, and what is not taken for one. */
 #include "kit.h"
+#include "process/sanitizer.h"
 #include "process/wire.h"
 
 static int create(const char *const *preload)
@@ -67,6 +68,8 @@ TEST(too_long_a_list_to_preload_is_E2BIG)
 
 TEST_WITHIN(a_preload_that_never_ends_is_given_up_after_ten_seconds, 30)
 {
+    if (PP_ON_VALGRIND)
+        LEFT_OUT("valgrind is given more time");
     CHECK_INT(create((const char *[]){PP_TEST_PLUGINS "/libprocess_hangs.so", NULL}), -EAGAIN);
     CHECK_HAS(pp_last_error(), "10 s");
     wait_until(count_descendants_named(getppid(), "pp-") == 0, 2);

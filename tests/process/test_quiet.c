@@ -98,6 +98,8 @@ static void make_among_threads(int launchers)
 #ifdef PP_TSAN
     LEFT_OUT("under thread sanitizer a try takes too long");
 #endif
+    if (PP_ON_VALGRIND)
+        LEFT_OUT("on valgrind a try takes too long");
     pthread_t threads[USES];
     for (int i = 0; i < USES; i++)
         CHECK_INT(pthread_create(&threads[i], NULL, loop, (void *)(uintptr_t)&uses[i]), 0);
@@ -198,6 +200,8 @@ TEST_WITHIN(a_lock_that_stays_held_is_EAGAIN_with_the_way_out, 30)
 
 TEST(the_probe_writes_nothing_of_the_owners)
 {
+    if (PP_ON_VALGRIND)
+        LEFT_OUT("valgrind flushes at _exit");
     int out[2];
     char text[20] = "";
     CHECK_INT(pipe2(out, O_NONBLOCK), 0);
