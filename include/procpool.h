@@ -171,9 +171,16 @@ typedef enum pp_crash_rule {
     PP_BREAK_POOL   /* it breaks the pool: every outstanding future fails */
 } pp_crash_rule;
 
+/* What a thread that waits for a result, and a worker that waits for a call, do before they sleep. */
+typedef enum pp_wait_policy {
+    PP_WAIT_ADAPTIVE = 0, /* they look again for some microseconds, as long as no running call wants the processor */
+    PP_WAIT_SLEEP         /* nothing: no processor time is spent on waiting */
+} pp_wait_policy;
+
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     pp_crash_rule on_crash;
+    pp_wait_policy wait;
     pp_launcher *launcher; /* the pool takes its own reference; NULL: the pool makes one from the next four */
     pp_start_method start_method;
     const int *inherit_fds;

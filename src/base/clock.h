@@ -12,6 +12,9 @@
 
 uint64_t pp__now(void);
 
+/* The last tick of the same clock, some milliseconds ago at most, for a fifth of the price. */
+uint64_t pp__now_coarse(void);
+
 /* The moment `milliseconds` from now; negative is never. */
 uint64_t pp__deadline(int milliseconds);
 

@@ -56,7 +56,11 @@ struct pp__result_side {
 /* `want` is epoch << 2 | mode. The owner makes a new epoch each time it is about to sleep; a worker rings at most once for each. */
 struct pp__pool_page {
     alignas(PP__LINE) _Atomic uint64_t want;
+    alignas(PP__LINE) _Atomic uint32_t spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
 };
+
+/* Nobody spins longer than this, ns. */
+#define PP__SPIN_MAX UINT64_C(100000)
 
 enum pp__want {
     PP__WANT_NOTHING,   /* somebody is collecting */
@@ -153,7 +157,7 @@ struct pp__attachment {
 struct pp__worker_plan {
     uint64_t seed;
     int32_t number;
-    int32_t reserved;
+    int32_t spins; /* whether it may spin when it runs dry */
 };
 enum { PP__FD_CALL, PP__FD_RESULT, PP__FD_PAGE, PP__FD_BELL, PP__FD_SOCKET, PP__FD_COUNT };
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "base/spin.h"
 #include "pool/block.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -26,6 +27,7 @@
 #define STUCK PP__SECOND
 
 #define EVENTS 64
+#define EYES 64 /* busy workers that a spinning thread looks at */
 
 /* ------------------------------------------------------------------------------------------ results */
 
@@ -129,6 +131,20 @@ static void end_element(struct pp__worker *worker, struct pp__item *item, struct
         pp__pending_insert(pool, item);
 }
 
+/* What a wake costs: until the call began for which it was rung. A figure that can't be is left out. */
+static void learn_wake(struct pp__worker *worker, uint32_t slot)
+{
+    pp_pool *pool = worker->pool;
+    if (worker->woken_at == 0)
+        return;
+    uint64_t cost = pp__load_relaxed(&worker->result_side->begun_at[slot]) - worker->woken_at;
+    worker->woken_at = 0;
+    if (cost > PP__SPIN_MAX)
+        cost = PP__SPIN_MAX;
+    pool->wake_cost += cost / 8 - pool->wake_cost / 8;
+    pp__worker_allow_spin(pool);
+}
+
 static const char *take_result(struct pp__worker *worker, const struct pp__record *record,
                                struct pp__result_record *header, const void *payload, size_t size)
 {
@@ -138,6 +154,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     uint64_t most = pp__now() - item->sent_at;
     if (header->run_time > most)
         header->run_time = most;
+    learn_wake(worker, header->slot);
     item->tries++;
     struct pp__outcome outcome;
     if (header->type != PP__OUTCOME_RESULT) {
@@ -408,6 +425,73 @@ void pp__collect(pp_pool *pool)
     collect_results(pool);
     pp__dispatch(pool);
     pp__pool_settle(pool);
+}
+
+/* The tails of the busy workers' result rings, as they were last seen. */
+struct eyes {
+    const _Atomic uint64_t *tails[EYES];
+    uint64_t seen[EYES];
+    int count;
+    const _Atomic uint32_t *look;
+    uint32_t look_seen;
+};
+
+static void open_eyes(pp_pool *pool, struct eyes *eyes)
+{
+    eyes->count = 0;
+    eyes->look = &pool->collector.look;
+    eyes->look_seen = pp__load_relaxed(eyes->look);
+    for (int i = 0; i < pool->max_workers && eyes->count < EYES; i++) {
+        const struct pp__worker *worker = pool->workers[i];
+        if (!worker || worker->count == 0)
+            continue;
+        eyes->tails[eyes->count] = worker->results.tail;
+        eyes->seen[eyes->count++] = worker->results.tail_seen;
+    }
+}
+
+/* Relaxed: what is seen here is looked at again under the lock. */
+static bool see(const struct eyes *eyes)
+{
+    for (int i = 0; i < eyes->count; i++)
+        if (pp__load_relaxed(eyes->tails[i]) != eyes->seen[i])
+            return true;
+    return pp__load_relaxed(eyes->look) != eyes->look_seen;
+}
+
+static uint64_t spin_budget(const pp_pool *pool, uint64_t deadline)
+{
+    if (pool->busy == 0 || pool->busy >= pool->processors)
+        return 0;
+    uint64_t budget = pool->spin_limit < 2 * pool->wake_cost ? pool->spin_limit : 2 * pool->wake_cost;
+    uint64_t left = deadline == PP__NEVER ? budget : pp__until(deadline);
+    return left < budget ? left : budget;
+}
+
+/* The workers that are looked at stay: only who has the duty reads the reports after which a worker that had calls is freed. */
+bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
+{
+    struct eyes eyes;
+    struct pp__spin spin;
+    uint64_t budget = spin_budget(pool, deadline);
+    if (budget == 0)
+        return false;
+    open_eyes(pool, &eyes);
+    pool->collector.spinning = true;
+    pp__pool_unlock(pool);
+    pp__spin_begin(&spin, budget);
+    bool found = see(&eyes);
+    while (!found && pp__spin_on(&spin))
+        found = see(&eyes);
+    pp__pool_lock(pool);
+    pool->collector.spinning = false;
+    if (spin.jumped)
+        pool->spin_limit /= 2;
+    else if (found && pool->spin_limit < PP__SPIN_MAX)
+        pool->spin_limit += PP__SPIN_MAX / 16;
+    if (found)
+        pp__collect(pool);
+    return found;
 }
 
 static void ask(pp_pool *pool, enum pp__want mode)

@@ -13,6 +13,12 @@ struct pp__worker;
 void pp__collect_worker(pp_pool *pool, struct pp__worker *worker);
 
 /*
+ * For a thread that waits for results and has the duty: looks at the rings of busy workers for as long as a wake would cost, the lock
+ * released. True: something came and was collected, or somebody asks for another look. False: it is time to sleep, or there are calls for all processors.
+ */
+bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
+
+/*
  * Sleeps in epoll (the lock released) until something happens or `deadline`, then collects. `every`: a thread waits for
  * results; else (the manager) only attention is wanted. 0 or -EINTR.
  */

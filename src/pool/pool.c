@@ -28,6 +28,7 @@
 #include <sys/random.h>
 
 #define DEFAULT_STACK (UINT64_C(8) << 20)
+#define FIRST_WAKE_COST UINT64_C(20000) /* ns, until one was measured */
 #define SMALLEST_STACK (UINT64_C(64) << 10)
 
 const char *pp_version(void)
@@ -112,6 +113,8 @@ static int check(const pp_pool_options *o)
                         PP__MAX_WORKERS);
     if (o->on_crash != PP_ISOLATE && o->on_crash != PP_BREAK_POOL)
         return pp__fail(-EINVAL, "on_crash is %d, which is no rule", (int)o->on_crash);
+    if (o->wait != PP_WAIT_ADAPTIVE && o->wait != PP_WAIT_SLEEP)
+        return pp__fail(-EINVAL, "wait is %d, which is no policy", (int)o->wait);
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
@@ -155,7 +158,9 @@ static int copy_options(pp_pool *pool, const pp_pool_options *given)
     while (pool->options.seed == 0)
         if (getrandom(&pool->options.seed, sizeof pool->options.seed, 0) < 0)
             pool->options.seed = pp__now();
-    pool->max_workers = given->max_workers ? given->max_workers : pp_usable_processors();
+    int processors = pp_usable_processors();
+    pool->processors = given->wait == PP_WAIT_SLEEP ? 1 : processors;
+    pool->max_workers = given->max_workers ? given->max_workers : processors;
     if (pool->max_workers > PP__MAX_WORKERS)
         pool->max_workers = PP__MAX_WORKERS;
     return error;
@@ -277,6 +282,8 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pool->owner = pp__owner_token();
     pool->connection = pool->epoll = pool->kick = pool->page_fd = -1;
     pp__list_init(&pool->pending);
+    pool->wake_cost = FIRST_WAKE_COST;
+    pool->spin_limit = PP__SPIN_MAX;
     pp__list_init(&pool->log);
     pp__list_init(&pool->collector.waiters);
     pp__subject_init(&pool->end);

@@ -33,6 +33,7 @@ struct pp_pool {
     uint32_t owner;          /* pp__owner_token() of the process that made it */
     pp_pool_options options; /* with its own copies of the arguments */
     int max_workers;
+    int processors; /* that spinners and running calls together may take; 1: nobody spins */
     bool is_inline;
     struct pp__inline *inl; /* of an inline pool */
     pp_launcher *launcher;
@@ -50,6 +51,7 @@ struct pp_pool {
     struct pp__worker **workers; /* max_workers places; NULL: no process */
     int alive;                   /* places in use */
     int starting;                /* of them: not ready for calls yet */
+    int busy;                    /* of them: with calls */
     uint64_t next_serial;
     int connection;         /* to the zygote; -1 once the pool has ended or broken */
     int deaths;             /* ends outside a call in a row */
@@ -63,6 +65,8 @@ struct pp_pool {
     struct pp__pool_page *page;
     int page_fd;
     uint64_t want_epoch;
+    uint64_t wake_cost;  /* ns from a wake to the begin of the call, of late */
+    uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
     struct pp__collector collector;
     int in_epoll; /* threads: the descriptors are closed by the last of them */
     pthread_t manager;

@@ -44,9 +44,18 @@ void pp__subject_wake(struct pp__subject *subject, pp_pool *pool)
         struct pp__waiter *waiter = pp__container(link, struct pp__waiter, in_subject);
         if (pool->collector.waiter != waiter)
             rouse(waiter);
-        else if (pool->collector.asleep)
-            pp__fd_ring(pool->kick);
+        else
+            pp__wait_look(pool);
     }
+}
+
+void pp__wait_look(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    if (c->spinning)
+        pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1); /* what is to be seen is under the lock */
+    else if (c->asleep)
+        pp__fd_ring(pool->kick);
 }
 
 /* ----------------------------------------------------------------------------------------- the duty */
@@ -101,10 +110,10 @@ static void pass_duty_on(pp_pool *pool)
 void pp__wait_attend(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
-    if (c->asleep)
-        pp__fd_ring(pool->kick);
-    else if (!c->waiter && !c->manager)
+    if (!c->waiter && !c->manager)
         call_manager(pool);
+    else
+        pp__wait_look(pool);
 }
 
 /* ------------------------------------------------------------------------------------------ waiting */
@@ -163,7 +172,7 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
         return sleep_on_word(pool, me, deadline);
     pp__list_remove(&me->in_pool);
     if (*looked)
-        return pp__collect_sleep(pool, deadline, true);
+        return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true);
     *looked = true;
     pp__collect(pool);
     return 0;

@@ -30,6 +30,8 @@ struct pp__collector {
     struct pp__waiter *waiter;     /* the thread that collects, or NULL */
     bool manager;                  /* the manager collects (then waiter is NULL) */
     bool asleep;                   /* whoever collects is in epoll */
+    bool spinning;                 /* or looks at the rings without the lock, until `look` changes at the latest */
+    _Atomic uint32_t look;
     bool endless;                  /* and, as nothing was outstanding, without a bound: the next submit ends that */
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
@@ -51,6 +53,9 @@ void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool);
  */
 int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf);
+
+/* The thread that collects, and sleeps or spins, is to look again. Under the lock. */
+void pp__wait_look(struct pp_pool *pool);
 
 /* There is something to do for whoever is awake: makes sure that somebody is. Under the lock. */
 void pp__wait_attend(struct pp_pool *pool);

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/futex.h"
 #include "base/seam.h"
+#include "base/spin.h"
 #include "pool/task.h"
 #include "process/child.h"
 #include "process/identity.h"
@@ -34,6 +35,8 @@ struct module {
 };
 
 static struct worker {
+    bool spins;          /* it may spin when it runs dry */
+    uint64_t spin_limit; /* ns; halved by a spin in which somebody else wanted the processor, grows by one that paid */
     const struct pp__call_side *call_side;
     struct pp__result_side *result_side;
     const struct pp__pool_page *page;
@@ -402,6 +405,22 @@ static bool have_call(void)
     return pp__ring_waiting(&self.calls);
 }
 
+/* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
+static bool spin_for_call(void)
+{
+    struct pp__spin spin;
+    uint64_t allowed = self.spins ? pp__load_relaxed(&self.page->spin) : 0;
+    pp__spin_begin(&spin, allowed < self.spin_limit ? allowed : self.spin_limit);
+    bool found = have_call();
+    while (!found && pp__load_relaxed(&self.page->spin) && pp__spin_on(&spin))
+        found = have_call();
+    if (spin.jumped)
+        self.spin_limit /= 2;
+    else if (found && self.spin_limit < PP__SPIN_MAX)
+        self.spin_limit += PP__SPIN_MAX / 16;
+    return found;
+}
+
 static _Noreturn void serve(void)
 {
     for (;;) {
@@ -416,7 +435,8 @@ static _Noreturn void serve(void)
             continue;
         }
         ring_if_wanted(PP__WANT_ATTENTION);
-        wait_for_owner(have_call, PP__NEVER);
+        if (!spin_for_call())
+            wait_for_owner(have_call, PP__NEVER);
     }
 }
 
@@ -465,6 +485,8 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     self.socket = fds[PP__FD_SOCKET];
     self.shared_images = shared_images;
     self.seed = plan.seed;
+    self.spins = plan.spins != 0;
+    self.spin_limit = PP__SPIN_MAX;
     self.rung_epoch = UINT64_MAX;
     if (pp__task_init(&self.task, true, plan.number, &self.state) != 0)
         pp__child_exit(EXIT_FAILURE);

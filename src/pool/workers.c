@@ -189,7 +189,8 @@ static int ask_for(struct pp__worker *worker, int fds[PP__FD_COUNT])
         error = pp__fail_errno(errno, "epoll_ctl");
     if (error)
         return error;
-    struct pp__worker_plan data = {.seed = options->seed, .number = worker->number};
+    struct pp__worker_plan data = {
+        .seed = options->seed, .number = worker->number, .spins = worker->number < pool->processors - 1};
     struct pp__plan plan = {.serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data};
     snprintf(plan.name, sizeof plan.name, "pp-worker-%d", worker->number);
     memcpy(plan.data, &data, sizeof data);
@@ -256,6 +257,22 @@ static int find_slot(struct pp__worker *worker, uint32_t *slot)
     return -EAGAIN;
 }
 
+/* With the owner's own thread they must not be more than there are processors. */
+void pp__worker_allow_spin(pp_pool *pool)
+{
+    uint64_t spin = pool->busy < pool->processors ? 2 * pool->wake_cost : 0;
+    if (pool->page && pp__load_relaxed(&pool->page->spin) != spin)
+        pp__store_relaxed(&pool->page->spin, (uint32_t)spin); /* a hint */
+}
+
+static void count_busy(pp_pool *pool, int change)
+{
+    pool->busy += change;
+    pp__worker_allow_spin(pool);
+    if (change > 0 && pool->collector.spinning)
+        pp__wait_look(pool); /* the spinner does not look at this one yet */
+}
+
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
 {
     uint32_t slot;
@@ -270,7 +287,8 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     item->sent_at = pp__now();
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
-    worker->count++;
+    if (worker->count++ == 0)
+        count_busy(worker->pool, 1);
     pp__store_release(&worker->result_side->slots[slot],
                       pp__slot_word(item->id + item->next,
                                     PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
@@ -294,8 +312,11 @@ void pp__worker_ring(struct pp__worker *worker)
 void pp__worker_wake(struct pp__worker *worker)
 {
     pp__fence(); /* the cursor before the look; pairs with the fence in wait_for_owner (worker.c) */
-    if (pp__load_relaxed(&worker->result_side->sleeping))
-        wake(worker);
+    if (!pp__load_relaxed(&worker->result_side->sleeping))
+        return;
+    if (worker->count > 0)
+        worker->woken_at = pp__now();
+    wake(worker);
 }
 
 /* ----------------------------------------------------------------------------------------- take back */
@@ -303,7 +324,8 @@ void pp__worker_wake(struct pp__worker *worker)
 void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
 {
     pp__list_remove(&item->link);
-    worker->count--;
+    if (--worker->count == 0)
+        count_busy(worker->pool, -1);
     worker->slots[item->slot].item = NULL;
     item->worker = NULL;
 }

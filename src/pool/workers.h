@@ -46,6 +46,7 @@ struct pp__worker {
     struct pp__slot slots[PP__SLOTS];
     uint32_t next_slot; /* where the search for a free one begins */
     uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
+    uint64_t woken_at;  /* when it was last woken, until the next result; 0: it was awake */
     uint64_t free_at;   /* when its last call ended, or it became ready, or was told to leave */
     uint8_t *knows;     /* modules it was told of, a byte each */
     size_t knows_count;
@@ -59,6 +60,9 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
 
 /* Wakes it if it sleeps; after anything was sent or consumed. */
 void pp__worker_wake(struct pp__worker *worker);
+
+/* Tells the workers whether to spin when they run dry; after `busy` or `wake_cost` has changed. */
+void pp__worker_allow_spin(pp_pool *pool);
 
 /* Wakes it even if it says that it does not sleep. */
 void pp__worker_ring(struct pp__worker *worker);
