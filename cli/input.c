@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #define BUFFER ((size_t)128 << 10)
-#define OUT_BYTES_MAX ((size_t)64 << 20) /* above that, large inputs wait until others are done */
+/* Inputs that are out, with what each costs besides its bytes, are no more than this: others wait until some are done. */
+#define OUT_BYTES_MAX ((size_t)64 << 20)
+#define INPUT_COST 512
 
 /* A regular file's size is known, and its reads do not block. */
 static void look_at_file(struct input *input)
@@ -135,13 +137,13 @@ int input_next(void *context, pp_map_input *next)
         return -EAGAIN;
     int code = input->arguments ? next_argument(input, next) : next_line(input, next);
     if (code == 1)
-        input->out_bytes += next->size;
+        input->out_bytes += next->size + INPUT_COST;
     return code;
 }
 
 void input_done(struct input *input, size_t size)
 {
-    input->out_bytes -= size;
+    input->out_bytes -= size + INPUT_COST;
 }
 
 void input_wait(const struct input *input, int timeout)

@@ -10,6 +10,13 @@ uint64_t pp__now(void)
     return (uint64_t)t.tv_sec * PP__SECOND + (uint64_t)t.tv_nsec;
 }
 
+uint64_t pp__now_coarse(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * PP__SECOND + (uint64_t)t.tv_nsec;
+}
+
 uint64_t pp__deadline(int milliseconds)
 {
     if (milliseconds < 0)

@@ -35,15 +35,15 @@ struct pp__call_side {
     uint32_t size;
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
-    alignas(PP__LINE) _Atomic uint32_t bell;        /* owner -> worker: grows at each wake; the worker's futex */
+    alignas(PP__LINE) _Atomic uint32_t bell;        /* owner -> worker: grows at each wake, never 0; the worker's futex */
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
 struct pp__result_side {
     alignas(PP__LINE) _Atomic uint64_t result_tail; /* worker -> owner; ring.h */
     alignas(PP__LINE) _Atomic uint64_t call_head;   /* worker -> owner; ring.h */
-    /* worker -> owner: 1 while it sleeps on the bell or is about to. Only the worker clears it: an owner that did could erase the mark
-     * of the next sleep. */
+    /* worker -> owner: the bell's value on which it sleeps or is about to, 0 while it is awake. Only the worker clears it: an owner that did
+     * could erase the mark of the next sleep. A mark that is not the bell's value is that of a sleep for which the bell was rung already. */
     alignas(PP__LINE) _Atomic uint32_t sleeping;
     /* id << 2 | state. Owner: anything -> READY (release) when it gives the slot out; READY -> TAKEN, and BEGUN -> TAKEN to stop a chunk behind the
      * element that runs. Worker: READY -> BEGUN, and BEGUN -> BEGUN with the next id inside a chunk. Each a cas. */
@@ -64,7 +64,8 @@ struct pp__pool_page {
 
 enum pp__want {
     PP__WANT_NOTHING,   /* somebody is collecting */
-    PP__WANT_ATTENTION, /* ring when the result ring is half full or the call ring ran dry */
+    PP__WANT_ROOM,      /* ring when the result ring is half full */
+    PP__WANT_ATTENTION, /* and when the call ring ran dry: there is more */
     PP__WANT_EVERY      /* ring for every result */
 };
 

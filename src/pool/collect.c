@@ -25,22 +25,22 @@
 /* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 #define RING_AGAIN (50 * PP__MILLISECOND)
 #define STUCK PP__SECOND
+/* A stopped worker that has nothing is killed after that long when others' calls could use its place. */
+#define STUCK_LONG (5 * PP__SECOND)
+/* A worker that waits for room when its call's time is up has so long to use it. */
+#define GRACE PP__SECOND
+/* While calls are queued behind others somebody looks this often: one of those may last. */
+#define LOOK_BEHIND (4 * PP__MILLISECOND)
+
+/* Inside a chunk a worker does not ring for each result: who waits looks so often. */
+#define GLANCE PP__MILLISECOND
+/* Who spins looks at everything else so often. */
+#define LOOK_EACH PP__MILLISECOND
 
 #define EVENTS 64
 #define EYES 64 /* busy workers that a spinning thread looks at */
 
 /* ------------------------------------------------------------------------------------------ results */
-
-static void poison(struct pp__worker *worker, const char *what)
-{
-    if (worker->poisoned)
-        return;
-    worker->poisoned = true;
-    snprintf(worker->poison, sizeof worker->poison, "%s", what);
-    pp__pool_log(worker->pool, "worker %d wrote garbage into the channel (%s) and is killed", worker->number, what);
-    pp__worker_take_back_all(worker);
-    pp__worker_kill(worker);
-}
 
 /* A result that came in the record: copied out of the ring. */
 static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
@@ -122,7 +122,6 @@ static void end_element(struct pp__worker *worker, struct pp__item *item, struct
 {
     pp_pool *pool = worker->pool;
     bool over = item->next + 1 == item->end;
-    worker->free_at = pp__now();
     pool->deaths = 0;
     pp__dispatch_learn(pool, run_time);
     if (over)
@@ -151,7 +150,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     struct pp__item *item = match(worker, record, header);
     if (!item)
         return "a result for no call of its own";
-    uint64_t most = pp__now() - item->sent_at;
+    uint64_t most = worker->free_at - item->sent_at;
     if (header->run_time > most)
         header->run_time = most;
     learn_wake(worker, header->slot);
@@ -175,10 +174,11 @@ static const char *take_ready(struct pp__worker *worker, const struct pp__record
                               struct pp__result_record *header, const void *payload, size_t size)
 {
     (void)record;
+    if (worker->state == PP__WORKER_KILLED)
+        return NULL; /* it does not know yet */
     if (worker->state != PP__WORKER_STARTING)
         return "it says twice that it is ready";
     worker->state = PP__WORKER_READY;
-    worker->free_at = pp__now();
     worker->pool->starting--;
     worker->pool->start_pause = worker->pool->start_after = worker->pool->failing_since = 0;
     if (header->type != PP__OUTCOME_RESULT) {
@@ -236,14 +236,16 @@ void pp__collect_worker(pp_pool *pool, struct pp__worker *worker)
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return; /* its start is reported first, so that errors name its process: see read_reports */
     if (worker->calls.poisoned)
-        poison(worker, "a broken head of its call ring");
+        pp__worker_poison(worker, "a broken head of its call ring");
     while (!worker->poisoned) {
         int got = pp__ring_next(&worker->results, &record, &payload);
         if (got == 0)
             break;
+        if (!some)
+            worker->free_at = pp__now(); /* for all of them: they lay there */
         const char *wrong = got < 0 ? "a broken ring" : take_record(worker, &record, payload);
         if (wrong)
-            poison(worker, wrong);
+            pp__worker_poison(worker, wrong);
         some = true;
     }
     if (!some)
@@ -324,7 +326,7 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
     if (now - since < RING_AGAIN)
         return;
     if (passed_over(worker, front)) {
-        poison(worker, "it passed over a call");
+        pp__worker_poison(worker, "it passed over a call");
         return;
     }
     front = front_of(worker);
@@ -333,6 +335,19 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
     pp__worker_ring(worker);
     if (now - since >= STUCK)
         pp__worker_give_up(worker);
+}
+
+/* It was given up, and may be stopped for ever. */
+static uint64_t attend_stuck(struct pp__worker *worker, uint64_t now)
+{
+    pp_pool *pool = worker->pool;
+    if (pool->pending_count == 0 || pool->alive < pool->max_workers)
+        return PP__NEVER;
+    if (now < worker->stuck_since + STUCK_LONG)
+        return worker->stuck_since + STUCK_LONG;
+    pp__pool_log(pool, "worker %d (pid %d) has been stopped for long, and is killed", worker->number, (int)worker->pid);
+    pp__worker_kill(worker);
+    return PP__NEVER;
 }
 
 /* One that was told to leave and does not begin to is stopped, perhaps for ever: it has nothing to do but go. */
@@ -351,6 +366,21 @@ static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
     return PP__NEVER;
 }
 
+/*
+ * A task that has ended may wait for room for its result, because the owner took none: stopped, for example, together with all that would have
+ * waited for its calls. Such a worker has some time, once for each element, to publish when there is room again.
+ */
+static bool grace(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
+{
+    uint64_t id = front->id + front->next;
+    if (worker->graced != id && pp__worker_wants_room(worker)) {
+        worker->graced = id;
+        worker->graced_at = now;
+        pp__collect_worker(worker->pool, worker);
+    }
+    return worker->graced == id && now - worker->graced_at < GRACE;
+}
+
 /* Acts on what is due for this worker and returns when the next thing will be. */
 static uint64_t attend(struct pp__worker *worker, uint64_t now)
 {
@@ -361,15 +391,23 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     }
     if (worker->state == PP__WORKER_LEAVING)
         return attend_leaving(worker, now);
+    if (!front && worker->state == PP__WORKER_READY && pp__worker_is_stuck(worker))
+        return attend_stuck(worker, now);
     if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
     nudge(worker, front, now);
     front = front_of(worker);
-    if (!front || !front->timeout || worker->state != PP__WORKER_READY)
+    if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
+    bool chunk = front->end - front->next > 1 && worker->pool->collector.waiter;
+    uint64_t glance = chunk ? now + GLANCE : PP__NEVER;
+    if (!front->timeout)
+        return glance;
     uint64_t deadline = deadline_of(worker, front, now);
     if (now < deadline)
-        return deadline;
+        return deadline < glance ? deadline : glance;
+    if (grace(worker, front, now))
+        return now + PP__MILLISECOND;
     pp__worker_kill_call(worker, front);
     return now + PP__MILLISECOND;
 }
@@ -403,7 +441,7 @@ static bool anything_waiting(const pp_pool *pool)
 {
     for (int i = 0; i < pool->max_workers; i++) {
         struct pp__worker *worker = pool->workers[i];
-        if (worker && !worker->poisoned && pp__ring_waiting(&worker->results))
+        if (worker && !worker->poisoned && worker->pid != 0 && pp__ring_waiting(&worker->results))
             return true;
     }
     return false;
@@ -411,7 +449,8 @@ static bool anything_waiting(const pp_pool *pool)
 
 static void collect_results(pp_pool *pool)
 {
-    if (needs_report(pool))
+    pool->unlooked = 0;
+    if (!pool->collector.spinning && needs_report(pool))
         read_reports(pool);
     for (int i = 0; i < pool->max_workers; i++)
         if (pool->workers[i])
@@ -425,6 +464,12 @@ void pp__collect(pp_pool *pool)
     collect_results(pool);
     pp__dispatch(pool);
     pp__pool_settle(pool);
+}
+
+static void ask(pp_pool *pool, enum pp__want mode)
+{
+    pp__store_relaxed(&pool->page->want,
+                      ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
 }
 
 /* The tails of the busy workers' result rings, as they were last seen. */
@@ -443,7 +488,7 @@ static void open_eyes(pp_pool *pool, struct eyes *eyes)
     eyes->look_seen = pp__load_relaxed(eyes->look);
     for (int i = 0; i < pool->max_workers && eyes->count < EYES; i++) {
         const struct pp__worker *worker = pool->workers[i];
-        if (!worker || worker->count == 0)
+        if (!worker || worker->count == 0 || worker->poisoned)
             continue;
         eyes->tails[eyes->count] = worker->results.tail;
         eyes->seen[eyes->count++] = worker->results.tail_seen;
@@ -468,7 +513,7 @@ static uint64_t spin_budget(const pp_pool *pool, uint64_t deadline)
     return left < budget ? left : budget;
 }
 
-/* The workers that are looked at stay: only who has the duty reads the reports after which a worker that had calls is freed. */
+/* The workers that are looked at stay: while somebody spins nobody reads the reports after which a worker is freed. */
 bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
 {
     struct eyes eyes;
@@ -476,28 +521,27 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
     uint64_t budget = spin_budget(pool, deadline);
     if (budget == 0)
         return false;
+    pp__spin_begin(&spin, budget);
+    if (spin.begun - pool->collector.looked_at > LOOK_EACH) {
+        pp__collect_sleep(pool, 0, true); /* deaths and timeouts are not kept waiting by results */
+        return true;
+    }
     open_eyes(pool, &eyes);
     pool->collector.spinning = true;
     pp__pool_unlock(pool);
-    pp__spin_begin(&spin, budget);
     bool found = see(&eyes);
     while (!found && pp__spin_on(&spin))
         found = see(&eyes);
     pp__pool_lock(pool);
     pool->collector.spinning = false;
+    found |= pp__load_relaxed(eyes.look) != eyes.look_seen; /* since the last look: under the lock nothing is missed */
     if (spin.jumped)
-        pool->spin_limit /= 2;
+        pool->spin_limit = pool->spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
     else if (found && pool->spin_limit < PP__SPIN_MAX)
         pool->spin_limit += PP__SPIN_MAX / 16;
     if (found)
         pp__collect(pool);
     return found;
-}
-
-static void ask(pp_pool *pool, enum pp__want mode)
-{
-    pp__store_relaxed(&pool->page->want,
-                      ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
 }
 
 static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
@@ -514,12 +558,40 @@ static void take_events(pp_pool *pool, const struct epoll_event *events, int cou
     }
 }
 
-static int bounded(const pp_pool *pool, uint64_t deadline)
+static int bounded(pp_pool *pool, uint64_t deadline)
 {
     uint64_t now = pp__now();
-    if (pool->outstanding > 0 || pool->shut)
+    bool busy = pool->outstanding > 0 || pool->shut || pool->delivered != pool->collector.delivered_seen;
+    pool->collector.delivered_seen = pool->delivered;
+    if (pool->queued) {
+        deadline = deadline < now + LOOK_BEHIND ? deadline : now + LOOK_BEHIND;
+        pool->queued = false;
+    }
+    if (busy)
         deadline = deadline < now + SLEEP_BOUND ? deadline : now + SLEEP_BOUND;
+    pool->collector.wake_at = deadline;
     return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
+}
+
+/* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */
+static enum pp__want managers_want(const pp_pool *pool)
+{
+    return pool->pending_count > 0 || pool->starting > 0 || pool->shut ? PP__WANT_ATTENTION : PP__WANT_ROOM;
+}
+
+void pp__collect_help(pp_pool *pool)
+{
+    collect_results(pool);
+}
+
+void pp__collect_ask(pp_pool *pool)
+{
+    if (!pool->collector.asleep || (pp__load_relaxed(&pool->page->want) & 3) != PP__WANT_ROOM)
+        return;
+    ask(pool, PP__WANT_ATTENTION);
+    pp__fence(); /* as in sleep_for_events: a worker that ran dry before is seen below */
+    pp__collect_help(pool);
+    pp__dispatch(pool);
 }
 
 /*
@@ -530,15 +602,10 @@ static int bounded(const pp_pool *pool, uint64_t deadline)
 static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
 {
     struct epoll_event events[EVENTS];
-    ask(pool, every ? PP__WANT_EVERY : PP__WANT_ATTENTION);
+    ask(pool, every ? PP__WANT_EVERY : managers_want(pool));
     pp__fence();
-    if (anything_waiting(pool)) {
-        ask(pool, PP__WANT_NOTHING);
-        return 0;
-    }
-    int milliseconds = bounded(pool, deadline);
+    int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     pool->collector.asleep = true;
-    pool->collector.endless = milliseconds < 0;
     pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);
@@ -546,6 +613,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     int error = count < 0 ? -errno : 0;
     pp__pool_lock(pool);
     pool->in_epoll--;
+    pool->collector.looked_at = pp__now();
     pool->collector.manager_in_epoll &= every;
     bool mine = every || pool->collector.manager;
     if (mine) {

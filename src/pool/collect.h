@@ -8,6 +8,12 @@
 /* Takes what is there now, and what follows from it: deaths, timeouts, dispatch. Never sleeps. */
 void pp__collect(pp_pool *pool);
 
+/* For a submitter: takes results, whoever has the duty (who has it sleeps, or spins, or the lock would not be ours). */
+void pp__collect_help(pp_pool *pool);
+
+/* There are calls for which no worker has room: the sleeping manager is to be rung when one runs dry. */
+void pp__collect_ask(pp_pool *pool);
+
 /* The same for one worker's results. */
 struct pp__worker;
 void pp__collect_worker(pp_pool *pool, struct pp__worker *worker);

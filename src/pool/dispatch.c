@@ -8,9 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* A worker with calls of together less than this may get one more: it is about what waking a sleeper costs, twice. */
-#define DEPTH_TIME UINT64_C(100000)
-#define DEPTH_MAX 64
+#define DEPTH_MAX 256
 /* One chunk may wait behind another as long as it lasts no longer than this. */
 #define CHUNK_TIME (2 * PP__MILLISECOND)
 /* Calls behind one that has lasted this long beyond what was expected go back. */
@@ -54,30 +52,43 @@ static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
     return pool->mean_run * (item->count - item->next);
 }
 
+/* Less than what waking a sleeper costs, twice, may lie before a call that is queued. */
+static uint64_t backlog(const pp_pool *pool, const struct pp__worker *worker)
+{
+    return pool->mean_run * worker->count;
+}
+
 /* Whether `item` may be queued behind what the worker has. Calls of unknown duration travel alone. */
 static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, const struct pp__item *item)
 {
-    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX)
+    const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
+    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == front->id + front->next)
         return false;
     if (worker->count == 1 && item->count > 1)
         return expected(pool, item) <= CHUNK_TIME;
-    return item->count == 1 && pool->mean_run * worker->count <= DEPTH_TIME;
+    return item->count == 1 && backlog(pool, worker) <= 2 * pool->wake_cost;
 }
 
-/* The worker for the next item: an idle one, else the one with the fewest calls that may take one more. */
+/*
+ * The worker for the next item: an idle one that is awake; an idle one that sleeps, unless another is done with what it has before that one
+ * would be awake; the one with the fewest calls that may take one more.
+ */
 static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 {
-    struct pp__worker *best = NULL;
+    struct pp__worker *best = NULL, *sleeper = NULL;
     for (int i = 0; i < pool->max_workers; i++) {
         struct pp__worker *worker = pool->workers[i];
         if (!worker || worker->state != PP__WORKER_READY || pp__worker_is_stuck(worker))
             continue;
-        if (worker->count == 0)
+        if (worker->count == 0 && !pp__worker_sleeps(worker))
             return worker;
-        if ((!best || worker->count < best->count) && may_queue(pool, worker, item))
+        if (worker->count == 0 && !sleeper)
+            sleeper = worker;
+        else if (worker->count > 0 && (!best || worker->count < best->count) && may_queue(pool, worker, item))
             best = worker;
     }
-    return best;
+    bool soon = best && item->count == 1 && backlog(pool, best) < pool->wake_cost;
+    return sleeper && !soon ? sleeper : best;
 }
 
 /* --------------------------------------------------------------------------------------- dispatch */
@@ -134,6 +145,7 @@ static bool send_first(pp_pool *pool)
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
     else
         pp__worker_wake(worker);
+    pool->queued |= worker->count > 1;
     return true;
 }
 
@@ -168,8 +180,8 @@ uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)
         uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
         uint64_t limit = since + 4 * expected(pool, front) + PATIENCE;
         if (now >= limit) {
+            worker->outlasted = front->id + front->next;
             pp__worker_take_back_all(worker);
-            pool->mean_run = 0; /* what was known of durations does not hold */
         } else if (limit < again) {
             again = limit;
         }

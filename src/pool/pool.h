@@ -44,6 +44,8 @@ struct pp_pool {
     size_t outstanding;      /* items not ended: pending or at a worker */
     uint64_t delivered;      /* elements ended so far */
     uint64_t next_id;
+    bool queued;       /* some call was queued behind another since whoever collects last went to sleep */
+    unsigned unlooked; /* calls submitted since results were last taken */
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */
 

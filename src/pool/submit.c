@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Submit: from a function and its argument to a work item and its future. Any thread. */
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
@@ -22,16 +23,32 @@ int pp__pool_accepts(pp_pool *pool)
     return 0;
 }
 
-/* Makes sure that somebody looks after what could not be sent (workers that run dry) and after a new timeout, and that no sleep with work
- * outstanding is without a bound: there may be a worker to be started later, or one that does not begin its call. */
-static void attend(pp_pool *pool, bool timer)
+/* A call that was queued behind another is looked at after so long at the latest: that one may last. */
+#define LOOK_BEHIND (10 * PP__MILLISECOND)
+/* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against them. */
+#define HELP_EACH 32
+
+/*
+ * Makes sure that somebody looks after what could not be sent (workers that run dry), after a new timeout and after a call behind another, and
+ * that no sleep with work outstanding is without a bound: there may be a worker to be started later, or one that does not begin its call.
+ */
+static void attend(pp_pool *pool, uint32_t timeout)
 {
-    if (pool->pending_count > 0 && !pool->collector.waiter && !pool->collector.manager)
-        pp__collect(pool); /* nobody collects: take results here, so that rings have room */
-    bool asleep = pool->collector.asleep, endless = asleep && pool->collector.endless;
-    pool->collector.endless = false;
-    if (asleep ? timer || endless : pool->pending_count > 0)
-        pp__wait_attend(pool);
+    struct pp__collector *c = &pool->collector;
+    if (pool->pending_count > 0)
+        pp__collect_ask(pool);
+    if (!c->asleep) {
+        if (pool->pending_count > 0)
+            pp__wait_attend(pool);
+        return;
+    }
+    uint64_t due = PP__NEVER - 1;
+    if (timeout || pool->queued)
+        due = pp__now_coarse() + (pool->queued ? LOOK_BEHIND : timeout * PP__MILLISECOND);
+    if (c->wake_at <= due)
+        return;
+    c->wake_at = 0; /* it comes, and sees what comes after this too */
+    pp__wait_attend(pool);
 }
 
 /* A map may find its pool shut or broken since it was asked: the item then ends as all that was outstanding did. */
@@ -46,16 +63,18 @@ static bool fail_late(pp_pool *pool, struct pp__item *item)
 
 void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
 {
-    bool timer = item->timeout != 0;
+    uint32_t timeout = item->timeout;
     item->pool = pool;
     item->id = pool->next_id;
     pool->next_id += item->count;
     pool->outstanding++;
     if (fail_late(pool, item))
         return;
+    if (++pool->unlooked >= HELP_EACH)
+        pp__collect_help(pool);
     pp__pending_insert(pool, item);
     pp__dispatch(pool); /* it may fail, and so be gone */
-    attend(pool, timer);
+    attend(pool, timeout);
 }
 
 static int check(const pp_call *call)

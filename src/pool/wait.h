@@ -32,12 +32,14 @@ struct pp__collector {
     bool asleep;                   /* whoever collects is in epoll */
     bool spinning;                 /* or looks at the rings without the lock, until `look` changes at the latest */
     _Atomic uint32_t look;
-    bool endless;                  /* and, as nothing was outstanding, without a bound: the next submit ends that */
+    uint64_t wake_at;              /* and comes back then at the latest */
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
     bool manager_called;           /* and has not come yet */
     bool manager_in_epoll; /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
     bool manager_sound;    /* it sleeps without end, as somebody else collects */
+    uint64_t looked_at;      /* when the epoll set was last looked at */
+    uint64_t delivered_seen; /* pool->delivered at its last sleep: without end it sleeps only where nothing has happened since */
     uint64_t leaves;       /* how often a waiting thread has given the duty up */
 };
 

@@ -80,7 +80,7 @@ static void ring_if_wanted(enum pp__want mode)
 static void wait_for_owner(bool (*ready)(void), uint64_t bound)
 {
     uint32_t seen = pp__load_acquire(&self.call_side->bell);
-    pp__store_relaxed(&self.result_side->sleeping, 1);
+    pp__store_relaxed(&self.result_side->sleeping, seen);
     pp__fence(); /* the mark before the look; pairs with the fence in pp__worker_wake (workers.c) */
     if (!ready())
         pp__futex_wait(&self.call_side->bell, seen, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
@@ -91,7 +91,7 @@ static void wait_for_owner(bool (*ready)(void), uint64_t bound)
 
 static bool have_room(void)
 {
-    return pp__ring_used(&self.results) <= PP__RING_BYTES / 2;
+    return pp__ring_used(&self.results) <= PP__RING_BYTES / 4; /* for the largest record, padding included */
 }
 
 static void *reserve_record(enum pp__record_type type, uint64_t id, size_t size)
@@ -116,6 +116,11 @@ static void publish_record(enum pp__record_type type, uint64_t id, const struct 
     PP_FAULT("worker.publish.before");
     pp__ring_publish(&self.results);
     PP_FAULT("worker.publish.after");
+}
+
+static bool never(void)
+{
+    return false;
 }
 
 /* A socket that takes nothing any more: closed, or full though the owner has taken all that was ever announced. */
@@ -145,8 +150,7 @@ static int send_large(uint64_t id)
         if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
             return error ? pp__fail_errno(-error, "its result can't be sent") : 0;
         ring();
-        struct timespec pause = pp__to_timespec(PP__MILLISECOND);
-        nanosleep(&pause, NULL);
+        wait_for_owner(never, PP__MILLISECOND);
     }
 }
 
@@ -300,10 +304,10 @@ static const struct pp__element *next_element(const struct pp__element *element)
 /* In the middle of a chunk the owner is rung when it has waited for RING_INTERVAL, or when the result ring fills. */
 static void ring_after(bool last, uint64_t now)
 {
-    if (last || now - self.rung_at >= RING_INTERVAL)
+    if (pp__ring_used(&self.results) > PP__RING_BYTES / 2)
+        ring_if_wanted(PP__WANT_ROOM);
+    else if (last || now - self.rung_at >= RING_INTERVAL)
         ring_if_wanted(PP__WANT_EVERY);
-    else if (!have_room())
-        ring_if_wanted(PP__WANT_ATTENTION);
 }
 
 static void run_call(const struct pp__call_record *call, uint64_t id)
@@ -415,7 +419,7 @@ static bool spin_for_call(void)
     while (!found && pp__load_relaxed(&self.page->spin) && pp__spin_on(&spin))
         found = have_call();
     if (spin.jumped)
-        self.spin_limit /= 2;
+        self.spin_limit = self.spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
     else if (found && self.spin_limit < PP__SPIN_MAX)
         self.spin_limit += PP__SPIN_MAX / 16;
     return found;

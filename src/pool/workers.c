@@ -35,6 +35,8 @@ static int open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (fds[PP__FD_RESULT] < 0)
         return fds[PP__FD_RESULT];
     worker->result_side = memory;
+    worker->rung = 1;
+    pp__store_relaxed(&worker->call_side->bell, worker->rung);
     worker->call_side->magic = PP__MAGIC;
     worker->call_side->version = PP__VERSION;
     worker->call_side->size = sizeof *worker->call_side;
@@ -169,6 +171,7 @@ static struct pp__worker *create(pp_pool *pool)
         return NULL;
     worker->pool = pool;
     worker->serial = PP__TAG_LAST + ++pool->next_serial;
+    worker->outlasted = worker->graced = UINT64_MAX;
     worker->bell = worker->socket = -1;
     pp__list_init(&worker->items);
     while (pool->workers[worker->number])
@@ -284,7 +287,8 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     item->worker = worker;
     item->slot = slot;
     item->end = item->count;
-    item->sent_at = pp__now();
+    /* Behind another it is early by some milliseconds at most: then its time begins with that one's end. */
+    item->sent_at = item->timeout || worker->count == 0 ? pp__now() : pp__now_coarse();
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
     if (worker->count++ == 0)
@@ -299,8 +303,10 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
 
 static void wake(struct pp__worker *worker)
 {
-    atomic_fetch_add_explicit(&worker->call_side->bell, 1,
-                              memory_order_release); /* pairs with the load in wait_for_owner (worker.c) */
+    worker->rung_before = worker->rung;
+    if (++worker->rung == 0)
+        worker->rung = 1;
+    pp__store_release(&worker->call_side->bell, worker->rung); /* pairs with the load in wait_for_owner (worker.c) */
     pp__futex_wake(&worker->call_side->bell, 1, true);
 }
 
@@ -309,10 +315,21 @@ void pp__worker_ring(struct pp__worker *worker)
     wake(worker);
 }
 
+bool pp__worker_sleeps(const struct pp__worker *worker)
+{
+    uint32_t on = pp__load_relaxed(&worker->result_side->sleeping);
+    return on != 0 && on != worker->rung_before; /* garbage too: better rung in vain */
+}
+
+bool pp__worker_wants_room(const struct pp__worker *worker)
+{
+    return pp__load_relaxed(&worker->result_side->sleeping) != 0;
+}
+
 void pp__worker_wake(struct pp__worker *worker)
 {
     pp__fence(); /* the cursor before the look; pairs with the fence in wait_for_owner (worker.c) */
-    if (!pp__load_relaxed(&worker->result_side->sleeping))
+    if (!pp__worker_sleeps(worker))
         return;
     if (worker->count > 0)
         worker->woken_at = pp__now();
@@ -376,11 +393,17 @@ void pp__worker_take_back_all(struct pp__worker *worker)
     }
 }
 
+static void note_stuck(struct pp__worker *worker)
+{
+    worker->stuck_end = worker->calls.published;
+    worker->stuck_since = pp__now();
+}
+
 void pp__worker_give_up(struct pp__worker *worker)
 {
     pp__worker_take_back_all(worker);
     if (worker->count == 0)
-        worker->stuck_end = worker->calls.published;
+        note_stuck(worker);
     pp__pool_log(worker->pool, "worker %d (pid %d) does not begin its calls, others get them", worker->number,
                  (int)worker->pid);
 }
@@ -395,7 +418,7 @@ bool pp__worker_is_stuck(struct pp__worker *worker)
 bool pp__worker_set_aside(struct pp__worker *worker)
 {
     if (worker->count == 0)
-        worker->stuck_end = worker->calls.published;
+        note_stuck(worker);
     return pp__worker_is_stuck(worker);
 }
 
@@ -426,6 +449,17 @@ void pp__worker_kill(struct pp__worker *worker)
         worker->kill_asked = pp__launcher_kill(worker->pool->connection, worker->serial) == 0;
 }
 
+void pp__worker_poison(struct pp__worker *worker, const char *what)
+{
+    if (worker->poisoned)
+        return;
+    worker->poisoned = true;
+    snprintf(worker->poison, sizeof worker->poison, "%s", what);
+    pp__pool_log(worker->pool, "worker %d wrote garbage into the channel (%s) and is killed", worker->number, what);
+    pp__worker_take_back_all(worker);
+    pp__worker_kill(worker);
+}
+
 /* The worker may step on between the look and the cas, and may be ahead of the results that were taken in; it is not followed for ever. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item)
 {
@@ -453,19 +487,26 @@ void pp__worker_stop_chunks(struct pp__worker *worker)
  */
 void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
 {
-    uint64_t target = item->id + item->next, running, begun_at;
+    uint64_t target = item->id + item->next;
     uint32_t slot = item->slot;
     if (pp__worker_unbegun(worker, item)) {
         pp__worker_give_up(worker);
         return;
     }
     pp__worker_take_back_all(worker);
+    uint64_t at = slot_word(worker, item) >> 2; /* results of the elements below it were published before */
     pp__collect_worker(worker->pool, worker);
-    if (worker->slots[slot].item != item || pp__worker_running(worker, &running, &begun_at) != item ||
-        running != target)
+    if (worker->poisoned || worker->slots[slot].item != item || item->id + item->next != target)
         return;
-    if (!take(worker, item, running, PP__SLOT_BEGUN)) /* or the kill would hit the element behind it */
+    if (item->next > 0 && at == target - 1)
+        return; /* between two elements */
+    if (at != target) {
+        pp__worker_poison(worker, "a slot that is not the one of the call it runs");
         return;
+    }
+    bool last = item->end == item->next + 1; /* or stopped there */
+    if (!last && !take(worker, item, target, PP__SLOT_BEGUN))
+        return; /* it went on, and the kill would hit the element behind */
     item->end = item->next + 1;
     item->timed_out = true;
     pp__worker_kill(worker);

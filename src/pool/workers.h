@@ -45,7 +45,13 @@ struct pp__worker {
     uint32_t count;        /* of them */
     struct pp__slot slots[PP__SLOTS];
     uint32_t next_slot; /* where the search for a free one begins */
+    uint64_t outlasted; /* id of the element that ran so long that what was queued behind it went back */
+    uint64_t stuck_since;
     uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
+    uint64_t graced;    /* id of the element whose result found no room in time, */
+    uint64_t graced_at; /* and when that was seen */
+    uint32_t rung;      /* our own copy of the bell: the shared one is never read back */
+    uint32_t rung_before;
     uint64_t woken_at;  /* when it was last woken, until the next result; 0: it was awake */
     uint64_t free_at;   /* when its last call ended, or it became ready, or was told to leave */
     uint8_t *knows;     /* modules it was told of, a byte each */
@@ -57,6 +63,12 @@ int pp__worker_start(pp_pool *pool);
 
 /* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. Does not wake. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
+
+/* Whether it says that it does, in a sleep for which it was not rung yet. */
+bool pp__worker_sleeps(const struct pp__worker *worker);
+
+/* Whether it sleeps though it has begun a call: it waits for room for a result. A hint. */
+bool pp__worker_wants_room(const struct pp__worker *worker);
 
 /* Wakes it if it sleeps; after anything was sent or consumed. */
 void pp__worker_wake(struct pp__worker *worker);
@@ -98,6 +110,9 @@ void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);
 
 /* The same for all that it has begun. */
 void pp__worker_stop_chunks(struct pp__worker *worker);
+
+/* It wrote garbage, which `what` names: what it has not begun goes back, and it is killed. */
+void pp__worker_poison(struct pp__worker *worker, const char *what);
 
 /* Asks the zygote for its death. */
 void pp__worker_kill(struct pp__worker *worker);

@@ -45,7 +45,7 @@ static int override_method(pp_start_method *method)
         pp_start_method method;
     } names[] = {{"fork", PP_START_FORK}, {"forkserver", PP_START_FORKSERVER}, {"inline", PP_START_INLINE}};
     const char *asked = secure_getenv("PROCPOOL_START");
-    if (!asked)
+    if (!asked || !*asked)
         return 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(asked, names[i].name) == 0) {

@@ -366,6 +366,17 @@ static void owe(struct record *record, unsigned what)
 
 /* ----------------------------------------------------------------------------------------------- connections */
 
+/* A stopped zygote would see nothing: whatever comes by these sockets, a pool's requests and the owner's end above all, raises SIGCONT, which
+ * continues us though it is blocked. */
+static void go_on_by(int socket)
+{
+    int flags = fcntl(socket, F_GETFL);
+    fcntl(socket, F_SETOWN, zygote.pid);
+    fcntl(socket, F_SETSIG, SIGCONT);
+    if (flags >= 0)
+        fcntl(socket, F_SETFL, flags | O_ASYNC);
+}
+
 static void drop(struct connection *connection)
 {
     while (!pp__list_empty(&connection->records)) {
@@ -569,6 +580,7 @@ static void connect_to(int fd)
     connection->source = (struct source){.ready = connection_ready, .fd = fd};
     pp__list_init(&connection->records);
     pp__list_insert(&zygote.connections, &connection->link);
+    go_on_by(fd);
     watch(&connection->source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
 }
 
@@ -654,17 +666,6 @@ static int open_deaths(void)
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     return pp__fd_adopt(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "a signalfd");
-}
-
-/* A stopped zygote would see nothing: whatever happens on the control socket, its end above all, raises SIGCONT, which continues us though
- * it is blocked. */
-static void go_on_by(int control)
-{
-    int flags = fcntl(control, F_GETFL);
-    fcntl(control, F_SETOWN, zygote.pid);
-    fcntl(control, F_SETSIG, SIGCONT);
-    if (flags >= 0)
-        fcntl(control, F_SETFL, flags | O_ASYNC);
 }
 
 static void open_sources(void)
