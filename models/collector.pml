@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who collects: a thread that waits for what has ended returns, and what nobody waits for is collected too, without any of the
+ * bounds that sleeps have.
+ *
+ *   threads  pp__wait, step, take_duty, sleep_on_word, pass_duty_on, call_manager, pp__subject_wake (src/pool/wait.c)
+ *   manager  manage, doze (src/pool/wait.c)
+ *   both     sleep_for_events (src/pool/collect.c)
+ *
+ * An atomic sequence is a hold of the pool's lock. How `want` and the rings are ordered is in want.pml: here the worker
+ * publishes and rings in one step, once for each sleep. A thread that looks at the rings for a while before it sleeps
+ * does what it does anyway when it is woken.
+ *
+ * Two threads wait for future 0; one waits for future 1, with a deadline that passes at any time; nobody waits for
+ * future 2. Future 0 may be one whose call no worker has, and which another thread ends, as pp_future_cancel does.
+ *
+ * mutant 1: a waiter that times out after it was given the duty does not pass it on
+ * mutant 2: a collector whose future has ended does not pass the duty on
+ * mutant 3: a manager that was relieved takes the events of the thread that relieved it
+ * mutant 4: who leaves last does not call a manager that sleeps sound
+ * mutant 5: who leaves last does not kick a manager that is still in epoll
+ * mutant 6: a collector in epoll is not kicked when another thread ends its future
+ * mutant 7: a thread that takes the duty from the manager does not relieve it
+ * mutant 8: a manager that was called before is not kicked again, though another may have cleared the kick
+ */
+#ifndef MUTANT
+#define MUTANT 0
+#endif
+
+#define THREADS 3
+#define FUTURES 3
+#define NOBODY 255
+#define FUTURE(thread) (thread % 2)
+#define HAS_DEADLINE(thread) (thread == 1)
+
+#define NOTHING 0
+#define ATTENTION 1
+#define EVERY 2
+
+bool published[FUTURES], done[FUTURES];
+byte want;       /* NOTHING, too, once it was rung for this sleep */
+bool bell, kick; /* eventfds */
+bool work;       /* something is pending, or the pool is shut */
+bool cancels;    /* future 0 is ended by another thread */
+
+/* struct pp__collector; `busy` is leaves != leaves_seen, `manager_word` whether the word has grown since it was read */
+byte collector = NOBODY;
+bool manager, asleep, busy;
+bool manager_word, manager_called, manager_in_epoll, manager_sound;
+chan waiters = [THREADS] of { byte };
+bool word[THREADS], waits[THREADS];
+
+#define somebody_if_waiters assert(collector != NOBODY || len(waiters) == 0)
+
+inline ask(mode)
+{
+    want = mode
+}
+
+inline wake_thread(thread, future)
+{
+    if
+    :: waits[thread] && FUTURE(thread) == future && collector != thread -> word[thread] = true
+    :: waits[thread] && FUTURE(thread) == future && collector == thread && asleep ->
+#if MUTANT != 6
+        kick = true
+#else
+        skip
+#endif
+    :: else
+    fi
+}
+
+inline subject_wake(future)
+{
+    wake_thread(0, future);
+    wake_thread(1, future);
+    wake_thread(2, future)
+}
+
+inline collect_one(future)
+{
+    if
+    :: published[future] && !done[future] -> done[future] = true; subject_wake(future)
+    :: else
+    fi
+}
+
+inline collect()
+{
+    collect_one(0);
+    collect_one(1);
+    collect_one(2)
+}
+
+inline take_events()
+{
+    bell = bell && !saw_bell;
+    kick = kick && !saw_kick;
+    saw_bell = false;
+    saw_kick = false
+}
+
+inline wait_for_events()
+{
+    atomic { bell || kick -> saw_bell = bell; saw_kick = kick }
+}
+
+inline call_manager()
+{
+#if MUTANT == 8
+    kick = kick || manager_in_epoll && !manager_called;
+#elif MUTANT != 5
+    kick = kick || manager_in_epoll;
+#endif
+    manager_word = manager_word || !manager_called;
+    manager_called = true
+}
+
+inline pass_duty_on()
+{
+    collector = NOBODY;
+    asleep = false;
+    busy = true;
+    if
+    :: len(waiters) > 0 -> waiters ? collector; word[collector] = true
+#if MUTANT == 4
+    :: len(waiters) == 0 && (manager_in_epoll || work) -> call_manager()
+#else
+    :: len(waiters) == 0 && (manager_sound || manager_in_epoll || work) -> call_manager()
+#endif
+    :: else
+    fi
+}
+
+inline take_duty()
+{
+    if
+    :: collector == NOBODY ->
+        if
+        :: manager ->
+#if MUTANT != 7
+            manager = false;
+            asleep = false;
+#endif
+            kick = true
+        :: else
+        fi;
+        collector = me
+    :: else
+    fi
+}
+
+inline leave()
+{
+    waits[me] = false;
+    if
+    :: waiters ?? [eval(me)] -> waiters ?? eval(me)
+    :: else
+    fi;
+    if
+#if MUTANT == 1
+    :: collector == me && !(late && given) -> pass_duty_on()
+#elif MUTANT == 2
+    :: collector == me && !done[FUTURE(me)] -> pass_duty_on()
+#else
+    :: collector == me -> pass_duty_on()
+#endif
+    :: else
+    fi
+}
+
+proctype thread(byte me)
+{
+    bool late, saw_bell, saw_kick;
+#if MUTANT == 1
+    bool given;
+#endif
+again:
+    atomic {
+        waits[me] = true;
+        word[me] = false;
+        if
+        :: done[FUTURE(me)] || late -> goto out
+        :: else
+        fi;
+        take_duty();
+        if
+        :: collector != me ->
+            if
+            :: waiters ?? [eval(me)]
+            :: else -> waiters ! me
+            fi;
+#if MUTANT == 1
+            given = true;
+#endif
+            somebody_if_waiters;
+            goto on_word
+        :: else
+        fi;
+        if
+        :: waiters ?? [eval(me)] -> waiters ?? eval(me)
+        :: else
+        fi;
+#if MUTANT == 1
+        given = false;
+#endif
+        collect();
+        if
+        :: done[FUTURE(me)] -> goto out
+        :: else
+        fi;
+        ask(EVERY);
+        asleep = true
+    }
+    if
+    :: wait_for_events()
+    :: HAS_DEADLINE(me) -> late = true
+    fi;
+    atomic {
+        asleep = false;
+        ask(NOTHING);
+        take_events();
+        collect();
+        goto again
+    }
+on_word:
+    if
+    :: word[me]
+    :: HAS_DEADLINE(me) -> late = true
+    fi;
+    goto again;
+out:
+    atomic { leave(); somebody_if_waiters }
+}
+
+proctype the_manager()
+{
+    bool called, was_busy, saw_bell, saw_kick;
+again:
+    atomic {
+        called = manager_called;
+        was_busy = busy;
+        manager_called = false;
+        busy = false;
+        if
+        :: collector != NOBODY -> manager_word = false; manager_sound = !was_busy; goto doze
+        :: collector == NOBODY && was_busy && !(called && work) -> manager_word = false; goto doze
+        :: else
+        fi;
+        called = false;
+        was_busy = false;
+        collect();
+        manager = true;
+        ask(ATTENTION);
+        asleep = true;
+        manager_in_epoll = true
+    }
+end_epoll:
+    wait_for_events();
+    atomic {
+        manager_in_epoll = false;
+        if
+        :: manager -> asleep = false; ask(NOTHING)
+        :: else
+        fi;
+#if MUTANT != 3
+        if
+        :: manager -> take_events()
+        :: else -> saw_bell = false; saw_kick = false
+        fi;
+#else
+        take_events();
+#endif
+        collect();
+        manager = false;
+        goto again
+    }
+doze:
+end_doze:
+    if
+    :: manager_word
+    :: !manager_sound
+    fi;
+    atomic { manager_sound = false; called = false; was_busy = false; goto again }
+}
+
+/* A sleep that wants attention is ended when the worker has run dry, which it does at any time, and in the end. */
+#define all_published ((published[0] || cancels) && published[1] && published[2])
+
+inline publish(future)
+{
+    published[future] = true;
+    if
+    :: want != NOTHING -> bell = true; want = NOTHING
+    :: want == ATTENTION && !all_published
+    :: want == NOTHING
+    fi
+}
+
+proctype worker()
+{
+    do
+    :: atomic { !published[0] && !cancels -> publish(0) }
+    :: atomic { !published[1] -> publish(1) }
+    :: atomic { !published[2] -> publish(2) }
+    :: all_published -> break
+    od
+}
+
+proctype canceller()
+{
+    if
+    :: atomic { cancels -> done[0] = true; subject_wake(0) }
+    :: !cancels
+    fi
+}
+
+proctype monitor()
+{
+    done[0] && done[1] && done[2]
+}
+
+init
+{
+    if
+    :: work = true
+    :: work = false
+    fi;
+    if
+    :: cancels = true
+    :: cancels = false
+    fi;
+    atomic {
+        run the_manager();
+        run worker();
+        run canceller();
+        run thread(0);
+        run thread(1);
+        run thread(2);
+        run monitor()
+    }
+}
