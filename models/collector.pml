@@ -3,16 +3,16 @@
  * Who collects: a thread that waits for what has ended returns, and what nobody waits for is collected too, without any of the
  * bounds that sleeps have.
  *
- *   threads  pp__wait, step, take_duty, sleep_on_word, pass_duty_on, call_manager, pp__subject_wake (src/pool/wait.c)
+ *   threads  pp__wait, step, take_duty, sleep_on_word, pass_duty_on, call_manager, pp__subject_wake, pp__wait_look
+ *            (src/pool/wait.c), pp__collect_spin (src/pool/collect.c)
  *   manager  manage, doze (src/pool/wait.c)
  *   both     sleep_for_events (src/pool/collect.c)
  *
  * An atomic sequence is a hold of the pool's lock. How `want` and the rings are ordered is in want.pml: here the worker
- * publishes and rings in one step, once for each sleep. A thread that looks at the rings for a while before it sleeps
- * does what it does anyway when it is woken.
+ * publishes and rings in one step, once for each sleep. A thread may look at the rings without the lock before it sleeps.
  *
- * Two threads wait for future 0; one waits for future 1, with a deadline that passes at any time; nobody waits for
- * future 2. Future 0 may be one whose call no worker has, and which another thread ends, as pp_future_cancel does.
+ * Two threads wait for future 0; one waits for future 1, with a deadline that passes at any time, and then nobody does.
+ * Future 0 may be one whose call no worker has, and which another thread ends, as pp_future_cancel does.
  *
  * mutant 1: a waiter that times out after it was given the duty does not pass it on
  * mutant 2: a collector whose future has ended does not pass the duty on
@@ -22,13 +22,14 @@
  * mutant 6: a collector in epoll is not kicked when another thread ends its future
  * mutant 7: a thread that takes the duty from the manager does not relieve it
  * mutant 8: a manager that was called before is not kicked again, though another may have cleared the kick
+ * mutant 9: a thread that spun in vain sleeps without looking whether somebody ended its future meanwhile
  */
 #ifndef MUTANT
 #define MUTANT 0
 #endif
 
 #define THREADS 3
-#define FUTURES 3
+#define FUTURES 2
 #define NOBODY 255
 #define FUTURE(thread) (thread % 2)
 #define HAS_DEADLINE(thread) (thread == 1)
@@ -40,12 +41,13 @@
 bool published[FUTURES], done[FUTURES];
 byte want;       /* NOTHING, too, once it was rung for this sleep */
 bool bell, kick; /* eventfds */
+bool look;       /* collector.look is not what the spinner saw at first */
 bool work;       /* something is pending, or the pool is shut */
 bool cancels;    /* future 0 is ended by another thread */
 
 /* struct pp__collector; `busy` is leaves != leaves_seen, `manager_word` whether the word has grown since it was read */
 byte collector = NOBODY;
-bool manager, asleep, busy;
+bool manager, asleep, spinning, busy;
 bool manager_word, manager_called, manager_in_epoll, manager_sound;
 chan waiters = [THREADS] of { byte };
 bool word[THREADS], waits[THREADS];
@@ -61,6 +63,7 @@ inline wake_thread(thread, future)
 {
     if
     :: waits[thread] && FUTURE(thread) == future && collector != thread -> word[thread] = true
+    :: waits[thread] && FUTURE(thread) == future && collector == thread && spinning -> look = true
     :: waits[thread] && FUTURE(thread) == future && collector == thread && asleep ->
 #if MUTANT != 6
         kick = true
@@ -89,9 +92,10 @@ inline collect_one(future)
 inline collect()
 {
     collect_one(0);
-    collect_one(1);
-    collect_one(2)
+    collect_one(1)
 }
+
+#define uncollected (published[0] && !done[0] || published[1] && !done[1])
 
 inline take_events()
 {
@@ -170,9 +174,18 @@ inline leave()
     fi
 }
 
+inline fall_asleep()
+{
+    ask(EVERY);
+    asleep = true
+}
+
 proctype thread(byte me)
 {
     bool late, saw_bell, saw_kick;
+#if MUTANT == 9
+    bool found;
+#endif
 #if MUTANT == 1
     bool given;
 #endif
@@ -210,9 +223,26 @@ again:
         :: done[FUTURE(me)] -> goto out
         :: else
         fi;
-        ask(EVERY);
-        asleep = true
+        if
+        :: fall_asleep(); goto in_epoll
+        :: spinning = true; look = false
+        fi
     }
+    /* What it sees without the lock, or that its time is over, brings it here. */
+#if MUTANT == 9
+    found = look;
+#else
+#define found look
+#endif
+    atomic {
+        spinning = false;
+        if
+        :: found || uncollected -> look = false; goto again
+        :: else -> look = false
+        fi;
+        fall_asleep()
+    }
+in_epoll:
     if
     :: wait_for_events()
     :: HAS_DEADLINE(me) -> late = true
@@ -286,7 +316,7 @@ end_doze:
 }
 
 /* A sleep that wants attention is ended when the worker has run dry, which it does at any time, and in the end. */
-#define all_published ((published[0] || cancels) && published[1] && published[2])
+#define all_published ((published[0] || cancels) && published[1])
 
 inline publish(future)
 {
@@ -303,7 +333,6 @@ proctype worker()
     do
     :: atomic { !published[0] && !cancels -> publish(0) }
     :: atomic { !published[1] -> publish(1) }
-    :: atomic { !published[2] -> publish(2) }
     :: all_published -> break
     od
 }
@@ -318,7 +347,7 @@ proctype canceller()
 
 proctype monitor()
 {
-    done[0] && done[1] && done[2]
+    done[0] && done[1]
 }
 
 init
