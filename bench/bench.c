@@ -1,148 +1,229 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What a call in another process costs, beside what would be used by hand in its place. All workloads run in turn, then all
- * of them again: a machine that becomes slower for a while slows all of them, so ratios are taken within a pass. Printed are medians
- * over the passes, in brackets the least and the greatest.
- *
- *     procpool_bench            seven passes
- *     procpool_bench --quick    three short ones
- *     procpool_bench --sizes    start methods and the owner's size; takes 1 GiB of memory
- */
+/* What all programs of the bench share. */
 #include "bench.h"
 
-#include <procpool.h>
+#include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
 
-#define PASSES 7
-#define QUICK_PASSES 3
+static const char *workload_name = "bench";
 
-unsigned bench_divisor = 1;
+/* ------------------------------------------------------------------------------------------------- the call */
 
-struct workload {
-    const char *group; /* with the unit; NULL: as before */
-    const char *name;
-    bench_run *run;
-    int digits;
-    double values[PASSES];
-    double ratios[PASSES]; /* to the first of its group, in the same pass */
-};
+static uint32_t grind(uint32_t n, uint32_t steps)
+{
+    for (uint32_t i = 0; i < steps; i++) {
+        n = n * 1664525u + 1013904223u;
+        __asm__ volatile("" : "+r"(n)); /* one after the other */
+    }
+    return n;
+}
 
-static struct workload workloads[] = {
-    {"one call and its result, back to back (microseconds)", "procpool", pools_round_trip, 1, {0}, {0}},
-    {NULL, "a thread, by mutex and condition", byhand_thread_round_trip, 1, {0}, {0}},
-    {NULL, "a process, by two futexes in shared memory", byhand_process_round_trip, 1, {0}, {0}},
-    {NULL, "fork and wait for each call", byhand_fork_each, 1, {0}, {0}},
-    {"many calls, a future for each (thousands a second)", "procpool, two workers", pools_stream, 0, {0}, {0}},
-    {NULL, "two threads, by a queue with mutex and condition", byhand_threads_stream, 0, {0}, {0}},
-    {"map in chunks of 1,024, empty calls (thousands a second)", "procpool, two workers", pools_map_empty, 0, {0}, {0}},
-    {"map in chunks of 1,024, calls of about 1 us (thousands a second)",
-     "procpool, two workers",
-     pools_map_grind,
-     0,
-     {0},
-     {0}},
-    {NULL, "two threads, a half for each", byhand_threads_split, 0, {0}, {0}},
-    {"to the first result (milliseconds)", "procpool, a launcher made before", pools_first_early, 2, {0}, {0}},
-    {NULL, "procpool, its own launcher, forkserver", pools_first_forkserver, 2, {0}, {0}},
-    {NULL, "procpool, its own launcher, fork", pools_first_fork, 2, {0}, {0}},
-    {NULL, "a new thread", byhand_thread_first, 2, {0}, {0}},
-    {NULL, "fork", byhand_fork_first, 2, {0}, {0}},
-    {"kill -9 of a busy worker (milliseconds)", "procpool, until its future has failed", pools_kill, 2, {0}, {0}},
-    {NULL, "procpool, until its successor has given a result", pools_kill_next, 2, {0}, {0}},
-    {NULL, "fork and waitpid, until it is known", byhand_kill, 2, {0}, {0}},
-};
+static void pause_as_told(int32_t pause)
+{
+    char byte;
+    if (pause > 0)
+        bench_sleep((uint64_t)pause * 1000);
+    while (pause < 0 && read(-pause, &byte, 1) < 0 && errno == EINTR)
+        ;
+}
 
-#define COUNT (sizeof workloads / sizeof *workloads)
+void bench_serve(const struct bench_arg *arg, int32_t pid, struct bench_answer *answer)
+{
+    answer->value = arg->steps & BENCH_STAMP ? bench_now() : arg->n * arg->n;
+    answer->check = grind((uint32_t)arg->n, arg->steps & ~BENCH_STAMP);
+    answer->pid = pid;
+    if (arg->pause != 0)
+        pause_as_told(arg->pause);
+}
 
-static int compare(const void *a, const void *b)
+void bench_check(const struct bench_arg *arg, const struct bench_answer *answer)
+{
+    uint32_t steps = arg->steps & ~BENCH_STAMP;
+    if (!(arg->steps & BENCH_STAMP) && answer->value != arg->n * arg->n)
+        bench_fail("a wrong answer to call %llu", (unsigned long long)arg->n);
+    if ((steps == 0 || arg->n % 509 == 0) && answer->check != grind((uint32_t)arg->n, steps))
+        bench_fail("the work of call %llu was not done", (unsigned long long)arg->n);
+}
+
+static double time_step(void)
+{
+    enum { STEPS = 100000 };
+    uint64_t begin = bench_now();
+    grind(1, STEPS);
+    return (double)(bench_now() - begin) / STEPS;
+}
+
+uint32_t bench_steps(double nanoseconds)
+{
+    double least = time_step();
+    for (int i = 0; i < 20; i++) {
+        double step = time_step();
+        least = step < least ? step : least;
+    }
+    return (uint32_t)(nanoseconds / least + 0.5);
+}
+
+/* -------------------------------------------------------------------------------------------------- clocks */
+
+uint64_t bench_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void bench_sleep_until(uint64_t when)
+{
+    struct timespec t = {(time_t)(when / 1000000000u), (long)(when % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+        ;
+}
+
+void bench_sleep(uint64_t nanoseconds)
+{
+    bench_sleep_until(bench_now() + nanoseconds);
+}
+
+/* ------------------------------------------------------------------------------------------------- figures */
+
+static int compare_times(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int compare_values(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
+double bench_percentile(uint64_t *times, size_t count, double percent)
+{
+    qsort(times, count, sizeof *times, compare_times);
+    size_t at = (size_t)((double)count * percent / 100);
+    return (double)times[at < count ? at : count - 1];
+}
+
 double bench_median(double *values, size_t count)
 {
-    qsort(values, count, sizeof *values, compare);
+    qsort(values, count, sizeof *values, compare_values);
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-_Noreturn void bench_fail(const char *format, ...)
+/* ------------------------------------------------------------------------------------------------- memory */
+
+static void *map_memory(size_t size, int flags)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_POPULATE | flags, -1, 0);
+    if (memory == MAP_FAILED)
+        bench_fail("no memory: %zu bytes", size);
+    return memory;
+}
+
+void *bench_alloc(size_t size)
+{
+    return map_memory(size, MAP_PRIVATE);
+}
+
+void *bench_share(size_t size)
+{
+    return map_memory(size, MAP_SHARED);
+}
+
+void bench_unmap(void *memory, size_t size)
+{
+    munmap(memory, size);
+}
+
+size_t bench_resident(void)
+{
+    unsigned long total, resident;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file || fscanf(file, "%lu %lu", &total, &resident) != 2)
+        bench_fail("/proc/self/statm can't be read");
+    fclose(file);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+void *bench_make_resident(unsigned mebibytes)
+{
+    size_t size = (size_t)mebibytes << 20;
+    if (size == 0)
+        return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+    if (memory == MAP_FAILED)
+        bench_fail("no memory: %u MiB", mebibytes);
+    madvise(memory, size, MADV_NOHUGEPAGE);
+    return memset(memory, 1, size);
+}
+
+/* ------------------------------------------------------------------------------------------------ programs */
+
+static const struct bench_workload *find(const struct bench_workload *table, const char *name)
+{
+    for (; table && table->name; table++)
+        if (strcmp(table->name, name) == 0)
+            return table;
+    return NULL;
+}
+
+int bench_main(int argc, char **argv, const struct bench_workload *some, const struct bench_workload *more)
+{
+    const struct bench_workload *workload = argc > 1 ? find(some, argv[1]) : NULL;
+    if (!workload && argc > 1)
+        workload = find(more, argv[1]);
+    if (!workload) {
+        fprintf(stderr, "usage: %s WORKLOAD [PARAMETER...]\n", argv[0]);
+        return 2;
+    }
+    workload_name = workload->name;
+    prctl(PR_SET_TIMERSLACK, 1);
+    workload->run(argv + 2);
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+const char *bench_text(char ***params)
+{
+    if (!**params)
+        bench_fail("%s: a parameter is missing", workload_name);
+    return *(*params)++;
+}
+
+unsigned bench_number(char ***params)
+{
+    return (unsigned)strtoul(bench_text(params), NULL, 10);
+}
+
+void bench_report(const char *metric, double value, const char *unit)
+{
+    printf("%s %s %.6g %s\n", workload_name, metric, value, unit);
+}
+
+static _Noreturn void end_with(int status, const char *format, va_list arguments)
+{
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, "\n");
+    exit(status);
+}
+
+void bench_fail(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "procpool_bench: ");
-    vfprintf(stderr, format, arguments);
-    fprintf(stderr, "\n");
-    va_end(arguments);
-    exit(1);
+    end_with(1, format, arguments);
 }
 
-static void run_pass(int pass)
+void bench_missing(const char *format, ...)
 {
-    double first = 1;
-    for (size_t i = 0; i < COUNT; i++) {
-        struct workload *w = &workloads[i];
-        w->values[pass] = w->run();
-        if (w->group)
-            first = w->values[pass];
-        w->ratios[pass] = w->values[pass] / first;
-    }
-}
-
-static void print(struct workload *w, int passes)
-{
-    if (w->group)
-        printf("\n%s\n", w->group);
-    double median = bench_median(w->values, (size_t)passes);
-    double ratio = bench_median(w->ratios, (size_t)passes);
-    printf("    %-50s %10.*f  (%.*f to %.*f)", w->name, w->digits, median, w->digits, w->values[0], w->digits,
-           w->values[passes - 1]);
-    if (!w->group)
-        printf("  x %.2f", ratio);
-    printf("\n");
-}
-
-static void print_head(int passes)
-{
-    struct utsname system;
-    uname(&system);
-    printf("procpool %s, %s %s %s, %d usable processors\n", pp_version(), system.sysname, system.release,
-           system.machine, pp_usable_processors());
-    printf("medians of %d interleaved passes (least to greatest); x: ratio to the group's first line within a pass\n",
-           passes);
-}
-
-static void run_all(int passes)
-{
-    print_head(passes);
-    for (int pass = 0; pass < passes; pass++)
-        run_pass(pass);
-    for (size_t i = 0; i < COUNT; i++)
-        print(&workloads[i], passes);
-}
-
-int main(int argc, char **argv)
-{
-    pp_worker_main();
-    bool quick = argc == 2 && strcmp(argv[1], "--quick") == 0;
-    bool sizes = argc == 2 && strcmp(argv[1], "--sizes") == 0;
-    if (argc > 2 || (argc == 2 && !quick && !sizes)) {
-        fprintf(stderr, "usage: procpool_bench [--quick | --sizes]\n");
-        return 2;
-    }
-    if (sizes) {
-        pools_sizes();
-        return 0;
-    }
-    if (quick)
-        bench_divisor = 5;
-    pools_open();
-    run_all(quick ? QUICK_PASSES : PASSES);
-    pools_close();
-    return 0;
+    va_list arguments;
+    va_start(arguments, format);
+    end_with(77, format, arguments);
 }

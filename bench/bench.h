@@ -1,58 +1,104 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is measured. A workload does its work once, checks every result, and returns one figure in the unit of its group;
- * byhand.c has those without the library, pools.c those with it.
+ * What all programs of the bench share: the call that they make, clocks, figures, output. A program runs one workload and
+ * prints lines of "workload metric value unit"; run.py runs the programs in turn and makes the table.
+ *
+ * Exit status: 0 measured, 1 failed, 77 not to be had here (the last line of stderr says why).
  */
 #ifndef PP_BENCH_H
 #define PP_BENCH_H
 
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
-/* How much work: the full amount is divided by it. */
-extern unsigned bench_divisor;
+#ifdef __cplusplus
+#define PP_BENCH_NORETURN [[noreturn]]
+extern "C" {
+#else
+#define PP_BENCH_NORETURN _Noreturn
+#endif
 
-typedef double bench_run(void);
+/* ------------------------------------------------------------------------------------------------- the call */
 
-/* The work of one call, the same everywhere. */
-static inline uint32_t bench_square(uint32_t n)
-{
-    return n * n;
-}
+/* What a call carries there: 16 bytes, empty ones too. */
+struct bench_arg {
+    uint64_t n;
+    uint32_t steps; /* of work; BENCH_STAMP: the answer's value is the time of the begin */
+    int32_t pause;  /* above 0: microseconds to sleep; below: reads a byte from descriptor -pause */
+};
 
-/* About a microsecond of it. */
-static inline uint32_t bench_grind(uint32_t n)
-{
-    for (int i = 0; i < 500; i++)
-        n = n * 1664525u + 1013904223u;
-    return n;
-}
+#define BENCH_STAMP 0x80000000u
 
-static inline double bench_now(void) /* seconds */
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
+/* And back. */
+struct bench_answer {
+    uint64_t value; /* the square of n */
+    uint32_t check; /* what the work came to */
+    int32_t pid;    /* the process that made it */
+};
 
-/* Sorts. */
+void bench_serve(const struct bench_arg *arg, int32_t pid, struct bench_answer *answer);
+
+/* Fails the program unless the answer fits; the work itself is done again for one call in some hundreds. */
+void bench_check(const struct bench_arg *arg, const struct bench_answer *answer);
+
+/* How many steps last so long, by the clock. */
+uint32_t bench_steps(double nanoseconds);
+
+/* -------------------------------------------------------------------------------------------------- clocks */
+
+uint64_t bench_now(void); /* nanoseconds */
+void bench_sleep_until(uint64_t when);
+void bench_sleep(uint64_t nanoseconds);
+
+/* ------------------------------------------------------------------------------------------------- figures */
+
+/* Of unsorted nanoseconds, which it sorts. */
+double bench_percentile(uint64_t *times, size_t count, double percent);
 double bench_median(double *values, size_t count);
 
-/* Prints and ends the program with status 1. */
-_Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* ------------------------------------------------------------------------------------------------- memory */
 
-/* byhand.c */
-bench_run byhand_thread_round_trip, byhand_process_round_trip, byhand_fork_each;
-bench_run byhand_threads_stream, byhand_threads_split;
-bench_run byhand_thread_first, byhand_fork_first, byhand_kill;
+void *bench_alloc(size_t size);                /* private, zero, every page in use */
+void *bench_share(size_t size);                /* shared with forked children, likewise */
+void bench_unmap(void *memory, size_t size);   /* either */
+size_t bench_resident(void);                   /* of this process, bytes */
+void *bench_make_resident(unsigned mebibytes); /* pages of 4 KiB; NULL for none */
 
-/* pools.c */
-void pools_open(void); /* early: makes the launcher that most of them use */
-void pools_close(void);
-bench_run pools_round_trip, pools_stream, pools_map_empty, pools_map_grind;
-bench_run pools_first_early, pools_first_forkserver, pools_first_fork;
-bench_run pools_kill, pools_kill_next;
-void pools_sizes(void); /* prints a table of its own */
+/* ----------------------------------------------------------------------------------- two bare processes */
+
+/* So many calls, the same for all, and room for their answers, in shared memory. */
+struct bench_split {
+    size_t count;
+    struct bench_arg *args;
+    struct bench_answer *answers;
+};
+
+void bench_split_open(struct bench_split *split, size_t count, uint32_t steps);
+void bench_split_close(struct bench_split *split);
+
+/* Each of two forked processes serves a half; nanoseconds from the go, when both are ready, to the end of the later one. */
+double bench_split_run(struct bench_split *split);
+
+/* ------------------------------------------------------------------------------------------------ programs */
+
+struct bench_workload {
+    const char *name; /* NULL ends a table */
+    void (*run)(char **params);
+};
+
+/* Runs the workload that the command line names, of two tables (or one and NULL). Returns the exit status. */
+int bench_main(int argc, char **argv, const struct bench_workload *some, const struct bench_workload *more);
+
+/* Takes the next parameter, or fails if there is none. */
+const char *bench_text(char ***params);
+unsigned bench_number(char ***params);
+
+void bench_report(const char *metric, double value, const char *unit);
+PP_BENCH_NORETURN void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+PP_BENCH_NORETURN void bench_missing(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* What calls of procpool cost that others do not have, or have not in this form. */
+#include "ours.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROUNDS 3
+#define CHUNK 1024
+
+/* ------------------------------------------------------------------------------------------------------- map */
+
+struct map {
+    unsigned count, nanoseconds;
+};
+
+static double time_map(struct bench_split *split)
+{
+    memset(split->answers, 0, split->count * sizeof *split->answers);
+    uint64_t begin = bench_now();
+    ssize_t failed = pp_map_array(ours, ours_serve, split->args, split->count, sizeof *split->args, split->answers,
+                                  sizeof *split->answers, &(pp_map_options){.chunk_size = CHUNK});
+    double took = (double)(bench_now() - begin);
+    ours_must((int)failed);
+    for (size_t i = 0; i < split->count; i++) {
+        bench_check(&split->args[i], &split->answers[i]);
+        if (split->answers[i].pid <= 0 || split->answers[i].pid == getpid())
+            bench_fail("an element ran in the owner");
+    }
+    return took;
+}
+
+static void run_map(void *data)
+{
+    const struct map *map = data;
+    double percents[ROUNDS], times[ROUNDS];
+    struct bench_split split;
+    bench_split_open(&split, map->count, bench_steps(map->nanoseconds));
+    for (int i = 0; i < ROUNDS; i++) {
+        double best = bench_split_run(&split);
+        times[i] = time_map(&split);
+        percents[i] = best / times[i] * 100;
+    }
+    bench_report("percent", bench_median(percents, ROUNDS), "%");
+    bench_report("rate", map->count / bench_median(times, ROUNDS) * 1e3, "M/s");
+}
+
+/* elements, nanoseconds of work in each */
+void ours_map(char **params)
+{
+    struct map map = {0};
+    map.count = bench_number(&params);
+    map.nanoseconds = bench_number(&params);
+    pool_run(2, run_map, &map);
+}
+
+/* ------------------------------------------------------------------------------------------------------ echo */
+
+static int echo(pp_task *task, const void *arg, size_t size)
+{
+    return pp_task_return(task, arg, size);
+}
+
+static int who(pp_task *task, const void *arg, size_t size)
+{
+    int32_t pid = getpid();
+    (void)arg;
+    (void)size;
+    return pp_task_return(task, &pid, sizeof pid);
+}
+
+static void check_worker(void)
+{
+    int32_t pid;
+    pp_future *future;
+    ours_must(pp_submit(ours, who, NULL, 0, &future));
+    ours_must(pp_future_result(future, -1, &pid, sizeof pid, NULL));
+    pp_future_unref(future);
+    if (pid == getpid())
+        bench_fail("a call ran in the owner");
+}
+
+static uint64_t time_echo(const char *data, size_t size)
+{
+    const void *back;
+    size_t back_size;
+    pp_future *future;
+    uint64_t begin = bench_now();
+    ours_must(pp_submit(ours, echo, data, size, &future));
+    ours_must(pp_future_view(future, -1, &back, &back_size));
+    uint64_t took = bench_now() - begin;
+    if (back_size != size || memcmp(back, data, size) != 0)
+        bench_fail("a wrong echo");
+    pp_future_unref(future);
+    return took;
+}
+
+struct echo {
+    size_t size;
+    unsigned count;
+};
+
+/* From the caller's memory, read in place when it is back. */
+static void run_echo(void *param)
+{
+    const struct echo *e = param;
+    uint64_t *times = bench_alloc(e->count * sizeof *times);
+    char *data = bench_alloc(e->size);
+    check_worker();
+    for (unsigned i = 0; i <= e->count; i++) { /* the first one warms up */
+        memset(data, (int)('a' + i % 26), e->size);
+        uint64_t took = time_echo(data, e->size);
+        if (i > 0)
+            times[i - 1] = took;
+    }
+    bench_report("p50", bench_percentile(times, e->count, 50) / 1e6, "ms");
+}
+
+/* bytes, calls */
+void ours_echo(char **params)
+{
+    struct echo e = {0};
+    e.size = bench_number(&params);
+    e.count = bench_number(&params);
+    pool_run(1, run_echo, &e);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* What starts and deaths of procpool's workers take. */
+#include "ours.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void call(struct bench_job *job, uint64_t n)
+{
+    *job = (struct bench_job){.arg = {.n = n}};
+    pool_submit(job);
+    pool_wait(job);
+}
+
+/* ------------------------------------------------------------------------------------------------------ starts */
+
+static pp_launcher *make_launcher(const char *method)
+{
+    pp_launcher *launcher;
+    pp_start_method start = strcmp(method, "fork") == 0 ? PP_START_FORK : PP_START_FORKSERVER;
+    ours_must(pp_launcher_create(&(pp_launcher_options){.start_method = start}, &launcher));
+    return launcher;
+}
+
+/* From nothing but a launcher to the first result. */
+static uint64_t time_start(pp_launcher *launcher, uint64_t n)
+{
+    struct bench_job job;
+    uint64_t begin = bench_now();
+    ours = ours_make(2, launcher);
+    call(&job, n);
+    uint64_t took = bench_now() - begin;
+    pool_check_jobs(&job, 1);
+    pp_pool_destroy(ours);
+    return took;
+}
+
+/* fork|forkserver, mebibytes made resident, before|after the launcher, pools */
+void ours_start(char **params)
+{
+    const char *method = bench_text(&params);
+    unsigned mebibytes = bench_number(&params);
+    bool before = strcmp(bench_text(&params), "before") == 0;
+    unsigned count = bench_number(&params);
+    if (before)
+        bench_make_resident(mebibytes);
+    pp_launcher *launcher = make_launcher(method);
+    if (!before)
+        bench_make_resident(mebibytes);
+    uint64_t *times = bench_alloc(count * sizeof *times);
+    time_start(launcher, 0);
+    for (unsigned i = 0; i < count; i++)
+        times[i] = time_start(launcher, i);
+    pp_launcher_unref(launcher);
+    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
+/* ------------------------------------------------------------------------------------------------------ deaths */
+
+static int die(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg;
+    (void)size;
+    kill(getpid(), SIGKILL);
+    return pp_task_fail(task, -1, "survived");
+}
+
+/* Waits for the death of the call's worker. */
+static void await_death(pp_future *future, pid_t pid)
+{
+    const pp_error *error;
+    ours_must(pp_future_error(future, -1, &error));
+    if (!error || error->kind != PP_ERROR_CRASH || error->signal != SIGKILL || error->pid != pid)
+        bench_fail("the call failed in another way than by its worker's death");
+}
+
+/* From the end of a crashed call to the next result, by the worker's successor. */
+static uint64_t time_replacement(uint64_t n)
+{
+    struct bench_job before, after;
+    pp_future *future;
+    call(&before, n);
+    ours_must(pp_submit(ours, die, NULL, 0, &future));
+    await_death(future, before.answer.pid);
+    uint64_t begin = bench_now();
+    call(&after, n);
+    uint64_t took = bench_now() - begin;
+    pool_check_jobs(&after, 1);
+    if (after.answer.pid == before.answer.pid)
+        bench_fail("the worker lives");
+    pp_future_unref(future);
+    return took;
+}
+
+/* fork|forkserver, mebibytes made resident, before|after the launcher, crashes */
+void ours_replace(char **params)
+{
+    const char *method = bench_text(&params);
+    unsigned mebibytes = bench_number(&params);
+    bool before = strcmp(bench_text(&params), "before") == 0;
+    unsigned count = bench_number(&params);
+    if (before)
+        bench_make_resident(mebibytes);
+    pp_launcher *launcher = make_launcher(method);
+    if (!before)
+        bench_make_resident(mebibytes);
+    uint64_t *times = bench_alloc(count * sizeof *times);
+    ours = ours_make(1, launcher);
+    for (unsigned i = 0; i < count; i++)
+        times[i] = time_replacement(i);
+    pp_pool_destroy(ours);
+    pp_launcher_unref(launcher);
+    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
+struct death {
+    uint64_t failed, next; /* from the kill to the failure, and from there to the next result */
+};
+
+static struct death time_kill(uint64_t n)
+{
+    struct bench_job before, busy = {.arg = {.n = n, .pause = 60000000}}, after;
+    struct death death;
+    call(&before, n);
+    pool_submit(&busy);
+    while (pp_future_state(busy.handle) != PP_RUNNING)
+        bench_sleep(100000);
+    bench_sleep(1000000);
+    uint64_t begin = bench_now();
+    kill(before.answer.pid, SIGKILL);
+    await_death(busy.handle, before.answer.pid);
+    death.failed = bench_now() - begin;
+    call(&after, n);
+    death.next = bench_now() - begin - death.failed;
+    pool_check_jobs(&after, 1);
+    pp_future_unref(busy.handle);
+    return death;
+}
+
+static void run_kills(void *data)
+{
+    unsigned count = *(unsigned *)data;
+    uint64_t *failed = bench_alloc(count * sizeof *failed), *next = bench_alloc(count * sizeof *next);
+    for (unsigned i = 0; i < count; i++) {
+        struct death death = time_kill(i);
+        failed[i] = death.failed;
+        next[i] = death.next;
+    }
+    bench_report("failed", bench_percentile(failed, count, 50) / 1e6, "ms");
+    bench_report("next", bench_percentile(next, count, 50) / 1e6, "ms");
+}
+
+/* kills */
+void ours_kill(char **params)
+{
+    unsigned count = bench_number(&params);
+    pool_run(1, run_kills, &count);
+}

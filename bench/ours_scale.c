@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* What a call of procpool costs when there are many workers or many threads. */
+#include "ours.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+/* ----------------------------------------------------------------------------------------------------- workers */
+
+struct workers {
+    unsigned workers, calls;
+};
+
+static unsigned count_descriptors(void)
+{
+    unsigned count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    if (!directory)
+        bench_fail("/proc/self/fd can't be read");
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static void time_calls(struct bench_job *jobs, unsigned count)
+{
+    uint64_t *times = bench_alloc(count * sizeof *times);
+    pool_make_jobs(jobs, count, 0);
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t begin = bench_now();
+        pool_submit(&jobs[i]);
+        pool_wait(&jobs[i]);
+        times[i] = bench_now() - begin;
+    }
+    pool_check_jobs(jobs, count);
+    bench_report("cost", bench_percentile(times, count, 50) / 1e3, "us");
+}
+
+/* All workers have run something; then one call at a time. */
+static void run_workers(void *data)
+{
+    const struct workers *w = data;
+    unsigned most = w->workers > w->calls ? w->workers : w->calls;
+    struct bench_job *jobs = bench_alloc(most * sizeof *jobs);
+    unsigned descriptors = count_descriptors();
+    ours_occupy(jobs, w->workers);
+    bench_report("descriptors", (double)(count_descriptors() - descriptors) / w->workers, "per_worker");
+    pool_pass_gate(w->workers);
+    for (unsigned i = 0; i < w->workers; i++)
+        pool_wait(&jobs[i]);
+    time_calls(jobs, w->calls);
+}
+
+/* workers, calls */
+void ours_workers(char **params)
+{
+    struct workers w = {0};
+    w.workers = bench_number(&params);
+    w.calls = bench_number(&params);
+    pool_open_gate();
+    pool_run(w.workers, run_workers, &w);
+}
+
+/* ----------------------------------------------------------------------------------------------------- threads */
+
+#define MAX_THREADS 64
+
+struct threads {
+    unsigned threads, calls; /* all together */
+    bool one_by_one;         /* waits for each before the next */
+    pthread_barrier_t go;
+    struct bench_job *jobs;
+    unsigned next;
+};
+
+static void *run_thread(void *data)
+{
+    struct threads *t = data;
+    unsigned share = t->calls / t->threads;
+    struct bench_job *jobs = t->jobs + (size_t)__atomic_fetch_add(&t->next, 1, __ATOMIC_RELAXED) * share;
+    pthread_barrier_wait(&t->go);
+    for (unsigned i = 0; i < share; i += t->one_by_one ? 1 : share)
+        pool_stream(jobs + i, t->one_by_one ? 1 : share);
+    return NULL;
+}
+
+static double time_threads(struct threads *t)
+{
+    pthread_t threads[MAX_THREADS];
+    t->next = 0;
+    pool_make_jobs(t->jobs, t->calls, 0);
+    pthread_barrier_init(&t->go, NULL, t->threads + 1);
+    for (unsigned i = 0; i < t->threads; i++)
+        if (pthread_create(&threads[i], NULL, run_thread, t) != 0)
+            bench_fail("no thread can be made");
+    pthread_barrier_wait(&t->go);
+    uint64_t begin = bench_now();
+    for (unsigned i = 0; i < t->threads; i++)
+        pthread_join(threads[i], NULL);
+    double took = (double)(bench_now() - begin);
+    pthread_barrier_destroy(&t->go);
+    pool_check_jobs(t->jobs, t->calls);
+    return took;
+}
+
+static void run_threads(void *data)
+{
+    struct threads *t = data;
+    t->jobs = bench_alloc(t->calls * sizeof *t->jobs);
+    time_threads(t); /* warms up */
+    bench_report("cost", time_threads(t) / t->calls / 1e3, "us");
+}
+
+static void measure_threads(char **params, bool one_by_one)
+{
+    struct threads t = {.one_by_one = one_by_one};
+    t.threads = bench_number(&params);
+    if (t.threads < 1 || t.threads > MAX_THREADS)
+        bench_fail("1 to %d threads", MAX_THREADS);
+    t.calls = bench_number(&params) / t.threads * t.threads;
+    pool_run(2, run_threads, &t);
+}
+
+/* threads, calls: each thread submits its share, then waits for it */
+void ours_threads(char **params)
+{
+    measure_threads(params, false);
+}
+
+/* threads, calls: each thread waits for each of its calls before the next */
+void ours_waiters(char **params)
+{
+    measure_threads(params, true);
+}

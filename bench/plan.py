@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""What is measured, and what is to be reached: the programs, the measurements, the claims."""
+import os
+import shutil
+from dataclasses import dataclass
+
+PYTHON = next(p for p in ("/usr/bin/python3", shutil.which("python3")) if p and os.path.exists(p))
+PEERS_PY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers.py")
+MPI = ["mpiexec", "--oversubscribe", "-n"]
+
+
+@dataclass(frozen=True)
+class Program:
+    key: str
+    title: str
+    command: list  # {build} is the directory of the built programs
+
+    def version_command(self):
+        return MPI + ["1", PYTHON, PEERS_PY, "mpi"] if self.key == "mpi" else self.command
+
+
+def built(key, title):
+    return Program(key, title, ["{build}/bench_" + key])
+
+
+PROGRAMS = {
+    p.key: p
+    for p in (
+        built("ours", "procpool"),
+        built("raw", "two bare processes"),
+        built("glib", "GLib GThreadPool"),
+        built("uv", "libuv work queue"),
+        built("tbb", "oneTBB enqueue"),
+        built("tbb_group", "oneTBB task_group (caller helps)"),
+        built("openmp", "OpenMP tasks (caller helps)"),
+        built("async", "std::async"),
+        Program("executor", "CPython ProcessPoolExecutor", [PYTHON, PEERS_PY, "executor"]),
+        Program("pool", "CPython multiprocessing.Pool", [PYTHON, PEERS_PY, "pool"]),
+        Program("joblib", "joblib (loky)", [PYTHON, PEERS_PY, "joblib"]),
+        Program("mpi", "mpi4py.futures", MPI + ["3", PYTHON, "-m", "mpi4py.futures", PEERS_PY, "mpi"]),
+    )
+}
+
+PYTHONS = ("executor", "pool", "joblib", "mpi")
+THREADS = ("glib", "uv", "tbb", "async")  # they hand calls over, as we do
+HELPERS = ("tbb_group", "openmp")  # who waits runs calls itself
+
+GROUPS = {
+    "round": "One empty call, from submit to result, one at a time",
+    "asleep": "The same when everybody sleeps",
+    "stream": "Empty calls submitted one by one, a future for each, then waited for",
+    "map": "A map in chunks of 1,024, elements of 100 ns",
+    "echo": "There and back: copied in by the caller and back by the worker, read in place",
+    "start": "From a launcher to a pool's first result; a worker's replacement; bare forks",
+    "memory": "Memory per pending empty call, besides the caller's own record",
+    "kill": "kill -9 of a busy worker, until its future fails, and from there to the next result",
+    "busy": "Calls that work, on two workers, of a static split over two bare processes",
+    "scale": "What a call costs with more workers, more pending calls, more threads",
+    "mixed": "One call in a hundred lasts 10 ms, the others 5 us: how long the others wait to begin",
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    group: str
+    label: str  # with the program, the measurement's name
+    program: str
+    workload: str
+    full: tuple  # parameters
+    quick: tuple  # None: not in a quick run
+    rare: bool  # in the first passes only
+
+    @property
+    def key(self):
+        return self.program, self.label
+
+
+class Plan(list):
+    def add(self, group, label, programs, workload, full, quick=(), rare=False):
+        programs = (programs,) if isinstance(programs, str) else programs
+        for program in programs:
+            params = tuple(map(str, full)), None if quick is None else tuple(map(str, quick or full))
+            self.append(Measurement(group, label, program, workload, *params, rare))
+
+
+SIZES = {"64 B": 64, "4 KiB": 4 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
+ECHOES = {"64 B": 10000, "4 KiB": 5000, "64 KiB": 1000, "1 MiB": 200, "64 MiB": 7, "1 GiB": 2}
+BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
+WORKERS = (1, 2, 4, 16, 64, 256)
+PENDING = (1000, 10000, 100000, 1000000, 10000000)
+SUBMITTERS = (1, 2, 4, 8)
+WAITERS = (1, 2, 4, 8)
+METHODS = ("fork", "forkserver")
+OWNERS = {"small": ("0", "after"), "1 GiB after": ("1024", "after"), "1 GiB before": ("1024", "before")}
+
+
+def add_latency(plan):
+    plan.add("round", "spin", "raw", "round_trip", ("spin", 100000, 0), ("spin", 20000, 0))
+    plan.add("round", "call", "ours", "round_trip", (50000, 0), (10000, 0))
+    plan.add("round", "call", ("glib", "uv", "tbb"), "round_trip", (20000, 0), (4000, 0))
+    plan.add("round", "call", HELPERS, "round_trip", (50000, 0), (10000, 0))
+    plan.add("round", "call", "async", "round_trip", (5000, 0), (2000, 0))
+    plan.add("round", "call", PYTHONS, "round_trip", (2000, 0), (300, 0), rare=True)
+    for label, calls, quick, pause in (("back to back", 20000, 4000, 0), ("after 1 ms", 1000, 150, 1000)):
+        plan.add("asleep", label, "raw", "round_trip", ("sleep", calls, pause), ("sleep", quick, pause))
+        plan.add("asleep", label, "ours", "asleep", (calls, pause), (quick, pause))
+    plan.add("asleep", "default, after 1 ms", "ours", "round_trip", (1000, 1000), (150, 1000))
+    plan.add("asleep", "after 1 ms", THREADS, "round_trip", (1000, 1000), (150, 1000))
+
+
+def add_throughput(plan):
+    plan.add("stream", "stream", "ours", "stream", (1000000,), (300000,))
+    plan.add("stream", "stream", ("glib", "uv", "tbb") + HELPERS, "stream", (1000000,), (300000,))
+    plan.add("stream", "stream", "async", "stream", (500,))
+    plan.add("stream", "stream", PYTHONS, "stream", (20000,), (3000,), rare=True)
+    plan.add("map", "map", "ours", "map", (10000000, 100), (1000000, 100))
+    plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), (100000,), rare=True)
+    for us, calls in BUSY.items():
+        plan.add("busy", f"{us} us", "ours", "busy", (us, calls), (us, calls // 4))
+        plan.add("busy", f"{us} us", ("glib", "uv", "tbb"), "busy", (us, calls), (us, calls // 4), rare=True)
+    plan.add("mixed", "mixed", ("ours", "glib"), "mixed", (20000,), (5000,))
+
+
+def add_echoes(plan):
+    for label, size in SIZES.items():
+        huge = size >= 1 << 30
+        quick = None if huge else (size, max(3, ECHOES[label] // 5))
+        full = (size, ECHOES[label])
+        plan.add("echo", label, "ours", "echo", full, quick, rare=huge)
+        plan.add("echo", label, "raw", "echo", full, quick, rare=huge)
+        plan.add("echo", f"{label} by mapping", "raw", "mapping", full, quick, rare=huge)
+        if not huge:
+            quick = (size, 20) if size < 1 << 24 else (size, 1)
+            plan.add("echo", label, "executor", "echo", (size, min(500, ECHOES[label])), quick, rare=True)
+
+
+def add_lives(plan):
+    plan.add("start", "fork and wait, small", "raw", "fork", (0, 300), (0, 60))
+    plan.add("start", "fork and wait, 1 GiB", "raw", "fork", (1024, 20), (1024, 5), rare=True)
+    for method in METHODS:
+        for label, owner in OWNERS.items():
+            rare = label != "small"
+            quick = (method, *owner, 6) if rare else (method, *owner, 15)
+            plan.add("start", f"{method}, {label}", "ours", "start", (method, *owner, 25), quick, rare)
+            plan.add("start", f"replacement, {method}, {label}", "ours", "replace", (method, *owner, 25), quick, rare)
+    plan.add("start", "start", PYTHONS, "start", (10,), (2,), rare=True)
+    plan.add("kill", "kill", "raw", "kill", (50,), (20,))
+    plan.add("kill", "kill", "ours", "kill", (50,), (20,))
+    plan.add("kill", "kill", "executor", "kill", (10,), (2,), rare=True)
+
+
+def add_growth(plan):
+    plan.add("memory", "memory", ("ours", "glib", "uv", "tbb", "tbb_group"), "memory", (1000000,), (200000,), rare=True)
+    plan.add("memory", "memory", ("executor", "pool"), "memory", (100000,), (10000,), rare=True)
+    for workers in WORKERS:
+        plan.add("scale", f"{workers} workers", "ours", "workers", (workers, 10000), (workers, 2000))
+    for pending in PENDING:
+        quick = None if pending > 1000000 else ()
+        plan.add("scale", f"{pending} pending", "ours", "stream", (pending,), quick, rare=pending >= 1000000)
+    for threads in SUBMITTERS:
+        plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 400000), (threads, 40000))
+    for threads in WAITERS:
+        plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 40000), (threads, 4000))
+
+
+def measurements():
+    plan = Plan()
+    for add in (add_latency, add_throughput, add_echoes, add_lives, add_growth):
+        add(plan)
+    return sorted(plan, key=lambda m: list(GROUPS).index(m.group))
+
+
+# ---------------------------------------------------------------------------------------------------- claims
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The figure of `top`, or its ratio to `bottom`'s, is at most (or at least) `limit`."""
+
+    text: str
+    top: tuple  # (program, label), metric
+    bottom: tuple  # None: the figure itself is meant
+    limit: float
+    at_most: bool = True
+    unit: str = "x"
+
+
+def ours(label, metric="p50"):
+    return ("ours", label), metric
+
+
+def other(program, label, metric="p50"):
+    return (program, label), metric
+
+
+def claims_of_calls():
+    yield Claim("a round trip, of a bare spinning one", ours("call"), other("raw", "spin"), 5)
+    for peer in ("glib", "uv"):
+        yield Claim(f"{PROGRAMS[peer].title}'s round trip, of ours", other(peer, "call"), ours("call"), 10, False)
+    for label in ("back to back", "after 1 ms"):
+        yield Claim(f"asleep, {label}: of bare futexes", ours(label), other("raw", label), 1.5)
+    for peer in THREADS + ("tbb_group",):
+        at = other(peer, "stream", "rate")
+        yield Claim(f"a stream's rate, of {PROGRAMS[peer].title}'s", ours("stream", "rate"), at, 1, False)
+    at = other("executor", "stream", "rate")
+    yield Claim("a stream's rate, of CPython's executor's", ours("stream", "rate"), at, 1000, False)
+    yield Claim("a map, of a static split", ours("map", "percent"), None, 85, False, "%")
+    for label in SIZES:
+        yield Claim(f"echo of {label}, of two copies by hand", ours(label), other("raw", label), 1.1)
+
+
+def claims_of_lives():
+    small, large = other("raw", "fork and wait, small"), other("raw", "fork and wait, 1 GiB")
+    for method in METHODS:
+        for owner in OWNERS:
+            bare = large if method == "fork" and owner == "1 GiB before" else small
+            of = "of a bare fork and wait" + (" of 1 GiB" if bare is large else "")
+            yield Claim(f"start, {method}, {owner}: {of}", ours(f"{method}, {owner}"), bare, 3)
+            yield Claim(f"replacement, {method}, {owner}: {of}", ours(f"replacement, {method}, {owner}"), bare, 2)
+    yield Claim("bytes per pending call", ours("memory", "resident"), None, 128, True, "B")
+    yield Claim("kill -9 to the failure, of a bare pidfd's poll", ours("kill", "failed"), other("raw", "kill", "failed"), 2)
+    yield Claim("from there to the next result", ours("kill", "next"), None, 1, True, "ms")
+
+
+def claims_of_load():
+    for us, percent in zip(BUSY, (60, 90, 96, 98)):
+        yield Claim(f"calls of {us} us, of a static split", ours(f"{us} us", "percent"), None, percent, False, "%")
+    for sizes, what, metric in (
+        (WORKERS, "workers", "cost"),
+        (PENDING, "pending", "rate"),
+        (SUBMITTERS, "submitting", "cost"),
+        (WAITERS, "waiting", "cost"),
+    ):
+        for size in sizes[1:]:
+            one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)
+            pair = (one, many) if metric == "rate" else (many, one)
+            yield Claim(f"a call's cost with {size:,} {what}, of that with {sizes[0]:,}", *pair, 1.25)
+    yield Claim("short calls among long ones, p99, of GLib's", ours("mixed", "p99"), other("glib", "mixed", "p99"), 2)
+
+
+def claims():
+    return [*claims_of_calls(), *claims_of_lives(), *claims_of_load()]

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""The table and the plots of a run."""
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+
+import plan
+
+# ----------------------------------------------------------------------------------------------------- figures
+
+
+def number(value):
+    """Three digits that mean something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def spread(values):
+    median = number(statistics.median(values))
+    return median if len(values) == 1 else f"{median} ({number(min(values))} to {number(max(values))})"
+
+
+def median_of(bench, at):
+    values = bench.values.get(at)
+    return statistics.median(values.values()) if values else None
+
+
+# ------------------------------------------------------------------------------------------------------ claims
+
+
+def measured(bench, claim):
+    """The claim's figure from the medians, and the figures of the single passes; None, None without."""
+    top, bottom = median_of(bench, claim.top), claim.bottom and median_of(bench, claim.bottom)
+    if top is None or (claim.bottom and bottom is None):
+        return None, None
+    if not claim.bottom:
+        return top, list(bench.values[claim.top].values())
+    tops, bottoms = bench.values[claim.top], bench.values[claim.bottom]
+    return top / bottom, [tops[turn] / bottoms[turn] for turn in tops if turn in bottoms]
+
+
+def why_not(bench, claim):
+    for at in (claim.top, claim.bottom):
+        if at and at not in bench.values:
+            return bench.missing.get(at[0][0]) or bench.failures.get(at[0]) or "not in this run"
+    return "not in this run"
+
+
+def claim_row(bench, claim):
+    limit = f"{'at most' if claim.at_most else 'at least'} {number(claim.limit)} {claim.unit}"
+    value, singles = measured(bench, claim)
+    if value is None:
+        return f"| {claim.text} | {limit} | | | not measured: {why_not(bench, claim)} |"
+    reached = value <= claim.limit if claim.at_most else value >= claim.limit
+    around = f"{number(min(singles))} to {number(max(singles))}" if len(singles) > 1 else ""
+    verdict = "reached" if reached else "**not reached**"
+    return f"| {claim.text} | {limit} | {number(value)} {claim.unit} | {around} | {verdict} |"
+
+
+def claim_table(bench):
+    rows = [claim_row(bench, claim) for claim in plan.claims()]
+    reached, unknown = sum(row.endswith("| reached |") for row in rows), sum("| not measured" in row for row in rows)
+    title = f"## What is to be reached: {reached} of {len(rows)}, {unknown} not measured"
+    return [title, "", "| what | reach | here | single passes | |", "| --- | --- | --- | --- | --- |", *rows, ""]
+
+
+# ------------------------------------------------------------------------------------------------------- table
+
+
+def processor():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def head(bench):
+    system = os.uname()
+    cores = len(os.sched_getaffinity(0))
+    load = ", ".join(f"{value:.1f}" for value in bench.load)
+    passes = f"{bench.passes} interleaved {'quick ' if bench.quick else ''}pass{'es' if bench.passes > 1 else ''}"
+    lines = [
+        "# Measured",
+        "",
+        f"{processor()}, {cores} processors, {system.sysname} {system.release} {system.machine}; load before {load}. "
+        f"Medians of {passes} (least to greatest); what takes long takes part in the first ones only. Two workers.",
+        "",
+        "Versions: " + "; ".join(bench.versions.values()) + ".",
+        "",
+    ]
+    for key, why in bench.missing.items():
+        lines += [f"Missing: {plan.PROGRAMS[key].title} ({why}).", ""]
+    for lack in bench.lacks:
+        lines += [lack, ""]
+    return lines
+
+
+def cell(bench, key):
+    parts = []
+    for (at, metric), values in bench.values.items():
+        if at == key:
+            parts.append(f"{metric} {spread(list(values.values()))} {bench.units[at, metric]}")
+    if key in bench.failures:
+        parts.append(bench.failures[key])
+    return "; ".join(parts) or "not measured"
+
+
+def group_table(bench, group):
+    found = [m for m in bench.plan if m.group == group]
+    if not found:
+        return []
+    lines = [f"## {plan.GROUPS[group]}", "", "| who | what | measured |", "| --- | --- | --- |"]
+    for m in found:
+        text = "missing" if m.program in bench.missing else cell(bench, m.key)
+        lines.append(f"| {plan.PROGRAMS[m.program].title} | {m.label}, {' '.join(bench.params(m))} | {text} |")
+    return lines + [""]
+
+
+def table(bench):
+    lines = head(bench) + claim_table(bench)
+    for group in plan.GROUPS:
+        lines += group_table(bench, group)
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------- plots
+
+
+def bars(bench, name, title, unit, places, metric):
+    """places: (program, label) of each bar."""
+    rows = []
+    for place in places:
+        values = list(bench.values.get((place, metric), {}).values())
+        if values:
+            rows.append(f'"{plan.PROGRAMS[place[0]].title}" {statistics.median(values)} {min(values)} {max(values)}')
+    if not rows:
+        return None
+    script = [
+        "$data << END",
+        *rows,
+        "END",
+        f'set title "{title}"',
+        f'set ylabel "{unit}"',
+        "set logscale y",
+        "set xtics rotate by -35",
+        "set style fill solid 0.6",
+        "set boxwidth 0.7",
+        "unset key",
+        'plot $data using 0:2:xtic(1) with boxes, $data using 0:2:3:4 with yerrorbars lc "black" pt 0',
+    ]
+    return name, "\n".join(script) + "\n"
+
+
+def curves(bench, name, title, axes, lines, scale):
+    """lines: (title, [(x, (program, label), metric)])"""
+    blocks, parts = [], []
+    for i, (line, points) in enumerate(lines):
+        known = [(x, list(bench.values[at, metric].values())) for x, at, metric in points if (at, metric) in bench.values]
+        if not known:
+            continue
+        rows = "\n".join(f"{x} {statistics.median(v)} {min(v)} {max(v)}" for x, v in known)
+        blocks.append(f"$line{i} << END\n{rows}\nEND\n")
+        parts.append(f'$line{i} using 1:2:3:4 with yerrorlines title "{line}"')
+    if not parts:
+        return None
+    script = f'set title "{title}"\nset xlabel "{axes[0]}"\nset ylabel "{axes[1]}"\nset logscale {scale}\nset key outside bottom\n'
+    return name, "".join(blocks) + script + "plot " + ", ".join(parts) + "\n"
+
+
+def all_plots(bench):
+    def places(label, **special):
+        return [(program, special.get(program, label)) for program in plan.PROGRAMS]
+
+    busy = [
+        (plan.PROGRAMS[p].title, [(us, (p, f"{us} us"), "percent") for us in plan.BUSY])
+        for p in ("ours", "glib", "uv", "tbb")
+    ]
+    echo = [
+        (plan.PROGRAMS[p].title + suffix, [(size, (p, label + suffix), "p50") for label, size in plan.SIZES.items()])
+        for p, suffix in (("ours", ""), ("raw", ""), ("raw", " by mapping"), ("executor", ""))
+    ]
+    scale = [
+        (what, [(size, ("ours", f"{size} {what}"), "cost") for size in sizes])
+        for sizes, what in ((plan.WORKERS, "workers"), (plan.SUBMITTERS, "submitting"), (plan.WAITERS, "waiting"))
+    ]
+    pending = [("procpool", [(size, ("ours", f"{size} pending"), "rate") for size in plan.PENDING])]
+    return [
+        bars(bench, "round_trip", "One empty call, median", "us", places("call", raw="spin"), "p50"),
+        bars(bench, "asleep", "One empty call after 1 ms, median", "us", places("after 1 ms"), "p50"),
+        bars(bench, "stream", "Empty calls, one by one", "million a second", places("stream"), "rate"),
+        curves(bench, "busy", "Of a static split", ("us a call", "%"), busy, "x"),
+        curves(bench, "echo", "There and back", ("bytes", "ms"), echo, "xy"),
+        curves(bench, "scale", "Cost of a call", ("how many", "us"), scale, "xy"),
+        curves(bench, "pending", "Rate of a stream", ("calls", "million a second"), pending, "x"),
+    ]
+
+
+def plots(bench, directory):
+    if not shutil.which("gnuplot"):
+        return "Missing: gnuplot, so no plots."
+    drawn = []
+    for name, script in filter(None, all_plots(bench)):
+        path = f"{directory}/{name}.svg"
+        terminal = f'set terminal svg size 900,500 background "white"\nset output "{path}"\n'
+        done = subprocess.run(["gnuplot"], input=terminal + script, text=True, capture_output=True, check=False)
+        drawn.append(path if done.returncode == 0 else f"{name} (gnuplot failed: {done.stderr.strip()})")
+    return "Plots: " + ", ".join(drawn)
