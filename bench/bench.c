@@ -62,12 +62,10 @@ static double time_step(void)
 
 uint32_t bench_steps(double nanoseconds)
 {
-    double least = time_step();
-    for (int i = 0; i < 20; i++) {
-        double step = time_step();
-        least = step < least ? step : least;
-    }
-    return (uint32_t)(nanoseconds / least + 0.5);
+    double times[20];
+    for (int i = 0; i < 20; i++)
+        times[i] = time_step();
+    return (uint32_t)(nanoseconds / bench_least(times, 20) + 0.5);
 }
 
 /* -------------------------------------------------------------------------------------------------- clocks */
@@ -99,12 +97,6 @@ static int compare_times(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int compare_values(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 double bench_percentile(uint64_t *times, size_t count, double percent)
 {
     qsort(times, count, sizeof *times, compare_times);
@@ -112,10 +104,12 @@ double bench_percentile(uint64_t *times, size_t count, double percent)
     return (double)times[at < count ? at : count - 1];
 }
 
-double bench_median(double *values, size_t count)
+double bench_least(const double *values, size_t count)
 {
-    qsort(values, count, sizeof *values, compare_values);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+    double least = values[0];
+    for (size_t i = 1; i < count; i++)
+        least = values[i] < least ? values[i] : least;
+    return least;
 }
 
 /* ------------------------------------------------------------------------------------------------- memory */

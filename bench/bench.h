@@ -54,7 +54,7 @@ void bench_sleep(uint64_t nanoseconds);
 
 /* Of unsorted nanoseconds, which it sorts. */
 double bench_percentile(uint64_t *times, size_t count, double percent);
-double bench_median(double *values, size_t count);
+double bench_least(const double *values, size_t count);
 
 /* ------------------------------------------------------------------------------------------------- memory */
 

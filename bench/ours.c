@@ -10,9 +10,9 @@
 
 const bool pool_has_processes = true;
 const struct bench_workload pool_own_workloads[] = {
-    {"asleep", ours_asleep},   {"map", ours_map},   {"echo", ours_echo},       {"start", ours_start},
-    {"replace", ours_replace}, {"kill", ours_kill}, {"workers", ours_workers}, {"threads", ours_threads},
-    {"waiters", ours_waiters}, {NULL, NULL}};
+    {"asleep", ours_asleep},   {"map", ours_map},         {"echo", ours_echo},
+    {"start", ours_start},     {"kill", ours_kill},       {"workers", ours_workers},
+    {"threads", ours_threads}, {"waiters", ours_waiters}, {NULL, NULL}};
 
 pp_pool *ours;
 static bool sleeps; /* nobody spins */

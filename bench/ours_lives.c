@@ -37,26 +37,6 @@ static uint64_t time_start(pp_launcher *launcher, uint64_t n)
     return took;
 }
 
-/* fork|forkserver, mebibytes made resident, before|after the launcher, pools */
-void ours_start(char **params)
-{
-    const char *method = bench_text(&params);
-    unsigned mebibytes = bench_number(&params);
-    bool before = strcmp(bench_text(&params), "before") == 0;
-    unsigned count = bench_number(&params);
-    if (before)
-        bench_make_resident(mebibytes);
-    pp_launcher *launcher = make_launcher(method);
-    if (!before)
-        bench_make_resident(mebibytes);
-    uint64_t *times = bench_alloc(count * sizeof *times);
-    time_start(launcher, 0);
-    for (unsigned i = 0; i < count; i++)
-        times[i] = time_start(launcher, i);
-    pp_launcher_unref(launcher);
-    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
-}
-
 /* ------------------------------------------------------------------------------------------------------ deaths */
 
 static int die(pp_task *task, const void *arg, size_t size)
@@ -76,7 +56,7 @@ static void await_death(pp_future *future, pid_t pid)
         bench_fail("the call failed in another way than by its worker's death");
 }
 
-/* From the end of a crashed call to the next result, by the worker's successor. */
+/* From the failure of a crashed call to the next result, by the worker's successor. */
 static uint64_t time_replacement(uint64_t n)
 {
     struct bench_job before, after;
@@ -94,29 +74,42 @@ static uint64_t time_replacement(uint64_t n)
     return took;
 }
 
-/* fork|forkserver, mebibytes made resident, before|after the launcher, crashes */
-void ours_replace(char **params)
+static void time_starts(pp_launcher *launcher, uint64_t *times, unsigned count)
+{
+    time_start(launcher, 0); /* warms up */
+    for (unsigned i = 0; i < count; i++)
+        times[i] = time_start(launcher, i);
+    bench_report("first", bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
+static void time_replacements(pp_launcher *launcher, uint64_t *times, unsigned count)
+{
+    ours = ours_make(1, launcher);
+    for (unsigned i = 0; i < count; i++)
+        times[i] = time_replacement(i);
+    pp_pool_destroy(ours);
+    bench_report("replaced", bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
+/* fork|forkserver, mebibytes made resident, before|after the launcher, how often */
+void ours_start(char **params)
 {
     const char *method = bench_text(&params);
     unsigned mebibytes = bench_number(&params);
     bool before = strcmp(bench_text(&params), "before") == 0;
     unsigned count = bench_number(&params);
-    if (before)
-        bench_make_resident(mebibytes);
-    pp_launcher *launcher = make_launcher(method);
-    if (!before)
-        bench_make_resident(mebibytes);
     uint64_t *times = bench_alloc(count * sizeof *times);
-    ours = ours_make(1, launcher);
-    for (unsigned i = 0; i < count; i++)
-        times[i] = time_replacement(i);
-    pp_pool_destroy(ours);
+    bench_make_resident(before ? mebibytes : 0);
+    pp_launcher *launcher = make_launcher(method);
+    bench_make_resident(before ? 0 : mebibytes);
+    time_starts(launcher, times, count);
+    time_replacements(launcher, times, count);
     pp_launcher_unref(launcher);
-    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
+/* From a kill to the failure, and from there to the next result. */
 struct death {
-    uint64_t failed, next; /* from the kill to the failure, and from there to the next result */
+    uint64_t failed, next;
 };
 
 static struct death time_kill(uint64_t n)

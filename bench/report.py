@@ -87,7 +87,7 @@ def head(bench):
         "# Measured",
         "",
         f"{processor()}, {cores} processors, {system.sysname} {system.release} {system.machine}; load before {load}. "
-        f"Medians of {passes} (least to greatest); what takes long takes part in the first ones only. Two workers.",
+        f"Medians of {passes} (least to greatest); what takes long is measured in the first ones only. Two workers.",
         "",
         "Versions: " + "; ".join(bench.versions.values()) + ".",
         "",
@@ -159,16 +159,24 @@ def curves(bench, name, title, axes, lines, scale):
     """lines: (title, [(x, (program, label), metric)])"""
     blocks, parts = [], []
     for i, (line, points) in enumerate(lines):
-        known = [(x, list(bench.values[at, metric].values())) for x, at, metric in points if (at, metric) in bench.values]
-        if not known:
+        found = [(x, bench.values[at, metric].values()) for x, at, metric in points if (at, metric) in bench.values]
+        if not found:
             continue
-        rows = "\n".join(f"{x} {statistics.median(v)} {min(v)} {max(v)}" for x, v in known)
-        blocks.append(f"$line{i} << END\n{rows}\nEND\n")
+        rows = "\n".join(f"{x} {statistics.median(v)} {min(v)} {max(v)}" for x, v in found)
+        blocks.append(f"$line{i} << END\n{rows}\nEND")
         parts.append(f'$line{i} using 1:2:3:4 with yerrorlines title "{line}"')
     if not parts:
         return None
-    script = f'set title "{title}"\nset xlabel "{axes[0]}"\nset ylabel "{axes[1]}"\nset logscale {scale}\nset key outside bottom\n'
-    return name, "".join(blocks) + script + "plot " + ", ".join(parts) + "\n"
+    script = [
+        *blocks,
+        f'set title "{title}"',
+        f'set xlabel "{axes[0]}"',
+        f'set ylabel "{axes[1]}"',
+        f"set logscale {scale}",
+        "set key outside bottom",
+        "plot " + ", ".join(parts),
+    ]
+    return name, "\n".join(script) + "\n"
 
 
 def all_plots(bench):

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Measures: run.py DIRECTORY-OF-THE-PROGRAMS [--quick] [--only GROUP].
 
-Each measurement is a process of its own with a time limit. All of them run in turn, then all of them again, so that a machine
-that becomes slower for a while slows all. Writes results.csv, table.md and plots beside the programs; table.md is printed.
+Each measurement is a process of its own with a time limit. All of them run in turn, then all of them again, so that
+a machine that becomes slower for a while slows all. Writes results.csv, table.md and plots; the table is printed.
 """
 import argparse
 import csv
@@ -20,7 +20,7 @@ import report
 PASSES, QUICK_PASSES = 7, 3
 RARE_PASSES, QUICK_RARE_PASSES = 3, 1
 LIMIT, QUICK_LIMIT = 120, 20  # seconds, for one measurement
-QUICK_BUDGET = 80  # a quick run begins no further pass after so many seconds
+QUICK_BUDGET = 100  # a quick run leaves out a pass that would not be done after so many seconds
 ABSENT = 77
 
 
@@ -62,7 +62,7 @@ class Bench:
             output, complaints = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
             return None, "", f"not done in {limit} s"
         lines = [line for line in complaints.splitlines() if line.strip()]
         return process.returncode, output, lines[-1].strip() if lines else f"status {process.returncode}"
@@ -91,21 +91,25 @@ class Bench:
             self.values[measurement.key, metric][turn] = float(value)
             self.units[measurement.key, metric] = unit
 
-    def run_pass(self, turn):
-        rare = turn < (QUICK_RARE_PASSES if self.quick else RARE_PASSES)
+    def run_some(self, turn, rare):
+        begin = time.monotonic()
         for measurement in self.plan:
-            if measurement.program in self.missing or (measurement.rare and not rare):
-                continue
-            self.measure(measurement, turn)
-        self.passes = turn + 1
+            if measurement.rare == rare and measurement.program not in self.missing:
+                self.measure(measurement, turn)
+        print(f"pass {turn + 1}{' of what is rare' if rare else ''}, {time.monotonic() - begin:.0f} s", file=sys.stderr)
+        return time.monotonic() - begin
 
     def run(self):
         self.look()
+        rare_passes = QUICK_RARE_PASSES if self.quick else RARE_PASSES
+        took = 0
         for turn in range(QUICK_PASSES if self.quick else PASSES):
-            if self.quick and turn and time.monotonic() - self.begin > QUICK_BUDGET:
+            if self.quick and time.monotonic() - self.begin + took > QUICK_BUDGET:
                 break
-            self.run_pass(turn)
-            print(f"pass {turn + 1} done, {time.monotonic() - self.begin:.0f} s", file=sys.stderr)
+            took = self.run_some(turn, False)
+            if turn < rare_passes:
+                self.run_some(turn, True)
+            self.passes = turn + 1
 
     def write_csv(self, path):
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -123,17 +127,19 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser(description="Measures procpool beside other pools.")
     parser.add_argument("build", help="directory of the built programs")
+    parser.add_argument("--output", default="build/bench", help="directory for the results (build/bench)")
     parser.add_argument("--quick", action="store_true", help="under two minutes, with wider spreads")
     parser.add_argument("--only", choices=plan.GROUPS, help="one group of measurements")
     options = parser.parse_args()
     bench = Bench(os.path.abspath(options.build), options.quick, options.only)
     bench.run()
-    bench.write_csv(f"{bench.build}/results.csv")
+    os.makedirs(options.output, exist_ok=True)
+    bench.write_csv(f"{options.output}/results.csv")
     text = report.table(bench)
-    with open(f"{bench.build}/table.md", "w", encoding="utf-8") as file:
+    with open(f"{options.output}/table.md", "w", encoding="utf-8") as file:
         file.write(text)
     print(text)
-    print(report.plots(bench, bench.build))
+    print(report.plots(bench, options.output))
     failed = [key for key, why in bench.failures.items() if why.startswith("failed")]
     return 1 if failed else 0
 
