@@ -15,7 +15,7 @@ const struct bench_workload pool_own_workloads[] = {
     {"threads", ours_threads}, {"waiters", ours_waiters}, {NULL, NULL}};
 
 pp_pool *ours;
-static bool sleeps; /* nobody spins */
+static pp_wait_policy wait_policy;
 
 /* -------------------------------------------------------------------------------------------------- in a worker */
 
@@ -52,14 +52,12 @@ void ours_must(int code)
 pp_pool *ours_make(unsigned workers, pp_launcher *launcher)
 {
     pp_pool *made;
-    pp_pool_options options = {.max_workers = (int)workers, .launcher = launcher, .initializer = ours_begin};
+    pp_pool_options options = {
+        .max_workers = (int)workers, .wait = wait_policy, .launcher = launcher, .initializer = ours_begin};
     if (!launcher && pool_gate[0] >= 0) {
         options.inherit_fds = pool_gate;
         options.inherit_fd_count = 1;
     }
-#ifdef PP_HAVE_WAIT_POLICY
-    options.wait = sleeps ? PP_WAIT_SLEEP : PP_WAIT_ADAPTIVE;
-#endif
     ours_must(pp_pool_create(&options, &made));
     return made;
 }
@@ -109,11 +107,6 @@ void ours_occupy(struct bench_job *jobs, unsigned workers)
 /* As round_trip, with the policy under which everybody sleeps at once. */
 void ours_asleep(char **params)
 {
-#ifdef PP_HAVE_WAIT_POLICY
-    sleeps = true;
+    wait_policy = PP_WAIT_SLEEP;
     pool_round_trip(params);
-#else
-    (void)params, (void)sleeps;
-    bench_missing("procpool %s has no policy of waiting", pp_version());
-#endif
 }

@@ -100,7 +100,7 @@ def add_latency(plan):
     plan.add("round", "call", ("glib", "uv", "tbb"), "round_trip", (20000, 0), (4000, 0))
     plan.add("round", "call", HELPERS, "round_trip", (50000, 0), (10000, 0))
     plan.add("round", "call", "async", "round_trip", (5000, 0), (2000, 0))
-    plan.add("round", "call", PYTHONS, "round_trip", (2000, 0), (300, 0), rare=True)
+    plan.add("round", "call", PYTHONS, "round_trip", (2000, 0), (200, 0), rare=True)
     for label, calls, quick, pause in (("back to back", 20000, 4000, 0), ("after 1 ms", 1000, 150, 1000)):
         plan.add("asleep", label, "raw", "round_trip", ("sleep", calls, pause), ("sleep", quick, pause))
         plan.add("asleep", label, "ours", "asleep", (calls, pause), (quick, pause))
@@ -112,13 +112,13 @@ def add_throughput(plan):
     plan.add("stream", "stream", "ours", "stream", (1000000,), (300000,))
     plan.add("stream", "stream", ("glib", "uv", "tbb") + HELPERS, "stream", (1000000,), (300000,))
     plan.add("stream", "stream", "async", "stream", (500,))
-    plan.add("stream", "stream", PYTHONS, "stream", (20000,), (3000,), rare=True)
+    plan.add("stream", "stream", ("executor", "pool"), "stream", (20000,), (2000,), rare=True)
+    plan.add("stream", "stream", ("joblib", "mpi"), "stream", (20000,), None, rare=True)
     plan.add("map", "map", "ours", "map", (10000000, 100), (1000000, 100))
-    plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), (100000,), rare=True)
+    plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), None, rare=True)
     for us, calls in BUSY.items():
         plan.add("busy", f"{us} us", "ours", "busy", (us, calls), (us, calls // 8))
-        plan.add("busy", f"{us} us", ("glib", "tbb"), "busy", (us, calls), (us, calls // 8), rare=True)
-        plan.add("busy", f"{us} us", "uv", "busy", (us, calls), None, rare=True)
+        plan.add("busy", f"{us} us", ("glib", "uv", "tbb"), "busy", (us, calls), None, rare=True)
     plan.add("mixed", "mixed", ("ours", "glib"), "mixed", (20000,), (5000,))
 
 
@@ -144,8 +144,11 @@ def add_lives(plan):
         for label, owner in OWNERS.items():
             large = label != "small"
             quick = (method, *owner, 5 if large else 15)
+            if (method, label) == ("forkserver", "1 GiB before"):
+                quick = None
             plan.add("start", f"{method}, {label}", "ours", "start", (method, *owner, 25), quick, rare=large)
-    plan.add("start", "start", PYTHONS, "start", (10,), (1,), rare=True)
+    plan.add("start", "start", ("executor", "pool"), "start", (10,), (2,), rare=True)
+    plan.add("start", "start", ("joblib", "mpi"), "start", (5,), None, rare=True)
     plan.add("kill", "kill", "raw", "kill", (50,), (20,))
     plan.add("kill", "kill", "ours", "kill", (50,), (20,))
     plan.add("kill", "kill", "executor", "kill", (10,), (2,), rare=True)
@@ -153,7 +156,7 @@ def add_lives(plan):
 
 def add_growth(plan):
     plan.add("memory", "memory", ("ours", "glib", "uv", "tbb", "tbb_group"), "memory", (1000000,), (200000,), rare=True)
-    plan.add("memory", "memory", ("executor", "pool"), "memory", (100000,), (10000,), rare=True)
+    plan.add("memory", "memory", ("executor", "pool"), "memory", (100000,), None, rare=True)
     for workers in WORKERS:
         plan.add("scale", f"{workers} workers", "ours", "workers", (workers, 10000), (workers, 2000))
     for pending in PENDING:

@@ -45,7 +45,7 @@ def measured(bench, claim):
 def why_not(bench, claim):
     for at in (claim.top, claim.bottom):
         if at and at not in bench.values:
-            return bench.missing.get(at[0][0]) or bench.failures.get(at[0]) or "not in this run"
+            return bench.missing.get(at[0][0]) or bench.failures.get(at[0]) or "in a full run only"
     return "not in this run"
 
 
@@ -117,7 +117,8 @@ def group_table(bench, group):
     for m in found:
         text = "missing" if m.program in bench.missing else cell(bench, m.key)
         lines.append(f"| {plan.PROGRAMS[m.program].title} | {m.label}, {' '.join(bench.params(m))} | {text} |")
-    return lines + [""]
+    left_out = ", ".join(f"{plan.PROGRAMS[m.program].title}: {m.label}" for m in bench.left_out if m.group == group)
+    return lines + ([""] if not left_out else ["", f"In a full run only: {left_out}.", ""])
 
 
 def table(bench):

@@ -27,7 +27,9 @@ ABSENT = 77
 class Bench:
     def __init__(self, build, quick, only):
         self.build, self.quick = build, quick
-        self.plan = [m for m in plan.measurements() if self.params(m) is not None and only in (None, m.group)]
+        everything = [m for m in plan.measurements() if only in (None, m.group)]
+        self.plan = [m for m in everything if self.params(m) is not None]
+        self.left_out = [m for m in everything if self.params(m) is None]
         self.versions, self.missing = {}, {}
         self.failures = {}  # (program, label): why, of the last one
         self.values = defaultdict(dict)  # ((program, label), metric): {pass: value}
