@@ -35,9 +35,9 @@ static void end_child(pid_t pid)
 
 /* ----------------------------------------------------------------------------------------------------- a slot */
 
-/* How often who waits looks before it sleeps in futex. */
+/* How often who waits looks before it sleeps in futex: for ever, or for about as long as a wake takes. */
 static unsigned spins;
-enum { NEVER_SLEEPS = ~0u, SOME_SPINS = 2000 };
+enum { NEVER_SLEEPS = ~0u, SOME_SPINS = 200 };
 
 /* Written by one side, read by the other. `count` is stored last and grows by one with each message. */
 struct slot {

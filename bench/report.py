@@ -46,7 +46,7 @@ def why_not(bench, claim):
     for at in (claim.top, claim.bottom):
         if at and at not in bench.values:
             return bench.missing.get(at[0][0]) or bench.failures.get(at[0]) or "in a full run only"
-    return "not in this run"
+    return "no value"
 
 
 def claim_row(bench, claim):
@@ -61,7 +61,10 @@ def claim_row(bench, claim):
 
 
 def claim_table(bench):
-    rows = [claim_row(bench, claim) for claim in plan.claims()]
+    known = {m.key for m in bench.plan + bench.left_out}
+    rows = [claim_row(bench, claim) for claim in plan.claims() if claim.top[0] in known]
+    if not rows:
+        return []
     reached, unknown = sum(row.endswith("| reached |") for row in rows), sum("| not measured" in row for row in rows)
     title = f"## What is to be reached: {reached} of {len(rows)}, {unknown} not measured"
     return [title, "", "| what | reach | here | single passes | |", "| --- | --- | --- | --- | --- |", *rows, ""]
@@ -81,12 +84,12 @@ def processor():
 def head(bench):
     system = os.uname()
     cores = len(os.sched_getaffinity(0))
-    load = ", ".join(f"{value:.1f}" for value in bench.load)
+    load = f"{bench.load[0]:.1f} before, {os.getloadavg()[0]:.1f} after"
     passes = f"{bench.passes} interleaved {'quick ' if bench.quick else ''}pass{'es' if bench.passes > 1 else ''}"
     lines = [
         "# Measured",
         "",
-        f"{processor()}, {cores} processors, {system.sysname} {system.release} {system.machine}; load before {load}. "
+        f"{processor()}, {cores} processors, {system.sysname} {system.release} {system.machine}; load {load}. "
         f"Medians of {passes} (least to greatest); what takes long is measured in the first ones only. Two workers.",
         "",
         "Versions: " + "; ".join(bench.versions.values()) + ".",

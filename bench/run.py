@@ -20,7 +20,7 @@ import report
 PASSES, QUICK_PASSES = 7, 3
 RARE_PASSES, QUICK_RARE_PASSES = 3, 1
 LIMIT, QUICK_LIMIT = 120, 20  # seconds, for one measurement
-QUICK_BUDGET = 100  # a quick run leaves out a pass that would not be done after so many seconds
+QUICK_BUDGET = 85  # a quick run leaves out a pass that would not be done after so many seconds
 ABSENT = 77
 
 
