@@ -158,14 +158,14 @@ def add_growth(plan):
     plan.add("memory", "memory", ("ours", "glib", "uv", "tbb", "tbb_group"), "memory", (1000000,), (200000,), rare=True)
     plan.add("memory", "memory", ("executor", "pool"), "memory", (100000,), None, rare=True)
     for workers in WORKERS:
-        plan.add("scale", f"{workers} workers", "ours", "workers", (workers, 10000), (workers, 2000))
+        plan.add("scale", f"{workers} workers", "ours", "workers", (workers, 4000), (workers, 800))
     for pending in PENDING:
         quick = None if pending > 1000000 else ()
         plan.add("scale", f"{pending} pending", "ours", "stream", (pending,), quick, rare=pending >= 1000000)
     for threads in SUBMITTERS:
-        plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 400000), (threads, 40000))
+        plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
     for threads in WAITERS:
-        plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 40000), (threads, 4000))
+        plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 16000), (threads, 1600))
 
 
 def measurements():

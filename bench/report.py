@@ -177,7 +177,7 @@ def curves(bench, name, title, axes, lines, scale):
         f'set xlabel "{axes[0]}"',
         f'set ylabel "{axes[1]}"',
         f"set logscale {scale}",
-        "set key outside bottom",
+        "set key below",
         "plot " + ", ".join(parts),
     ]
     return name, "\n".join(script) + "\n"
@@ -217,7 +217,7 @@ def plots(bench, directory):
     drawn = []
     for name, script in filter(None, all_plots(bench)):
         path = f"{directory}/{name}.svg"
-        terminal = f'set terminal svg size 900,500 background "white"\nset output "{path}"\n'
+        terminal = f'set terminal svg noenhanced size 900,500 background "white"\nset output "{path}"\n'
         done = subprocess.run(["gnuplot"], input=terminal + script, text=True, capture_output=True, check=False)
         drawn.append(path if done.returncode == 0 else f"{name} (gnuplot failed: {done.stderr.strip()})")
     return "Plots: " + ", ".join(drawn)
