@@ -148,7 +148,7 @@ def add_lives(plan):
                 quick = None
             plan.add("start", f"{method}, {label}", "ours", "start", (method, *owner, 25), quick, rare=large)
     plan.add("start", "start", ("executor", "pool"), "start", (10,), (2,), rare=True)
-    plan.add("start", "start", ("joblib", "mpi"), "start", (5,), None, rare=True)
+    plan.add("start", "start", "joblib", "start", (5,), None, rare=True)
     plan.add("kill", "kill", "raw", "kill", (50,), (20,))
     plan.add("kill", "kill", "ours", "kill", (50,), (20,))
     plan.add("kill", "kill", "executor", "kill", (10,), (2,), rare=True)
