@@ -329,7 +329,7 @@ PP_API int pp_future_result(pp_future *future, int timeout, void *buffer, size_t
 PP_API int pp_future_view(pp_future *future, int timeout, const void **data, size_t *size);
 
 /* Waits, then moves the result out: *data is the caller's, to be freed with pp_free. A result can be taken once; then
- * -ENODATA. Errors as pp_future_view. */
+ * -ENODATA. Errors as pp_future_view, and -ENOMEM. */
 PP_API int pp_future_take(pp_future *future, int timeout, void **data, size_t *size);
 
 /* Frees what pp_future_take gave. NULL is allowed; works in a forked child too. */

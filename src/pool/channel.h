@@ -35,7 +35,7 @@ struct pp__call_side {
     uint32_t size;
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
-    alignas(PP__LINE) _Atomic uint32_t bell;        /* owner -> worker: grows at each wake, never 0; the worker's futex */
+    alignas(PP__LINE) _Atomic uint32_t bell; /* owner -> worker: grows at each wake, never 0; the worker's futex */
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
@@ -56,7 +56,8 @@ struct pp__result_side {
 /* `want` is epoch << 2 | mode. The owner makes a new epoch each time it is about to sleep; a worker rings at most once for each. */
 struct pp__pool_page {
     alignas(PP__LINE) _Atomic uint64_t want;
-    alignas(PP__LINE) _Atomic uint32_t spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
+    alignas(PP__LINE) _Atomic uint32_t
+        spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
 };
 
 /* Nobody spins longer than this, ns. */

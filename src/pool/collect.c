@@ -10,6 +10,7 @@
 #include "pool/block.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
+#include "pool/future.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 
@@ -46,7 +47,11 @@
 static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
                                        size_t size)
 {
-    void *data = pp__block_allocate(size);
+    void *data = pp__future_room(item, size);
+    if (data)
+        ((char *)data)[size] = 0;
+    else
+        data = pp__block_allocate(size);
     if (!data) {
         pp_error *error =
             pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, worker, 0, "no memory for its result of %zu bytes", size);

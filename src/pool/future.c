@@ -25,96 +25,114 @@ static bool is_done(const void *future)
     return pp__load_acquire(&f->state) != PP_PENDING; /* pairs with the store in deliver: the outcome is seen */
 }
 
+/* What may lie in the future itself. */
+static void drop_data(pp_future *future, void *data)
+{
+    if (data != future->room)
+        pp__block_free(data);
+}
+
 static void destroy(pp_future *future)
 {
-    pp_pool *pool = future->pool;
-    pp__block_free(future->outcome.data);
+    pp_pool *pool = future->item.pool;
+    bool holds_pool = future->holds_pool;
+    drop_data(future, future->outcome.data);
     pp__error_free(future->outcome.error);
-    free(future);
-    pp__pool_unref(pool);
+    pp__slab_give(&pool->calls, future);
+    if (holds_pool)
+        pp__pool_unref(pool);
 }
 
 /* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
-static void drop(pp_future *future, uint32_t references)
+static void drop(pp_future *future)
 {
-    if (atomic_fetch_sub_explicit(&future->refs, references, memory_order_acq_rel) == references)
+    if (atomic_fetch_sub_explicit(&future->refs, 1, memory_order_acq_rel) == 1)
         destroy(future);
 }
 
-/* A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it has no future from now on. */
+/* A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it is nobody's from now on. */
 static void drop_inline(pp_future *future)
 {
-    pp_pool *pool = future->pool;
+    pp_pool *pool = future->item.pool;
     pp__pool_ref(pool);
     pp__pool_lock(pool);
     uint32_t before = atomic_fetch_sub_explicit(&future->refs, 1, memory_order_acq_rel); /* as in drop */
-    bool unheld = before == 2 && future->item;
-    if (unheld)
-        future->item->receiver = NULL;
+    bool unheld = before == 2 && !is_done(future) && future->holds_pool;
+    if (unheld) {
+        future->item.receiver = NULL;
+        future->holds_pool = false;
+    }
     pp__pool_unlock(pool);
-    if (before == 1 || unheld)
+    if (before == 1)
         destroy(future);
+    if (unheld)
+        pp__pool_unref(pool);
     pp__pool_unref(pool);
 }
 
-/* Under the lock. The references to the pool that this gives back are never the last: whoever holds the lock has one. */
+/* Under the lock. The item's own reference is given up when this has returned. */
 static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome)
 {
     (void)index;
-    pp_future *future = item->receiver;
-    if (!future) {
-        pp__block_free(outcome.data);
+    pp_future *future = pp__container(item, pp_future, item);
+    if (!item->receiver) {
+        drop_data(future, outcome.data);
         pp__error_free(outcome.error);
         return;
     }
     future->outcome = outcome;
-    future->item = NULL;
     int state = outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED;
     pp__store_release(&future->state, state); /* pairs with the load in is_done */
     pp__subject_wake(&future->subject, item->pool);
-    drop(future, 1);
 }
 
-pp_future *pp__future_create(pp_pool *pool, struct pp__item *item)
+pp_future *pp__future_create(pp_pool *pool, bool wanted)
 {
-    pp_future *future = PP_SYS(calloc)(1, sizeof *future);
+    pp_future *future = pp__slab_take(&pool->calls);
     if (!future) {
-        pp__fail(-ENOMEM, "no memory for a future");
+        pp__fail(-ENOMEM, "no memory for a call");
         return NULL;
     }
-    pp__store_relaxed(&future->refs, 2);
+    memset(future, 0, offsetof(struct pp_future, room));
+    pp__store_relaxed(&future->refs,
+                      wanted ? 2 : 1); /* it is handed out with the lock's release, or by the submitter itself */
     pp__subject_init(&future->subject);
-    future->pool = pool;
-    future->item = item;
-    item->receiver = future;
-    pp__pool_ref(pool);
+    future->holds_pool = wanted;
+    future->item.pool = pool;
+    future->item.in_future = true;
+    future->item.deliver = deliver;
+    future->item.receiver = wanted ? future : NULL;
+    if (wanted)
+        pp__pool_ref(pool);
     return future;
 }
 
-void pp__future_discard(pp_future *future)
+/* Whoever holds the lock has a reference to the pool: what is given back here is never the last one. */
+void pp__future_item_ended(struct pp__item *item)
 {
-    if (!future)
-        return;
-    drop(future, 2);
+    drop(pp__container(item, pp_future, item));
 }
 
-pp__deliver *const pp__future_deliver = deliver;
+void *pp__future_room(struct pp__item *item, size_t size)
+{
+    return item->in_future && size < PP__ROOM ? pp__container(item, pp_future, item)->room : NULL;
+}
 
 pp_future *pp_future_ref(pp_future *future)
 {
-    if (future && pp__pool_is_own(future->pool))
+    if (future && pp__pool_is_own(future->item.pool))
         atomic_fetch_add_explicit(&future->refs, 1, memory_order_relaxed);
     return future;
 }
 
 void pp_future_unref(pp_future *future)
 {
-    if (!future || !pp__pool_is_own(future->pool))
+    if (!future || !pp__pool_is_own(future->item.pool))
         return;
-    if (future->pool->is_inline)
+    if (future->item.pool->is_inline)
         drop_inline(future);
     else
-        drop(future, 1);
+        drop(future);
 }
 
 void pp_cleanup_future(pp_future **future)
@@ -129,18 +147,19 @@ static int wait_done(pp_future *future, int timeout, const char *caller)
     PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "%s: no future", caller);
-    if (!pp__pool_is_own(future->pool))
+    if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
     if (is_done(future))
         return 0;
     uint64_t deadline = pp__deadline(timeout);
-    pp__pool_lock(future->pool);
-    int error = pp__wait(future->pool, &future->subject, is_done, future, deadline, false);
-    pp__pool_unlock(future->pool);
+    pp__pool_lock(future->item.pool);
+    int error = pp__wait(future->item.pool, &future->subject, is_done, future, deadline, false);
+    pp__pool_unlock(future->item.pool);
     if (error == -ETIMEDOUT)
-        return pp__fail(error, "call %llu is not done after %d ms", (unsigned long long)future->id, timeout);
+        return pp__fail(error, "call %llu is not done after %d ms", (unsigned long long)future->item.id, timeout);
     if (error == -EINTR)
-        return pp__fail(error, "waiting for call %llu was interrupted by a signal", (unsigned long long)future->id);
+        return pp__fail(error, "waiting for call %llu was interrupted by a signal",
+                        (unsigned long long)future->item.id);
     return error;
 }
 
@@ -157,14 +176,14 @@ static int lock_result(pp_future *future, int timeout, const char *caller)
         return error;
     if (future->outcome.code) {
         const pp_error *e = future->outcome.error;
-        return pp__fail(future->outcome.code, "call %llu, %s: %s", (unsigned long long)future->id, e->function,
+        return pp__fail(future->outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id, e->function,
                         e->message);
     }
-    pp__pool_lock(future->pool);
+    pp__pool_lock(future->item.pool);
     if (!future->taken)
         return 0;
-    pp__pool_unlock(future->pool);
-    return pp__fail(-ENODATA, "the result of call %llu was taken", (unsigned long long)future->id);
+    pp__pool_unlock(future->item.pool);
+    return pp__fail(-ENODATA, "the result of call %llu was taken", (unsigned long long)future->item.id);
 }
 
 int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capacity, size_t *size)
@@ -178,7 +197,7 @@ int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capaci
     bool fits = size ? have <= capacity : have == capacity;
     if (fits && have > 0)
         memcpy(buffer, future->outcome.data, have);
-    pp__pool_unlock(future->pool);
+    pp__pool_unlock(future->item.pool);
     if (size)
         *size = have;
     return fits ? 0 : pp__fail(-EMSGSIZE, "the result has %zu bytes, the buffer %zu", have, capacity);
@@ -193,8 +212,16 @@ int pp_future_view(pp_future *future, int timeout, const void **data, size_t *si
         return error;
     *data = future->outcome.data;
     *size = future->outcome.size;
-    pp__pool_unlock(future->pool);
+    pp__pool_unlock(future->item.pool);
     return 0;
+}
+
+static void *copy_of(const void *data, size_t size)
+{
+    void *copy = pp__block_allocate(size);
+    if (copy)
+        memcpy(copy, data, size);
+    return copy;
 }
 
 int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
@@ -204,12 +231,17 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
     int error = lock_result(future, timeout, "pp_future_take");
     if (error)
         return error;
-    *data = future->outcome.data;
-    *size = future->outcome.size;
-    future->outcome.data = NULL;
-    future->taken = true;
-    pp__pool_unlock(future->pool);
-    return 0;
+    void *moved = future->outcome.data;
+    if (moved == future->room)
+        moved = copy_of(moved, future->outcome.size);
+    if (moved) {
+        *data = moved;
+        *size = future->outcome.size;
+        future->outcome.data = NULL;
+        future->taken = true;
+    }
+    pp__pool_unlock(future->item.pool);
+    return moved ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", future->outcome.size);
 }
 
 int pp_future_error(pp_future *future, int timeout, const pp_error **error)
@@ -228,13 +260,13 @@ int pp_future_error(pp_future *future, int timeout, const pp_error **error)
 /* What the worker has done meanwhile, taken in: nobody else may be looking. */
 static void refresh(pp_future *future)
 {
-    if (future->item && future->item->worker)
-        pp__collect_worker(future->pool, future->item->worker);
+    if (!is_done(future) && future->item.worker)
+        pp__collect_worker(future->item.pool, future->item.worker);
 }
 
 static bool has_begun(const struct pp__item *item)
 {
-    return item && item->worker && !pp__worker_unbegun(item->worker, item);
+    return item->worker && !pp__worker_unbegun(item->worker, item);
 }
 
 int pp_future_state(pp_future *future)
@@ -242,16 +274,16 @@ int pp_future_state(pp_future *future)
     PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_state: no future");
-    if (!pp__pool_is_own(future->pool))
+    if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
     if (is_done(future))
         return pp__load_acquire(&future->state);
-    pp__pool_lock(future->pool);
+    pp__pool_lock(future->item.pool);
     refresh(future);
     int state = is_done(future) ? pp__load_acquire(&future->state) : PP_PENDING;
-    if (state == PP_PENDING && (has_begun(future->item) || pp__inline_runs(future->pool, future->item)))
+    if (state == PP_PENDING && (has_begun(&future->item) || pp__inline_runs(future->item.pool, &future->item)))
         state = PP_RUNNING;
-    pp__pool_unlock(future->pool);
+    pp__pool_unlock(future->item.pool);
     return state;
 }
 
@@ -261,16 +293,16 @@ static int cancel(pp_future *future)
     refresh(future);
     if (is_done(future))
         return pp__load_acquire(&future->state) == PP_FINISHED ? -EALREADY : 0;
-    struct pp__item *item = future->item;
-    if (pp__inline_runs(future->pool, item) || item->tries > 0)
+    struct pp__item *item = &future->item;
+    if (pp__inline_runs(future->item.pool, item) || item->tries > 0)
         return -EBUSY;
     if (!item->worker)
-        pp__pending_remove(future->pool, item);
+        pp__pending_remove(future->item.pool, item);
     else if (!pp__worker_take_back(item->worker, item))
         return -EBUSY;
     pp__item_fail(item, PP_ERROR_CANCELLED, 0, "cancelled before it began");
-    pp__dispatch(future->pool); /* the worker may have room now */
-    pp__pool_settle(future->pool);
+    pp__dispatch(future->item.pool); /* the worker may have room now */
+    pp__pool_settle(future->item.pool);
     return 0;
 }
 
@@ -279,17 +311,17 @@ int pp_future_cancel(pp_future *future)
     PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_cancel: no future");
-    if (!pp__pool_is_own(future->pool))
+    if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
-    pp__pool_lock(future->pool);
+    pp__pool_lock(future->item.pool);
     int code = cancel(future);
-    pp__pool_unlock(future->pool);
+    pp__pool_unlock(future->item.pool);
     if (code)
-        pp__fail(code, "call %llu has %s", (unsigned long long)future->id, code == -EBUSY ? "begun" : "ended");
+        pp__fail(code, "call %llu has %s", (unsigned long long)future->item.id, code == -EBUSY ? "begun" : "ended");
     return code;
 }
 
 uint64_t pp_future_id(const pp_future *future)
 {
-    return future ? future->id : 0;
+    return future ? future->item.id : 0;
 }

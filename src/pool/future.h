@@ -6,28 +6,38 @@
 #include "pool/wait.h"
 #include "procpool.h"
 
+#include <assert.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 
-/* Everything but refs and state under the pool's lock; state is written there with release, and what came before it
- * (id, outcome) may be read without the lock by who saw PP_FINISHED with acquire. */
+/*
+ * A submitted call: its work item and its future, in one place of the pool's slab. The item holds one reference until it has ended, the submitter
+ * another if it wanted a future.
+ *
+ * Everything but refs and state under the pool's lock; state is written there with release, and what came before it (id, outcome) may be read
+ * without the lock by who saw PP_FINISHED with acquire.
+ */
 struct pp_future {
     _Atomic uint32_t refs;
     _Atomic int state; /* PP_PENDING until it is done: whether it runs is asked of the worker's slot */
-    pp_pool *pool;
-    uint64_t id;
-    struct pp__item *item; /* NULL once done */
+    struct pp__item item;
     struct pp__subject subject;
     struct pp__outcome outcome;
     bool taken;
+    bool holds_pool; /* it is somebody's, and keeps the pool's struct */
+    /* A small argument's element, and when that is not needed any more a small result. */
+    alignas(16) unsigned char room[PP__ROOM];
 };
 
-/* A future with one reference, for `item`, which takes another; NULL without memory. */
-pp_future *pp__future_create(pp_pool *pool, struct pp__item *item);
+static_assert(sizeof(struct pp_future) <= 256, "a pending call costs no more memory");
 
-/* What an item with a future (or without any, receiver NULL) has as `deliver`. */
-extern pp__deliver *const pp__future_deliver;
+/* A call from the slab, under the lock: NULL without memory. `wanted`: somebody gets its future. The item is zeroed but for what makes it this call's. */
+pp_future *pp__future_create(pp_pool *pool, bool wanted);
 
-/* Gives both references back, for a submit that was refused. */
-void pp__future_discard(pp_future *future);
+/* The item has ended: gives up its reference. */
+void pp__future_item_ended(struct pp__item *item);
+
+/* Where a result of this size of its item can lie without an allocation of its own; NULL: nowhere. */
+void *pp__future_room(struct pp__item *item, size_t size);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/seam.h"
 #include "pool/block.h"
 #include "pool/function.h"
+#include "pool/future.h"
 #include "pool/pool.h"
 #include "pool/workers.h"
 #include "shm/segment.h"
@@ -30,16 +31,21 @@ static int open_elements(struct pp__item *item, bool on_heap)
                           : pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)item->size);
 }
 
+int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_heap)
+{
+    pp__list_init(&item->link);
+    item->count = count;
+    item->size = size;
+    item->fd = -1;
+    return open_elements(item, on_heap);
+}
+
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **created)
 {
     struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
     if (!item)
         return pp__fail(-ENOMEM, "no memory for a work item");
-    pp__list_init(&item->link);
-    item->count = count;
-    item->size = size;
-    item->fd = -1;
-    int error = open_elements(item, on_heap);
+    int error = pp__item_open(item, count, size, on_heap);
     if (error) {
         free(item);
         return error;
@@ -48,17 +54,28 @@ int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item
     return 0;
 }
 
+void pp__item_close(struct pp__item *item)
+{
+    if (item->fd >= 0 && item->elements)
+        pp__payload_unmap(item->elements, item->size);
+    else if (!item->in_future || item->size > PP__ROOM)
+        free(item->elements);
+    pp__fd_close(item->fd);
+    pp__error_free(item->earlier);
+    item->elements = NULL;
+    item->earlier = NULL;
+    item->fd = -1;
+}
+
 void pp__item_free(struct pp__item *item)
 {
     if (!item)
         return;
-    if (item->fd >= 0 && item->elements)
-        pp__payload_unmap(item->elements, item->size);
+    pp__item_close(item);
+    if (item->in_future)
+        pp__future_item_ended(item);
     else
-        free(item->elements);
-    pp__fd_close(item->fd);
-    pp__error_free(item->earlier);
-    free(item);
+        free(item);
 }
 
 void *pp__item_add(void *place, const void *data, size_t size)

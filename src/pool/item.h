@@ -44,22 +44,30 @@ struct pp__item {
     uint32_t next;
     uint32_t end;                 /* its worker goes no further than here: count, or less once the chunk was stopped */
     const struct pp__element *at; /* inline: element `next`; NULL: the first */
+    pp_error *earlier;            /* errors of the tries so far, the latest first */
     uint32_t timeout;             /* ms, 0: none */
-    uint32_t retries;             /* allowed for each element */
-    uint32_t tries;               /* so far, of element `next` */
-    pp_error *earlier;            /* errors of those tries, the latest first */
+    uint16_t retries;             /* allowed for each element */
+    uint16_t tries;               /* so far, of element `next` */
 
     struct pp__worker *worker; /* whose ring it is in; NULL: pending */
-    uint32_t slot;
-    uint64_t sent_at; /* pp__now() at dispatch */
-    bool timed_out;   /* element `next` has outlived its timeout and its worker is being killed for it */
-    bool abandoned;   /* nobody wants what has not begun of it */
-    bool runs;        /* inline: element `next` runs */
+    uint64_t sent_at;          /* when it was dispatched */
+    uint16_t slot;
+    bool timed_out; /* element `next` has outlived its timeout and its worker is being killed for it */
+    bool abandoned; /* nobody wants what has not begun of it */
+    bool runs;      /* inline: element `next` runs */
+    bool in_future; /* it is part of one (future.h) */
 };
+
+/* What there is for an element, or a result, beside the item in a future. */
+#define PP__ROOM 48u
 
 /* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **item);
 void pp__item_free(struct pp__item *item);
+
+/* The same for one that lies elsewhere, zeroed: its elements. */
+int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_heap);
+void pp__item_close(struct pp__item *item);
 
 /* The filling of the elements, one by one from the first: `place` is item->elements at first and then what the last call returned. */
 void *pp__item_add(void *place, const void *data, size_t size);

@@ -11,6 +11,7 @@
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
+#include "pool/future.h"
 #include "pool/inline.h"
 #include "pool/log.h"
 #include "pool/workers.h"
@@ -75,6 +76,7 @@ static void destroy(pp_pool *pool)
     free((void *)pool->options.initializer_arg);
     free((void *)pool->options.finalizer_arg);
     free(pool->workers);
+    pp__slab_destroy(&pool->calls);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -282,6 +284,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pool->owner = pp__owner_token();
     pool->connection = pool->epoll = pool->kick = pool->page_fd = -1;
     pp__list_init(&pool->pending);
+    pp__slab_init(&pool->calls, sizeof(struct pp_future));
     pool->wake_cost = FIRST_WAKE_COST;
     pool->spin_limit = PP__SPIN_MAX;
     pp__list_init(&pool->log);

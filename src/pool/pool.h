@@ -11,6 +11,7 @@
 
 #include "base/list.h"
 #include "pool/item.h"
+#include "pool/slab.h"
 #include "pool/wait.h"
 #include "procpool.h"
 
@@ -44,8 +45,9 @@ struct pp_pool {
     size_t outstanding;      /* items not ended: pending or at a worker */
     uint64_t delivered;      /* elements ended so far */
     uint64_t next_id;
-    bool queued;       /* some call was queued behind another since whoever collects last went to sleep */
-    unsigned unlooked; /* calls submitted since results were last taken */
+    bool queued;           /* some call was queued behind another since whoever collects last went to sleep */
+    unsigned unlooked;     /* calls submitted since results were last taken */
+    struct pp__slab calls; /* struct pp_future */
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */
 

@@ -93,71 +93,78 @@ static int check(const pp_call *call)
     return 0;
 }
 
-static int make_item(const pp_pool *pool, const pp_call *call, struct pp__item **made)
-{
-    struct pp__item *item;
-    int error = pp__item_create(1, pp__element_room(call->size), pool->is_inline, &item);
-    if (error)
-        return error;
-    pp__item_add(item->elements, call->arg, call->size);
-    error = pp__item_seal(item);
-    if (error) {
-        pp__item_free(item);
-        return error;
-    }
-    item->deliver = pp__future_deliver;
-    item->timeout = call->timeout;
-    item->retries = call->retries;
-    *made = item;
-    return 0;
-}
-
-/* The function's entry, asking the loader once if it is new. */
+/* The function's entry, asking the loader, without the lock, if it is new. Under the lock. */
 static int find_function(pp_pool *pool, pp_function *function, const struct pp__function **entry)
 {
-    pp__pool_lock(pool);
     int error = pp__pool_accepts(pool);
     if (!error)
         *entry = pp__functions_find(pool->functions, function);
+    if (error || *entry)
+        return error;
     pp__pool_unlock(pool);
-    return error || *entry ? error : pp__functions_resolve(pool, function, entry);
+    error = pp__functions_resolve(pool, function, entry);
+    pp__pool_lock(pool);
+    return error ? error : pp__pool_accepts(pool);
 }
 
-static int enqueue(pp_pool *pool, struct pp__item *item, pp_future *future)
+/* An argument that does not fit beside its item: made ready without the lock. */
+static int open_large(const pp_pool *pool, const pp_call *call, struct pp__item *large)
 {
-    pp__pool_lock(pool);
-    int error = pp__pool_accepts(pool);
-    if (!error) {
-        if (future)
-            future->id = pool->next_id;
-        pp__pool_submit_item(pool, item);
-    }
-    pp__pool_unlock(pool);
+    int error = pp__item_open(large, 1, pp__element_room(call->size), pool->is_inline);
+    if (error)
+        return error;
+    pp__item_add(large->elements, call->arg, call->size);
+    error = pp__item_seal(large);
+    if (error)
+        pp__item_close(large);
     return error;
+}
+
+static void fill(pp_future *future, const pp_call *call, const struct pp__function *function,
+                 const struct pp__item *large)
+{
+    struct pp__item *item = &future->item;
+    pp__list_init(&item->link);
+    item->function = function;
+    item->timeout = call->timeout;
+    item->retries = (uint16_t)call->retries;
+    item->count = 1;
+    item->fd = large ? large->fd : -1;
+    item->elements = large ? large->elements : future->room;
+    item->size = pp__element_room(call->size);
+    if (!large)
+        pp__item_add(item->elements, call->arg, call->size);
+}
+
+/* Under the lock. */
+static int enqueue(pp_pool *pool, const pp_call *call, const struct pp__item *large, pp_future **result)
+{
+    const struct pp__function *function = NULL;
+    int error = find_function(pool, call->function, &function);
+    if (error)
+        return error;
+    pp_future *future = pp__future_create(pool, result != NULL);
+    if (!future)
+        return -ENOMEM;
+    fill(future, call, function, large);
+    pp__pool_submit_item(pool, &future->item); /* without a future it may be gone */
+    if (result)
+        *result = future;
+    return 0;
 }
 
 static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    const struct pp__function *function = NULL;
-    struct pp__item *item = NULL;
-    int error = check(call);
-    if (!error)
-        error = find_function(pool, call->function, &function);
-    if (!error)
-        error = make_item(pool, call, &item);
+    struct pp__item large = {.fd = -1}, *one = pp__element_room(call->size) > PP__ROOM ? &large : NULL;
+    int error = one ? open_large(pool, call, one) : 0;
     if (error)
         return error;
-    item->function = function;
-    pp_future *future = result ? pp__future_create(pool, item) : NULL;
-    error = result && !future ? -ENOMEM : enqueue(pool, item, future);
-    if (error) {
-        pp__future_discard(future);
-        pp__item_free(item);
-        return error;
-    }
-    if (result)
-        *result = future;
-    return 0;
+    pp__pool_lock(pool);
+    error = enqueue(pool, call, one, result);
+    pp__pool_unlock(pool);
+    if (error && one)
+        pp__item_close(one);
+    return error;
 }
 
 int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
@@ -167,7 +174,8 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
         return pp__fail(-EINVAL, "no %s", pool ? "call" : "pool");
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
-    return submit(pool, call, future);
+    int error = check(call);
+    return error ? error : submit(pool, call, future);
 }
 
 int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
@@ -183,7 +191,9 @@ ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_fut
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     for (size_t i = 0; i < count; i++) {
-        int error = submit(pool, &calls[i], futures ? &futures[i] : NULL);
+        int error = check(&calls[i]);
+        if (!error)
+            error = submit(pool, &calls[i], futures ? &futures[i] : NULL);
         if (error)
             return i > 0 ? (ssize_t)i : error;
     }

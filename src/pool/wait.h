@@ -27,10 +27,10 @@ struct pp__subject {
 struct pp__waiter;
 
 struct pp__collector {
-    struct pp__waiter *waiter;     /* the thread that collects, or NULL */
-    bool manager;                  /* the manager collects (then waiter is NULL) */
-    bool asleep;                   /* whoever collects is in epoll */
-    bool spinning;                 /* or looks at the rings without the lock, until `look` changes at the latest */
+    struct pp__waiter *waiter; /* the thread that collects, or NULL */
+    bool manager;              /* the manager collects (then waiter is NULL) */
+    bool asleep;               /* whoever collects is in epoll */
+    bool spinning;             /* or looks at the rings without the lock, until `look` changes at the latest */
     _Atomic uint32_t look;
     uint64_t wake_at;              /* and comes back then at the latest */
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
@@ -38,9 +38,10 @@ struct pp__collector {
     bool manager_called;           /* and has not come yet */
     bool manager_in_epoll; /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
     bool manager_sound;    /* it sleeps without end, as somebody else collects */
-    uint64_t looked_at;      /* when the epoll set was last looked at */
-    uint64_t delivered_seen; /* pool->delivered at its last sleep: without end it sleeps only where nothing has happened since */
-    uint64_t leaves;       /* how often a waiting thread has given the duty up */
+    uint64_t looked_at;    /* when the epoll set was last looked at */
+    uint64_t
+        delivered_seen; /* pool->delivered at its last sleep: without end it sleeps only where nothing has happened since */
+    uint64_t leaves; /* how often a waiting thread has given the duty up */
 };
 
 void pp__subject_init(struct pp__subject *subject);

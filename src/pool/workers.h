@@ -52,9 +52,9 @@ struct pp__worker {
     uint64_t graced_at; /* and when that was seen */
     uint32_t rung;      /* our own copy of the bell: the shared one is never read back */
     uint32_t rung_before;
-    uint64_t woken_at;  /* when it was last woken, until the next result; 0: it was awake */
-    uint64_t free_at;   /* when its last call ended, or it became ready, or was told to leave */
-    uint8_t *knows;     /* modules it was told of, a byte each */
+    uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
+    uint64_t free_at;  /* when its last call ended, or it became ready, or was told to leave */
+    uint8_t *knows;    /* modules it was told of, a byte each */
     size_t knows_count;
 };
 

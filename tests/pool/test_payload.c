@@ -251,7 +251,7 @@ BOTH(a_result_that_was_taken_can_be_written_to_and_outlives_future_and_pool)
         pp_future *future = ask(pool, size);
         CHECK_OK(pp_future_view(future, -1, &view, &have));
         CHECK_OK(pp_future_take(future, -1, &data[i], &have));
-        CHECK(data[i] == view);
+        CHECK(data[i] == view || size < 48); /* what lies in the future itself is copied out */
         CHECK_INT(have, size);
         CHECK_INT(pp_future_take(future, -1, (void **)&view, &have), -ENODATA);
         CHECK_INT(pp_future_view(future, -1, &view, &have), -ENODATA);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/slab.h"
+
+#include "base/atomic.h"
+#include "base/seam.h"
+#include "process/sanitizer.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define FIRST_CHUNK ((size_t)64 << 10)
+#define LARGEST_CHUNK ((size_t)8 << 20)
+/* From here on the kernel is asked for huge pages: they cost a fault each as well, and there are fewer. */
+#define HUGE_CHUNK ((size_t)4 << 20)
+
+struct pp__slab_free {
+    struct pp__slab_free *next;
+};
+
+struct pp__slab_chunk {
+    struct pp__slab_chunk *next;
+    size_t size;
+};
+
+static bool each_is_mallocs(void)
+{
+#ifdef PP_ASAN
+    return true;
+#else
+    return PP_ON_VALGRIND;
+#endif
+}
+
+void pp__slab_init(struct pp__slab *slab, size_t size)
+{
+    *slab = (struct pp__slab){.size = size, .next_chunk = FIRST_CHUNK};
+}
+
+void pp__slab_destroy(struct pp__slab *slab)
+{
+    while (slab->chunks) {
+        struct pp__slab_chunk *chunk = slab->chunks;
+        slab->chunks = chunk->next;
+        munmap(chunk, chunk->size);
+    }
+}
+
+static bool open_chunk(struct pp__slab *slab)
+{
+    size_t size = slab->next_chunk;
+    struct pp__slab_chunk *chunk = PP_SYS(mmap)(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (chunk == MAP_FAILED)
+        return false;
+    if (size >= HUGE_CHUNK)
+        madvise(chunk, size, MADV_HUGEPAGE); /* a wish */
+    *chunk = (struct pp__slab_chunk){.next = slab->chunks, .size = size};
+    slab->chunks = chunk;
+    slab->fresh = (char *)chunk + slab->size; /* the head takes the place of an object */
+    slab->fresh_end = (char *)chunk + size;
+    if (slab->next_chunk < LARGEST_CHUNK)
+        slab->next_chunk *= 2;
+    return true;
+}
+
+void *pp__slab_take(struct pp__slab *slab)
+{
+    if (each_is_mallocs())
+        return PP_SYS(malloc)(slab->size);
+    if (!slab->free)
+        slab->free = atomic_exchange_explicit(&slab->returned, NULL,
+                                              memory_order_acquire); /* pairs with the push in pp__slab_give */
+    if (slab->free) {
+        struct pp__slab_free *object = slab->free;
+        slab->free = object->next;
+        return object;
+    }
+    if ((size_t)(slab->fresh_end - slab->fresh) < slab->size && !open_chunk(slab))
+        return NULL;
+    void *object = slab->fresh;
+    slab->fresh += slab->size;
+    return object;
+}
+
+/* Nobody pops single ones from this list, so it knows no ABA. */
+void pp__slab_give(struct pp__slab *slab, void *object)
+{
+    if (each_is_mallocs()) {
+        free(object);
+        return;
+    }
+    struct pp__slab_free *head = object;
+    head->next = pp__load_relaxed(&slab->returned);
+    while (!atomic_compare_exchange_weak_explicit(&slab->returned, &head->next, head, memory_order_release,
+                                                  memory_order_relaxed)) {
+    }
+}

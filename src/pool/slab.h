@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Objects of one size, for a pool's calls: taken under the pool's lock, given back by any thread without it. What was given back is used again; the
+ * memory goes back to the system with the slab. Under address sanitizer and valgrind each is malloc's own, so that they see a use after the end.
+ */
+#ifndef PP_POOL_SLAB_H
+#define PP_POOL_SLAB_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+struct pp__slab_free;
+struct pp__slab_chunk;
+
+struct pp__slab {
+    size_t size;                            /* of an object, a multiple of 16 */
+    struct pp__slab_free *free;             /* under the lock */
+    struct pp__slab_free *_Atomic returned; /* pushed by any thread, taken whole under the lock */
+    struct pp__slab_chunk *chunks;          /* the newest first */
+    char *fresh, *fresh_end;                /* what of it was never handed out */
+    size_t next_chunk;                      /* bytes */
+};
+
+void pp__slab_init(struct pp__slab *slab, size_t size);
+void pp__slab_destroy(struct pp__slab *slab);
+
+/* NULL without memory; its bytes are anything. */
+void *pp__slab_take(struct pp__slab *slab);
+void pp__slab_give(struct pp__slab *slab, void *object);
+
+#endif
