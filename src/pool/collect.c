@@ -184,6 +184,7 @@ static const char *take_ready(struct pp__worker *worker, const struct pp__record
     if (worker->state != PP__WORKER_STARTING)
         return "it says twice that it is ready";
     worker->state = PP__WORKER_READY;
+    pp__worker_place(worker);
     worker->pool->starting--;
     worker->pool->start_pause = worker->pool->start_after = worker->pool->failing_since = 0;
     if (header->type != PP__OUTCOME_RESULT) {
@@ -270,6 +271,7 @@ static void take_report(pp_pool *pool, const struct pp__report *report)
     switch (report->type) {
     case PP__REPORT_STARTED:
         worker->pid = report->pid;
+        pool->unreported--;
         pp__pool_log(pool, "worker %d started (pid %d)", worker->number, (int)report->pid);
         break;
     case PP__REPORT_FAILED:
@@ -423,8 +425,9 @@ static uint64_t run_timers(pp_pool *pool)
     if (pool->outstanding == 0 && pool->alive == 0)
         return PP__NEVER;
     uint64_t now = pp__now(), next = pp__dispatch_rebalance(pool, now);
-    for (int i = 0; i < pool->max_workers; i++) {
-        uint64_t due = pool->workers[i] ? attend(pool->workers[i], now) : PP__NEVER;
+    for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
+        behind = link->next;
+        uint64_t due = attend(pp__container(link, struct pp__worker, place), now);
         next = due < next ? due : next;
     }
     if (pool->start_after > now && pool->pending_count > 0)
@@ -436,17 +439,21 @@ static uint64_t run_timers(pp_pool *pool)
 
 static bool needs_report(const pp_pool *pool)
 {
-    for (int i = 0; i < pool->max_workers; i++)
-        if (pool->workers[i] && pool->workers[i]->pid == 0 && pp__ring_waiting(&pool->workers[i]->results))
+    if (pool->unreported == 0)
+        return false;
+    for (struct pp__link *link = pool->active.next; link != &pool->active; link = link->next) {
+        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        if (worker->pid == 0 && pp__ring_waiting(&worker->results))
             return true;
+    }
     return false;
 }
 
 static bool anything_waiting(const pp_pool *pool)
 {
-    for (int i = 0; i < pool->max_workers; i++) {
-        struct pp__worker *worker = pool->workers[i];
-        if (worker && !worker->poisoned && worker->pid != 0 && pp__ring_waiting(&worker->results))
+    for (struct pp__link *link = pool->active.next; link != &pool->active; link = link->next) {
+        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        if (!worker->poisoned && worker->pid != 0 && pp__ring_waiting(&worker->results))
             return true;
     }
     return false;
@@ -457,9 +464,10 @@ static void collect_results(pp_pool *pool)
     pool->unlooked = 0;
     if (!pool->collector.spinning && needs_report(pool))
         read_reports(pool);
-    for (int i = 0; i < pool->max_workers; i++)
-        if (pool->workers[i])
-            pp__collect_worker(pool, pool->workers[i]);
+    for (struct pp__link *link = pool->active.next, *next; link != &pool->active; link = next) {
+        next = link->next;
+        pp__collect_worker(pool, pp__container(link, struct pp__worker, place));
+    }
 }
 
 void pp__collect(pp_pool *pool)
@@ -491,9 +499,9 @@ static void open_eyes(pp_pool *pool, struct eyes *eyes)
     eyes->count = 0;
     eyes->look = &pool->collector.look;
     eyes->look_seen = pp__load_relaxed(eyes->look);
-    for (int i = 0; i < pool->max_workers && eyes->count < EYES; i++) {
-        const struct pp__worker *worker = pool->workers[i];
-        if (!worker || worker->count == 0 || worker->poisoned)
+    for (struct pp__link *link = pool->active.next; link != &pool->active && eyes->count < EYES; link = link->next) {
+        const struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        if (worker->count == 0 || worker->poisoned)
             continue;
         eyes->tails[eyes->count] = worker->results.tail;
         eyes->seen[eyes->count++] = worker->results.tail_seen;

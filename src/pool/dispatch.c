@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define DEPTH_MAX 256
+/* Choosing costs the same however many workers there are. */
+#define LOOKS 8
 /* One chunk may wait behind another as long as it lasts no longer than this. */
 #define CHUNK_TIME (2 * PP__MILLISECOND)
 /* Calls behind one that has lasted this long beyond what was expected go back. */
@@ -69,26 +71,42 @@ static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, cons
     return item->count == 1 && backlog(pool, worker) <= 2 * pool->wake_cost;
 }
 
+/* Of those that may spin, whose processor may still be awake, else of the others. */
+static struct pp__worker *first_idle(const pp_pool *pool)
+{
+    for (int i = 0; i < 2; i++)
+        if (!pp__list_empty(&pool->idle[i]))
+            return pp__container(pool->idle[i].next, struct pp__worker, place);
+    return NULL;
+}
+
+/* The one with the fewest calls that may take one more, of a few: the first in the list are those that got a call longest ago. */
+static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item *item)
+{
+    struct pp__worker *best = NULL;
+    int looks = 0;
+    for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
+         link = link->next, looks++) {
+        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        if (worker->state == PP__WORKER_READY && worker->count > 0 && (!best || worker->count < best->count) &&
+            may_queue(pool, worker, item))
+            best = worker;
+    }
+    return best;
+}
+
 /*
  * The worker for the next item: an idle one that is awake; an idle one that sleeps, unless another is done with what it has before that one
  * would be awake; the one with the fewest calls that may take one more.
  */
 static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 {
-    struct pp__worker *best = NULL, *sleeper = NULL;
-    for (int i = 0; i < pool->max_workers; i++) {
-        struct pp__worker *worker = pool->workers[i];
-        if (!worker || worker->state != PP__WORKER_READY || pp__worker_is_stuck(worker))
-            continue;
-        if (worker->count == 0 && !pp__worker_sleeps(worker))
-            return worker;
-        if (worker->count == 0 && !sleeper)
-            sleeper = worker;
-        else if (worker->count > 0 && (!best || worker->count < best->count) && may_queue(pool, worker, item))
-            best = worker;
-    }
-    bool soon = best && item->count == 1 && backlog(pool, best) < pool->wake_cost;
-    return sleeper && !soon ? sleeper : best;
+    struct pp__worker *idle = first_idle(pool), *busy;
+    if (idle && (!pp__worker_sleeps(idle) || item->count > 1 || pool->mean_run == 0))
+        return idle;
+    busy = least_busy(pool, item);
+    bool soon = busy && backlog(pool, busy) < pool->wake_cost;
+    return idle && !soon ? idle : busy;
 }
 
 /* --------------------------------------------------------------------------------------- dispatch */
@@ -172,9 +190,10 @@ void pp__dispatch(pp_pool *pool)
 uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)
 {
     uint64_t again = PP__NEVER;
-    for (int i = 0; i < pool->max_workers; i++) {
-        struct pp__worker *worker = pool->workers[i];
-        if (!worker || worker->state != PP__WORKER_READY || worker->count < 2)
+    for (struct pp__link *link = pool->active.next, *next; link != &pool->active; link = next) {
+        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        next = link->next;
+        if (worker->state != PP__WORKER_READY || worker->count < 2)
             continue;
         struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
         uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;

@@ -284,6 +284,9 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pool->owner = pp__owner_token();
     pool->connection = pool->epoll = pool->kick = pool->page_fd = -1;
     pp__list_init(&pool->pending);
+    pp__list_init(&pool->idle[0]);
+    pp__list_init(&pool->idle[1]);
+    pp__list_init(&pool->active);
     pp__slab_init(&pool->calls, sizeof(struct pp_future));
     pool->wake_cost = FIRST_WAKE_COST;
     pool->spin_limit = PP__SPIN_MAX;

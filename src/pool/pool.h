@@ -53,9 +53,12 @@ struct pp_pool {
 
     /* workers */
     struct pp__worker **workers; /* max_workers places; NULL: no process */
-    int alive;                   /* places in use */
-    int starting;                /* of them: not ready for calls yet */
-    int busy;                    /* of them: with calls */
+    struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
+    struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
+    int alive;               /* places in use */
+    int starting;            /* of them: not ready for calls yet */
+    int unreported;          /* of them: the zygote has not said that they started */
+    int busy;                /* of them: with calls */
     uint64_t next_serial;
     int connection;         /* to the zygote; -1 once the pool has ended or broken */
     int deaths;             /* ends outside a call in a row */

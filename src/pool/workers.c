@@ -170,12 +170,14 @@ static struct pp__worker *create(pp_pool *pool)
     if (!worker)
         return NULL;
     worker->pool = pool;
-    worker->serial = PP__TAG_LAST + ++pool->next_serial;
     worker->outlasted = worker->graced = UINT64_MAX;
     worker->bell = worker->socket = -1;
     pp__list_init(&worker->items);
     while (pool->workers[worker->number])
         worker->number++;
+    worker->serial = PP__TAG_LAST + (++pool->next_serial * PP__MAX_WORKERS + (uint64_t)worker->number);
+    worker->spins = worker->number < pool->processors - 1;
+    pp__list_insert(&pool->active, &worker->place);
     return worker;
 }
 
@@ -192,8 +194,7 @@ static int ask_for(struct pp__worker *worker, int fds[PP__FD_COUNT])
         error = pp__fail_errno(errno, "epoll_ctl");
     if (error)
         return error;
-    struct pp__worker_plan data = {
-        .seed = options->seed, .number = worker->number, .spins = worker->number < pool->processors - 1};
+    struct pp__worker_plan data = {.seed = options->seed, .number = worker->number, .spins = worker->spins};
     struct pp__plan plan = {.serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data};
     snprintf(plan.name, sizeof plan.name, "pp-worker-%d", worker->number);
     memcpy(plan.data, &data, sizeof data);
@@ -213,6 +214,7 @@ int pp__worker_start(pp_pool *pool)
     pool->workers[worker->number] = worker;
     pool->alive++;
     pool->starting++;
+    pool->unreported++;
     if (error)
         pp__worker_free(worker);
     return error;
@@ -221,8 +223,10 @@ int pp__worker_start(pp_pool *pool)
 void pp__worker_free(struct pp__worker *worker)
 {
     pp_pool *pool = worker->pool;
+    pp__list_remove(&worker->place);
     pool->workers[worker->number] = NULL;
     pool->alive--;
+    pool->unreported -= worker->pid == 0;
     if (worker->state == PP__WORKER_STARTING)
         pool->starting--;
     if (worker->bell >= 0)
@@ -238,10 +242,11 @@ void pp__worker_free(struct pp__worker *worker)
 
 struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
 {
-    for (int i = 0; i < pool->max_workers; i++)
-        if (pool->workers[i] && pool->workers[i]->serial == serial)
-            return pool->workers[i];
-    return NULL;
+    uint64_t number = (serial - PP__TAG_LAST) % PP__MAX_WORKERS;
+    if (serial <= PP__TAG_LAST || number >= (uint64_t)pool->max_workers)
+        return NULL;
+    struct pp__worker *worker = pool->workers[number];
+    return worker && worker->serial == serial ? worker : NULL;
 }
 
 /* --------------------------------------------------------------------------------------------- send */
@@ -268,9 +273,21 @@ void pp__worker_allow_spin(pp_pool *pool)
         pp__store_relaxed(&pool->page->spin, (uint32_t)spin); /* a hint */
 }
 
-static void count_busy(pp_pool *pool, int change)
+void pp__worker_place(struct pp__worker *worker)
 {
+    bool idle = worker->state == PP__WORKER_READY && worker->count == 0 && worker->stuck_end == 0;
+    if (idle == worker->idle)
+        return;
+    worker->idle = idle;
+    pp__list_remove(&worker->place);
+    pp__list_insert(idle ? worker->pool->idle[!worker->spins].next : &worker->pool->active, &worker->place);
+}
+
+static void count_busy(struct pp__worker *worker, int change)
+{
+    pp_pool *pool = worker->pool;
     pool->busy += change;
+    pp__worker_place(worker);
     pp__worker_allow_spin(pool);
     if (change > 0 && pool->collector.spinning)
         pp__wait_look(pool); /* the spinner does not look at this one yet */
@@ -292,7 +309,7 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
     if (worker->count++ == 0)
-        count_busy(worker->pool, 1);
+        count_busy(worker, 1);
     pp__store_release(&worker->result_side->slots[slot],
                       pp__slot_word(item->id + item->next,
                                     PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
@@ -342,7 +359,7 @@ void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
 {
     pp__list_remove(&item->link);
     if (--worker->count == 0)
-        count_busy(worker->pool, -1);
+        count_busy(worker, -1);
     worker->slots[item->slot].item = NULL;
     item->worker = NULL;
 }
@@ -397,6 +414,7 @@ static void note_stuck(struct pp__worker *worker)
 {
     worker->stuck_end = worker->calls.published;
     worker->stuck_since = pp__now();
+    pp__worker_place(worker);
 }
 
 void pp__worker_give_up(struct pp__worker *worker)
@@ -410,8 +428,10 @@ void pp__worker_give_up(struct pp__worker *worker)
 
 bool pp__worker_is_stuck(struct pp__worker *worker)
 {
-    if (worker->stuck_end && pp__ring_passed(&worker->calls, worker->stuck_end))
+    if (worker->stuck_end && pp__ring_passed(&worker->calls, worker->stuck_end)) {
         worker->stuck_end = 0;
+        pp__worker_place(worker);
+    }
     return worker->stuck_end != 0;
 }
 
@@ -445,6 +465,7 @@ void pp__worker_kill(struct pp__worker *worker)
     if (worker->state == PP__WORKER_STARTING)
         worker->pool->starting--;
     worker->state = PP__WORKER_KILLED;
+    pp__worker_place(worker);
     if (!worker->kill_asked && worker->pool->connection >= 0)
         worker->kill_asked = pp__launcher_kill(worker->pool->connection, worker->serial) == 0;
 }
@@ -527,6 +548,7 @@ void pp__worker_dismiss(struct pp__worker *worker)
             return;
     }
     worker->state = PP__WORKER_LEAVING;
+    pp__worker_place(worker);
     worker->free_at = pp__now();
     pp__worker_wake(worker);
 }

@@ -41,6 +41,10 @@ struct pp__worker {
     struct pp__ring_reader results;
     int bell, socket;
 
+    struct pp__link place; /* in the pool's idle or active */
+    bool idle;             /* which */
+    bool spins;            /* it may spin when it runs dry */
+
     struct pp__link items; /* sent and not ended, in the order of the ring, which is id order */
     uint32_t count;        /* of them */
     struct pp__slot slots[PP__SLOTS];
@@ -72,6 +76,9 @@ bool pp__worker_wants_room(const struct pp__worker *worker);
 
 /* Wakes it if it sleeps; after anything was sent or consumed. */
 void pp__worker_wake(struct pp__worker *worker);
+
+/* Puts it into the pool's list that it belongs to, after its state has changed. */
+void pp__worker_place(struct pp__worker *worker);
 
 /* Tells the workers whether to spin when they run dry; after `busy` or `wake_cost` has changed. */
 void pp__worker_allow_spin(pp_pool *pool);
