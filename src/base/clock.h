@@ -7,6 +7,7 @@
 #include <time.h>
 
 #define PP__NEVER UINT64_MAX
+#define PP__MICROSECOND UINT64_C(1000)
 #define PP__MILLISECOND UINT64_C(1000000)
 #define PP__SECOND UINT64_C(1000000000)
 

@@ -103,7 +103,8 @@ enum pp__record_type {
 /* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is stopped, and is killed. */
 #define PP__LEAVE_ID (UINT64_MAX >> 2)
 
-#define PP__BIG 1u /* the payload lies in a memfd that was sent through the socket */
+#define PP__BIG 1u   /* the payload lies in a memfd that was sent through the socket */
+#define PP__TIMED 2u /* the call has a timeout: the moment of its begin matters */
 
 /* A call or chunk. Behind it, 16-aligned, its elements (or, if BIG, nothing: they lie in the memfd). */
 struct pp__call_record {

@@ -129,8 +129,11 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
         worker->calls = before; /* nothing of it was published */
         return error;
     }
-    *record = (struct pp__call_record){
-        .slot = slot, .count = item->count, .first = item->next, .flags = big ? PP__BIG : 0, .size = item->size};
+    *record = (struct pp__call_record){.slot = slot,
+                                       .count = item->count,
+                                       .first = item->next,
+                                       .flags = (big ? PP__BIG : 0) | (item->timeout ? PP__TIMED : 0),
+                                       .size = item->size};
     if (item->function) {
         record->module = item->function->module_index;
         record->offset = item->function->offset;
