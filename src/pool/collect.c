@@ -47,7 +47,7 @@
 static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
                                        size_t size)
 {
-    void *data = pp__future_room(item, size);
+    void *data = pp__item_room(item, size);
     if (data)
         ((char *)data)[size] = 0;
     else
@@ -619,6 +619,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     pp__fence();
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     pool->collector.asleep = true;
+    pool->collector.kicked = false;
     pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);

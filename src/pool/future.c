@@ -113,11 +113,6 @@ void pp__future_item_ended(struct pp__item *item)
     drop(pp__container(item, pp_future, item));
 }
 
-void *pp__future_room(struct pp__item *item, size_t size)
-{
-    return item->in_future && size < PP__ROOM ? pp__container(item, pp_future, item)->room : NULL;
-}
-
 pp_future *pp_future_ref(pp_future *future)
 {
     if (future && pp__pool_is_own(future->item.pool))

@@ -37,7 +37,4 @@ pp_future *pp__future_create(pp_pool *pool, bool wanted);
 /* The item has ended: gives up its reference. */
 void pp__future_item_ended(struct pp__item *item);
 
-/* Where a result of this size of its item can lie without an allocation of its own; NULL: nowhere. */
-void *pp__future_room(struct pp__item *item, size_t size);
-
 #endif

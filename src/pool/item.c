@@ -99,6 +99,13 @@ int pp__item_seal(struct pp__item *item)
     return pp__payload_seal(item->fd, elements, item->size);
 }
 
+void *pp__item_room(struct pp__item *item, size_t size)
+{
+    if (item->in_future)
+        return size < PP__ROOM ? pp__container(item, pp_future, item)->room : NULL;
+    return item->small && size < PP__SMALL ? item->small + (size_t)item->next * PP__SMALL : NULL;
+}
+
 /* ------------------------------------------------------------------------------------------- errors */
 
 /* What is handed out when there is no memory for an error: one for each kind, the same for all calls of all pools, so never written. */

@@ -39,6 +39,7 @@ struct pp__item {
     void *receiver; /* the future (may be NULL) or the map's chunk */
     void *elements; /* count of them (channel.h), or NULL if they lie in fd */
     uint64_t size;  /* bytes of all elements */
+    char *small;    /* PP__SMALL bytes for each element's result, if it is small; or NULL */
     int fd;         /* sealed memfd with the elements, or -1 */
     uint32_t count;
     uint32_t next;
@@ -58,8 +59,9 @@ struct pp__item {
     bool in_future; /* it is part of one (future.h) */
 };
 
-/* What there is for an element, or a result, beside the item in a future. */
+/* What there is for an element, or a result, beside the item in a future; and for a result of each element of a chunk. */
 #define PP__ROOM 48u
+#define PP__SMALL 32u
 
 /* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **item);
@@ -74,6 +76,9 @@ void *pp__item_add(void *place, const void *data, size_t size);
 
 /* After the last one; 0 or why the elements can't be sealed. */
 int pp__item_seal(struct pp__item *item);
+
+/* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
+void *pp__item_room(struct pp__item *item, size_t size);
 
 /* An error, in one allocation with its texts, from what is known of the item's element `next` and of `worker` (NULL: none). Never NULL: without
  * memory it is one that says so, of the same kind. Takes over item->earlier. */

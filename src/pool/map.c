@@ -37,7 +37,10 @@ struct chunk {
     uint64_t index;        /* of its first input */
     uint32_t count;
     uint32_t ended; /* outcomes there */
-    uint32_t given; /* outcomes given out */
+    uint32_t taken; /* of them, those that the map's thread has for giving out */
+    uint32_t given; /* of them, those that it has given out; its own */
+    bool kept;      /* abandoned, but what was given out last lies here */
+    char *small;    /* small results, PP__SMALL bytes for each input */
     const struct pp__element *next_input;
     void *elements;     /* the inputs' memory once the item is gone, or NULL */
     const void *mapped; /* or their mapping, of `size` bytes */
@@ -76,15 +79,22 @@ struct pp_map {
     bool finished; /* fail-fast: nothing is given out any more */
     int end_error; /* told once, after the last result, in these words */
     char end_text[256];
-    struct pp__outcome current; /* given out by the last step; freed at the next */
-    struct chunk *spent;        /* its chunk, if that was its last */
+    struct chunk *batch;        /* whose taken outcomes are given out, or have just been; or NULL */
+    struct pp__outcome current; /* given out by the last step; forgotten at the next */
 };
 
 /* ------------------------------------------------------------------------------------------- chunks */
 
-static void free_outcome(struct pp__outcome *outcome)
+static bool is_small(const struct chunk *chunk, const void *data)
 {
-    pp__block_free(outcome->data);
+    uintptr_t place = (uintptr_t)data - (uintptr_t)chunk->small;
+    return chunk->small && place < (uintptr_t)chunk->count * PP__SMALL;
+}
+
+static void free_outcome(const struct chunk *chunk, struct pp__outcome *outcome)
+{
+    if (!is_small(chunk, outcome->data))
+        pp__block_free(outcome->data);
     pp__error_free(outcome->error);
     *outcome = (struct pp__outcome){0};
 }
@@ -94,11 +104,12 @@ static void free_chunk(struct chunk *chunk)
     if (!chunk)
         return;
     for (uint32_t i = chunk->given; i < chunk->ended; i++)
-        free_outcome(&chunk->outcomes[i]);
+        free_outcome(chunk, &chunk->outcomes[i]);
     if (chunk->mapped)
         pp__payload_unmap(chunk->mapped, chunk->size);
     free(chunk->elements);
     free(chunk->tags);
+    free(chunk->small);
     free(chunk);
 }
 
@@ -117,7 +128,7 @@ static bool has_result(const void *map)
     const pp_map *m = map;
     if (!m->options.unordered) {
         const struct chunk *first = pp__container(m->chunks.next, struct chunk, in_map);
-        return !pp__list_empty(&m->chunks) && first->ended > first->given;
+        return !pp__list_empty(&m->chunks) && first->ended > first->taken;
     }
     return !pp__list_empty(&m->ready);
 }
@@ -132,8 +143,8 @@ static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome ou
     if (chunk->ended == chunk->count)
         take_over_inputs(chunk, item);
     if (!map) {
-        free_outcome(&chunk->outcomes[index]); /* those before it, not given out, go with the chunk */
-        if (!chunk->item)
+        free_outcome(chunk, &chunk->outcomes[index]); /* those before it, not given out, go with the chunk */
+        if (!chunk->item && !chunk->kept)
             free_chunk(chunk);
         return;
     }
@@ -155,8 +166,9 @@ static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, vo
     pp__list_init(&chunk->in_map);
     pp__list_init(&chunk->in_ready);
     chunk->tags = PP_SYS(malloc)(count * sizeof *tags);
-    if (!chunk->tags) {
-        free(chunk);
+    chunk->small = PP_SYS(malloc)((size_t)count * PP__SMALL);
+    if (!chunk->tags || !chunk->small) {
+        free_chunk(chunk);
         return NULL;
     }
     memcpy(chunk->tags, tags, count * sizeof *tags);
@@ -187,6 +199,7 @@ static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
         return error;
     }
     chunk->item = item;
+    item->small = chunk->small;
     item->function = map->function;
     item->deliver = deliver;
     item->receiver = chunk;
@@ -340,13 +353,29 @@ static int fill(pp_map *map)
 
 /* --------------------------------------------------------------------------------------------- give */
 
-/* The next outcome, moved out of its chunk. Under the lock, when has_result. */
-static void give(pp_map *map, pp_map_result *result)
+/* All outcomes that are there of the first chunk that has some: the map's thread gives them out without the lock. Under the lock, when has_result. */
+static void take_batch(pp_map *map)
 {
     struct pp__link *list = map->options.unordered ? &map->ready : &map->chunks;
     assert(!pp__list_empty(list));
     struct chunk *chunk = map->options.unordered ? pp__container(list->next, struct chunk, in_ready)
                                                  : pp__container(list->next, struct chunk, in_map);
+    chunk->taken = chunk->ended;
+    pp__list_remove(&chunk->in_ready);
+    if (chunk->taken == chunk->count)
+        pp__list_remove(&chunk->in_map);
+    map->batch = chunk;
+}
+
+static bool has_batch(const pp_map *map)
+{
+    return map->batch && map->batch->given < map->batch->taken;
+}
+
+/* The next outcome of the batch, moved out of it. */
+static void give(pp_map *map, pp_map_result *result)
+{
+    struct chunk *chunk = map->batch;
     uint32_t i = chunk->given++;
     const struct pp__element *input = chunk->next_input;
     chunk->next_input = (const struct pp__element *)((const char *)input + pp__element_room(input->size));
@@ -360,12 +389,6 @@ static void give(pp_map *map, pp_map_result *result)
                               .data = map->current.data,
                               .size = map->current.size,
                               .error = map->current.error};
-    if (chunk->given == chunk->ended)
-        pp__list_remove(&chunk->in_ready);
-    if (chunk->given == chunk->count) {
-        pp__list_remove(&chunk->in_map);
-        map->spent = chunk;
-    }
 }
 
 /* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out. */
@@ -374,9 +397,11 @@ static void abandon(struct chunk *chunk)
     struct pp__item *item = chunk->item;
     pp__list_remove(&chunk->in_map);
     pp__list_remove(&chunk->in_ready);
+    chunk->kept = chunk == chunk->map->batch;
     chunk->map = NULL;
     if (!item) {
-        free_chunk(chunk);
+        if (!chunk->kept)
+            free_chunk(chunk);
         return;
     }
     item->abandoned = true;
@@ -403,12 +428,29 @@ static void abandon_all(pp_map *map)
     map->in_flight = 0;
 }
 
+/* A batch's chunk that is wholly given out, or was abandoned and kept, is nobody's any more, unless its item still runs. */
+static void forget_batch(pp_map *map)
+{
+    struct chunk *chunk = map->batch;
+    map->batch = NULL;
+    pp__pool_lock(map->pool);
+    bool goes_on = chunk->item || chunk->map;
+    if (chunk->map && chunk->taken == chunk->count)
+        goes_on = false;
+    chunk->kept = false;
+    pp__pool_unlock(map->pool);
+    if (!goes_on)
+        free_chunk(chunk);
+}
+
 /* Frees what the last step gave out. */
 static void forget_last(pp_map *map)
 {
-    free_outcome(&map->current);
-    free_chunk(map->spent);
-    map->spent = NULL;
+    if (!map->batch)
+        return;
+    free_outcome(map->batch, &map->current);
+    if (!has_batch(map) || map->finished)
+        forget_batch(map);
 }
 
 static int end_of(pp_map *map)
@@ -422,6 +464,10 @@ static int end_of(pp_map *map)
 static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
 {
     int filled = fill(map);
+    if (has_batch(map)) {
+        give(map, result);
+        return 1;
+    }
     if (map->in_flight == 0 && filled == -EAGAIN)
         return pp__fail(-EAGAIN, "the source has no input now and nothing is in flight");
     if (map->in_flight == 0)
@@ -429,8 +475,10 @@ static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
     pp__pool_lock(map->pool);
     int error = pp__wait(map->pool, &map->subject, has_result, map, deadline, false);
     if (error >= 0)
-        give(map, result);
+        take_batch(map);
     pp__pool_unlock(map->pool);
+    if (error >= 0)
+        give(map, result);
     if (error == -ETIMEDOUT || error == -EINTR)
         pp__fail(error, "no result yet: %s", pp__strerror(-error));
     return error < 0 ? error : 1;
@@ -446,7 +494,7 @@ int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
     forget_last(map);
     if (map->finished)
         return 0;
-    int got = next(map, pp__deadline(timeout), result);
+    int got = next(map, has_batch(map) ? 0 : pp__deadline(timeout), result);
     if (got == 1 && result->code && map->options.fail_fast) {
         map->finished = true;
         abandon_all(map);

@@ -54,8 +54,10 @@ void pp__wait_look(pp_pool *pool)
     struct pp__collector *c = &pool->collector;
     if (c->spinning)
         pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1); /* what is to be seen is under the lock */
-    else if (c->asleep)
+    else if (c->asleep && !c->kicked) {
+        c->kicked = true; /* only who has the duty clears the kick, and it has to wake for that */
         pp__fd_ring(pool->kick);
+    }
 }
 
 /* ----------------------------------------------------------------------------------------- the duty */

@@ -33,6 +33,7 @@ struct pp__collector {
     bool spinning;             /* or looks at the rings without the lock, until `look` changes at the latest */
     _Atomic uint32_t look;
     uint64_t wake_at;              /* and comes back then at the latest */
+    bool kicked;                   /* and has been kicked since it went there */
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
     _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
     bool manager_called;           /* and has not come yet */

@@ -521,7 +521,8 @@ TEST(PROCPOOL_START_overrides_the_method)
         pp_start_method asked, got;
     } cases[] = {{"fork", PP_START_FORKSERVER, PP_START_FORK},
                  {"forkserver", PP_START_FORK, PP_START_FORKSERVER},
-                 {"inline", PP_START_DEFAULT, PP_START_INLINE}};
+                 {"inline", PP_START_DEFAULT, PP_START_INLINE},
+                 {"", PP_START_FORK, PP_START_FORK}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pp_launcher *launcher;
         setenv("PROCPOOL_START", cases[i].text, 1);
@@ -529,7 +530,7 @@ TEST(PROCPOOL_START_overrides_the_method)
         CHECK_INT(pp__launcher_method(launcher), cases[i].got);
         pp_launcher_unref(launcher);
     }
-    static const char *const wrong[] = {"", "spawn", "Fork", "fork ", "forkserver2"};
+    static const char *const wrong[] = {"spawn", "Fork", "fork ", "forkserver2"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         setenv("PROCPOOL_START", wrong[i], 1);
         CHECK_INT(create_with((pp_launcher_options){0}), -EINVAL);
