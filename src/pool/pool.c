@@ -160,9 +160,8 @@ static int copy_options(pp_pool *pool, const pp_pool_options *given)
     while (pool->options.seed == 0)
         if (getrandom(&pool->options.seed, sizeof pool->options.seed, 0) < 0)
             pool->options.seed = pp__now();
-    int processors = pp_usable_processors();
-    pool->processors = given->wait == PP_WAIT_SLEEP ? 1 : processors;
-    pool->max_workers = given->max_workers ? given->max_workers : processors;
+    pool->processors = given->wait == PP_WAIT_SLEEP ? 1 : pp__processors_for_spinning();
+    pool->max_workers = given->max_workers ? given->max_workers : pp_usable_processors();
     if (pool->max_workers > PP__MAX_WORKERS)
         pool->max_workers = PP__MAX_WORKERS;
     return error;

@@ -100,6 +100,9 @@ struct pp_pool {
 void pp__pool_lock(pp_pool *pool);
 void pp__pool_unlock(pp_pool *pool);
 
+/* pp_usable_processors, but a quota that changes is not noticed. */
+int pp__processors_for_spinning(void);
+
 /* Queues a line for the log (log.h); under the lock. */
 void pp__pool_log(pp_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How many processors this process may use: affinity, lowered to the CPU quota of its cgroup and of those above. */
+#include "base/atomic.h"
+#include "pool/pool.h"
 #include "procpool.h"
 
 #include <limits.h>
@@ -100,6 +102,18 @@ static int by_quota(void)
     if (f)
         fclose(f);
     return least;
+}
+
+/* The quota costs many files to find out: asked once in a process, it holds for all its pools. */
+int pp__processors_for_spinning(void)
+{
+    static _Atomic int known;
+    int affinity = by_affinity(), quota = pp__load_relaxed(&known);
+    if (quota == 0) {
+        quota = by_quota();
+        pp__store_relaxed(&known, quota); /* others may do the same */
+    }
+    return quota < affinity ? quota : affinity;
 }
 
 int pp_usable_processors(void)

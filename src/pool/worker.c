@@ -422,7 +422,7 @@ static void take_call(const struct pp__record *record, const void *payload)
 static void take_leave(const struct pp__record *record, const void *payload)
 {
     (void)record;
-    /* Against the cas in attend_leaving (collect.c): the owner has given up waiting for this. */
+    /* Against the cas in attend_leaving (timers.c): the owner has given up waiting for this. */
     if (!pp__cas_u64(&self.result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
                      pp__slot_word(PP__LEAVE_ID, PP__SLOT_BEGUN)))
         return;

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* What is due: timeouts of running calls, workers that do not begin, go on or leave, kills that could not be asked for. */
+#include "pool/timers.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "pool/collect.h"
+#include "pool/dispatch.h"
+#include "pool/workers.h"
+
+/* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
+#define RING_AGAIN (50 * PP__MILLISECOND)
+#define STUCK PP__SECOND
+/* A stopped worker that has nothing is killed after that long when others' calls could use its place. */
+#define STUCK_LONG (5 * PP__SECOND)
+/* A worker that waits for room when its call's time is up has so long to use it. */
+#define GRACE PP__SECOND
+/* Inside a chunk a worker does not ring for each result: who waits looks so often. */
+#define GLANCE PP__MILLISECOND
+
+static struct pp__item *front_of(const struct pp__worker *worker)
+{
+    return worker->count == 0 ? NULL : pp__container(worker->items.next, struct pp__item, link);
+}
+
+/* When the worker's front call must have ended, as far as known now. One that has not begun has all of its time before it: a worker that does
+ * not begin it is not its fault. */
+static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
+{
+    uint64_t id, begun_at = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    if (pp__worker_unbegun(worker, front))
+        begun_at = now;
+    else
+        pp__worker_running(worker, &id, &begun_at);
+    return begun_at + front->timeout * PP__MILLISECOND;
+}
+
+/* A worker releases a call's record behind its last result: when it has and the result is not there, it overwrote the slot and so never begins. */
+static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
+{
+    uint64_t id = front->id;
+    if (!pp__ring_passed(&worker->calls, worker->slots[front->slot].end))
+        return false;
+    pp__collect_worker(worker->pool, worker);
+    front = front_of(worker);
+    return front && front->id == id;
+}
+
+/* A worker that does not begin: rung again, in case a wake was lost; then, it is stopped perhaps, its calls go to others. */
+static void nudge(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
+{
+    uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    if (now - since < RING_AGAIN)
+        return;
+    if (passed_over(worker, front)) {
+        pp__worker_poison(worker, "it passed over a call");
+        return;
+    }
+    front = front_of(worker);
+    if (!front || !pp__worker_unbegun(worker, front))
+        return;
+    pp__worker_ring(worker);
+    if (now - since >= STUCK)
+        pp__worker_give_up(worker);
+}
+
+/* It was given up, and may be stopped for ever. */
+static uint64_t attend_stuck(struct pp__worker *worker, uint64_t now)
+{
+    pp_pool *pool = worker->pool;
+    if (pool->pending_count == 0 || pool->alive < pool->max_workers)
+        return PP__NEVER;
+    if (now < worker->stuck_since + STUCK_LONG)
+        return worker->stuck_since + STUCK_LONG;
+    pp__pool_log(pool, "worker %d (pid %d) has been stopped for long, and is killed", worker->number, (int)worker->pid);
+    pp__worker_kill(worker);
+    return PP__NEVER;
+}
+
+/* One that was told to leave and does not begin to is stopped, perhaps for ever: it has nothing to do but go. */
+static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
+{
+    pp__worker_ring(worker);
+    if (worker->left || now < worker->free_at + STUCK)
+        return worker->left ? PP__NEVER : worker->free_at + STUCK;
+    /* Against the cas in take_leave (worker.c): a finalizer that runs is left to run. */
+    if (pp__cas_u64(&worker->result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
+                    pp__slot_word(PP__LEAVE_ID, PP__SLOT_TAKEN))) {
+        pp__pool_log(worker->pool, "worker %d (pid %d) does not leave as it was told, and is killed", worker->number,
+                     (int)worker->pid);
+        pp__worker_kill(worker);
+    }
+    return PP__NEVER;
+}
+
+/*
+ * A task that has ended may wait for room for its result, because the owner took none: stopped, for example, together with all that would have
+ * waited for its calls. Such a worker has some time, once for each element, to publish when there is room again.
+ */
+static bool grace(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
+{
+    uint64_t id = front->id + front->next;
+    if (worker->graced != id && pp__worker_wants_room(worker)) {
+        worker->graced = id;
+        worker->graced_at = now;
+        pp__collect_worker(worker->pool, worker);
+    }
+    return worker->graced == id && now - worker->graced_at < GRACE;
+}
+
+/* Acts on what is due for this worker and returns when the next thing will be. */
+static uint64_t attend(struct pp__worker *worker, uint64_t now)
+{
+    struct pp__item *front = front_of(worker);
+    if (worker->state == PP__WORKER_KILLED && !worker->kill_asked) {
+        pp__worker_kill(worker); /* the zygote's socket was full */
+        return now + 10 * PP__MILLISECOND;
+    }
+    if (worker->state == PP__WORKER_LEAVING)
+        return attend_leaving(worker, now);
+    if (!front && worker->state == PP__WORKER_READY && pp__worker_is_stuck(worker))
+        return attend_stuck(worker, now);
+    if (!front || worker->state != PP__WORKER_READY)
+        return PP__NEVER;
+    nudge(worker, front, now);
+    front = front_of(worker);
+    if (!front || worker->state != PP__WORKER_READY)
+        return PP__NEVER;
+    bool chunk = front->end - front->next > 1 && worker->pool->collector.waiter;
+    uint64_t glance = chunk ? now + GLANCE : PP__NEVER;
+    if (!front->timeout)
+        return glance;
+    uint64_t deadline = deadline_of(worker, front, now);
+    if (now < deadline)
+        return deadline < glance ? deadline : glance;
+    if (grace(worker, front, now))
+        return now + PP__MILLISECOND;
+    pp__worker_kill_call(worker, front);
+    return now + PP__MILLISECOND;
+}
+
+uint64_t pp__timers_run(pp_pool *pool)
+{
+    if (pool->outstanding == 0 && pool->alive == 0)
+        return PP__NEVER;
+    uint64_t now = pp__now(), next = pp__dispatch_rebalance(pool, now);
+    for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
+        behind = link->next;
+        uint64_t due = attend(pp__container(link, struct pp__worker, place), now);
+        next = due < next ? due : next;
+    }
+    if (pool->start_after > now && pool->pending_count > 0)
+        next = pool->start_after < next ? pool->start_after : next;
+    return next;
+}
