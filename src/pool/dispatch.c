@@ -80,7 +80,7 @@ static struct pp__worker *first_idle(const pp_pool *pool)
     return NULL;
 }
 
-/* The one with the fewest calls that may take one more, of a few: the first in the list are those that got a call longest ago. */
+/* The one with the fewest calls that may take one more, of a few: those that have been busy for longest. */
 static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item *item)
 {
     struct pp__worker *best = NULL;

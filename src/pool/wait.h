@@ -41,8 +41,8 @@ struct pp__collector {
     bool manager_sound;    /* it sleeps without end, as somebody else collects */
     uint64_t looked_at;    /* when the epoll set was last looked at */
     uint64_t
-        delivered_seen; /* pool->delivered at its last sleep: without end it sleeps only where nothing has happened since */
-    uint64_t leaves; /* how often a waiting thread has given the duty up */
+        delivered_seen; /* pool->delivered at its last sleep: nothing has happened since, and only then is it endless */
+    uint64_t leaves;    /* how often a waiting thread has given the duty up */
 };
 
 void pp__subject_init(struct pp__subject *subject);
