@@ -106,6 +106,8 @@ enum pp__record_type {
 #define PP__BIG 1u   /* the payload lies in a memfd that was sent through the socket */
 #define PP__TIMED 2u /* the call has a timeout: the moment of its begin matters */
 
+#define PP__SAME 4u /* a chunk's elements all have the size `each`, and no headers */
+
 /* A call or chunk. Behind it, 16-aligned, its elements (or, if BIG, nothing: they lie in the memfd). */
 struct pp__call_record {
     uint64_t offset; /* of the function in its module */
@@ -116,7 +118,7 @@ struct pp__call_record {
     uint32_t flags;
     uint32_t reserved;
     uint64_t size; /* bytes of all elements */
-    uint64_t reserved2;
+    uint64_t each;
 };
 
 /* An element: this header, its bytes, a NUL, padding to 16. */
@@ -128,6 +130,33 @@ struct pp__element {
 static inline uint64_t pp__element_room(uint64_t size)
 {
     return sizeof(struct pp__element) + ((size + 1 + 15) & ~UINT64_C(15));
+}
+
+static inline uint64_t pp__same_room(uint64_t size)
+{
+    return (size + 1 + 15) & ~UINT64_C(15);
+}
+
+/* Elements, read one after the other. */
+struct pp__elements {
+    const char *place;
+    bool same;
+    uint64_t each;
+};
+
+static inline uint64_t pp__elements_size(const struct pp__elements *elements)
+{
+    return elements->same ? elements->each : ((const struct pp__element *)(const void *)elements->place)->size;
+}
+
+static inline const void *pp__elements_data(const struct pp__elements *elements)
+{
+    return elements->same ? elements->place : elements->place + sizeof(struct pp__element);
+}
+
+static inline void pp__elements_next(struct pp__elements *elements)
+{
+    elements->place += elements->same ? pp__same_room(elements->each) : pp__element_room(pp__elements_size(elements));
 }
 
 enum pp__outcome_type {

@@ -43,12 +43,15 @@ struct pp__item {
     int fd;         /* sealed memfd with the elements, or -1 */
     uint32_t count;
     uint32_t next;
-    uint32_t end;                 /* its worker goes no further than here: count, or less once the chunk was stopped */
-    const struct pp__element *at; /* inline: element `next`; NULL: the first */
-    pp_error *earlier;            /* errors of the tries so far, the latest first */
-    uint32_t timeout;             /* ms, 0: none */
-    uint16_t retries;             /* allowed for each element */
-    uint16_t tries;               /* so far, of element `next` */
+    uint32_t end; /* its worker goes no further than here: count, or less once the chunk was stopped */
+    union {
+        const struct pp__element *at; /* inline: element `next`; NULL: the first */
+        uint64_t each;                /* else, where all elements have the `same` size and no headers: that */
+    };
+    pp_error *earlier; /* errors of the tries so far, the latest first */
+    uint32_t timeout;  /* ms, 0: none */
+    uint16_t retries;  /* allowed for each element */
+    uint16_t tries;    /* so far, of element `next` */
 
     struct pp__worker *worker; /* whose ring it is in; NULL: pending */
     uint64_t sent_at;          /* when it was dispatched */
@@ -56,6 +59,7 @@ struct pp__item {
     bool timed_out; /* element `next` has outlived its timeout and its worker is being killed for it */
     bool abandoned; /* nobody wants what has not begun of it */
     bool runs;      /* inline: element `next` runs */
+    bool same;
     bool in_future; /* it is part of one (future.h) */
 };
 

@@ -41,7 +41,7 @@ struct chunk {
     uint32_t given; /* of them, those that it has given out; its own */
     bool kept;      /* abandoned, but what was given out last lies here */
     char *small;    /* small results, PP__SMALL bytes for each input */
-    const struct pp__element *next_input;
+    struct pp__elements next_input;
     void *elements;     /* the inputs' memory once the item is gone, or NULL */
     const void *mapped; /* or their mapping, of `size` bytes */
     uint64_t size;
@@ -71,6 +71,8 @@ struct pp_map {
     char *buffer; /* elements, as they travel */
     size_t used, room;
     uint32_t buffered; /* inputs in it */
+    bool same;         /* all of the same size */
+    uint64_t each;     /* that of the first */
     void **tags;
     pp_map_input held; /* pulled, but there was no memory for it */
     bool holding;
@@ -178,14 +180,13 @@ static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, vo
 /* Seals the item's elements and finds where the chunk reads its inputs. */
 static int open_inputs(struct chunk *chunk, struct pp__item *item)
 {
-    if (item->fd < 0) {
-        chunk->next_input = item->elements;
+    chunk->next_input = (struct pp__elements){.place = item->elements, .same = item->same, .each = item->each};
+    if (item->fd < 0)
         return 0;
-    }
     int error = pp__item_seal(item);
     if (!error)
         error = pp__payload_map(item->fd, item->size, &chunk->mapped);
-    chunk->next_input = chunk->mapped;
+    chunk->next_input.place = chunk->mapped;
     return error;
 }
 
@@ -295,18 +296,39 @@ static int buffer_held(pp_map *map)
     }
     pp__item_add(map->buffer + map->used, map->held.data, map->held.size);
     map->used = needed;
+    if (map->buffered == 0)
+        map->each = map->held.size;
+    map->same = (map->buffered == 0 || map->same) && map->held.size == map->each;
     map->tags[map->buffered++] = map->held.tag;
     map->holding = false;
     return 0;
 }
 
+/* Without their headers, as all have the same size, many more small inputs fit into a record. */
+static void pack(pp_map *map, struct pp__item *item)
+{
+    struct pp__elements from = {.place = map->buffer};
+    size_t room = pp__same_room(map->each);
+    char *to = item->elements;
+    for (uint32_t i = 0; i < map->buffered; i++, to += room) {
+        memcpy(to, pp__elements_data(&from), room); /* what pads it is zero there too */
+        pp__elements_next(&from);
+    }
+    item->same = true;
+    item->each = map->each;
+}
+
 static int submit_buffer(pp_map *map)
 {
     struct pp__item *item;
-    int error = create_item(map, map->buffered, map->used, &item);
+    bool packed = map->same && map->buffered > 1 && !map->pool->is_inline;
+    int error = create_item(map, map->buffered, packed ? map->buffered * pp__same_room(map->each) : map->used, &item);
     if (error)
         return error;
-    memcpy(item->elements, map->buffer, map->used);
+    if (packed)
+        pack(map, item);
+    else
+        memcpy(item->elements, map->buffer, map->used);
     error = submit_chunk(map, item, map->tags);
     if (error) {
         pp__item_free(item);
@@ -377,18 +399,17 @@ static void give(pp_map *map, pp_map_result *result)
 {
     struct chunk *chunk = map->batch;
     uint32_t i = chunk->given++;
-    const struct pp__element *input = chunk->next_input;
-    chunk->next_input = (const struct pp__element *)((const char *)input + pp__element_room(input->size));
     map->current = chunk->outcomes[i];
     map->in_flight--;
     *result = (pp_map_result){.index = chunk->index + i,
                               .tag = chunk->tags[i],
-                              .input = input + 1,
-                              .input_size = input->size,
+                              .input = pp__elements_data(&chunk->next_input),
+                              .input_size = pp__elements_size(&chunk->next_input),
                               .code = map->current.code,
                               .data = map->current.data,
                               .size = map->current.size,
                               .error = map->current.error};
+    pp__elements_next(&chunk->next_input);
 }
 
 /* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out. */

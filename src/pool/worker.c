@@ -275,7 +275,7 @@ static void run_element(const struct pp__call_record *call, enum pp__record_type
 
 /* The elements of a record: behind its header, or in the memfd that came ahead of it. */
 struct elements {
-    const struct pp__element *first;
+    struct pp__elements at;
     const void *mapped;
     size_t size;
     int error; /* nonzero: they did not arrive, for the reason in `text` */
@@ -294,14 +294,15 @@ static int receive_elements(const struct pp__call_record *call, uint64_t id, str
                     ? pp__fail(-EPROTO, "its argument did not arrive")
                     : pp__payload_map(fd, call->size, &elements->mapped);
     pp__fd_close(fd);
-    elements->first = elements->mapped;
+    elements->at.place = elements->mapped;
     elements->size = call->size;
     return error;
 }
 
 static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
-    *elements = (struct elements){.first = (const struct pp__element *)(call + 1)};
+    *elements = (struct elements){
+        .at = {.place = (const char *)(call + 1), .same = call->flags & PP__SAME, .each = call->each}};
     if (!(call->flags & PP__BIG))
         return;
     self.clock.now = 0;
@@ -332,11 +333,6 @@ static bool begin(const struct pp__call_record *call, uint64_t id, bool first, u
     return won;
 }
 
-static const struct pp__element *next_element(const struct pp__element *element)
-{
-    return (const struct pp__element *)((const char *)element + pp__element_room(element->size));
-}
-
 /* In the middle of a chunk the owner is rung when it has waited for RING_INTERVAL, or when the result ring fills. */
 static void ring_after(bool last, uint64_t now)
 {
@@ -351,9 +347,8 @@ static void run_call(const struct pp__call_record *call, uint64_t id)
 {
     struct elements elements;
     open_elements(call, id, &elements);
-    const struct pp__element *element = elements.first;
     for (uint32_t i = 0; i < call->first && !elements.error; i++)
-        element = next_element(element);
+        pp__elements_next(&elements.at);
     for (uint32_t i = call->first; i < call->count; i++) {
         uint64_t now = begin_time(call);
         if (!begin(call, id + i, i == call->first, now))
@@ -362,8 +357,9 @@ static void run_call(const struct pp__call_record *call, uint64_t id)
             struct pp__result_record header = {.slot = call->slot};
             publish_message(PP__RECORD_RESULT, id + i, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
         } else {
-            run_element(call, PP__RECORD_RESULT, id + i, element + 1, element->size);
-            element = next_element(element);
+            run_element(call, PP__RECORD_RESULT, id + i, pp__elements_data(&elements.at),
+                        pp__elements_size(&elements.at));
+            pp__elements_next(&elements.at);
         }
         ring_after(i + 1 == call->count, now);
     }
@@ -384,7 +380,7 @@ static void run_duty(const struct pp__call_record *duty, enum pp__record_type ty
     if (elements.error)
         publish_message(type, 0, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
     else
-        run_element(duty, type, 0, elements.first + 1, elements.first->size);
+        run_element(duty, type, 0, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
     close_elements(&elements);
 }
 

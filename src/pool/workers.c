@@ -112,6 +112,11 @@ static int send_elements(struct pp__worker *worker, const struct pp__item *item)
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
 }
 
+static uint32_t flags_of(const struct pp__item *item)
+{
+    return (item->size > PP__INLINE_MAX ? PP__BIG : 0) | (item->timeout ? PP__TIMED : 0) | (item->same ? PP__SAME : 0);
+}
+
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
 static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type,
                         uint32_t slot)
@@ -132,8 +137,9 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
     *record = (struct pp__call_record){.slot = slot,
                                        .count = item->count,
                                        .first = item->next,
-                                       .flags = (big ? PP__BIG : 0) | (item->timeout ? PP__TIMED : 0),
-                                       .size = item->size};
+                                       .flags = flags_of(item),
+                                       .size = item->size,
+                                       .each = item->each};
     if (item->function) {
         record->module = item->function->module_index;
         record->offset = item->function->offset;
