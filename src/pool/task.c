@@ -112,11 +112,13 @@ int pp_task_return(pp_task *task, const void *data, size_t size)
     void *memory;
     if (!task || (!data && size > 0))
         return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
-    if (task->result == task->small && size <= PP__INLINE_MAX) {
+    if ((!task->result || task->result == task->small) && size <= PP__INLINE_MAX) {
         memmove(task->small, data ? data : "",
                 size); /* data may point into the result that it replaces, here as below */
         ((char *)task->small)[size] = 0;
+        task->result = task->small;
         task->size = size;
+        task->travel = 0;
         return 0;
     }
     struct pp_task before = {
