@@ -11,6 +11,12 @@ static pp_future *submit_with(pp_pool *pool, pp_function *function, int value, u
     return future;
 }
 
+static void stop(pid_t pid)
+{
+    kill(pid, SIGSTOP);
+    wait_until(is_stopped(pid), 10);
+}
+
 static _Noreturn void hang(void)
 {
     for (;;)
@@ -267,13 +273,147 @@ BOTH_WITHIN(a_timeout_in_a_chunk_hits_no_other_element, 60)
     pp_pool_destroy(pool);
 }
 
-/* --------------------------------------------------------------------------------------- stopped while idle */
+/* ------------------------------------------------------------------------------ in a chunk that was stopped before */
 
-static void stop(pid_t pid)
+enum { GOOD, FAILS, HANGS };
+
+static int task_kind(pp_task *task, const void *arg, size_t size)
 {
-    kill(pid, SIGSTOP);
-    wait_until(is_stopped(pid), 10);
+    if (read_int(arg) == HANGS) {
+        gate_open(1);
+        return task_hang(task, arg, size);
+    }
+    return read_int(arg) == FAILS ? refuse(task, arg, size) : echo(task, arg, size);
 }
+
+static const int chunk_kinds[10] = {GOOD, FAILS, HANGS};
+
+/* A chunk whose first result was given out, and whose third element hangs. */
+static pp_map *open_hanging_chunk(pp_pool *pool, int fail_fast)
+{
+    pp_map *map;
+    pp_map_result result;
+    const pp_map_options options = {.chunk_size = 10, .timeout = 300 * harness_scale(), .fail_fast = fail_fast};
+    CHECK_OK(pp_map_open_array(pool, task_kind, chunk_kinds, 10, sizeof *chunk_kinds, &options, &map));
+    CHECK_INT(pp_map_next(map, -1, &result), 1);
+    CHECK_INT(result.code, 0);
+    until(shared()->gates[1]);
+    return map;
+}
+
+static void check_pool_ends(pp_pool *pool, unsigned flags)
+{
+    CHECK_OK(pp_pool_shutdown(pool, flags, 5000 * (int)harness_scale()));
+    CHECK(!test_process_alive(shared()->pid[0]));
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_timeout_strikes_in_a_chunk_whose_map_was_closed)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_map_close(open_hanging_chunk(pool, 0));
+    check_pool_ends(pool, 0);
+}
+
+BOTH(a_timeout_strikes_in_a_chunk_that_a_failure_before_it_stopped)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_map *map = open_hanging_chunk(pool, 1);
+    pp_map_result result;
+    CHECK_INT(pp_map_next(map, -1, &result), 1);
+    CHECK_INT(result.code, -EREMOTEIO);
+    CHECK_INT(pp_map_next(map, -1, &result), 0);
+    pp_map_close(map);
+    check_pool_ends(pool, 0);
+}
+
+BOTH(a_timeout_strikes_in_a_chunk_that_a_shutdown_stopped)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_map *map = open_hanging_chunk(pool, 0);
+    pp_map_result result;
+    check_pool_ends(pool, PP_CANCEL_PENDING);
+    CHECK_INT(pp_map_next(map, 0, &result), 1);
+    CHECK_INT(result.code, -EREMOTEIO);
+    CHECK_INT(pp_map_next(map, 0, &result), 1);
+    CHECK_INT(result.code, -ETIME);
+    CHECK_INT(result.error->pid, shared()->pid[0]);
+    for (int i = 3; i < 10; i++) {
+        CHECK_INT(pp_map_next(map, 0, &result), 1);
+        CHECK_INT(result.code, -ECANCELED);
+    }
+    CHECK_INT(pp_map_next(map, 0, &result), 0);
+    pp_map_close(map);
+}
+
+/* ---------------------------------------------------------------------------------------- while the owner is stopped */
+
+/* Takes about a millisecond; a result ring has room for few such results. */
+static int task_large_result(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    char *room = pp_task_reserve(task, 4096);
+    CHECK(room != NULL);
+    test_sleep_ms(1);
+    memset(room, read_int(arg), 4096);
+    shared()->words[0]++;
+    return 0;
+}
+
+static void map_large_results(pp_start_method method)
+{
+    enum { COUNT = 512 };
+    static int inputs[COUNT];
+    const pp_map_options options = {.chunk_size = 1024, .timeout = 300 * harness_scale()};
+    pp_map *map;
+    pp_map_result result;
+    pp_pool *pool = open_workers(1, method);
+    for (int i = 0; i < COUNT; i++)
+        inputs[i] = i % 128;
+    CHECK_OK(pp_map_open_array(pool, task_large_result, inputs, COUNT, sizeof *inputs, &options, &map));
+    for (int i = 0; i < COUNT; i++) {
+        int got;
+        while ((got = pp_map_next(map, -1, &result)) == -EINTR) {
+        }
+        CHECK_INT(got, 1);
+        if (result.code)
+            harness_fail(__FILE__, __LINE__, "element %d failed: %s", i, result.error->message);
+        CHECK(result.size == 4096 && ((const char *)result.data)[4095] == inputs[i]);
+    }
+    pp_map_close(map);
+    pp_pool_destroy(pool);
+}
+
+/* Until the worker has no room for more. */
+static void wait_until_full(void)
+{
+    int64_t before;
+    do {
+        before = shared()->words[0];
+        test_sleep_ms(50 * harness_scale());
+    } while (shared()->words[0] != before);
+}
+
+BOTH(a_worker_that_waits_for_room_while_the_owner_is_stopped_loses_no_call)
+{
+    share();
+    pid_t owner = fork();
+    if (owner == 0) {
+        map_large_results(method);
+        _exit(0);
+    }
+    for (int i = 1; i <= 2; i++) {
+        until(shared()->words[0] >= 100 * i);
+        stop(owner);
+        wait_until_full();
+        test_sleep_ms(350 * harness_scale());
+        kill(owner, SIGCONT);
+    }
+    int status = wait_for(owner);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* --------------------------------------------------------------------------------------- stopped while idle */
 
 BOTH(calls_sent_to_a_stopped_idle_worker_move_to_another)
 {
@@ -322,5 +462,19 @@ BOTH(a_pool_of_one_goes_on_when_its_stopped_worker_does)
     kill(pid, SIGCONT);
     CHECK_INT(take_int(future), pid);
     CHECK_INT(take_int(timed), pid);
+    pp_pool_destroy(pool);
+}
+
+/* A stopped worker is left alone for some seconds, then its place goes to another. */
+BOTH_WITHIN(a_pool_of_one_goes_on_though_its_stopped_worker_never_does, 20)
+{
+    pid_t pid;
+    pp_pool *pool = open_workers(1, method);
+    start_workers(pool, 0, 1, &pid);
+    stop(pid);
+    pp_future *future = submit_int(pool, task_pid, 0);
+    CHECK_OK(pp_future_wait(future, 10000 * (int)harness_scale()));
+    CHECK(take_int(future) != pid);
+    CHECK(!test_process_alive(pid));
     pp_pool_destroy(pool);
 }
