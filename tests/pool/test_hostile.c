@@ -358,6 +358,104 @@ BOTH(garbage_before_the_first_call_breaks_the_pool_after_a_few_workers)
     pp_pool_destroy(pool);
 }
 
+/* ---------------------------------------------------------------------------------------- its own slots, and a hang */
+
+enum lie { ALL_ONES, ALL_ZEROS, TAKEN, READY_AGAIN, LIES };
+
+static void overwrite_slots(enum lie lie)
+{
+    struct pp__result_side *side = result_side();
+    for (unsigned i = 0; i < PP__SLOTS; i++) {
+        uint64_t id = atomic_load(&side->slots[i]) >> 2;
+        const uint64_t words[] = {[ALL_ONES] = UINT64_MAX,
+                                  [ALL_ZEROS] = 0,
+                                  [TAKEN] = pp__slot_word(id, PP__SLOT_TAKEN),
+                                  [READY_AGAIN] = pp__slot_word(id, PP__SLOT_READY)};
+        atomic_store(&side->slots[i], words[lie]);
+    }
+}
+
+struct liar {
+    enum lie lie;
+    bool stops;
+    int run; /* the word that grows at each begin */
+};
+
+/* Lies and never ends, at the first try. */
+static int task_lie(pp_task *task, const void *arg, size_t size)
+{
+    struct liar liar;
+    CHECK_INT(size, sizeof liar);
+    memcpy(&liar, arg, sizeof liar);
+    if (shared()->words[liar.run]++ > 0)
+        return task_pid(task, NULL, 0);
+    shared()->pid[liar.run] = getpid();
+    overwrite_slots(liar.lie);
+    if (liar.stops)
+        raise(SIGSTOP);
+    for (;;)
+        pause();
+}
+
+static pp_future *submit_liar(pp_pool *pool, struct liar liar)
+{
+    pp_future *future;
+    const pp_call call = {.function = task_lie, .arg = &liar, .size = sizeof liar, .timeout = 100 * harness_scale()};
+    CHECK_OK(pp_submit_call(pool, &call, &future));
+    return future;
+}
+
+static void lie_and_hang(pp_start_method method, enum lie lie)
+{
+    pp_pool *pool = open_workers(1, method);
+    warm_up(pool);
+    pp_future *bad = submit_liar(pool, (struct liar){.lie = lie, .run = 1});
+    const pp_error *error;
+    CHECK_OK(pp_future_wait(bad, 5000 * (int)harness_scale()));
+    CHECK_OK(pp_future_error(bad, 0, &error));
+    CHECK(error && (error->kind == PP_ERROR_TIMEOUT || error->kind == PP_ERROR_PROTOCOL));
+    CHECK_INT(error->pid, shared()->pid[1]);
+    CHECK(!test_process_alive(shared()->pid[1]));
+    pp_future_unref(bad);
+    warm_up(pool);
+    CHECK_INT(shared()->words[1], 1);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_worker_that_fills_its_slots_with_ones_and_hangs_is_killed_at_the_calls_timeout)
+{
+    lie_and_hang(method, ALL_ONES);
+}
+
+BOTH(a_worker_that_clears_its_slots_and_hangs_is_killed_at_the_calls_timeout)
+{
+    lie_and_hang(method, ALL_ZEROS);
+}
+
+BOTH(a_worker_that_says_its_call_was_taken_back_and_hangs_is_killed_at_the_calls_timeout)
+{
+    lie_and_hang(method, TAKEN);
+}
+
+/* It looks as if it had never begun: so nobody can tell it from one that is stopped, and it has the time that those have. */
+BOTH_WITHIN(a_worker_that_says_it_has_not_begun_and_never_goes_on_loses_call_and_place, 20)
+{
+    pp_pool *pools[2];
+    pp_future *futures[2];
+    for (int i = 0; i < 2; i++) {
+        pools[i] = open_workers(1, method);
+        warm_up(pools[i]);
+        futures[i] = submit_liar(pools[i], (struct liar){.lie = READY_AGAIN, .stops = i == 1, .run = 1 + i});
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(pp_future_wait(futures[i], 10000 * (int)harness_scale()));
+        CHECK(take_int(futures[i]) != shared()->pid[1 + i]);
+        CHECK(!test_process_alive(shared()->pid[1 + i]));
+        CHECK_INT(shared()->words[1 + i], 2);
+        pp_pool_destroy(pools[i]);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------- descriptors */
 
 enum mischief { SEND_SOME, SEND_UNTIL_FULL, TAKE_ALL, SHUT_DOWN, CLOSE_SOCKET, FILL_EVENTS, EMPTY_EVENTS, MISCHIEFS };
