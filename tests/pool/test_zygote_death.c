@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The process that starts workers dies: the pool is broken with that cause, the workers are gone, and nothing hangs. */
+/* The process that starts workers dies: the pool is broken with that cause, the workers are gone, and nothing hangs. Or it is stopped, and goes on. */
 #include "processes_kit.h"
 
 #define CAUSE "the process that starts workers"
@@ -215,4 +215,70 @@ BOTH_WITHIN(at_whatever_moment_it_dies_each_call_ends_and_nothing_is_left, 60)
 {
     for (unsigned i = 0; i < 60; i++)
         kill_zygote_at(method, i * i * 5);
+}
+
+/* --------------------------------------------------------------------------------------- stopped, not dead */
+
+static int task_hang(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    shared()->pid[0] = getpid();
+    gate_wait(2); /* which nobody opens */
+    return 0;
+}
+
+static void stop(pid_t pid)
+{
+    kill(pid, SIGSTOP);
+    wait_until(is_stopped(pid), 10);
+}
+
+static void check_named_zygote(pid_t pid)
+{
+    char name[64];
+    CHECK(test_process_state(pid, NULL, name) != 0);
+    CHECK_STR(name, "pp-zygote");
+}
+
+BOTH(a_stopped_one_goes_on_to_end_a_call_that_hangs)
+{
+    pp_future *late;
+    pp_pool *pool = open_workers(1, method);
+    pid_t zygote = zygote_of(pool);
+    check_named_zygote(zygote);
+    stop(zygote);
+    CHECK_OK(pp_submit_call(pool, &(pp_call){.function = task_hang, .timeout = 50 * harness_scale()}, &late));
+    CHECK_OK(pp_future_wait(late, 5000 * (int)harness_scale()));
+    drop_failed(late, PP_ERROR_TIMEOUT);
+    CHECK(!test_process_alive(shared()->pid[0]));
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_stopped_one_goes_on_to_start_a_worker)
+{
+    pid_t pid;
+    pp_pool *pool = open_workers(2, method);
+    start_workers(pool, 0, 1, &pid);
+    pp_future *first = submit_int(pool, task_gate, 1);
+    gate_wait_arrived(1, 1);
+    stop(parent_of(pid));
+    pp_future *second = submit_int(pool, task_square, 3);
+    CHECK_OK(pp_future_wait(second, 5000 * (int)harness_scale()));
+    CHECK_INT(take_int(second), 9);
+    gate_open(1);
+    CHECK_INT(take_int(first), pid);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_stopped_one_does_not_hold_up_the_end_of_a_pool_whose_call_hangs)
+{
+    pp_future *late;
+    pp_pool *pool = open_workers(1, method);
+    pid_t zygote = zygote_of(pool);
+    stop(zygote);
+    CHECK_OK(pp_submit_call(pool, &(pp_call){.function = task_hang, .timeout = 50 * harness_scale()}, &late));
+    pp_pool_destroy(pool);
+    drop_failed(late, PP_ERROR_TIMEOUT);
+    wait_until(is_gone(zygote), 10);
 }
