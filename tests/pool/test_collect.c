@@ -35,3 +35,61 @@ BOTH(a_result_taken_in_by_a_timer_is_not_slept_over)
     CHECK(take_int(future) > 0);
     pp_pool_destroy(pool);
 }
+
+/* --------------------------------------------------------------------------------------- an initializer that fails */
+
+struct log_lines {
+    _Atomic int count, garbage, failed;
+};
+
+static void note_line(void *data, const char *line)
+{
+    struct log_lines *lines = data;
+    lines->count++;
+    lines->garbage += strstr(line, "garbage") != NULL;
+    lines->failed += strstr(line, "the initializer failed in worker") != NULL;
+}
+
+/* All wait at the gate; the argument says whether they fail behind it. */
+static int init_gated(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    gate_wait(1);
+    return read_int(arg) ? pp_task_fail(task, -EIO, "no luck") : 0;
+}
+
+static bool all_have_answered(pp_pool *pool, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!pp__ring_waiting(&pool->workers[i]->results))
+            return false;
+    return true;
+}
+
+/* The first failure breaks the pool while the others' answers lie there already, failures too: of workers that did nothing wrong. */
+BOTH(where_an_initializer_fails_no_worker_is_blamed_for_garbage)
+{
+    enum { WORKERS = 4 };
+    static struct log_lines lines;
+    static const int fails = 1;
+    pp_future *futures[WORKERS];
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = WORKERS,
+                                                .initializer = init_gated,
+                                                .initializer_arg = &fails,
+                                                .initializer_arg_size = sizeof fails,
+                                                .log = note_line,
+                                                .log_data = &lines},
+                              method);
+    for (int i = 0; i < WORKERS; i++)
+        futures[i] = submit_int(pool, task_square, i);
+    gate_wait_arrived(1, WORKERS);
+    pp__pool_lock(pool);
+    gate_open(1);
+    wait_until(all_have_answered(pool, WORKERS), 10);
+    pp__pool_unlock(pool);
+    for (int i = 0; i < WORKERS; i++)
+        drop_failed(futures[i], PP_ERROR_BROKEN);
+    pp_pool_destroy(pool);
+    CHECK(lines.count > 0);
+    CHECK_INT(lines.garbage, 0);
+}
