@@ -144,6 +144,9 @@ TEST(bad_pool_options_are_refused)
     refuse_pool((pp_pool_options){.max_workers = 1025}, -EINVAL);
     CHECK_HAS(pp_last_error(), "1024");
     refuse_pool((pp_pool_options){.on_crash = (pp_crash_rule)2}, -EINVAL);
+    refuse_pool((pp_pool_options){.wait = (pp_wait_policy)2}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "wait");
+    refuse_pool((pp_pool_options){.wait = (pp_wait_policy)-1}, -EINVAL);
     refuse_pool((pp_pool_options){.start_method = (pp_start_method)77}, -EINVAL);
     refuse_pool((pp_pool_options){.stack_size = 65535}, -EINVAL);
     refuse_pool((pp_pool_options){.initializer = nothing, .initializer_arg_size = 1}, -EINVAL);
@@ -214,6 +217,16 @@ TEST(the_environment_overrides_the_start_method)
         setenv("PROCPOOL_START", names[i], 1);
         pp_pool *pool = kit_pool(i == 2 ? PP_START_FORK : PP_START_INLINE, 1);
         CHECK_INT(pid_of_a_worker(pool) == getpid(), i == 2);
+        pp_pool_destroy(pool);
+    }
+}
+
+TEST(an_empty_start_method_in_the_environment_counts_as_unset)
+{
+    setenv("PROCPOOL_START", "", 1);
+    for (pp_start_method method = PP_START_DEFAULT; method <= PP_START_INLINE; method++) {
+        pp_pool *pool = kit_pool(method, 1);
+        CHECK_INT(pid_of_a_worker(pool) == getpid(), method == PP_START_INLINE);
         pp_pool_destroy(pool);
     }
 }
