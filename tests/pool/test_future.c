@@ -177,6 +177,37 @@ BOTH(a_result_is_taken_once_and_outlives_its_future)
     pp_pool_destroy(pool);
 }
 
+/* Small results lie in the future itself, larger ones do not: the caller sees no difference. */
+BOTH(a_taken_result_of_any_small_size_is_the_callers_after_future_and_pool_are_gone)
+{
+    static const size_t sizes[] = {0, 1, 16, 31, 32, 47, 48, 49, 64};
+    enum { COUNT = sizeof sizes / sizeof *sizes };
+    unsigned char argument[64], *taken[COUNT];
+    pp_future *futures[COUNT];
+    pp_pool *pool = kit_pool(method, 1);
+    memset(argument, 7, sizeof argument);
+    for (int i = 0; i < COUNT; i++)
+        futures[i] = submit(pool, echo, argument, sizes[i]);
+    for (int i = 0; i < COUNT; i++) {
+        void *data = NULL;
+        size_t size = 99;
+        CHECK_OK(pp_future_take(futures[i], -1, &data, &size));
+        CHECK_INT(size, sizes[i]);
+        CHECK_INT((uintptr_t)data % 16, 0);
+        taken[i] = data;
+        pp_future_unref(futures[i]);
+    }
+    for (int i = 0; i < COUNT; i++)
+        pp_future_unref(submit(pool, echo, argument, i)); /* what was given back is used again */
+    pp_pool_destroy(pool);
+    for (int i = 0; i < COUNT; i++) {
+        CHECK(memcmp(taken[i], argument, sizes[i]) == 0);
+        CHECK_INT(taken[i][sizes[i]], 0);
+        memset(taken[i], 1, sizes[i] + 1);
+        pp_free(taken[i]);
+    }
+}
+
 /* -------------------------------------------------------------------------------- alignment and the NUL */
 
 /* The first byte says how the result is given back. */
