@@ -360,7 +360,7 @@ BOTH(garbage_before_the_first_call_breaks_the_pool_after_a_few_workers)
 
 /* ---------------------------------------------------------------------------------------- its own slots, and a hang */
 
-enum lie { ALL_ONES, ALL_ZEROS, TAKEN, READY_AGAIN, LIES };
+enum lie { ALL_ONES, ALL_ZEROS, TAKEN, READY_AGAIN, ELEMENT_BEFORE };
 
 static void overwrite_slots(enum lie lie)
 {
@@ -370,7 +370,8 @@ static void overwrite_slots(enum lie lie)
         const uint64_t words[] = {[ALL_ONES] = UINT64_MAX,
                                   [ALL_ZEROS] = 0,
                                   [TAKEN] = pp__slot_word(id, PP__SLOT_TAKEN),
-                                  [READY_AGAIN] = pp__slot_word(id, PP__SLOT_READY)};
+                                  [READY_AGAIN] = pp__slot_word(id, PP__SLOT_READY),
+                                  [ELEMENT_BEFORE] = pp__slot_word(id - 1, PP__SLOT_BEGUN)};
         atomic_store(&side->slots[i], words[lie]);
     }
 }
@@ -437,6 +438,57 @@ BOTH(a_worker_that_says_its_call_was_taken_back_and_hangs_is_killed_at_the_calls
     lie_and_hang(method, TAKEN);
 }
 
+/* Only those with a run of their own lie. */
+static int task_may_lie(pp_task *task, const void *arg, size_t size)
+{
+    struct liar liar;
+    CHECK_INT(size, sizeof liar);
+    memcpy(&liar, arg, sizeof liar);
+    return liar.run ? task_lie(task, arg, size) : task_pid(task, NULL, 0);
+}
+
+enum { CHUNK = 6, LYING = 1 };
+
+/* A chunk, one element of which lies; for a pool whose ids are far from 0. */
+static pp_map *open_lying_chunk(pp_pool *pool, enum lie lie, int run)
+{
+    static struct liar liars[2][CHUNK];
+    const pp_map_options options = {.chunk_size = CHUNK, .timeout = 100 * harness_scale()};
+    pp_map *map;
+    warm_up(pool);
+    liars[run - 1][LYING] = (struct liar){.lie = lie, .run = run};
+    CHECK_OK(pp_map_open_array(pool, task_may_lie, liars[run - 1], CHUNK, sizeof **liars, &options, &map));
+    return map;
+}
+
+static void lie_in_a_chunk(pp_start_method method, enum lie lie)
+{
+    pp_map_result result;
+    pp_pool *pool = open_workers(1, method);
+    pp_map *map = open_lying_chunk(pool, lie, 1);
+    for (int i = 0; i < CHUNK; i++) {
+        CHECK_INT(pp_map_next(map, 5000 * (int)harness_scale(), &result), 1);
+        if (i == LYING)
+            CHECK(result.code == -ETIME || result.code == -EPROTO);
+        else
+            CHECK_INT(result.code, 0);
+    }
+    pp_map_close(map);
+    CHECK(!test_process_alive(shared()->pid[1]));
+    CHECK_INT(shared()->words[1], 1);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_worker_that_fills_its_slots_with_ones_in_a_chunk_and_hangs_is_killed_at_the_elements_timeout)
+{
+    lie_in_a_chunk(method, ALL_ONES);
+}
+
+BOTH(a_worker_that_clears_its_slots_in_a_chunk_and_hangs_is_killed_at_the_elements_timeout)
+{
+    lie_in_a_chunk(method, ALL_ZEROS);
+}
+
 /* It looks as if it had never begun: so nobody can tell it from one that is stopped, and it has the time that those have. */
 BOTH_WITHIN(a_worker_that_says_it_has_not_begun_and_never_goes_on_loses_call_and_place, 20)
 {
@@ -452,6 +504,29 @@ BOTH_WITHIN(a_worker_that_says_it_has_not_begun_and_never_goes_on_loses_call_and
         CHECK(take_int(futures[i]) != shared()->pid[1 + i]);
         CHECK(!test_process_alive(shared()->pid[1 + i]));
         CHECK_INT(shared()->words[1 + i], 2);
+        pp_pool_destroy(pools[i]);
+    }
+}
+
+/* The same in a chunk, and one that says it is still at the element before. */
+BOTH_WITHIN(a_worker_that_says_it_has_not_begun_an_element_and_never_goes_on_loses_chunk_and_place, 20)
+{
+    pp_map_result result;
+    pp_pool *pools[2];
+    pp_map *maps[2];
+    for (int i = 0; i < 2; i++) {
+        pools[i] = open_workers(1, method);
+        maps[i] = open_lying_chunk(pools[i], i ? ELEMENT_BEFORE : READY_AGAIN, 1 + i);
+        CHECK_INT(pp_map_next(maps[i], -1, &result), 1); /* and what is behind is sent */
+    }
+    for (int i = 0; i < 2; i++) {
+        for (int k = 1; k < CHUNK; k++) {
+            CHECK_INT(pp_map_next(maps[i], 10000 * (int)harness_scale(), &result), 1);
+            CHECK_INT(result.code, 0);
+        }
+        CHECK(!test_process_alive(shared()->pid[1 + i]));
+        CHECK_INT(shared()->words[1 + i], 2);
+        pp_map_close(maps[i]);
         pp_pool_destroy(pools[i]);
     }
 }
