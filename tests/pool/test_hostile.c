@@ -453,7 +453,7 @@ enum { CHUNK = 6, LYING = 1 };
 static pp_map *open_lying_chunk(pp_pool *pool, enum lie lie, int run)
 {
     static struct liar liars[2][CHUNK];
-    const pp_map_options options = {.chunk_size = CHUNK, .timeout = 100 * harness_scale()};
+    const pp_map_options options = {.chunk_size = CHUNK, .timeout = 300 * harness_scale()};
     pp_map *map;
     warm_up(pool);
     liars[run - 1][LYING] = (struct liar){.lie = lie, .run = run};
