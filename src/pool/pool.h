@@ -72,6 +72,7 @@ struct pp_pool {
     struct pp__pool_page *page;
     int page_fd;
     uint64_t want_epoch;
+    uint64_t zygote_asked_at;
     uint64_t wake_cost;  /* ns from a wake to the begin of the call, of late */
     uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
     struct pp__collector collector;

@@ -7,6 +7,7 @@
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/workers.h"
+#include "process/launcher.h"
 
 /* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 #define RING_AGAIN (50 * PP__MILLISECOND)
@@ -15,6 +16,8 @@
 #define STUCK_LONG (5 * PP__SECOND)
 /* A worker that waits for room when its call's time is up has so long to use it. */
 #define GRACE PP__SECOND
+/* While something is to come the zygote hears of us so often. */
+#define ZYGOTE_EACH PP__SECOND
 /* Inside a chunk a worker does not ring for each result: who waits looks so often. */
 #define GLANCE PP__MILLISECOND
 
@@ -139,11 +142,22 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     return now + PP__MILLISECOND;
 }
 
+/* A stopped zygote tells of no end; whatever is asked of it continues it (go_on_by, zygote.c), even the death of nobody. */
+static void keep_zygote_going(pp_pool *pool, uint64_t now)
+{
+    if (pool->connection < 0 || now - pool->zygote_asked_at < ZYGOTE_EACH)
+        return;
+    if (pool->zygote_asked_at > 0)
+        pp__launcher_kill(pool->connection, 0);
+    pool->zygote_asked_at = now;
+}
+
 uint64_t pp__timers_run(pp_pool *pool)
 {
     if (pool->outstanding == 0 && pool->alive == 0)
         return PP__NEVER;
     uint64_t now = pp__now(), next = pp__dispatch_rebalance(pool, now);
+    keep_zygote_going(pool, now);
     for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
         behind = link->next;
         uint64_t due = attend(pp__container(link, struct pp__worker, place), now);

@@ -535,8 +535,11 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
         return;
     }
     bool last = item->end == item->next + 1; /* or stopped there */
-    if (!last && !take(worker, item, target, PP__SLOT_BEGUN))
-        return; /* it went on, and the kill would hit the element behind */
+    if (!last && !take(worker, item, target, PP__SLOT_BEGUN)) {
+        if (slot_word(worker, item) >> 2 == target)
+            pp__worker_poison(worker, "a slot that was not taken back");
+        return; /* else it went on, and the kill would hit the element behind */
+    }
     item->end = item->next + 1;
     item->timed_out = true;
     pp__worker_kill(worker);

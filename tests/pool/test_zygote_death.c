@@ -282,3 +282,13 @@ BOTH(a_stopped_one_does_not_hold_up_the_end_of_a_pool_whose_call_hangs)
     drop_failed(late, PP_ERROR_TIMEOUT);
     wait_until(is_gone(zygote), 10);
 }
+
+BOTH(a_stopped_one_does_not_hold_up_the_end_of_its_pool)
+{
+    pp_pool *pool = open_workers(2, method);
+    pid_t zygote = zygote_of(pool);
+    stop(zygote);
+    CHECK_OK(pp_pool_shutdown(pool, 0, 5000 * (int)harness_scale()));
+    pp_pool_destroy(pool);
+    wait_until(is_gone(zygote), 10);
+}
