@@ -69,14 +69,14 @@ struct pp_pool {
     /* collecting */
     int epoll;
     int kick; /* eventfd: whoever sleeps in epoll is to look again */
-    struct pp__pool_page *page;
     int page_fd;
+    int in_epoll; /* threads: the descriptors are closed by the last of them */
+    struct pp__pool_page *page;
     uint64_t want_epoch;
     uint64_t zygote_asked_at;
     uint64_t wake_cost;  /* ns from a wake to the begin of the call, of late */
     uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
     struct pp__collector collector;
-    int in_epoll; /* threads: the descriptors are closed by the last of them */
     pthread_t manager;
     bool has_manager;
 
@@ -91,9 +91,9 @@ struct pp_pool {
 
     /* the log */
     struct pp__link log;
-    bool logging; /* a thread is calling the log function */
     pthread_t logger;
     bool has_logger;
+    bool logging;              /* a thread is calling the log function */
     _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
 
