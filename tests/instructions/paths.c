@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls with 16 bytes there and back, so that callgrind counts the instructions of each path. One thread plays the owner and its only worker by
+ * turns, with a clock of its own: nobody spins, sleeps or is woken, nothing depends on how long it takes, and every run does the same. count.sh
+ * runs it and knows what comes of it.
+ *
+ *     valgrind --tool=callgrind --collect-atstart=no paths    counts, one dump for each path, and prints "PATH CALLS"
+ *     paths --about                                           prints what it was built by and runs on, as the table's head has it
+ *
+ * A dump holds what begin_count and end_count take between them as well; the path "nothing" is that alone.
+ */
+#include "worker_end.h"
+
+#include "base/atomic.h"
+#include "pool/collect.h"
+#include "pool/workers.h"
+#include "procpool.h"
+#include "shm/segment.h"
+
+#include <gnu/libc-version.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_TOGGLE_COLLECT ((void)0)
+#define CALLGRIND_ZERO_STATS ((void)0)
+#define CALLGRIND_DUMP_STATS_AT(name) must(!(name), "built without valgrind/callgrind.h")
+#endif
+
+#define MANY 16 /* calls in the worker's ring at a time */
+#define CALLS 1024
+#define SIZE 16
+
+enum place { NOWHERE, SUBMIT_IDLE, SUBMIT_BEHIND, TAKE, PUBLISH, COLLECT, GET, NOTHING };
+
+static const struct path {
+    const char *name;
+    enum place place;
+    int at_a_time;
+} paths[] = {
+    {"nothing", NOTHING, MANY},
+    {"submit_idle", SUBMIT_IDLE, 1},        /* pp_submit, the worker has nothing */
+    {"submit_behind", SUBMIT_BEHIND, MANY}, /* pp_submit, the worker has 1 to 15 calls */
+    {"take", TAKE, MANY},                   /* from the look into the call ring to the task function's begin */
+    {"publish", PUBLISH, MANY},             /* from its pp_task_return to the call record's release */
+    {"collect_one", COLLECT, 1},            /* pp__collect, one result is there */
+    {"collect_many", COLLECT, MANY},        /* the same, for each of 16 */
+    {"get", GET, MANY},                     /* pp_future_result and pp_future_unref of a finished one */
+};
+
+static struct {
+    enum place place;
+    int calls;
+} counted;
+
+static void must(bool is, const char *what)
+{
+    if (is)
+        return;
+    fprintf(stderr, "%s\n", what);
+    exit(EXIT_FAILURE);
+}
+
+static __attribute__((noinline)) void begin_count(enum place place)
+{
+    if (place == counted.place)
+        CALLGRIND_TOGGLE_COLLECT;
+}
+
+static __attribute__((noinline)) void end_count(enum place place, int calls)
+{
+    if (place != counted.place)
+        return;
+    CALLGRIND_TOGGLE_COLLECT;
+    counted.calls += calls;
+}
+
+/* In libc's place for all that is linked here: each reading is a little later than the one before, so calls are short. It counts as the few
+ * instructions that it has. */
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    static struct timespec now = {.tv_sec = 1000};
+    (void)clock;
+    now.tv_nsec += 10;
+    *time = now;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------ both ends */
+
+static int echo(pp_task *task, const void *arg, size_t size)
+{
+    end_count(TAKE, 1);
+    begin_count(PUBLISH);
+    return pp_task_return(task, arg, size);
+}
+
+/* A pool without threads and processes, until it is told that it has some. What it sends to its zygote nobody reads. */
+static pp_pool *open_pool(void)
+{
+    pp_pool *pool;
+    int pair[2];
+    void *page;
+    const pp_pool_options options = {.max_workers = 1, .start_method = PP_START_INLINE};
+    must(pp_pool_create(&options, &pool) == 0, "no pool");
+    must(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0, "no socketpair");
+    pool->is_inline = false;
+    pool->connection = pair[0];
+    pool->epoll = epoll_create1(0);
+    pool->page_fd = pp__segment_create("page", PP__PAGE_SIZE, true, &page);
+    must(pool->epoll >= 0 && pool->page_fd >= 0, "no epoll or page");
+    pool->page = page;
+    pool->processors = 2;
+    return pool;
+}
+
+static void open_worker(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    must(pp__worker_start(pool) == 0, "no worker");
+    struct pp__worker *worker = pool->workers[0];
+    worker->pid = getpid(); /* as the zygote would have reported */
+    worker_end_open(worker->call_side, worker->result_side, pool->page);
+    must(worker_end_step(), "no INIT");
+    pp__collect(pool);
+    must(worker->state == PP__WORKER_READY, "the worker is not ready");
+    pp__pool_unlock(pool);
+}
+
+/* As when the manager has gone to sleep, and the last calls were short. */
+static void settle(pp_pool *pool)
+{
+    pool->collector.manager = pool->collector.asleep = true;
+    pp__store_relaxed(&pool->page->want, ++pool->want_epoch << 2 | PP__WANT_ROOM);
+    pool->queued = false;
+    pool->mean_run = 100;
+    pool->wake_cost = PP__SPIN_MAX;
+}
+
+/* --------------------------------------------------------------------------------------------- rounds */
+
+static void submit(pp_pool *pool, int count, pp_future **futures)
+{
+    for (int i = 0; i < count; i++) {
+        char arg[SIZE];
+        memset(arg, i, SIZE);
+        enum place place = i == 0 ? SUBMIT_IDLE : SUBMIT_BEHIND;
+        begin_count(place);
+        int error = pp_submit(pool, echo, arg, SIZE, &futures[i]);
+        end_count(place, 1);
+        must(error == 0, "a submit failed");
+    }
+    must(pool->pending_count == 0, "not all were sent");
+}
+
+static void work(int count)
+{
+    for (int i = 0; i < count; i++) {
+        begin_count(TAKE);
+        bool some = worker_end_step();
+        end_count(PUBLISH, 1);
+        must(some, "a call is missing in the ring");
+    }
+    must(!worker_end_step(), "more calls than there should be");
+}
+
+static void collect(pp_pool *pool, int count)
+{
+    pp__pool_lock(pool);
+    begin_count(COLLECT);
+    pp__collect(pool);
+    end_count(COLLECT, count);
+    pp__pool_unlock(pool);
+    must(pool->outstanding == 0, "not all have ended");
+}
+
+static void get(int count, pp_future **futures)
+{
+    for (int i = 0; i < count; i++) {
+        char result[SIZE];
+        begin_count(GET);
+        int error = pp_future_result(futures[i], 0, result, SIZE, NULL);
+        pp_future_unref(futures[i]);
+        end_count(GET, 1);
+        must(error == 0 && result[0] == (char)i && result[SIZE - 1] == (char)i, "not its result");
+    }
+}
+
+static void one_round(pp_pool *pool, int count)
+{
+    pp_future *futures[MANY];
+    settle(pool);
+    submit(pool, count, futures);
+    work(count);
+    collect(pool, count);
+    get(count, futures);
+    for (int i = 0; i < count; i++) {
+        begin_count(NOTHING);
+        end_count(NOTHING, 1);
+    }
+}
+
+/* Its module is announced to the worker with it, in a record more. */
+static void first_call(pp_pool *pool)
+{
+    pp_future *future;
+    submit(pool, 1, &future);
+    must(worker_end_step(), "no MODULE");
+    work(1);
+    collect(pool, 1);
+    get(1, &future);
+}
+
+static void count_path(pp_pool *pool, const struct path *path)
+{
+    counted.place = NOWHERE;
+    for (int i = 0; i < 4; i++)
+        one_round(pool, path->at_a_time);
+    counted.calls = 0;
+    counted.place = path->place;
+    CALLGRIND_ZERO_STATS;
+    for (int done = 0; done < CALLS; done += path->at_a_time)
+        one_round(pool, path->at_a_time);
+    CALLGRIND_DUMP_STATS_AT(path->name);
+    printf("%s %d\n", path->name, counted.calls);
+}
+
+static void tell_about(void)
+{
+    struct utsname machine;
+    uname(&machine);
+#ifdef __clang__
+    const char *compiler = "clang";
+    int major = __clang_major__;
+#else
+    const char *compiler = "gcc";
+    int major = __GNUC__;
+#endif
+    printf("%s %d, glibc %s, %s\n", compiler, major, gnu_get_libc_version(), machine.machine);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--about") == 0) {
+        tell_about();
+        return 0;
+    }
+    pp_pool *pool = open_pool();
+    open_worker(pool);
+    first_call(pool);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        count_path(pool, &paths[i]);
+    return 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* Takes the place of worker.c in the program: linked as an archive, that one is not asked for any more. */
+#include "worker_end.h"
+
+#include "pool/worker.c"
+
+/* As pp__child_entry does, without descriptors: nothing large travels here, and nobody is rung. */
+void worker_end_open(const struct pp__call_side *call_side, struct pp__result_side *result_side,
+                     const struct pp__pool_page *page)
+{
+    self.call_side = call_side;
+    self.result_side = result_side;
+    self.page = page;
+    self.bell = self.socket = -1;
+    self.rung_epoch = UINT64_MAX;
+    pp__ring_reader_init(&self.calls, call_side->calls, PP__RING_BYTES, &call_side->call_tail, &result_side->call_head,
+                         0);
+    pp__ring_writer_init(&self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,
+                         &call_side->result_head, 0);
+    if (pp__task_init(&self.task, true, 0, &self.state) != 0)
+        abort();
+}
+
+bool worker_end_step(void)
+{
+    struct pp__record record;
+    const void *payload;
+    if (pp__ring_next(&self.calls, &record, &payload) <= 0) {
+        ring_if_wanted(PP__WANT_ATTENTION);
+        self.clock.now = 0;
+        return false;
+    }
+    take(&record, payload);
+    pp__ring_release(&self.calls);
+    return true;
+}
