@@ -64,14 +64,14 @@ static bool fail_late(pp_pool *pool, struct pp__item *item)
 void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
 {
     uint32_t timeout = item->timeout;
+    if (++pool->unlooked >= HELP_EACH)
+        pp__collect_help(pool); /* which may find that the pool is to break */
     item->pool = pool;
     item->id = pool->next_id;
     pool->next_id += item->count;
     pool->outstanding++;
     if (fail_late(pool, item))
         return;
-    if (++pool->unlooked >= HELP_EACH)
-        pp__collect_help(pool);
     pp__pending_insert(pool, item);
     pp__dispatch(pool); /* it may fail, and so be gone */
     attend(pool, timeout);
@@ -153,17 +153,27 @@ static int enqueue(pp_pool *pool, const pp_call *call, const struct pp__item *la
     return 0;
 }
 
-static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
+static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    struct pp__item large = {.fd = -1}, *one = pp__element_room(call->size) > PP__ROOM ? &large : NULL;
-    int error = one ? open_large(pool, call, one) : 0;
+    struct pp__item large = {0};
+    int error = open_large(pool, call, &large);
     if (error)
         return error;
     pp__pool_lock(pool);
-    error = enqueue(pool, call, one, result);
+    error = enqueue(pool, call, &large, result);
     pp__pool_unlock(pool);
-    if (error && one)
-        pp__item_close(one);
+    if (error)
+        pp__item_close(&large);
+    return error;
+}
+
+static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
+{
+    if (pp__element_room(call->size) > PP__ROOM)
+        return submit_large(pool, call, result);
+    pp__pool_lock(pool);
+    int error = enqueue(pool, call, NULL, result);
+    pp__pool_unlock(pool);
     return error;
 }
 

@@ -301,8 +301,10 @@ static int receive_elements(const struct pp__call_record *call, uint64_t id, str
 
 static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
-    *elements = (struct elements){
-        .at = {.place = (const char *)(call + 1), .same = call->flags & PP__SAME, .each = call->each}};
+    elements->at =
+        (struct pp__elements){.place = (const char *)(call + 1), .same = call->flags & PP__SAME, .each = call->each};
+    elements->mapped = NULL;
+    elements->error = 0;
     if (!(call->flags & PP__BIG))
         return;
     self.clock.now = 0;
