@@ -620,6 +620,8 @@ void pp_map_close(pp_map *map)
         return;
     forget_last(map);
     abandon_all(map);
+    if (map->batch)
+        forget_batch(map);
     free(map->buffer);
     free(map->tags);
     pp__pool_unref(map->pool);

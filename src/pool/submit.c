@@ -42,10 +42,10 @@ static void attend(pp_pool *pool, uint32_t timeout)
             pp__wait_attend(pool);
         return;
     }
-    uint64_t due = PP__NEVER - 1;
-    if (timeout || pool->queued)
-        due = pp__now_coarse() + (pool->queued ? LOOK_BEHIND : timeout * PP__MILLISECOND);
-    if (c->wake_at <= due)
+    uint64_t wait = timeout ? timeout * PP__MILLISECOND : PP__NEVER;
+    if (pool->queued && wait > LOOK_BEHIND)
+        wait = LOOK_BEHIND;
+    if (c->wake_at <= (wait == PP__NEVER ? PP__NEVER - 1 : pp__now_coarse() + wait))
         return;
     c->wake_at = 0; /* it comes, and sees what comes after this too */
     pp__wait_attend(pool);
