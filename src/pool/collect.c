@@ -148,7 +148,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
 {
     struct pp__item *item = match(worker, record, header);
     if (!item)
-        return "a result for no call of its own";
+        return worker->pool->broken ? NULL : "a result for no call of its own"; /* broken: its calls were failed */
     uint64_t most = worker->free_at - item->sent_at;
     if (header->run_time > most)
         header->run_time = most;
@@ -310,6 +310,9 @@ static bool anything_waiting(const pp_pool *pool)
         struct pp__worker *worker = pp__container(link, struct pp__worker, place);
         if (!worker->poisoned && worker->pid != 0 && pp__ring_waiting(&worker->results))
             return true;
+        if (worker->state == PP__WORKER_READY && worker->count == 0 && worker->stuck_end &&
+            pp__ring_passed(&worker->calls, worker->stuck_end))
+            return true; /* it has room again, and gives no result for what it passed over */
     }
     return false;
 }

@@ -71,7 +71,8 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
 static uint64_t attend_stuck(struct pp__worker *worker, uint64_t now)
 {
     pp_pool *pool = worker->pool;
-    if (pool->pending_count == 0 || pool->alive < pool->max_workers)
+    bool in_the_way = pool->pending_count > 0 && pool->alive == pool->max_workers;
+    if (!in_the_way && !(pool->shut && pool->outstanding == 0))
         return PP__NEVER;
     if (now < worker->stuck_since + STUCK_LONG)
         return worker->stuck_since + STUCK_LONG;
@@ -142,6 +143,17 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     return now + PP__MILLISECOND;
 }
 
+/* From a worker without calls nothing can come but garbage, of which no call is to suffer later. */
+static void look_at_idle(pp_pool *pool)
+{
+    for (int i = 0; i < 2; i++) {
+        for (struct pp__link *link = pool->idle[i].next, *next; link != &pool->idle[i]; link = next) {
+            next = link->next;
+            pp__collect_worker(pool, pp__container(link, struct pp__worker, place));
+        }
+    }
+}
+
 /* A stopped zygote tells of no end; whatever is asked of it continues it (go_on_by, zygote.c), even the death of nobody. */
 static void keep_zygote_going(pp_pool *pool, uint64_t now)
 {
@@ -150,6 +162,7 @@ static void keep_zygote_going(pp_pool *pool, uint64_t now)
     if (pool->zygote_asked_at > 0)
         pp__launcher_kill(pool->connection, 0);
     pool->zygote_asked_at = now;
+    look_at_idle(pool);
 }
 
 uint64_t pp__timers_run(pp_pool *pool)

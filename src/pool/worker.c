@@ -58,8 +58,9 @@ static struct worker {
     struct {
         uint64_t now; /* as of the last reading; 0: time has passed since */
         uint64_t each;
-        unsigned unread; /* tasks since */
-        unsigned stride; /* read after so many */
+        unsigned unread;  /* tasks since */
+        unsigned skipped; /* tasks since one was last measured */
+        unsigned stride;  /* measured after so many */
     } clock;
 } self;
 
@@ -236,16 +237,16 @@ static uint64_t begin_time(const struct pp__call_record *call)
 /* How long the task took: a mean of those since the last reading, but for one that failed, which tells its time. */
 static uint64_t run_time(bool failed)
 {
-    if (!failed && self.clock.unread + 1 < self.clock.stride) {
+    if (!failed && ++self.clock.skipped < self.clock.stride) {
         self.clock.unread++;
         return self.clock.each;
     }
-    uint64_t now = pp__now(), all = now - self.clock.now;
+    uint64_t now = pp__now(), all = now - self.clock.now, before = self.clock.unread * self.clock.each;
     self.clock.each = all / (self.clock.unread + 1);
     self.clock.stride = self.clock.each < SHORT ? STRIDE : 1;
-    self.clock.unread = 0;
+    self.clock.unread = self.clock.skipped = 0;
     self.clock.now = now;
-    return failed ? all : self.clock.each;
+    return !failed ? self.clock.each : all > before ? all - before : 0;
 }
 
 /* Runs one element, already begun, and publishes how it ended. */

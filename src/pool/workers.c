@@ -524,12 +524,14 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
         return;
     }
     pp__worker_take_back_all(worker);
+    if (worker->count == 0) { /* it was between two elements */
+        note_stuck(worker);
+        return;
+    }
     uint64_t at = slot_word(worker, item) >> 2; /* results of the elements below it were published before */
     pp__collect_worker(worker->pool, worker);
     if (worker->poisoned || worker->slots[slot].item != item || item->id + item->next != target)
         return;
-    if (item->next > 0 && at == target - 1)
-        return; /* between two elements */
     if (at != target) {
         pp__worker_poison(worker, "a slot that is not the one of the call it runs");
         return;
@@ -552,8 +554,11 @@ void pp__worker_dismiss(struct pp__worker *worker)
                       pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY)); /* seen with the record */
     int error =
         send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg, options->finalizer_arg_size);
-    if (error == -EAGAIN)
-        return; /* records of calls taken back are still in its ring: at the next look */
+    if (error == -EAGAIN) { /* records of calls taken back are still in its ring: when it has passed them */
+        if (worker->stuck_end == 0)
+            note_stuck(worker);
+        return;
+    }
     if (error) {
         pp__pool_log(worker->pool, "worker %d gets no finalizer: %s", worker->number, pp_last_error());
         if (send_duty(worker, PP__RECORD_LEAVE, NULL, NULL, 0) != 0)

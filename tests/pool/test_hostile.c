@@ -362,7 +362,7 @@ BOTH(garbage_before_the_first_call_breaks_the_pool_after_a_few_workers)
 
 /* ---------------------------------------------------------------------------------------- its own slots, and a hang */
 
-enum lie { ALL_ONES, ALL_ZEROS, TAKEN, READY_AGAIN, ELEMENT_BEFORE };
+enum lie { ALL_ONES, ALL_ZEROS, TAKEN, READY_AGAIN, ELEMENT_BEFORE, ELEMENT_BEFORE_TAKEN };
 
 static void overwrite_slots(enum lie lie)
 {
@@ -373,7 +373,8 @@ static void overwrite_slots(enum lie lie)
                                   [ALL_ZEROS] = 0,
                                   [TAKEN] = pp__slot_word(id, PP__SLOT_TAKEN),
                                   [READY_AGAIN] = pp__slot_word(id, PP__SLOT_READY),
-                                  [ELEMENT_BEFORE] = pp__slot_word(id - 1, PP__SLOT_BEGUN)};
+                                  [ELEMENT_BEFORE] = pp__slot_word(id - 1, PP__SLOT_BEGUN),
+                                  [ELEMENT_BEFORE_TAKEN] = pp__slot_word(id - 1, PP__SLOT_TAKEN)};
         atomic_store(&side->slots[i], words[lie]);
     }
 }
@@ -489,6 +490,11 @@ BOTH(a_worker_that_fills_its_slots_with_ones_in_a_chunk_and_hangs_is_killed_at_t
 BOTH(a_worker_that_clears_its_slots_in_a_chunk_and_hangs_is_killed_at_the_elements_timeout)
 {
     lie_in_a_chunk(method, ALL_ZEROS);
+}
+
+BOTH(a_worker_that_says_the_element_before_was_taken_back_and_hangs_is_killed_at_the_elements_timeout)
+{
+    lie_in_a_chunk(method, ELEMENT_BEFORE_TAKEN);
 }
 
 BOTH(a_worker_that_says_its_element_was_taken_back_and_hangs_is_killed_at_the_elements_timeout)
