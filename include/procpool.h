@@ -12,7 +12,7 @@
  *   - Time arguments are milliseconds as in poll(2): 0 looks, -1 waits for ever, running out is
  *     -ETIMEDOUT. Time fields are milliseconds too, and 0 means no limit.
  *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
- *     return -EINTR when a signal handler ran in the waiting thread (or it was stopped and continued), unless
+ *     return -EINTR when a signal handler ran while the thread slept (or it was stopped and continued), unless
  *     every handler that the program has installed asks for SA_RESTART; nothing is lost and the call can be
  *     made again.
  *   - In a child that the program forks by itself every function refuses with -EPERM (or does nothing if
