@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #define PP__MAX_WORKERS 1024
+#define PP__CHUNKS_IN_FLIGHT 4 /* of a map, for each worker */
 
 struct pp__functions;
 

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* The parallel loop over an array: a map whose results are written in place. Any thread; uses the map as a program would. */
+#include "base/error.h"
+#include "pool/pool.h"
+#include "procpool.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LARGEST_OWN_CHUNK 1024
+
+struct loop {
+    char *outputs;
+    size_t out_size;
+    size_t succeeded;
+    uint64_t failed_index; /* the lowest */
+    char text[256];        /* of that */
+};
+
+static void note_failure(struct loop *loop, const pp_map_result *result, const char *text)
+{
+    if (result->index >= loop->failed_index)
+        return;
+    loop->failed_index = result->index;
+    snprintf(loop->text, sizeof loop->text, "%s", text);
+}
+
+static void store(struct loop *loop, const pp_map_result *result)
+{
+    char text[96];
+    if (result->code) {
+        note_failure(loop, result, result->error->message);
+    } else if (result->size != loop->out_size) {
+        snprintf(text, sizeof text, "its result has %zu bytes and not %zu", result->size, loop->out_size);
+        note_failure(loop, result, text);
+    } else {
+        if (result->size > 0)
+            memcpy(loop->outputs + result->index * loop->out_size, result->data, result->size);
+        loop->succeeded++;
+    }
+}
+
+/* The map knows failed calls, but not that a result of a wrong size is a failure here. */
+static bool stops(const struct loop *loop, const pp_map_options *options)
+{
+    return options->fail_fast && loop->failed_index != UINT64_MAX;
+}
+
+static size_t own_chunk_size(const pp_pool *pool, size_t count)
+{
+    size_t size = count / ((size_t)pool->max_workers * PP__CHUNKS_IN_FLIGHT);
+    return size < 1 ? 1 : size > LARGEST_OWN_CHUNK ? LARGEST_OWN_CHUNK : size;
+}
+
+ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
+                     void *outputs, size_t out_size, const pp_map_options *options)
+{
+    pp_map_options own = options ? *options : (pp_map_options){0};
+    struct loop loop = {.outputs = outputs, .out_size = out_size, .failed_index = UINT64_MAX};
+    pp_map_result result;
+    pp_map *map;
+    if (!pool || (!outputs && out_size > 0 && count > 0))
+        return pp__fail(-EINVAL, "pp_map_array: no %s", pool ? "place for the outputs" : "pool");
+    if (own.chunk_size == 0)
+        own.chunk_size = own_chunk_size(pool, count);
+    own.unordered = 1;
+    int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
+    if (got)
+        return got;
+    do {
+        got = pp_map_next(map, -1, &result);
+        if (got == 1)
+            store(&loop, &result);
+    } while (got == 1 && !stops(&loop, &own));
+    pp_map_close(map);
+    if (got < 0)
+        return got;
+    if (loop.failed_index != UINT64_MAX)
+        pp__fail(-EREMOTEIO, "element %llu: %s", (unsigned long long)loop.failed_index, loop.text);
+    return (ssize_t)(count - loop.succeeded);
+}
