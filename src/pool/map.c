@@ -412,12 +412,12 @@ static void give(pp_map *map, pp_map_result *result)
 }
 
 /* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out. */
-static void abandon(struct chunk *chunk)
+static void abandon(const pp_map *map, struct chunk *chunk)
 {
     struct pp__item *item = chunk->item;
     pp__list_remove(&chunk->in_map);
     pp__list_remove(&chunk->in_ready);
-    chunk->kept = chunk == chunk->map->batch;
+    chunk->kept = chunk == map->batch;
     chunk->map = NULL;
     if (!item) {
         if (!chunk->kept)
@@ -441,7 +441,7 @@ static void abandon_all(pp_map *map)
 {
     pp__pool_lock(map->pool);
     while (!pp__list_empty(&map->chunks))
-        abandon(pp__container(map->chunks.previous, struct chunk, in_map));
+        abandon(map, pp__container(map->chunks.previous, struct chunk, in_map));
     pp__dispatch(map->pool);
     pp__pool_settle(map->pool);
     pp__pool_unlock(map->pool);

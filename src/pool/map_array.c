@@ -36,7 +36,7 @@ static void store(struct loop *loop, const pp_map_result *result)
         snprintf(text, sizeof text, "its result has %zu bytes and not %zu", result->size, loop->out_size);
         note_failure(loop, result, text);
     } else {
-        if (result->size > 0)
+        if (loop->outputs && result->size > 0)
             memcpy(loop->outputs + result->index * loop->out_size, result->data, result->size);
         loop->succeeded++;
     }
