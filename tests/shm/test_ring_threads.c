@@ -113,7 +113,8 @@ struct doorbell {
 struct rung_ring {
     struct kit kit;
     struct doorbell filled, emptied; /* the consumer sleeps on the first, the producer on the second */
-    uint64_t lost[2], slept[2];      /* consumer's, producer's */
+    uint64_t lost[2];                /* consumer's, producer's */
+    _Atomic uint64_t slept[2];
 };
 
 #define LOST (3 * PP__SECOND)
@@ -127,14 +128,14 @@ static void ring_the_bell(struct doorbell *door)
     pp__futex_wake(&door->bell, 1, true);
 }
 
-static void sleep_at(struct doorbell *door, bool (*ready)(struct kit *), struct kit *kit, uint64_t *slept,
+static void sleep_at(struct doorbell *door, bool (*ready)(struct kit *), struct kit *kit, _Atomic uint64_t *slept,
                      uint64_t *lost)
 {
     uint32_t bell = pp__load_relaxed(&door->bell);
     pp__store_relaxed(&door->sleeping, 1);
     pp__fence(); /* between the mark and the second look; pairs with the one in ring_the_bell */
     if (!ready(kit)) {
-        ++*slept;
+        atomic_fetch_add_explicit(slept, 1, memory_order_relaxed);
         *lost += pp__futex_wait(&door->bell, bell, pp__now() + LOST, true) == -ETIMEDOUT;
     }
     pp__store_relaxed(&door->sleeping, 0);
@@ -160,10 +161,18 @@ static void pause_now_and_then(uint64_t *seed)
     }
 }
 
+/* What the scheduler does later, it can not keep the consumer from sleeping at least once. */
+static void wait_for_a_sleeper(struct rung_ring *ring)
+{
+    while (pp__load_relaxed(&ring->slept[0]) == 0)
+        sched_yield();
+}
+
 static void *produce_and_ring(void *argument)
 {
     struct rung_ring *ring = argument;
     uint64_t pauses = 5;
+    wait_for_a_sleeper(ring);
     for (uint64_t id = 0; id < RECORDS / 4; id++) {
         while (!kit_put(&ring->kit, id, (uint32_t)id % 400))
             sleep_at(&ring->emptied, has_room, &ring->kit, &ring->slept[1], &ring->lost[1]);
@@ -196,7 +205,6 @@ TEST_WITHIN(a_sleeper_that_announces_itself_and_looks_again_is_never_left_asleep
     run_two(produce_and_ring, sleep_and_consume, &ring);
     CHECK_INT(ring.lost[0], 0);
     CHECK_INT(ring.lost[1], 0);
-    CHECK(ring.slept[0] + ring.slept[1] > 0);
     kit_close(&ring.kit);
 }
 
@@ -210,6 +218,7 @@ static void *produce_in_step(void *argument)
 {
     struct rung_ring *ring = argument;
     uint64_t pauses = 8;
+    wait_for_a_sleeper(ring);
     for (uint64_t id = 0; id < STEPS; id++) {
         while (!pp__ring_drained(&ring->kit.writer))
             sched_yield();
@@ -240,7 +249,6 @@ TEST_WITHIN(a_wake_and_a_sleep_that_cross_do_not_miss_each_other, 120)
     static struct rung_ring ring;
     kit_open(&ring.kit, CAPACITY);
     run_two(produce_in_step, consume_in_step, &ring);
-    CHECK(ring.slept[0] > 0);
     kit_close(&ring.kit);
 }
 
@@ -248,9 +256,9 @@ TEST_WITHIN(a_wake_and_a_sleep_that_cross_do_not_miss_each_other, 120)
  * Begin against cancel. The word is id << 2 | state. The owner gives a slot out with READY (release), the worker begins
  * with READY -> BEGUN, the owner takes back with READY -> TAKEN. Who wins has the slot's plain data: the worker reads
  * `argument` and writes `result`, the owner overwrites both at once. `turn` only says which call is on; it orders
- * nothing.
+ * nothing. Most calls are raced for; of every 512 one is left to each side, whatever the scheduler does.
  */
-enum { READY, BEGUN, TAKEN, SLOTS = 8 };
+enum { READY, BEGUN, TAKEN, SLOTS = 8, LEFT_TO_THE_WORKER = 100, LEFT_TO_THE_OWNER = 300 };
 
 struct slot {
     _Alignas(64) _Atomic uint64_t word;
@@ -274,6 +282,8 @@ static void worker_tries(uint64_t id)
 {
     struct slot *slot = &calls.slots[id % SLOTS];
     while (pp__load_relaxed(&slot->word) >> 2 < id) /* beyond: taken and given out again */
+        sched_yield();
+    while (id % 512 == LEFT_TO_THE_OWNER && pp__load_relaxed(&slot->word) == word_of(id, READY))
         sched_yield();
     if (!pp__cas_u64(&slot->word, word_of(id, READY), word_of(id, BEGUN)))
         return;
@@ -309,6 +319,8 @@ static void owner_tries(uint64_t id, uint64_t *seed)
     pp__store_ordered(&slot->word, word_of(id, READY), SLOT_READY_ORDER); /* pairs with the cas in worker_tries */
     pp__store_relaxed(&calls.turn, id);
     wait_a_little(seed);
+    while (id % 512 == LEFT_TO_THE_WORKER && pp__load_relaxed(&slot->word) == word_of(id, READY))
+        sched_yield();
     if (pp__cas_u64(&slot->word, word_of(id, READY), word_of(id, TAKEN))) {
         calls.owner_won[id] = true;
         slot->argument = slot->result = 0;
