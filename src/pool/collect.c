@@ -16,6 +16,7 @@
 #include "process/launcher.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,8 @@
 
 /* Who spins looks at everything else so often. */
 #define LOOK_EACH PP__MILLISECOND
+/* Results gather for so long where waking a thread takes the processor from a worker. */
+#define GATHER (100 * PP__MICROSECOND)
 
 #define EVENTS 64
 #define EYES 64 /* busy workers that a spinning thread looks at */
@@ -444,10 +447,22 @@ static int bounded(pp_pool *pool, uint64_t deadline)
     return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
 }
 
-/* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */
-static enum pp__want managers_want(const pp_pool *pool)
+/*
+ * A thread that comes back to sleep soon after the last look waits for many short calls. While these keep all processors busy, each wake would
+ * cost one of them more than a call: it sleeps for a while whatever comes, unless a worker runs dry.
+ */
+static bool gathers(const pp_pool *pool)
 {
-    return pool->pending_count > 0 || pool->starting > 0 || pool->shut ? PP__WANT_ATTENTION : PP__WANT_ROOM;
+    return pool->busy >= pool->processors && pool->mean_run < 2 * GATHER && pool->outstanding > (size_t)pool->busy &&
+           pp__now() - pool->collector.looked_at < GATHER;
+}
+
+/* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */
+static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering)
+{
+    if (every && !gathering)
+        return PP__WANT_EVERY;
+    return every || pool->pending_count > 0 || pool->starting > 0 || pool->shut ? PP__WANT_ATTENTION : PP__WANT_ROOM;
 }
 
 void pp__collect_help(pp_pool *pool)
@@ -465,6 +480,20 @@ void pp__collect_ask(pp_pool *pool)
     pp__dispatch(pool);
 }
 
+/* epoll_wait, of GATHER at most if `gathering`: how many events, or a negative errno. */
+static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, bool gathering)
+{
+    if (gathering && milliseconds != 0) {
+        struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
+        int ready = ppoll(&set, 1, &(struct timespec){.tv_nsec = GATHER}, NULL);
+        if (ready <= 0)
+            return ready < 0 ? -errno : 0;
+        milliseconds = 0;
+    }
+    int count = epoll_wait(pool->epoll, events, EVENTS, milliseconds);
+    return count < 0 ? -errno : count;
+}
+
 /*
  * The word, the fence, the look, the sleep. A worker publishes, fences and looks at the word (ring_if_wanted, worker.c): whatever the
  * order, one of the two sees the other. `every` says whose sleep it is: a waiting thread's duty is never taken from it, the manager's
@@ -473,7 +502,8 @@ void pp__collect_ask(pp_pool *pool)
 static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
 {
     struct epoll_event events[EVENTS];
-    ask(pool, every ? PP__WANT_EVERY : managers_want(pool));
+    bool gathering = every && gathers(pool);
+    ask(pool, wanted(pool, every, gathering));
     pp__fence();
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     pool->collector.asleep = true;
@@ -481,8 +511,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);
-    int count = epoll_wait(pool->epoll, events, EVENTS, milliseconds);
-    int error = count < 0 ? -errno : 0;
+    int count = wait_for_events(pool, events, milliseconds, gathering);
     pp__pool_lock(pool);
     pool->in_epoll--;
     pool->collector.looked_at = pp__now();
@@ -496,7 +525,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
      * sleep, so a bell that is taken from it would be its last. */
     if (mine && !pool->ended)
         take_events(pool, events, count);
-    return error == -EINTR ? -EINTR : 0;
+    return count == -EINTR ? -EINTR : 0;
 }
 
 int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)

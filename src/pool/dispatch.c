@@ -11,10 +11,13 @@
 #define DEPTH_MAX 256
 /* Choosing costs the same however many workers there are. */
 #define LOOKS 8
-/* One chunk may wait behind another as long as it lasts no longer than this. */
-#define CHUNK_TIME (2 * PP__MILLISECOND)
+/* So much work may lie before what is queued at a worker: enough for the time that its results take to be seen and answered. It costs nobody his
+ * turn: what was not begun can be taken back, and is when another worker has nothing to do. */
+#define QUEUE_TIME (2 * PP__MILLISECOND)
 /* Calls behind one that has lasted this long beyond what was expected go back. */
 #define PATIENCE PP__MILLISECOND
+/* Whether a front call lasts too long is asked where it counts: before few. */
+#define FEW 4
 
 #define FIRST_PAUSE (10 * PP__MILLISECOND)
 #define LONGEST_PAUSE PP__SECOND
@@ -22,14 +25,15 @@
 
 /* ---------------------------------------------------------------------------------- pending queue */
 
-/* New items have the highest id, and those that come back the lowest, nearly always: one step from the right end. */
+/* New items have the highest id, and those that come back are among the lowest: a few steps from the right end. */
 void pp__pending_insert(pp_pool *pool, struct pp__item *item)
 {
-    struct pp__link *place = &pool->pending, *first = pool->pending.next;
-    if (first != place && item->id < pp__container(first, struct pp__item, link)->id)
-        place = first;
-    while (place->previous != &pool->pending && pp__container(place->previous, struct pp__item, link)->id > item->id)
-        place = place->previous;
+    struct pp__link *end = &pool->pending, *place = end;
+    if (end->previous != end && pp__container(end->previous, struct pp__item, link)->id > item->id) {
+        place = end->next;
+        while (pp__container(place, struct pp__item, link)->id < item->id)
+            place = place->next;
+    }
     pp__list_insert(place, &item->link);
     pool->pending_count++;
 }
@@ -54,10 +58,17 @@ static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
     return pool->mean_run * (item->count - item->next);
 }
 
-/* Less than what waking a sleeper costs, twice, may lie before a call that is queued. */
 static uint64_t backlog(const pp_pool *pool, const struct pp__worker *worker)
 {
     return pool->mean_run * worker->count;
+}
+
+/* When the worker's front call has lasted too long for others to wait behind it. */
+static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *worker)
+{
+    const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
+    uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    return since + 4 * expected(pool, front) + PATIENCE;
 }
 
 /* Whether `item` may be queued behind what the worker has. Calls of unknown duration travel alone. */
@@ -66,9 +77,9 @@ static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, cons
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
     if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == front->id + front->next)
         return false;
-    if (worker->count == 1 && item->count > 1)
-        return expected(pool, item) <= CHUNK_TIME;
-    return item->count == 1 && backlog(pool, worker) <= 2 * pool->wake_cost;
+    if (item->count > 1 ? worker->count > 1 || expected(pool, item) > QUEUE_TIME : backlog(pool, worker) > QUEUE_TIME)
+        return false;
+    return worker->count >= FEW || pp__now() < patience_ends(pool, worker);
 }
 
 /* Of those that may spin, whose processor may still be awake, else of the others. */
@@ -80,7 +91,7 @@ static struct pp__worker *first_idle(const pp_pool *pool)
     return NULL;
 }
 
-/* The one with the fewest calls that may take one more, of a few: those that have been busy for longest. */
+/* The one with the fewest calls that may take one more, of a few: of equals the one that has been busy for less long. */
 static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item *item)
 {
     struct pp__worker *best = NULL;
@@ -88,7 +99,7 @@ static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item 
     for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
          link = link->next, looks++) {
         struct pp__worker *worker = pp__container(link, struct pp__worker, place);
-        if (worker->state == PP__WORKER_READY && worker->count > 0 && (!best || worker->count < best->count) &&
+        if (worker->state == PP__WORKER_READY && worker->count > 0 && (!best || worker->count <= best->count) &&
             may_queue(pool, worker, item))
             best = worker;
     }
@@ -167,6 +178,12 @@ static bool send_first(pp_pool *pool)
     return true;
 }
 
+static void send_pending(pp_pool *pool)
+{
+    while (!pp__list_empty(&pool->pending) && send_first(pool)) {
+    }
+}
+
 static void cancel_pending(pp_pool *pool)
 {
     while (!pp__list_empty(&pool->pending)) {
@@ -176,14 +193,39 @@ static void cancel_pending(pp_pool *pool)
     }
 }
 
+/* The one with the most calls, of a few. */
+static struct pp__worker *deepest(const pp_pool *pool)
+{
+    struct pp__worker *best = NULL;
+    int looks = 0;
+    for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
+         link = link->next, looks++) {
+        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        if (worker->state == PP__WORKER_READY && worker->count > 1 && (!best || worker->count > best->count))
+            best = worker;
+    }
+    return best;
+}
+
+/* A worker without work gets half of what is queued behind another, where it would have begun with it long before that one. */
+static void share(pp_pool *pool)
+{
+    struct pp__worker *from = deepest(pool);
+    if (!from || backlog(pool, from) < 4 * pool->wake_cost)
+        return;
+    pp__worker_take_back_most(from, (from->count + 1) / 2);
+    send_pending(pool);
+}
+
 void pp__dispatch(pp_pool *pool)
 {
     if (pool->cancelling)
         cancel_pending(pool);
     if (pool->broken || pool->is_inline)
         return;
-    while (!pp__list_empty(&pool->pending) && send_first(pool)) {
-    }
+    send_pending(pool);
+    if (pool->deep > 0 && first_idle(pool))
+        share(pool);
     start_missing(pool);
 }
 
@@ -195,9 +237,8 @@ uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)
         next = link->next;
         if (worker->state != PP__WORKER_READY || worker->count < 2)
             continue;
-        struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
-        uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
-        uint64_t limit = since + 4 * expected(pool, front) + PATIENCE;
+        const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
+        uint64_t limit = patience_ends(pool, worker);
         if (now >= limit) {
             worker->outlasted = front->id + front->next;
             pp__worker_take_back_all(worker);

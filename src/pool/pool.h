@@ -60,6 +60,7 @@ struct pp_pool {
     int starting;            /* of them: not ready for calls yet */
     int unreported;          /* of them: the zygote has not said that they started */
     int busy;                /* of them: with calls */
+    int deep;                /* of them: with more than one */
     uint64_t next_serial;
     int connection;         /* to the zygote; -1 once the pool has ended or broken */
     int deaths;             /* ends outside a call in a row */

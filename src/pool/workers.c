@@ -317,8 +317,9 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     item->sent_at = item->timeout || worker->count == 0 ? pp__now() : pp__now_coarse();
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
-    if (worker->count++ == 0)
+    if (++worker->count == 1)
         count_busy(worker, 1);
+    worker->pool->deep += worker->count == 2;
     pp__store_release(&worker->result_side->slots[slot],
                       pp__slot_word(item->id + item->next,
                                     PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
@@ -369,6 +370,7 @@ void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
     pp__list_remove(&item->link);
     if (--worker->count == 0)
         count_busy(worker, -1);
+    worker->pool->deep -= worker->count == 1;
     worker->slots[item->slot].item = NULL;
     item->worker = NULL;
 }
@@ -407,16 +409,19 @@ bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
 }
 
 /* From the youngest on, so that what is left is a prefix. */
-void pp__worker_take_back_all(struct pp__worker *worker)
+void pp__worker_take_back_most(struct pp__worker *worker, uint32_t left)
 {
-    struct pp__link *link = worker->items.previous;
-    while (link != &worker->items) {
-        struct pp__item *item = pp__container(link, struct pp__item, link);
-        link = link->previous;
+    while (worker->count > left) {
+        struct pp__item *item = pp__container(worker->items.previous, struct pp__item, link);
         if (!pp__worker_take_back(worker, item))
             break;
         pp__pending_insert(worker->pool, item);
     }
+}
+
+void pp__worker_take_back_all(struct pp__worker *worker)
+{
+    pp__worker_take_back_most(worker, 0);
 }
 
 static void note_stuck(struct pp__worker *worker)

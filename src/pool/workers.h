@@ -95,8 +95,9 @@ bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item);
 /* The item has ended, or is given up: it is no longer the worker's. */
 void pp__worker_detach(struct pp__worker *worker, struct pp__item *item);
 
-/* Takes back all that it has not begun, into the pending queue. */
+/* Takes back all that it has not begun, into the pending queue; or as much of that as leaves it `left` calls. */
 void pp__worker_take_back_all(struct pp__worker *worker);
+void pp__worker_take_back_most(struct pp__worker *worker, uint32_t left);
 
 /* It does not begin what it was given: its calls go back, and it gets none before it has gone on. */
 void pp__worker_give_up(struct pp__worker *worker);
