@@ -75,7 +75,7 @@ static int receive_large(struct pp__worker *worker, uint64_t id, uint64_t size, 
 static int large_result(struct pp__worker *worker, struct pp__item *item, uint64_t size, struct pp__outcome *outcome)
 {
     void *data = NULL;
-    int error = receive_large(worker, item->id + item->next, size, &data);
+    int error = receive_large(worker, pp__item_next_id(item), size, &data);
     if (error == -EPROTO)
         return error;
     *outcome = (struct pp__outcome){.data = data, .size = size};
@@ -112,7 +112,7 @@ static struct pp__item *match(struct pp__worker *worker, const struct pp__record
     if (header->slot >= PP__SLOTS || worker->count == 0)
         return NULL;
     struct pp__item *item = worker->slots[header->slot].item;
-    if (!item || &item->link != worker->items.next || record->id != item->id + item->next)
+    if (!item || &item->link != worker->items.next || record->id != pp__item_next_id(item))
         return NULL;
     return pp__worker_unbegun(worker, item) ? NULL : item;
 }
@@ -121,7 +121,7 @@ static struct pp__item *match(struct pp__worker *worker, const struct pp__record
 static void end_element(struct pp__worker *worker, struct pp__item *item, struct pp__outcome outcome, uint64_t run_time)
 {
     pp_pool *pool = worker->pool;
-    bool over = item->next + 1 == item->end;
+    bool over = pp__item_next(item) + 1 == pp__item_end(item);
     pool->deaths = 0;
     pp__dispatch_learn(pool, run_time);
     if (over)

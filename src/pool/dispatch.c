@@ -55,7 +55,7 @@ void pp__dispatch_learn(pp_pool *pool, uint64_t run_time)
 
 static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
 {
-    return pool->mean_run * (item->count - item->next);
+    return pool->mean_run * (pp__item_count(item) - pp__item_next(item));
 }
 
 static uint64_t backlog(const pp_pool *pool, const struct pp__worker *worker)
@@ -75,9 +75,9 @@ static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *work
 static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, const struct pp__item *item)
 {
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
-    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == front->id + front->next)
+    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == pp__item_next_id(front))
         return false;
-    if (item->count > 1 ? worker->count > 1 || expected(pool, item) > QUEUE_TIME : backlog(pool, worker) > QUEUE_TIME)
+    if (pp__item_count(item) > 1 ? worker->count > 1 || expected(pool, item) > QUEUE_TIME : backlog(pool, worker) > QUEUE_TIME)
         return false;
     return worker->count >= FEW || pp__now() < patience_ends(pool, worker);
 }
@@ -113,7 +113,7 @@ static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item 
 static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 {
     struct pp__worker *idle = first_idle(pool), *busy;
-    if (idle && (!pp__worker_sleeps(idle) || item->count > 1 || pool->mean_run == 0))
+    if (idle && (!pp__worker_sleeps(idle) || pp__item_count(item) > 1 || pool->mean_run == 0))
         return idle;
     busy = least_busy(pool, item);
     bool soon = busy && backlog(pool, busy) < pool->wake_cost;
@@ -240,7 +240,7 @@ uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)
         const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
         uint64_t limit = patience_ends(pool, worker);
         if (now >= limit) {
-            worker->outlasted = front->id + front->next;
+            worker->outlasted = pp__item_next_id(front);
             pp__worker_take_back_all(worker);
         } else if (limit < again) {
             again = limit;

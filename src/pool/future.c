@@ -22,31 +22,31 @@
 static bool is_done(const void *future)
 {
     const pp_future *f = future;
-    return pp__load_acquire(&f->state) != PP_PENDING; /* pairs with the store in deliver: the outcome is seen */
+    return pp__load_acquire(&f->item.state) != PP_PENDING; /* pairs with the store in pp__future_deliver: the outcome is seen */
 }
 
 /* What may lie in the future itself. */
 static void drop_data(pp_future *future, void *data)
 {
-    if (data != future->room)
+    if (data != future->item.room)
         pp__block_free(data);
 }
 
 static void destroy(pp_future *future)
 {
     pp_pool *pool = future->item.pool;
-    bool holds_pool = future->holds_pool;
-    drop_data(future, future->outcome.data);
-    pp__error_free(future->outcome.error);
+    bool wanted = future->item.wanted;
+    drop_data(future, future->item.outcome.data);
+    pp__error_free(future->item.outcome.error);
     pp__slab_give(&pool->calls, future);
-    if (holds_pool)
+    if (wanted)
         pp__pool_unref(pool);
 }
 
 /* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
 static void drop(pp_future *future)
 {
-    if (atomic_fetch_sub_explicit(&future->refs, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel) == 1)
         destroy(future);
 }
 
@@ -56,12 +56,10 @@ static void drop_inline(pp_future *future)
     pp_pool *pool = future->item.pool;
     pp__pool_ref(pool);
     pp__pool_lock(pool);
-    uint32_t before = atomic_fetch_sub_explicit(&future->refs, 1, memory_order_acq_rel); /* as in drop */
-    bool unheld = before == 2 && !is_done(future) && future->holds_pool;
-    if (unheld) {
-        future->item.receiver = NULL;
-        future->holds_pool = false;
-    }
+    uint32_t before = atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel); /* as in drop */
+    bool unheld = before == 2 && !is_done(future) && future->item.wanted;
+    if (unheld)
+        future->item.wanted = false;
     pp__pool_unlock(pool);
     if (before == 1)
         destroy(future);
@@ -70,20 +68,14 @@ static void drop_inline(pp_future *future)
     pp__pool_unref(pool);
 }
 
-/* Under the lock. The item's own reference is given up when this has returned. */
-static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome)
+/* Where nobody wants it, it goes with the item's own reference, which is given up when this has returned. */
+void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
 {
-    (void)index;
-    pp_future *future = pp__container(item, pp_future, item);
-    if (!item->receiver) {
-        drop_data(future, outcome.data);
-        pp__error_free(outcome.error);
-        return;
-    }
-    future->outcome = outcome;
-    int state = outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED;
-    pp__store_release(&future->state, state); /* pairs with the load in is_done */
-    pp__subject_wake(&future->subject, item->pool);
+    item->outcome = outcome;
+    uint8_t state = outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED;
+    pp__store_release(&item->state, state); /* pairs with the load in is_done */
+    if (item->waited_for)
+        pp__subject_wake(&item->pool->futures, item->pool, item);
 }
 
 pp_future *pp__future_create(pp_pool *pool, bool wanted)
@@ -93,15 +85,12 @@ pp_future *pp__future_create(pp_pool *pool, bool wanted)
         pp__fail(-ENOMEM, "no memory for a call");
         return NULL;
     }
-    memset(future, 0, offsetof(struct pp_future, room));
-    pp__store_relaxed(&future->refs,
+    memset(future, 0, offsetof(struct pp_future, item.room));
+    pp__store_relaxed(&future->item.refs,
                       wanted ? 2 : 1); /* it is handed out with the lock's release, or by the submitter itself */
-    pp__subject_init(&future->subject);
-    future->holds_pool = wanted;
     future->item.pool = pool;
     future->item.in_future = true;
-    future->item.deliver = deliver;
-    future->item.receiver = wanted ? future : NULL;
+    future->item.wanted = wanted;
     if (wanted)
         pp__pool_ref(pool);
     return future;
@@ -116,7 +105,7 @@ void pp__future_item_ended(struct pp__item *item)
 pp_future *pp_future_ref(pp_future *future)
 {
     if (future && pp__pool_is_own(future->item.pool))
-        atomic_fetch_add_explicit(&future->refs, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&future->item.refs, 1, memory_order_relaxed);
     return future;
 }
 
@@ -147,9 +136,11 @@ static int wait_done(pp_future *future, int timeout, const char *caller)
     if (is_done(future))
         return 0;
     uint64_t deadline = pp__deadline(timeout);
-    pp__pool_lock(future->item.pool);
-    int error = pp__wait(future->item.pool, &future->subject, is_done, future, deadline, false);
-    pp__pool_unlock(future->item.pool);
+    pp_pool *pool = future->item.pool;
+    pp__pool_lock(pool);
+    future->item.waited_for = true;
+    int error = pp__wait(pool, &pool->futures, is_done, future, deadline, false);
+    pp__pool_unlock(pool);
     if (error == -ETIMEDOUT)
         return pp__fail(error, "call %llu is not done after %d ms", (unsigned long long)future->item.id, timeout);
     if (error == -EINTR)
@@ -169,13 +160,13 @@ static int lock_result(pp_future *future, int timeout, const char *caller)
     int error = wait_done(future, timeout, caller);
     if (error)
         return error;
-    if (future->outcome.code) {
-        const pp_error *e = future->outcome.error;
-        return pp__fail(future->outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id, e->function,
+    if (future->item.outcome.code) {
+        const pp_error *e = future->item.outcome.error;
+        return pp__fail(future->item.outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id, e->function,
                         e->message);
     }
     pp__pool_lock(future->item.pool);
-    if (!future->taken)
+    if (!future->item.taken)
         return 0;
     pp__pool_unlock(future->item.pool);
     return pp__fail(-ENODATA, "the result of call %llu was taken", (unsigned long long)future->item.id);
@@ -188,10 +179,10 @@ int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capaci
     int error = lock_result(future, timeout, "pp_future_result");
     if (error)
         return error;
-    size_t have = future->outcome.size;
+    size_t have = future->item.outcome.size;
     bool fits = size ? have <= capacity : have == capacity;
     if (fits && have > 0)
-        memcpy(buffer, future->outcome.data, have);
+        memcpy(buffer, future->item.outcome.data, have);
     pp__pool_unlock(future->item.pool);
     if (size)
         *size = have;
@@ -205,8 +196,8 @@ int pp_future_view(pp_future *future, int timeout, const void **data, size_t *si
     int error = lock_result(future, timeout, "pp_future_view");
     if (error)
         return error;
-    *data = future->outcome.data;
-    *size = future->outcome.size;
+    *data = future->item.outcome.data;
+    *size = future->item.outcome.size;
     pp__pool_unlock(future->item.pool);
     return 0;
 }
@@ -226,17 +217,17 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
     int error = lock_result(future, timeout, "pp_future_take");
     if (error)
         return error;
-    void *moved = future->outcome.data;
-    if (moved == future->room)
-        moved = copy_of(moved, future->outcome.size);
+    void *moved = future->item.outcome.data;
+    if (moved == future->item.room)
+        moved = copy_of(moved, future->item.outcome.size);
     if (moved) {
         *data = moved;
-        *size = future->outcome.size;
-        future->outcome.data = NULL;
-        future->taken = true;
+        *size = future->item.outcome.size;
+        future->item.outcome.data = NULL;
+        future->item.taken = true;
     }
     pp__pool_unlock(future->item.pool);
-    return moved ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", future->outcome.size);
+    return moved ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", future->item.outcome.size);
 }
 
 int pp_future_error(pp_future *future, int timeout, const pp_error **error)
@@ -246,7 +237,7 @@ int pp_future_error(pp_future *future, int timeout, const pp_error **error)
     int code = wait_done(future, timeout, "pp_future_error");
     if (code)
         return code;
-    *error = future->outcome.error;
+    *error = future->item.outcome.error;
     return 0;
 }
 
@@ -272,10 +263,10 @@ int pp_future_state(pp_future *future)
     if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
     if (is_done(future))
-        return pp__load_acquire(&future->state);
+        return pp__load_acquire(&future->item.state);
     pp__pool_lock(future->item.pool);
     refresh(future);
-    int state = is_done(future) ? pp__load_acquire(&future->state) : PP_PENDING;
+    int state = is_done(future) ? pp__load_acquire(&future->item.state) : PP_PENDING;
     if (state == PP_PENDING && (has_begun(&future->item) || pp__inline_runs(future->item.pool, &future->item)))
         state = PP_RUNNING;
     pp__pool_unlock(future->item.pool);
@@ -287,7 +278,7 @@ static int cancel(pp_future *future)
 {
     refresh(future);
     if (is_done(future))
-        return pp__load_acquire(&future->state) == PP_FINISHED ? -EALREADY : 0;
+        return pp__load_acquire(&future->item.state) == PP_FINISHED ? -EALREADY : 0;
     struct pp__item *item = &future->item;
     if (pp__inline_runs(future->item.pool, item) || item->tries > 0)
         return -EBUSY;

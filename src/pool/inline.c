@@ -142,17 +142,22 @@ static void run_first(pp_pool *pool)
     struct pp_task task;
     uint64_t run_time = 0;
     struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
-    const struct pp__element *element = item->at ? item->at : item->elements;
+    struct pp__elements element = pp__item_elements(item);
+    if (!item->plain && item->x.at)
+        element.place = (const char *)item->x.at;
     pp__pending_remove(pool, item);
     item->runs = true;
-    int error =
-        run(pool, item->function->function, element + 1, element->size, item->id + item->next, &task, &run_time);
+    int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element),
+                    pp__item_next_id(item), &task, &run_time);
     item->runs = false;
     if (error) {
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
         return;
     }
-    item->at = (const struct pp__element *)((const char *)element + pp__element_room(element->size));
+    if (!item->plain) {
+        pp__elements_next(&element);
+        item->x.at = (const struct pp__element *)(const void *)element.place;
+    }
     if (!pp__item_deliver(item, outcome_of(item, &task, run_time)))
         go_on(pool, item);
     pp__task_destroy(&task);

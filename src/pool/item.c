@@ -20,24 +20,21 @@
 /* Larger elements are put into a memfd at once, so that they are copied only once; smaller ones must not cost a descriptor while they wait. */
 #define HEAP_MAX (UINT64_C(1) << 20)
 
-static int open_elements(struct pp__item *item, bool on_heap)
+static int open_elements(struct pp__arguments *x, bool on_heap)
 {
-    if (item->size > HEAP_MAX && !on_heap) {
-        item->fd = pp__payload_create(item->size, &item->elements);
-        return item->fd < 0 ? item->fd : 0;
+    if (x->size > HEAP_MAX && !on_heap) {
+        x->fd = pp__payload_create(x->size, &x->elements);
+        return x->fd < 0 ? x->fd : 0;
     }
-    item->elements = PP_SYS(malloc)(item->size ? item->size : 1);
-    return item->elements ? 0
-                          : pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)item->size);
+    x->elements = PP_SYS(malloc)(x->size ? x->size : 1);
+    return x->elements ? 0 : pp__fail(-ENOMEM, "no memory for arguments of %llu bytes", (unsigned long long)x->size);
 }
 
 int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_heap)
 {
     pp__list_init(&item->link);
-    item->count = count;
-    item->size = size;
-    item->fd = -1;
-    return open_elements(item, on_heap);
+    item->x = (struct pp__arguments){.count = count, .size = size, .fd = -1};
+    return open_elements(&item->x, on_heap);
 }
 
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **created)
@@ -54,17 +51,23 @@ int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item
     return 0;
 }
 
+static void close_elements(struct pp__arguments *x)
+{
+    if (x->fd >= 0 && x->elements)
+        pp__payload_unmap(x->elements, x->size);
+    else
+        free(x->elements);
+    pp__fd_close(x->fd);
+    x->elements = NULL;
+    x->fd = -1;
+}
+
 void pp__item_close(struct pp__item *item)
 {
-    if (item->fd >= 0 && item->elements)
-        pp__payload_unmap(item->elements, item->size);
-    else if (!item->in_future || item->size > PP__ROOM)
-        free(item->elements);
-    pp__fd_close(item->fd);
+    if (!item->plain)
+        close_elements(&item->x);
     pp__error_free(item->earlier);
-    item->elements = NULL;
     item->earlier = NULL;
-    item->fd = -1;
 }
 
 void pp__item_free(struct pp__item *item)
@@ -90,20 +93,38 @@ void *pp__item_add(void *place, const void *data, size_t size)
     return bytes + room;
 }
 
+void pp__item_fill(struct pp__item *item, const void *data, size_t size)
+{
+    item->plain = true;
+    item->plain_size = size % PP__ROOM;
+    if (size > 0)
+        memcpy(item->room, data, size);
+    memset(item->room + size, 0, PP__ROOM - size);
+}
+
 int pp__item_seal(struct pp__item *item)
 {
-    if (item->fd < 0)
+    if (item->plain || item->x.fd < 0)
         return 0;
-    void *elements = item->elements;
-    item->elements = NULL;
-    return pp__payload_seal(item->fd, elements, item->size);
+    void *elements = item->x.elements;
+    item->x.elements = NULL;
+    return pp__payload_seal(item->x.fd, elements, item->x.size);
+}
+
+struct pp__elements pp__item_elements(const struct pp__item *item)
+{
+    if (item->plain)
+        return (struct pp__elements){.place = (const char *)item->room, .same = true, .each = item->plain_size};
+    return (struct pp__elements){
+        .place = item->x.elements, .same = item->same, .each = item->same ? item->x.each : 0};
 }
 
 void *pp__item_room(struct pp__item *item, size_t size)
 {
-    if (item->in_future)
-        return size < PP__ROOM ? pp__container(item, pp_future, item)->room : NULL;
-    return item->small && size < PP__SMALL ? item->small + (size_t)item->next * PP__SMALL : NULL;
+    if (item->plain)
+        return size < PP__ROOM ? item->room : NULL;
+    const struct pp__receiver *receiver = item->x.receiver;
+    return receiver && size < PP__SMALL ? receiver->small + (size_t)item->x.next * PP__SMALL : NULL;
 }
 
 /* ------------------------------------------------------------------------------------------- errors */
@@ -154,7 +175,7 @@ pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_cod
                         .task_code = task_code,
                         .message = texts,
                         .function = texts + size,
-                        .call_id = item->id + item->next,
+                        .call_id = pp__item_next_id(item),
                         .worker = worker ? worker->number : -1,
                         .pid = worker ? worker->pid : 0,
                         .status = -1,
@@ -178,14 +199,19 @@ void pp__error_free(pp_error *error)
 
 bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome)
 {
-    uint32_t index = item->next++;
-    bool last = item->next == item->count;
+    uint32_t index = pp__item_next(item);
+    bool last = index + 1 == pp__item_count(item);
     item->tries = 0;
     item->timed_out = false;
     pp__error_free(item->earlier);
     item->earlier = NULL;
     item->pool->delivered++;
-    item->deliver(item, index, outcome);
+    if (!item->plain)
+        item->x.next++;
+    if (item->in_future)
+        pp__future_deliver(item, outcome);
+    else
+        item->x.receiver->deliver(item->x.receiver, item, index, outcome);
     if (last) {
         item->pool->outstanding--;
         pp__item_free(item);

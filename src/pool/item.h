@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A work item: one call, or a chunk of a map's elements that travel together. The owner's private truth about it; what is
- * sent, and sent again, is copied from here. All fields under the pool's lock once it is submitted.
+ * sent, and sent again, is copied from here. All fields under the pool's lock once it is submitted, but for refs and state.
+ *
+ * There may be millions of calls, so a call with its future is two cache lines: what is needed only until it has ended shares its place with the
+ * outcome, and a small argument (`plain`) lies where others have the description of theirs.
  *
  * Element i has id `id + i`. Elements below `next` have ended and been delivered, the others have not.
  */
@@ -12,6 +15,9 @@
 #include "pool/channel.h"
 #include "procpool.h"
 
+#include <assert.h>
+#include <stdalign.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct pp__worker;
@@ -26,46 +32,102 @@ struct pp__outcome {
     size_t size;
 };
 
-/* Receives the outcome of element `index`, under the pool's lock. Called once for each element, in order; the item is freed by its caller after the
- * last one. */
-typedef void pp__deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome);
+/* Who receives a chunk's outcomes. */
+struct pp__receiver {
+    /* Receives the outcome of element `index`, under the pool's lock. Called once for each element, in order; the item is freed by its caller after
+     * the last one. */
+    void (*deliver)(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, struct pp__outcome outcome);
+    char *small; /* PP__SMALL bytes for each element's result, if it is small */
+};
 
-struct pp__item {
-    pp_pool *pool;
-    struct pp__link link; /* in the pool's pending queue or the worker's calls, in id order in both */
-    uint64_t id;
-    const struct pp__function *function;
-    pp__deliver *deliver;
-    void *receiver; /* the future (may be NULL) or the map's chunk */
+/* What there is for an argument, or a result, in a plain item, the NUL behind it included; and for a result of each element of a chunk. */
+#define PP__ROOM 48u
+#define PP__SMALL 32u
+
+#define PP__MOST_RETRIES 1000u
+#define PP__RETRIES_MASK 1023u
+
+/* The arguments of an item that is not plain. */
+struct pp__arguments {
     void *elements; /* count of them (channel.h), or NULL if they lie in fd */
     uint64_t size;  /* bytes of all elements */
-    char *small;    /* PP__SMALL bytes for each element's result, if it is small; or NULL */
-    int fd;         /* sealed memfd with the elements, or -1 */
-    uint32_t count;
-    uint32_t next;
-    uint32_t end; /* its worker goes no further than here: count, or less once the chunk was stopped */
     union {
         const struct pp__element *at; /* inline: element `next`; NULL: the first */
         uint64_t each;                /* else, where all elements have the `same` size and no headers: that */
     };
-    pp_error *earlier; /* errors of the tries so far, the latest first */
-    uint32_t timeout;  /* ms, 0: none */
-    uint16_t retries;  /* allowed for each element */
-    uint16_t tries;    /* so far, of element `next` */
-
-    struct pp__worker *worker; /* whose ring it is in; NULL: pending */
-    uint64_t sent_at;          /* when it was dispatched */
-    uint16_t slot;
-    bool timed_out; /* element `next` has outlived its timeout and its worker is being killed for it */
-    bool abandoned; /* nobody wants what has not begun of it */
-    bool runs;      /* inline: element `next` runs */
-    bool same;
-    bool in_future; /* it is part of one (future.h) */
+    struct pp__receiver *receiver; /* NULL: the item is a future's */
+    int fd;                        /* sealed memfd with the elements, or -1 */
+    uint32_t count;
+    uint32_t next;
+    uint32_t end; /* its worker goes no further than here: count, or less once the chunk was stopped */
 };
 
-/* What there is for an element, or a result, beside the item in a future; and for a result of each element of a chunk. */
-#define PP__ROOM 48u
-#define PP__SMALL 32u
+struct pp__item {
+    union {
+        struct {
+            struct pp__link link; /* in the pool's pending queue or the worker's calls, in id order in both */
+            struct pp__worker *worker; /* whose ring it is in; NULL: pending */
+            uint64_t sent_at;          /* when it was dispatched */
+        };
+        struct pp__outcome outcome; /* a future's, once it is done */
+    };
+    pp_pool *pool;
+    uint64_t id;
+    const struct pp__function *function;
+    pp_error *earlier; /* errors of the tries so far, the latest first */
+    uint32_t timeout;  /* ms, 0: none */
+    uint32_t retries : 10; /* allowed for each element */
+    uint32_t tries : 10;   /* so far, of element `next` */
+    uint32_t plain_size : 6; /* of a plain item's argument */
+    uint8_t slot;
+    _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */
+    uint16_t plain : 1;    /* one call, whose argument lies in room */
+    uint16_t same : 1;
+    uint16_t timed_out : 1; /* element `next` has outlived its timeout and its worker is being killed for it */
+    uint16_t abandoned : 1; /* nobody wants what has not begun of it */
+    uint16_t runs : 1;      /* inline: element `next` runs */
+    uint16_t in_future : 1; /* it is one (future.h) */
+    uint16_t wanted : 1;    /* a future's: somebody has it, and it keeps the pool's struct */
+    uint16_t waited_for : 1;
+    uint16_t taken : 1;
+    _Atomic uint32_t refs; /* a future's */
+    union {
+        alignas(16) unsigned char room[PP__ROOM]; /* a plain item's argument, and when that is not needed any more a small result */
+        struct pp__arguments x;
+    };
+};
+
+static_assert(sizeof(struct pp__item) == 128, "a pending call costs two cache lines");
+static_assert(PP__SLOTS <= UINT8_MAX + 1, "a slot's number fits");
+static_assert(PP__MOST_RETRIES < PP__RETRIES_MASK, "tries fit, the last included");
+static_assert(PP__ROOM <= 1 << 6, "a plain argument's size fits");
+
+static inline uint32_t pp__item_count(const struct pp__item *item)
+{
+    return item->plain ? 1 : item->x.count;
+}
+
+static inline uint32_t pp__item_next(const struct pp__item *item)
+{
+    return item->plain ? 0 : item->x.next;
+}
+
+static inline uint32_t pp__item_end(const struct pp__item *item)
+{
+    return item->plain ? 1 : item->x.end;
+}
+
+/* Of the element that is to end next. */
+static inline uint64_t pp__item_next_id(const struct pp__item *item)
+{
+    return item->id + pp__item_next(item);
+}
+
+/* Of all elements, as they travel. */
+static inline uint64_t pp__item_size(const struct pp__item *item)
+{
+    return item->plain ? pp__same_room(item->plain_size) : item->x.size;
+}
 
 /* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **item);
@@ -75,11 +137,17 @@ void pp__item_free(struct pp__item *item);
 int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_heap);
 void pp__item_close(struct pp__item *item);
 
-/* The filling of the elements, one by one from the first: `place` is item->elements at first and then what the last call returned. */
+/* The filling of the elements, one by one from the first: `place` is item->x.elements at first and then what the last call returned. */
 void *pp__item_add(void *place, const void *data, size_t size);
+
+/* Makes a zeroed item a plain one, with an argument of less than PP__ROOM bytes. */
+void pp__item_fill(struct pp__item *item, const void *data, size_t size);
 
 /* After the last one; 0 or why the elements can't be sealed. */
 int pp__item_seal(struct pp__item *item);
+
+/* Its elements, from the first on, if they do not lie in fd. */
+struct pp__elements pp__item_elements(const struct pp__item *item);
 
 /* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
 void *pp__item_room(struct pp__item *item, size_t size);

@@ -26,9 +26,9 @@
 #include <string.h>
 
 #define LARGEST_CHUNK 65536
-#define MOST_RETRIES 1000
 
 struct chunk {
+    struct pp__receiver receiver; /* of its item's outcomes */
     struct pp__link in_map; /* in the order of the inputs */
     struct pp__link in_ready;
     pp_map *map;           /* NULL: the map was closed, outcomes are dropped */
@@ -39,7 +39,6 @@ struct chunk {
     uint32_t taken; /* of them, those that the map's thread has for giving out */
     uint32_t given; /* of them, those that it has given out; its own */
     bool kept;      /* abandoned, but what was given out last lies here */
-    char *small;    /* small results, PP__SMALL bytes for each input */
     struct pp__elements next_input;
     void *elements;     /* the inputs' memory once the item is gone, or NULL */
     const void *mapped; /* or their mapping, of `size` bytes */
@@ -88,8 +87,8 @@ struct pp_map {
 
 static bool is_small(const struct chunk *chunk, const void *data)
 {
-    uintptr_t place = (uintptr_t)data - (uintptr_t)chunk->small;
-    return chunk->small && place < (uintptr_t)chunk->count * PP__SMALL;
+    uintptr_t place = (uintptr_t)data - (uintptr_t)chunk->receiver.small;
+    return chunk->receiver.small && place < (uintptr_t)chunk->count * PP__SMALL;
 }
 
 static void free_outcome(const struct chunk *chunk, struct pp__outcome *outcome)
@@ -110,16 +109,16 @@ static void free_chunk(struct chunk *chunk)
         pp__payload_unmap(chunk->mapped, chunk->size);
     free(chunk->elements);
     free(chunk->tags);
-    free(chunk->small);
+    free(chunk->receiver.small);
     free(chunk);
 }
 
 /* The inputs stay until they were given out: their memory, which keeps its place, passes from the item to the chunk. */
 static void take_over_inputs(struct chunk *chunk, struct pp__item *item)
 {
-    if (item->fd < 0) {
-        chunk->elements = item->elements;
-        item->elements = NULL;
+    if (item->x.fd < 0) {
+        chunk->elements = item->x.elements;
+        item->x.elements = NULL;
     }
     chunk->item = NULL;
 }
@@ -135,9 +134,9 @@ static bool has_result(const void *map)
 }
 
 /* Under the lock. */
-static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome outcome)
+static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, struct pp__outcome outcome)
 {
-    struct chunk *chunk = item->receiver;
+    struct chunk *chunk = pp__container(receiver, struct chunk, receiver);
     pp_map *map = chunk->map;
     chunk->outcomes[index] = outcome;
     chunk->ended = index + 1;
@@ -152,7 +151,7 @@ static void deliver(struct pp__item *item, uint32_t index, struct pp__outcome ou
     if (pp__list_empty(&chunk->in_ready))
         pp__list_insert(&map->ready, &chunk->in_ready);
     if (has_result(map))
-        pp__subject_wake(&map->subject, item->pool);
+        pp__subject_wake(&map->subject, item->pool, map);
 }
 
 static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, void **tags)
@@ -160,6 +159,7 @@ static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, vo
     struct chunk *chunk = PP_SYS(calloc)(1, sizeof *chunk + count * sizeof *chunk->outcomes);
     if (!chunk)
         return NULL;
+    chunk->receiver.deliver = deliver;
     chunk->map = map;
     chunk->count = count;
     chunk->size = size;
@@ -167,8 +167,8 @@ static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, vo
     pp__list_init(&chunk->in_map);
     pp__list_init(&chunk->in_ready);
     chunk->tags = PP_SYS(malloc)(count * sizeof *tags);
-    chunk->small = PP_SYS(malloc)((size_t)count * PP__SMALL);
-    if (!chunk->tags || !chunk->small) {
+    chunk->receiver.small = PP_SYS(malloc)((size_t)count * PP__SMALL);
+    if (!chunk->tags || !chunk->receiver.small) {
         free_chunk(chunk);
         return NULL;
     }
@@ -179,12 +179,12 @@ static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, vo
 /* Seals the item's elements and finds where the chunk reads its inputs. */
 static int open_inputs(struct chunk *chunk, struct pp__item *item)
 {
-    chunk->next_input = (struct pp__elements){.place = item->elements, .same = item->same, .each = item->each};
-    if (item->fd < 0)
+    chunk->next_input = pp__item_elements(item);
+    if (item->x.fd < 0)
         return 0;
     int error = pp__item_seal(item);
     if (!error)
-        error = pp__payload_map(item->fd, item->size, &chunk->mapped);
+        error = pp__payload_map(item->x.fd, item->x.size, &chunk->mapped);
     chunk->next_input.place = chunk->mapped;
     return error;
 }
@@ -192,21 +192,19 @@ static int open_inputs(struct chunk *chunk, struct pp__item *item)
 /* Submits an item of `count` inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted. */
 static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
 {
-    struct chunk *chunk = create_chunk(map, item->count, item->size, tags);
-    int error = chunk ? open_inputs(chunk, item) : pp__fail(-ENOMEM, "no memory for a chunk of %u inputs", item->count);
+    struct chunk *chunk = create_chunk(map, item->x.count, item->x.size, tags);
+    int error = chunk ? open_inputs(chunk, item) : pp__fail(-ENOMEM, "no memory for a chunk of %u inputs", item->x.count);
     if (error) {
         free_chunk(chunk);
         return error;
     }
     chunk->item = item;
-    item->small = chunk->small;
     item->function = map->function;
-    item->deliver = deliver;
-    item->receiver = chunk;
+    item->x.receiver = &chunk->receiver;
     item->timeout = map->options.timeout;
-    item->retries = map->options.retries;
-    map->next_index += item->count;
-    map->in_flight += item->count;
+    item->retries = map->options.retries & PP__RETRIES_MASK; /* as it is: it was checked */
+    map->next_index += item->x.count;
+    map->in_flight += item->x.count;
     pp__pool_lock(map->pool);
     pp__list_insert(&map->chunks, &chunk->in_map);
     pp__pool_submit_item(map->pool, item);
@@ -274,7 +272,7 @@ static int submit_held(pp_map *map)
     int error = create_item(map, 1, pp__element_room(map->held.size), &item);
     if (error)
         return error;
-    pp__item_add(item->elements, map->held.data, map->held.size);
+    pp__item_add(item->x.elements, map->held.data, map->held.size);
     error = submit_chunk(map, item, &map->held.tag);
     if (error)
         pp__item_free(item);
@@ -308,13 +306,13 @@ static void pack(pp_map *map, struct pp__item *item)
 {
     struct pp__elements from = {.place = map->buffer};
     size_t room = pp__same_room(map->each);
-    char *to = item->elements;
+    char *to = item->x.elements;
     for (uint32_t i = 0; i < map->buffered; i++, to += room) {
         memcpy(to, pp__elements_data(&from), room); /* what pads it is zero there too */
         pp__elements_next(&from);
     }
     item->same = true;
-    item->each = map->each;
+    item->x.each = map->each;
 }
 
 static int submit_buffer(pp_map *map)
@@ -327,7 +325,7 @@ static int submit_buffer(pp_map *map)
     if (packed)
         pack(map, item);
     else
-        memcpy(item->elements, map->buffer, map->used);
+        memcpy(item->x.elements, map->buffer, map->used);
     error = submit_chunk(map, item, map->tags);
     if (error) {
         pp__item_free(item);
@@ -528,8 +526,8 @@ static int check(const pp_map_options *o)
 {
     if (o->chunk_size > LARGEST_CHUNK)
         return pp__fail(-EINVAL, "chunk_size is %zu; it must be at most %d", o->chunk_size, LARGEST_CHUNK);
-    if (o->retries > MOST_RETRIES)
-        return pp__fail(-EINVAL, "retries is %u; it must be at most %d", o->retries, MOST_RETRIES);
+    if (o->retries > PP__MOST_RETRIES)
+        return pp__fail(-EINVAL, "retries is %u; it must be at most %u", o->retries, PP__MOST_RETRIES);
     for (size_t i = 0; i < sizeof o->reserved / sizeof *o->reserved; i++)
         if (o->reserved[i])
             return pp__fail(-EINVAL, "a reserved word is not zero: the options must be zeroed before they are filled");

@@ -291,6 +291,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pool->spin_limit = PP__SPIN_MAX;
     pp__list_init(&pool->log);
     pp__list_init(&pool->collector.waiters);
+    pp__subject_init(&pool->futures);
     pp__subject_init(&pool->end);
     error = open_pool(pool, given);
     if (error) {
@@ -379,7 +380,7 @@ static void end(pp_pool *pool)
     pool->launcher = NULL;
     if (pool->in_epoll > 0)
         pp__fd_ring(pool->kick);
-    pp__subject_wake(&pool->end, pool);
+    pp__subject_wake(&pool->end, pool, pool);
     pp__wait_attend(pool);
     pp__log_wake(pool);
 }

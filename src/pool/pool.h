@@ -49,6 +49,7 @@ struct pp_pool {
     bool queued;           /* some call was queued behind another since whoever collects last went to sleep */
     unsigned unlooked;     /* calls submitted since results were last taken */
     struct pp__slab calls; /* struct pp_future */
+    struct pp__subject futures;
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */
 

@@ -12,8 +12,6 @@
 
 #include <errno.h>
 
-#define MOST_RETRIES 1000
-
 int pp__pool_accepts(pp_pool *pool)
 {
     if (pool->broken)
@@ -68,7 +66,7 @@ void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
         pp__collect_help(pool); /* which may find that the pool is to break */
     item->pool = pool;
     item->id = pool->next_id;
-    pool->next_id += item->count;
+    pool->next_id += pp__item_count(item);
     pool->outstanding++;
     if (fail_late(pool, item))
         return;
@@ -85,8 +83,8 @@ static int check(const pp_call *call)
         return pp__fail(-EINVAL, "the argument is NULL and its size is %zu", call->size);
     if (call->size > PTRDIFF_MAX / 2)
         return pp__fail(-EINVAL, "an argument of %zu bytes is larger than any memory", call->size);
-    if (call->retries > MOST_RETRIES)
-        return pp__fail(-EINVAL, "retries is %u; it must be at most %d", call->retries, MOST_RETRIES);
+    if (call->retries > PP__MOST_RETRIES)
+        return pp__fail(-EINVAL, "retries is %u; it must be at most %u", call->retries, PP__MOST_RETRIES);
     for (size_t i = 0; i < sizeof call->reserved / sizeof *call->reserved; i++)
         if (call->reserved[i])
             return pp__fail(-EINVAL, "a reserved word is not zero: the call must be zeroed before it is filled");
@@ -113,7 +111,7 @@ static int open_large(const pp_pool *pool, const pp_call *call, struct pp__item 
     int error = pp__item_open(large, 1, pp__element_room(call->size), pool->is_inline);
     if (error)
         return error;
-    pp__item_add(large->elements, call->arg, call->size);
+    pp__item_add(large->x.elements, call->arg, call->size);
     error = pp__item_seal(large);
     if (error)
         pp__item_close(large);
@@ -127,13 +125,11 @@ static void fill(pp_future *future, const pp_call *call, const struct pp__functi
     pp__list_init(&item->link);
     item->function = function;
     item->timeout = call->timeout;
-    item->retries = (uint16_t)call->retries;
-    item->count = 1;
-    item->fd = large ? large->fd : -1;
-    item->elements = large ? large->elements : future->room;
-    item->size = pp__element_room(call->size);
-    if (!large)
-        pp__item_add(item->elements, call->arg, call->size);
+    item->retries = call->retries & PP__RETRIES_MASK; /* as it is: it was checked */
+    if (large)
+        item->x = large->x;
+    else
+        pp__item_fill(item, call->arg, call->size);
 }
 
 /* Under the lock. */
@@ -169,7 +165,7 @@ static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
 
 static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    if (pp__element_room(call->size) > PP__ROOM)
+    if (call->size >= PP__ROOM)
         return submit_large(pool, call, result);
     pp__pool_lock(pool);
     int error = enqueue(pool, call, NULL, result);

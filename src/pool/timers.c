@@ -103,7 +103,7 @@ static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
  */
 static bool grace(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
-    uint64_t id = front->id + front->next;
+    uint64_t id = pp__item_next_id(front);
     if (worker->graced != id && pp__worker_wants_room(worker)) {
         worker->graced = id;
         worker->graced_at = now;
@@ -130,7 +130,7 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     front = front_of(worker);
     if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
-    bool chunk = front->end - front->next > 1 && worker->pool->collector.waiter;
+    bool chunk = pp__item_end(front) - pp__item_next(front) > 1 && worker->pool->collector.waiter;
     uint64_t glance = chunk ? now + GLANCE : PP__NEVER;
     if (!front->timeout)
         return glance;

@@ -23,6 +23,7 @@
 struct pp__waiter {
     struct pp__link in_pool;    /* in collector.waiters while it sleeps on its word */
     struct pp__link in_subject; /* all the time */
+    const void *what;           /* of the subject's it waits for */
     _Atomic uint32_t word;      /* 1: look */
 };
 
@@ -38,10 +39,12 @@ static void rouse(struct pp__waiter *waiter)
 }
 
 /* The one that collects sleeps in epoll, if it sleeps; the others on their words. */
-void pp__subject_wake(struct pp__subject *subject, pp_pool *pool)
+void pp__subject_wake(struct pp__subject *subject, pp_pool *pool, const void *what)
 {
     for (struct pp__link *link = subject->waiters.next; link != &subject->waiters; link = link->next) {
         struct pp__waiter *waiter = pp__container(link, struct pp__waiter, in_subject);
+        if (waiter->what != what)
+            continue;
         if (pool->collector.waiter != waiter)
             rouse(waiter);
         else
@@ -183,7 +186,7 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
 int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf)
 {
-    struct pp__waiter me = {0};
+    struct pp__waiter me = {.what = what};
     bool looked = false;
     int error = 0;
     pp__list_init(&me.in_pool);

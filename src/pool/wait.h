@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Something that threads wait for: a future, a map, a pool's end. */
+/* Something that threads wait for: a pool's futures, a map, a pool's end. */
 struct pp__subject {
     struct pp__link waiters;
 };
@@ -47,9 +47,9 @@ struct pp__collector {
 
 void pp__subject_init(struct pp__subject *subject);
 
-/* Wakes all who wait for it; under the lock. */
+/* Wakes all who wait there for `what` (as at pp__wait); under the lock. */
 struct pp_pool;
-void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool);
+void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool, const void *what);
 
 /*
  * Waits until ready(what), collecting or sleeping. Under the lock, which is released meanwhile. 0, -ETIMEDOUT, -EINTR (unless

@@ -84,14 +84,15 @@ static bool announce_module(struct pp__worker *worker, uint32_t index)
 /* The elements in a memfd of their own, sealed: the item's, or a copy of what it has on the heap. */
 static int elements_fd(const struct pp__item *item)
 {
-    if (item->fd >= 0)
-        return item->fd;
+    const struct pp__arguments *x = &item->x;
+    if (x->fd >= 0)
+        return x->fd;
     void *memory;
-    int fd = pp__payload_create(item->size, &memory);
+    int fd = pp__payload_create(x->size, &memory);
     if (fd < 0)
         return fd;
-    memcpy(memory, item->elements, item->size);
-    int error = pp__payload_seal(fd, memory, item->size);
+    memcpy(memory, x->elements, x->size);
+    int error = pp__payload_seal(fd, memory, x->size);
     if (!error)
         return fd;
     pp__fd_close(fd);
@@ -103,30 +104,28 @@ static int send_elements(struct pp__worker *worker, const struct pp__item *item)
     int fd = elements_fd(item);
     if (fd < 0)
         return fd;
-    struct pp__attachment message = {.id = item->id, .size = item->size};
+    struct pp__attachment message = {.id = item->id, .size = item->x.size};
     int error = pp__fd_send(worker->socket, &message, sizeof message, &fd, 1);
-    if (fd != item->fd)
+    if (fd != item->x.fd)
         pp__fd_close(fd);
     if (error == -EPIPE && worker->count == 0)
         pp__worker_kill(worker); /* it is dead already, or a task of it closed its end: nothing large can reach it */
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
 }
 
-static uint32_t flags_of(const struct pp__item *item)
-{
-    return (item->size > PP__INLINE_MAX ? PP__BIG : 0) | (item->timeout ? PP__TIMED : 0) | (item->same ? PP__SAME : 0);
-}
 
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
 static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type,
                         uint32_t slot)
 {
-    bool big = item->size > PP__INLINE_MAX;
+    struct pp__elements elements = pp__item_elements(item);
+    uint64_t size = pp__item_size(item);
+    bool big = size > PP__INLINE_MAX;
     if (item->function && !announce_module(worker, item->function->module_index))
         return -EAGAIN;
     struct pp__ring_writer before = worker->calls;
     struct pp__call_record *record =
-        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : item->size)));
+        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : size)));
     if (!record)
         return -EAGAIN;
     int error = big ? send_elements(worker, item) : 0;
@@ -135,17 +134,18 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
         return error;
     }
     *record = (struct pp__call_record){.slot = slot,
-                                       .count = item->count,
-                                       .first = item->next,
-                                       .flags = flags_of(item),
-                                       .size = item->size,
-                                       .each = item->each};
+                                       .count = pp__item_count(item),
+                                       .first = pp__item_next(item),
+                                       .flags = (big ? PP__BIG : 0) | (item->timeout ? PP__TIMED : 0) |
+                                                (elements.same ? PP__SAME : 0),
+                                       .size = size,
+                                       .each = elements.each};
     if (item->function) {
         record->module = item->function->module_index;
         record->offset = item->function->offset;
     }
-    if (!big && item->size > 0)
-        memcpy(record + 1, item->elements, item->size);
+    if (!big && size > 0)
+        memcpy(record + 1, elements.place, size);
     return 0;
 }
 
@@ -153,14 +153,14 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
 static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
                      size_t size)
 {
-    struct pp__item none = {.fd = -1};
+    struct pp__item none = {.x.fd = -1};
     struct pp__item *item = &none;
     int error = 0;
     if (function) {
         error = pp__item_create(1, pp__element_room(size), false, &item);
         if (error)
             return error;
-        pp__item_add(item->elements, arg, size);
+        pp__item_add(item->x.elements, arg, size);
         item->function = pp__functions_find(worker->pool->functions, function);
         error = pp__item_seal(item);
     }
@@ -311,8 +311,9 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     if (error)
         return error;
     item->worker = worker;
-    item->slot = slot;
-    item->end = item->count;
+    item->slot = (uint8_t)slot;
+    if (!item->plain)
+        item->x.end = item->x.count;
     /* Behind another it is early by some milliseconds at most: then its time begins with that one's end. */
     item->sent_at = item->timeout || worker->count == 0 ? pp__now() : pp__now_coarse();
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
@@ -321,7 +322,7 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
         count_busy(worker, 1);
     worker->pool->deep += worker->count == 2;
     pp__store_release(&worker->result_side->slots[slot],
-                      pp__slot_word(item->id + item->next,
+                      pp__slot_word(pp__item_next_id(item),
                                     PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
@@ -383,7 +384,7 @@ static uint64_t slot_word(const struct pp__worker *worker, const struct pp__item
 
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return slot_word(worker, item) == pp__slot_word(item->id + item->next, PP__SLOT_READY);
+    return slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
 }
 
 /* Against the cas in begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
@@ -400,8 +401,8 @@ static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_
 /* Not begun at all, or a chunk between two elements: the one before was taken in, and its slot says that the next has not begun. */
 bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
 {
-    uint64_t next = item->id + item->next;
-    bool between = item->next > 0 && !worker->poisoned;
+    uint64_t next = pp__item_next_id(item);
+    bool between = pp__item_next(item) > 0 && !worker->poisoned;
     if (!take(worker, item, next, PP__SLOT_READY) && !(between && take(worker, item, next - 1, PP__SLOT_BEGUN)))
         return false;
     pp__worker_detach(worker, item);
@@ -465,7 +466,7 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     uint64_t begun = pp__load_relaxed(&worker->result_side->begun_at[item->slot]);
     uint64_t earliest = item->sent_at > worker->free_at ? item->sent_at : worker->free_at;
     uint64_t now = pp__now();
-    if ((word & 3) == PP__SLOT_READY || word >> 2 != item->id + item->next)
+    if ((word & 3) == PP__SLOT_READY || word >> 2 != pp__item_next_id(item))
         return NULL;
     *id = word >> 2;
     *begun_at = begun >= item->sent_at && begun <= now ? begun : earliest;
@@ -500,10 +501,10 @@ void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item)
 {
     for (int tries = 0; tries < 64; tries++) {
         uint64_t word = slot_word(worker, item), at = (word >> 2) - item->id;
-        if ((word & 3) != PP__SLOT_BEGUN || at < item->next || at >= item->end - 1)
+        if ((word & 3) != PP__SLOT_BEGUN || at < pp__item_next(item) || at + 1 >= pp__item_end(item))
             return;
         if (take(worker, item, word >> 2, PP__SLOT_BEGUN)) {
-            item->end = (uint32_t)at + 1;
+            item->x.end = (uint32_t)at + 1;
             return;
         }
     }
@@ -522,7 +523,7 @@ void pp__worker_stop_chunks(struct pp__worker *worker)
  */
 void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
 {
-    uint64_t target = item->id + item->next;
+    uint64_t target = pp__item_next_id(item);
     uint32_t slot = item->slot;
     if (pp__worker_unbegun(worker, item)) {
         pp__worker_give_up(worker);
@@ -535,19 +536,20 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
     }
     uint64_t at = slot_word(worker, item) >> 2; /* results of the elements below it were published before */
     pp__collect_worker(worker->pool, worker);
-    if (worker->poisoned || worker->slots[slot].item != item || item->id + item->next != target)
+    if (worker->poisoned || worker->slots[slot].item != item || pp__item_next_id(item) != target)
         return;
     if (at != target) {
         pp__worker_poison(worker, "a slot that is not the one of the call it runs");
         return;
     }
-    bool last = item->end == item->next + 1; /* or stopped there */
+    bool last = pp__item_end(item) == pp__item_next(item) + 1; /* or stopped there */
     if (!last && !take(worker, item, target, PP__SLOT_BEGUN)) {
         if (slot_word(worker, item) >> 2 == target)
             pp__worker_poison(worker, "a slot that was not taken back");
         return; /* else it went on, and the kill would hit the element behind */
     }
-    item->end = item->next + 1;
+    if (!item->plain)
+        item->x.end = item->x.next + 1;
     item->timed_out = true;
     pp__worker_kill(worker);
 }
@@ -630,8 +632,8 @@ static bool bury(struct pp__worker *worker, int code, int status, const char *ho
     pp__worker_take_back_all(worker);
     while (worker->count > 0) {
         struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
-        uint64_t word = slot_word(worker, item), next = item->id + item->next;
-        bool between = item->next > 0 && word >> 2 == next - 1;
+        uint64_t word = slot_word(worker, item), next = pp__item_next_id(item);
+        bool between = pp__item_next(item) > 0 && word >> 2 == next - 1;
         uint64_t id, begun_at = worker->free_at;
         pp__worker_running(worker, &id, &begun_at);
         if (pp__worker_unbegun(worker, item) || (between && !worker->poisoned)) {

@@ -71,7 +71,7 @@ TEST(a_chunk_whose_worker_is_ahead_of_the_results_runs_no_further_when_it_is_sto
     open_gate(FIRST_GATE);
     until(read_word(ARRIVED) == 1);
     pp__worker_stop_chunks(worker);
-    CHECK_INT(pp__container(worker->items.next, struct pp__item, link)->end, 4);
+    CHECK_INT(pp__container(worker->items.next, struct pp__item, link)->x.end, 4);
     pp__pool_unlock(pool);
     pp_map_close(map);
     open_gate(GATE);
