@@ -77,7 +77,8 @@ static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, cons
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
     if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == pp__item_next_id(front))
         return false;
-    if (pp__item_count(item) > 1 ? worker->count > 1 || expected(pool, item) > QUEUE_TIME : backlog(pool, worker) > QUEUE_TIME)
+    if (pp__item_count(item) > 1 ? worker->count > 1 || expected(pool, item) > QUEUE_TIME
+                                 : backlog(pool, worker) > QUEUE_TIME)
         return false;
     return worker->count >= FEW || pp__now() < patience_ends(pool, worker);
 }
@@ -172,8 +173,6 @@ static bool send_first(pp_pool *pool)
     }
     if (error)
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
-    else
-        pp__worker_wake(worker);
     pool->queued |= worker->count > 1;
     return true;
 }
@@ -226,6 +225,7 @@ void pp__dispatch(pp_pool *pool)
     send_pending(pool);
     if (pool->deep > 0 && first_idle(pool))
         share(pool);
+    pp__worker_wake_sent(pool);
     start_missing(pool);
 }
 

@@ -22,7 +22,8 @@
 static bool is_done(const void *future)
 {
     const pp_future *f = future;
-    return pp__load_acquire(&f->item.state) != PP_PENDING; /* pairs with the store in pp__future_deliver: the outcome is seen */
+    return pp__load_acquire(&f->item.state) !=
+           PP_PENDING; /* pairs with the store in pp__future_deliver: the outcome is seen */
 }
 
 /* What may lie in the future itself. */
@@ -126,15 +127,9 @@ void pp_cleanup_future(pp_future **future)
 
 /* ------------------------------------------------------------------------------------------ waiting */
 
-static int wait_done(pp_future *future, int timeout, const char *caller)
+static int sleep_until_done(pp_future *future, int timeout)
 {
     PP__NO_CANCELLATION();
-    if (!future)
-        return pp__fail(-EINVAL, "%s: no future", caller);
-    if (!pp__pool_is_own(future->item.pool))
-        return pp__owner_refuse();
-    if (is_done(future))
-        return 0;
     uint64_t deadline = pp__deadline(timeout);
     pp_pool *pool = future->item.pool;
     pp__pool_lock(pool);
@@ -147,6 +142,15 @@ static int wait_done(pp_future *future, int timeout, const char *caller)
         return pp__fail(error, "waiting for call %llu was interrupted by a signal",
                         (unsigned long long)future->item.id);
     return error;
+}
+
+static int wait_done(pp_future *future, int timeout, const char *caller)
+{
+    if (!future)
+        return pp__fail(-EINVAL, "%s: no future", caller);
+    if (!pp__pool_is_own(future->item.pool))
+        return pp__owner_refuse();
+    return is_done(future) ? 0 : sleep_until_done(future, timeout);
 }
 
 int pp_future_wait(pp_future *future, int timeout)
@@ -162,8 +166,8 @@ static int lock_result(pp_future *future, int timeout, const char *caller)
         return error;
     if (future->item.outcome.code) {
         const pp_error *e = future->item.outcome.error;
-        return pp__fail(future->item.outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id, e->function,
-                        e->message);
+        return pp__fail(future->item.outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id,
+                        e->function, e->message);
     }
     pp__pool_lock(future->item.pool);
     if (!future->item.taken)

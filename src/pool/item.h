@@ -65,7 +65,7 @@ struct pp__arguments {
 struct pp__item {
     union {
         struct {
-            struct pp__link link; /* in the pool's pending queue or the worker's calls, in id order in both */
+            struct pp__link link;      /* in the pool's pending queue or the worker's calls, in id order in both */
             struct pp__worker *worker; /* whose ring it is in; NULL: pending */
             uint64_t sent_at;          /* when it was dispatched */
         };
@@ -74,10 +74,10 @@ struct pp__item {
     pp_pool *pool;
     uint64_t id;
     const struct pp__function *function;
-    pp_error *earlier; /* errors of the tries so far, the latest first */
-    uint32_t timeout;  /* ms, 0: none */
-    uint32_t retries : 10; /* allowed for each element */
-    uint32_t tries : 10;   /* so far, of element `next` */
+    pp_error *earlier;       /* errors of the tries so far, the latest first */
+    uint32_t timeout;        /* ms, 0: none */
+    uint32_t retries : 10;   /* allowed for each element */
+    uint32_t tries : 10;     /* so far, of element `next` */
     uint32_t plain_size : 6; /* of a plain item's argument */
     uint8_t slot;
     _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */
@@ -92,7 +92,8 @@ struct pp__item {
     uint16_t taken : 1;
     _Atomic uint32_t refs; /* a future's */
     union {
-        alignas(16) unsigned char room[PP__ROOM]; /* a plain item's argument, and when that is not needed any more a small result */
+        alignas(16) unsigned char room
+            [PP__ROOM]; /* a plain item's argument, and when that is not needed any more a small result */
         struct pp__arguments x;
     };
 };

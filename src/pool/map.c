@@ -29,7 +29,7 @@
 
 struct chunk {
     struct pp__receiver receiver; /* of its item's outcomes */
-    struct pp__link in_map; /* in the order of the inputs */
+    struct pp__link in_map;       /* in the order of the inputs */
     struct pp__link in_ready;
     pp_map *map;           /* NULL: the map was closed, outcomes are dropped */
     struct pp__item *item; /* NULL once all elements have ended */
@@ -193,7 +193,8 @@ static int open_inputs(struct chunk *chunk, struct pp__item *item)
 static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
 {
     struct chunk *chunk = create_chunk(map, item->x.count, item->x.size, tags);
-    int error = chunk ? open_inputs(chunk, item) : pp__fail(-ENOMEM, "no memory for a chunk of %u inputs", item->x.count);
+    int error =
+        chunk ? open_inputs(chunk, item) : pp__fail(-ENOMEM, "no memory for a chunk of %u inputs", item->x.count);
     if (error) {
         free_chunk(chunk);
         return error;

@@ -57,6 +57,7 @@ struct pp_pool {
     struct pp__worker **workers; /* max_workers places; NULL: no process */
     struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
+    struct pp__link unwoken; /* those that were sent something and not woken yet: until the end of the dispatch */
     int alive;               /* places in use */
     int starting;            /* of them: not ready for calls yet */
     int unreported;          /* of them: the zygote has not said that they started */

@@ -25,6 +25,8 @@ int pp__pool_accepts(pp_pool *pool)
 #define LOOK_BEHIND (10 * PP__MILLISECOND)
 /* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against them. */
 #define HELP_EACH 32
+/* So many calls of an array are put into the queue before they are sent, all with one fence and at most one wake for each worker. */
+#define BATCH 64
 
 /*
  * Makes sure that somebody looks after what could not be sent (workers that run dry), after a new timeout and after a call behind another, and
@@ -59,9 +61,9 @@ static bool fail_late(pp_pool *pool, struct pp__item *item)
     return pool->broken || pool->shut;
 }
 
-void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
+/* Puts an item into the queue, to be sent. False: it has ended, as all that was outstanding has. */
+static bool add(pp_pool *pool, struct pp__item *item)
 {
-    uint32_t timeout = item->timeout;
     if (++pool->unlooked >= HELP_EACH)
         pp__collect_help(pool); /* which may find that the pool is to break */
     item->pool = pool;
@@ -69,10 +71,23 @@ void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
     pool->next_id += pp__item_count(item);
     pool->outstanding++;
     if (fail_late(pool, item))
-        return;
+        return false;
     pp__pending_insert(pool, item);
-    pp__dispatch(pool); /* it may fail, and so be gone */
+    return true;
+}
+
+/* Sends what was added. `timeout`: the shortest of theirs. */
+static void send(pp_pool *pool, uint32_t timeout)
+{
+    pp__dispatch(pool); /* some may fail, and so be gone */
     attend(pool, timeout);
+}
+
+void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
+{
+    uint32_t timeout = item->timeout;
+    if (add(pool, item))
+        send(pool, timeout);
 }
 
 static int check(const pp_call *call)
@@ -85,9 +100,10 @@ static int check(const pp_call *call)
         return pp__fail(-EINVAL, "an argument of %zu bytes is larger than any memory", call->size);
     if (call->retries > PP__MOST_RETRIES)
         return pp__fail(-EINVAL, "retries is %u; it must be at most %u", call->retries, PP__MOST_RETRIES);
-    for (size_t i = 0; i < sizeof call->reserved / sizeof *call->reserved; i++)
-        if (call->reserved[i])
-            return pp__fail(-EINVAL, "a reserved word is not zero: the call must be zeroed before it is filled");
+    const uint64_t *reserved = call->reserved;
+    static_assert(sizeof call->reserved == 4 * sizeof *reserved, "all of them");
+    if (reserved[0] | reserved[1] | reserved[2] | reserved[3])
+        return pp__fail(-EINVAL, "a reserved word is not zero: the call must be zeroed before it is filled");
     return 0;
 }
 
@@ -132,7 +148,7 @@ static void fill(pp_future *future, const pp_call *call, const struct pp__functi
         pp__item_fill(item, call->arg, call->size);
 }
 
-/* Under the lock. */
+/* From a call to an item in the queue. Under the lock. */
 static int enqueue(pp_pool *pool, const pp_call *call, const struct pp__item *large, pp_future **result)
 {
     const struct pp__function *function = NULL;
@@ -143,7 +159,7 @@ static int enqueue(pp_pool *pool, const pp_call *call, const struct pp__item *la
     if (!future)
         return -ENOMEM;
     fill(future, call, function, large);
-    pp__pool_submit_item(pool, &future->item); /* without a future it may be gone */
+    add(pool, &future->item); /* without a future it may be gone */
     if (result)
         *result = future;
     return 0;
@@ -157,18 +173,27 @@ static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
         return error;
     pp__pool_lock(pool);
     error = enqueue(pool, call, &large, result);
+    if (!error)
+        send(pool, call->timeout);
     pp__pool_unlock(pool);
     if (error)
         pp__item_close(&large);
     return error;
 }
 
+static bool is_small(const pp_call *call)
+{
+    return call->size < PP__ROOM;
+}
+
 static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    if (call->size >= PP__ROOM)
+    if (!is_small(call))
         return submit_large(pool, call, result);
     pp__pool_lock(pool);
     int error = enqueue(pool, call, NULL, result);
+    if (!error)
+        send(pool, call->timeout);
     pp__pool_unlock(pool);
     return error;
 }
@@ -189,6 +214,40 @@ int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size
     return pp_submit_call(pool, &(pp_call){.function = function, .arg = arg, .size = size}, future);
 }
 
+static uint32_t sooner(uint32_t one, uint32_t other)
+{
+    return one == 0 || (other > 0 && other < one) ? other : one;
+}
+
+/*
+ * Calls whose arguments are small and whose functions are known, or the first one whatever it is like. Returns how many were accepted; *error is why
+ * not the next one, or 0.
+ */
+static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures, int *error)
+{
+    size_t done = 0;
+    uint32_t timeout = 0;
+    *error = check(&calls[0]);
+    if (!*error)
+        *error = submit(pool, &calls[0], futures);
+    if (*error)
+        return 0;
+    pp__pool_lock(pool);
+    for (done = 1; done < count; done++) {
+        const pp_call *call = &calls[done];
+        *error = check(call);
+        if (*error || !is_small(call) || !pp__functions_find(pool->functions, call->function))
+            break;
+        *error = enqueue(pool, call, NULL, futures ? &futures[done] : NULL);
+        if (*error)
+            break;
+        timeout = sooner(timeout, call->timeout);
+    }
+    send(pool, timeout);
+    pp__pool_unlock(pool);
+    return done;
+}
+
 ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)
 {
     PP__NO_CANCELLATION();
@@ -196,10 +255,10 @@ ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_fut
         return pp__fail(-EINVAL, "no %s", pool ? "calls" : "pool");
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
-    for (size_t i = 0; i < count; i++) {
-        int error = check(&calls[i]);
-        if (!error)
-            error = submit(pool, &calls[i], futures ? &futures[i] : NULL);
+    for (size_t i = 0; i < count;) {
+        int error;
+        size_t most = count - i < BATCH ? count - i : BATCH;
+        i += submit_batch(pool, calls + i, most, futures ? futures + i : NULL, &error);
         if (error)
             return i > 0 ? (ssize_t)i : error;
     }

@@ -58,11 +58,14 @@ static int open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     return 0;
 }
 
-/* True when the module is known to the worker, or announced to it with the next publish. */
+static bool knows_module(const struct pp__worker *worker, uint32_t index)
+{
+    return index < worker->knows_count && worker->knows[index];
+}
+
+/* True when the module is announced to the worker with the next publish. */
 static bool announce_module(struct pp__worker *worker, uint32_t index)
 {
-    if (index < worker->knows_count && worker->knows[index])
-        return true;
     if (index >= worker->knows_count) {
         uint8_t *grown = PP_SYS(realloc)(worker->knows, index + 1);
         if (!grown)
@@ -113,7 +116,6 @@ static int send_elements(struct pp__worker *worker, const struct pp__item *item)
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
 }
 
-
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
 static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type,
                         uint32_t slot)
@@ -121,16 +123,17 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
     struct pp__elements elements = pp__item_elements(item);
     uint64_t size = pp__item_size(item);
     bool big = size > PP__INLINE_MAX;
-    if (item->function && !announce_module(worker, item->function->module_index))
+    if (item->function && !knows_module(worker, item->function->module_index) &&
+        !announce_module(worker, item->function->module_index))
         return -EAGAIN;
-    struct pp__ring_writer before = worker->calls;
+    uint64_t before = worker->calls.position;
     struct pp__call_record *record =
         pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : size)));
     if (!record)
         return -EAGAIN;
     int error = big ? send_elements(worker, item) : 0;
     if (error) {
-        worker->calls = before; /* nothing of it was published */
+        worker->calls.position = before; /* nothing of it was published */
         return error;
     }
     *record = (struct pp__call_record){.slot = slot,
@@ -182,6 +185,7 @@ static struct pp__worker *create(pp_pool *pool)
     worker->outlasted = worker->graced = UINT64_MAX;
     worker->bell = worker->socket = -1;
     pp__list_init(&worker->items);
+    pp__list_init(&worker->unwoken);
     while (pool->workers[worker->number])
         worker->number++;
     worker->serial = PP__TAG_LAST + (++pool->next_serial * PP__MAX_WORKERS + (uint64_t)worker->number);
@@ -233,6 +237,7 @@ void pp__worker_free(struct pp__worker *worker)
 {
     pp_pool *pool = worker->pool;
     pp__list_remove(&worker->place);
+    pp__list_remove(&worker->unwoken);
     pool->workers[worker->number] = NULL;
     pool->alive--;
     pool->unreported -= worker->pid == 0;
@@ -326,6 +331,8 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
                                     PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
+    if (pp__list_empty(&worker->unwoken))
+        pp__list_insert(&worker->pool->unwoken, &worker->unwoken);
     return 0;
 }
 
@@ -362,6 +369,15 @@ void pp__worker_wake(struct pp__worker *worker)
     if (worker->count > 0)
         worker->woken_at = pp__now();
     wake(worker);
+}
+
+void pp__worker_wake_sent(pp_pool *pool)
+{
+    while (!pp__list_empty(&pool->unwoken)) {
+        struct pp__worker *worker = pp__container(pool->unwoken.next, struct pp__worker, unwoken);
+        pp__list_remove(&worker->unwoken);
+        pp__worker_wake(worker);
+    }
 }
 
 /* ----------------------------------------------------------------------------------------- take back */

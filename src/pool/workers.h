@@ -42,6 +42,7 @@ struct pp__worker {
     int bell, socket;
 
     struct pp__link place; /* in the pool's idle or active */
+    struct pp__link unwoken;
     bool idle;             /* which */
     bool spins;            /* it may spin when it runs dry */
 
@@ -65,8 +66,11 @@ struct pp__worker {
 /* Starts one in the first free place. 0, -EAGAIN (later again) or an errno for want of descriptors or memory. */
 int pp__worker_start(pp_pool *pool);
 
-/* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. Does not wake. */
+/* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. The worker is to be woken by pp__worker_wake_sent. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
+
+/* Wakes those that were sent something, each once. */
+void pp__worker_wake_sent(pp_pool *pool);
 
 /* Whether it says that it does, in a sleep for which it was not rung yet. */
 bool pp__worker_sleeps(const struct pp__worker *worker);

@@ -144,6 +144,63 @@ BOTH(many_calls_are_submitted_in_order)
     CHECK_INT(read_word(SEQUENCE), 2 * CALLS);
 }
 
+/* A function of which the pool has not heard before note_turn ran. */
+static int note_turn_too(pp_task *task, const void *arg, size_t size)
+{
+    return note_turn(task, arg, size);
+}
+
+/* Small calls are put into the queue some at a time; a large one, or one whose function has to be looked up, comes between such batches. */
+BOTH(many_calls_of_all_sizes_and_functions_are_submitted_in_order)
+{
+    enum { CALLS = 500, LARGE = 40000 };
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    static uint32_t arguments[CALLS][LARGE / sizeof(uint32_t)];
+    static pp_call calls[CALLS];
+    for (uint32_t i = 0; i < CALLS; i++) {
+        arguments[i][0] = i;
+        calls[i] = (pp_call){.function = i < CALLS / 3 || i % 2 ? note_turn : note_turn_too,
+                             .arg = arguments[i],
+                             .size = i % 71 == 3 ? LARGE : sizeof **arguments};
+    }
+    CHECK_INT(pp_submit_many(pool, calls, CALLS, NULL), CALLS);
+    calls[CALLS - 1].size = SIZE_MAX;
+    CHECK_INT(pp_submit_many(pool, calls + CALLS - 100, 100, NULL), 99);
+    pp_pool_destroy(pool);
+    CHECK_INT(read_word(SEQUENCE), CALLS + 99);
+    for (uint32_t i = 0; i < CALLS - 100; i++)
+        CHECK_INT(read_word(FIRST_CALL + i), i);
+}
+
+static int last_for_long(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    sleep(1000);
+    return 0;
+}
+
+/* The one that has it is in the middle of those that came together, and nobody waits. */
+BOTH(a_timeout_among_many_calls_is_kept_though_nobody_waits)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 2);
+    uint32_t place = RUNS;
+    pp_future *futures[30];
+    pp_call calls[30];
+    for (int i = 0; i < 30; i++)
+        calls[i] = (pp_call){.function = count_run, .arg = &place, .size = sizeof place, .timeout = 60000};
+    calls[17] = (pp_call){.function = last_for_long, .timeout = 50};
+    expect_usable(pool);
+    usleep(50000); /* the manager sleeps */
+    CHECK_INT(pp_submit_many(pool, calls, 30, futures), 30);
+    while (pp_future_state(futures[17]) != PP_FINISHED)
+        usleep(1000);
+    for (int i = 0; i < 30; i++)
+        expect_end(futures[i], i == 17 ? -ETIME : 0);
+    pp_pool_destroy(pool);
+}
+
 BOTH(of_many_calls_the_first_ones_are_accepted_up_to_a_bad_one)
 {
     board_make();
