@@ -47,6 +47,7 @@ typedef struct pp_launcher pp_launcher;
 typedef struct pp_pool pp_pool;
 typedef struct pp_future pp_future;
 typedef struct pp_map pp_map;
+typedef struct pp_completed pp_completed;
 typedef struct pp_task pp_task;
 
 /* ------------------------------------------------------------------------------------------ general */
@@ -353,6 +354,45 @@ PP_API int pp_future_state(pp_future *future);
 
 /* The call's id, as pp_task_id; 0 for NULL. */
 PP_API uint64_t pp_future_id(const pp_future *future);
+
+/* ------------------------------------------------------------------------------------- many futures */
+
+typedef enum pp_when {
+    PP_ALL_COMPLETED = 0,
+    PP_FIRST_COMPLETED,
+    PP_FIRST_FAILED /* one has ended with an error; a cancelled one has not. Else as PP_ALL_COMPLETED */
+} pp_when;
+
+/*
+ * Waits until as many of `count` futures, of one pool or of several, are done as `when` says; of none it waits for nothing. Returns how many
+ * entries are done, each of a future that stands there more than once. done[i] (`done` may be NULL) is then 1 if futures[i] is done, else 0; it is
+ * written with -ETIMEDOUT and -EINTR too. The futures stay the caller's, waiting consumes nothing. It takes time and memory for each of them, at
+ * each call: to have many one by one there is pp_as_completed.
+ *
+ * Any thread. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no futures, a NULL among them, no such condition), -ENOMEM, -EPERM, -EDEADLK (as at
+ * pp_future_wait).
+ */
+PP_API ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeout, unsigned char *done);
+
+/*
+ * The futures as they become done, those that are done already first; one that stands there more than once comes once. The array is only read, and
+ * not needed any more after the return; each future is kept until it was given out. *completed is the caller's, for one thread at a time.
+ *
+ * Errors: -EINVAL, -ENOMEM, -EPERM as at pp_wait.
+ */
+PP_API int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **completed);
+
+/*
+ * Waits for the next one: 1, and *future is it, with its place in the array in *index (may be NULL). It comes without a reference: it is
+ * there until the next step or the close, or as long as the caller has one of its own. 0: all were given out. After -ETIMEDOUT or -EINTR nothing is lost, and
+ * it can be called again. The cost of a step does not grow with the number of futures.
+ *
+ * Errors: -ETIMEDOUT, -EINTR, -EINVAL (NULL arguments), -EPERM, -EDEADLK (as at pp_future_wait).
+ */
+PP_API int pp_completed_next(pp_completed *completed, int timeout, pp_future **future, size_t *index);
+
+/* Forgets those that were not given out; they go on. NULL is allowed; does nothing in a child that the owner forked. */
+PP_API void pp_completed_close(pp_completed *completed);
 
 /* ---------------------------------------------------------------------------------------------- map */
 

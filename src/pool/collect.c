@@ -460,7 +460,7 @@ static bool gathers(const pp_pool *pool)
 /* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */
 static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering)
 {
-    if (every && !gathering)
+    if ((every && !gathering) || pool->apart > 0)
         return PP__WANT_EVERY;
     return every || pool->pending_count > 0 || pool->starting > 0 || pool->shut ? PP__WANT_ATTENTION : PP__WANT_ROOM;
 }

@@ -10,6 +10,7 @@
 #include "pool/block.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/group.h"
 #include "pool/inline.h"
 #include "pool/pool.h"
 #include "pool/workers.h"
@@ -19,11 +20,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool pp__future_is_done(const pp_future *future)
+{
+    /* Pairs with the store in pp__future_deliver: the outcome is seen. */
+    return pp__load_acquire(&future->item.state) != PP_PENDING;
+}
+
 static bool is_done(const void *future)
 {
-    const pp_future *f = future;
-    return pp__load_acquire(&f->item.state) !=
-           PP_PENDING; /* pairs with the store in pp__future_deliver: the outcome is seen */
+    return pp__future_is_done(future);
 }
 
 /* What may lie in the future itself. */
@@ -75,8 +80,10 @@ void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
     item->outcome = outcome;
     uint8_t state = outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED;
     pp__store_release(&item->state, state); /* pairs with the load in is_done */
-    if (item->waited_for)
-        pp__subject_wake(&item->pool->futures, item->pool, item);
+    if (!item->waited_for)
+        return;
+    pp__subject_wake(&item->pool->futures, item->pool, item);
+    pp__groups_note(item->pool, item);
 }
 
 pp_future *pp__future_create(pp_pool *pool, bool wanted)

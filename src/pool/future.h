@@ -19,6 +19,8 @@ struct pp_future {
 /* A call from the slab, under the lock: NULL without memory. `wanted`: somebody gets its future. The item is zeroed but for what makes it this call's. */
 pp_future *pp__future_create(pp_pool *pool, bool wanted);
 
+bool pp__future_is_done(const pp_future *future);
+
 /* The outcome of the item's call. Under the lock. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome);
 

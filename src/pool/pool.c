@@ -292,6 +292,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pp__list_init(&pool->log);
     pp__list_init(&pool->collector.waiters);
     pp__list_init(&pool->unwoken);
+    pp__list_init(&pool->groups);
     pp__subject_init(&pool->futures);
     pp__subject_init(&pool->end);
     error = open_pool(pool, given);

@@ -50,6 +50,8 @@ struct pp_pool {
     unsigned unlooked;     /* calls submitted since results were last taken */
     struct pp__slab calls; /* struct pp_future */
     struct pp__subject futures;
+    struct pp__link groups; /* of futures that somebody waits for */
+    int apart;              /* threads that wait for futures of this pool and others */
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */
 

@@ -96,6 +96,12 @@ static bool take_duty(pp_pool *pool, struct pp__waiter *me)
     return true;
 }
 
+/* The manager is to collect at once if nobody else does. */
+static bool is_wanted(const pp_pool *pool)
+{
+    return pool->pending_count > 0 || pool->shut || pool->apart > 0;
+}
+
 static void pass_duty_on(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
@@ -107,7 +113,7 @@ static void pass_duty_on(pp_pool *pool)
         pp__list_remove(&next->in_pool);
         c->waiter = next;
         rouse(next);
-    } else if (c->manager_sound || c->manager_in_epoll || pool->pending_count > 0 || pool->shut) {
+    } else if (c->manager_sound || c->manager_in_epoll || is_wanted(pool)) {
         call_manager(pool);
     }
 }
@@ -134,7 +140,7 @@ static bool is_fault(int number)
  * epoll_wait and a futex with a timeout come back with EINTR after any handler, SA_RESTART or not. Where every handler that the
  * program has, but those for faults, asks for restarting, the wait goes on.
  */
-static bool all_handlers_restart(void)
+bool pp__wait_goes_on(void)
 {
     for (int number = 1; number < NSIG; number++) {
         struct sigaction action;
@@ -193,7 +199,7 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
     pp__list_insert(&subject->waiters, &me.in_subject);
     while (!ready(what)) {
         error = step(pool, &me, deadline, &looked);
-        if (error == -EINTR && (deaf || all_handlers_restart()))
+        if (error == -EINTR && (deaf || pp__wait_goes_on()))
             error = 0;
         if (ready(what) || error)
             break;
@@ -209,6 +215,17 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
     else if (pool->is_inline && !pp__list_empty(&pool->collector.waiters))
         rouse(pp__container(pool->collector.waiters.next, struct pp__waiter, in_pool));
     return ready(what) ? 0 : error;
+}
+
+void pp__wait_apart(pp_pool *pool, int change)
+{
+    if (pool->is_inline)
+        return;
+    pp__pool_lock(pool);
+    pool->apart += change;
+    if (change > 0)
+        pp__wait_attend(pool);
+    pp__pool_unlock(pool);
 }
 
 /* ---------------------------------------------------------------------------------------- the manager */
@@ -234,7 +251,7 @@ static void manage(pp_pool *pool, uint64_t *leaves_seen)
     *leaves_seen = c->leaves;
     if (c->waiter) {
         doze(pool, !busy);
-    } else if (busy && !(called && (pool->pending_count > 0 || pool->shut))) {
+    } else if (busy && !(called && is_wanted(pool))) {
         doze(pool, false);
     } else {
         c->manager = true;

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/group.h"
+
+#include "base/atomic.h"
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/futex.h"
+#include "base/seam.h"
+#include "pool/future.h"
+#include "pool/inline.h"
+#include "pool/pool.h"
+#include "process/owner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A sleeper looks again after so long, should its wake have been lost. */
+#define SLEEP_BOUND (100 * PP__MILLISECOND)
+/* Futures are marked so many at a time, and the pool's lock is released in between. */
+#define MARK_EACH 256
+
+struct entry {
+    pp_future *future; /* a reference of the group's, until it was given out */
+    size_t index;      /* where it stands first in the caller's array */
+    bool noted;        /* its end was seen */
+};
+
+/* What belongs to one pool. */
+struct part {
+    struct pp__link in_pool; /* under the pool's lock */
+    pp_pool *pool;           /* a reference of its own */
+    struct pp_completed *group;
+};
+
+struct pp_completed {
+    pp_when when;
+    struct entry *entries; /* each future once, in the order of the array */
+    size_t count;
+    size_t *table; /* of 2^bits places: 1 + number of an entry, or 0 */
+    unsigned bits;
+    struct part *parts; /* those with several pools are waited for in their managers' care */
+    size_t part_count;
+    struct pp__subject subject; /* of the only part: under its pool's lock */
+
+    /* Ends come from several pools. Taken within the pools' locks. */
+    pthread_mutex_t lock;
+    size_t *ended; /* numbers of entries, in the order of their ends */
+    size_t ended_count;
+    size_t failed;         /* of them, those with an error; cancelled ones have none */
+    size_t given;          /* of them, those that were given out */
+    bool asleep;           /* who waits for several parts is on its way to sleep on `word`, or does */
+    _Atomic uint32_t word; /* its futex: grows when it is to look */
+};
+
+/* ------------------------------------------------------------------------------------------- table */
+
+static size_t place_of(const struct pp_completed *group, const pp_future *future)
+{
+    uint64_t mixed = (uint64_t)(uintptr_t)future * UINT64_C(0x9e3779b97f4a7c15);
+    return mixed >> (64 - group->bits);
+}
+
+/* Where the future's number is, or would be. The table is never more than half full. */
+static size_t *find(const struct pp_completed *group, const pp_future *future)
+{
+    size_t place = place_of(group, future);
+    while (group->table[place] && group->entries[group->table[place] - 1].future != future)
+        place = (place + 1) & (((size_t)1 << group->bits) - 1);
+    return &group->table[place];
+}
+
+/* ------------------------------------------------------------------------------------------- noting */
+
+/* Under the group's lock, or before anybody else knows it. */
+static bool is_satisfied(const struct pp_completed *group)
+{
+    if (group->ended_count == group->count)
+        return true;
+    if (group->when == PP_FIRST_COMPLETED)
+        return group->ended_count > group->given;
+    return group->when == PP_FIRST_FAILED && group->failed > 0;
+}
+
+static void note(struct pp_completed *group, struct entry *entry)
+{
+    const struct pp__item *item = &entry->future->item;
+    if (entry->noted)
+        return;
+    entry->noted = true;
+    group->ended[group->ended_count++] = (size_t)(entry - group->entries);
+    group->failed += item->outcome.code != 0 && item->outcome.code != -ECANCELED;
+}
+
+static void note_in(struct part *part, pp_future *future)
+{
+    struct pp_completed *group = part->group;
+    pthread_mutex_lock(&group->lock);
+    size_t number = *find(group, future);
+    if (number)
+        note(group, &group->entries[number - 1]);
+    bool wake = number && is_satisfied(group);
+    if (wake && group->asleep) {
+        group->asleep = false;
+        pp__store_relaxed(&group->word, pp__load_relaxed(&group->word) + 1); /* what is to be seen is under the lock */
+        pp__futex_wake(&group->word, 1, false);
+    }
+    pthread_mutex_unlock(&group->lock);
+    if (wake && group->part_count == 1)
+        pp__subject_wake(&group->subject, part->pool, group);
+}
+
+void pp__groups_note(pp_pool *pool, struct pp__item *item)
+{
+    for (struct pp__link *link = pool->groups.next; link != &pool->groups; link = link->next)
+        note_in(pp__container(link, struct part, in_pool), pp__container(item, pp_future, item));
+}
+
+/* ---------------------------------------------------------------------------------------- the group */
+
+static struct part *part_of(const struct pp_completed *group, const pp_pool *pool)
+{
+    for (size_t i = group->part_count; i > 0; i--)
+        if (group->parts[i - 1].pool == pool)
+            return &group->parts[i - 1];
+    return NULL;
+}
+
+static int add_part(struct pp_completed *group, pp_pool *pool)
+{
+    struct part *grown = PP_SYS(realloc)(group->parts, (group->part_count + 1) * sizeof *grown);
+    if (!grown)
+        return pp__fail(-ENOMEM, "no memory for a group's pools");
+    group->parts = grown;
+    pp__pool_ref(pool);
+    group->parts[group->part_count++] = (struct part){.pool = pool, .group = group};
+    return 0;
+}
+
+static int add(struct pp_completed *group, pp_future *future, size_t index)
+{
+    size_t *number = find(group, future);
+    pp_pool *pool = future->item.pool;
+    if (*number)
+        return 0;
+    if ((group->part_count == 0 || group->parts[group->part_count - 1].pool != pool) && !part_of(group, pool)) {
+        int error = add_part(group, pool);
+        if (error)
+            return error;
+    }
+    group->entries[group->count++] = (struct entry){.future = pp_future_ref(future), .index = index};
+    *number = group->count;
+    return 0;
+}
+
+static void close_group(struct pp_completed *group)
+{
+    for (size_t i = 0; i < group->part_count; i++) {
+        struct part *part = &group->parts[i];
+        pp__pool_lock(part->pool);
+        if (part->in_pool.next)
+            pp__list_remove(&part->in_pool);
+        pp__pool_unlock(part->pool);
+    }
+    for (size_t i = 0; i < group->count; i++)
+        pp_future_unref(group->entries[i].future);
+    for (size_t i = 0; i < group->part_count; i++)
+        pp__pool_unref(group->parts[i].pool);
+    pthread_mutex_destroy(&group->lock);
+    free(group->entries);
+    free(group->table);
+    free(group->parts);
+    free(group->ended);
+    free(group);
+}
+
+static struct pp_completed *create(size_t most, pp_when when)
+{
+    struct pp_completed *group = PP_SYS(calloc)(1, sizeof *group);
+    if (!group)
+        return NULL;
+    pthread_mutex_init(&group->lock, NULL);
+    pp__subject_init(&group->subject);
+    group->when = when;
+    for (group->bits = 4; most > ((size_t)1 << group->bits) / 2; group->bits++) {
+    }
+    group->entries = PP_SYS(calloc)(most ? most : 1, sizeof *group->entries);
+    group->ended = PP_SYS(calloc)(most ? most : 1, sizeof *group->ended);
+    group->table = PP_SYS(calloc)((size_t)1 << group->bits, sizeof *group->table);
+    if (group->entries && group->ended && group->table)
+        return group;
+    close_group(group);
+    return NULL;
+}
+
+/* An end between the part's announcement and the mark is seen here, one behind the mark is told. */
+static void mark(struct pp_completed *group, struct part *part)
+{
+    pp__pool_lock(part->pool);
+    pp__list_init(&part->in_pool);
+    pp__list_insert(&part->pool->groups, &part->in_pool);
+    size_t marked = 0;
+    for (size_t i = 0; i < group->count; i++) {
+        struct entry *entry = &group->entries[i];
+        if (entry->future->item.pool != part->pool)
+            continue;
+        entry->future->item.waited_for = true;
+        if (pp__future_is_done(entry->future)) {
+            pthread_mutex_lock(&group->lock);
+            note(group, entry);
+            pthread_mutex_unlock(&group->lock);
+        }
+        if (++marked % MARK_EACH == 0) {
+            pp__pool_unlock(part->pool);
+            pp__pool_lock(part->pool);
+        }
+    }
+    pp__pool_unlock(part->pool);
+}
+
+static int open_group(pp_future *const *futures, size_t count, pp_when when, struct pp_completed **result)
+{
+    if (count > SIZE_MAX / 64)
+        return pp__fail(-ENOMEM, "no memory for %zu futures", count);
+    struct pp_completed *group = create(count, when);
+    if (!group)
+        return pp__fail(-ENOMEM, "no memory for a group of %zu futures", count);
+    int error = 0;
+    for (size_t i = 0; i < count && !error; i++)
+        error = add(group, futures[i], i);
+    if (error) {
+        close_group(group);
+        return error;
+    }
+    for (size_t i = 0; i < group->part_count; i++)
+        mark(group, &group->parts[i]);
+    *result = group;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------- waiting */
+
+static bool is_satisfied_now(const void *group)
+{
+    struct pp_completed *g = (struct pp_completed *)(uintptr_t)group;
+    pthread_mutex_lock(&g->lock);
+    bool satisfied = is_satisfied(g);
+    pthread_mutex_unlock(&g->lock);
+    return satisfied;
+}
+
+/* Runs one element of an inline pool among the parts, if there is one: 1; 0 if not; -EDEADLK if nobody else could do anything. */
+static int step_inline(const struct pp_completed *group)
+{
+    size_t own = 0;
+    for (size_t i = 0; i < group->part_count; i++) {
+        pp_pool *pool = group->parts[i].pool;
+        if (!pool->is_inline)
+            continue;
+        pp__pool_lock(pool);
+        bool some = pp__inline_step(pool);
+        own += !some && pp__inline_is_self(pool);
+        pp__pool_unlock(pool);
+        if (some)
+            return 1;
+    }
+    return own < group->part_count ? 0 : pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
+}
+
+/* Until some end satisfies the group, or for a while. */
+static int sleep_apart(struct pp_completed *group, uint64_t deadline)
+{
+    pthread_mutex_lock(&group->lock);
+    uint32_t seen = pp__load_relaxed(&group->word);
+    group->asleep = !is_satisfied(group);
+    bool asleep = group->asleep;
+    pthread_mutex_unlock(&group->lock);
+    if (!asleep)
+        return 0;
+    uint64_t bound = pp__now() + SLEEP_BOUND;
+    int error = pp__futex_wait(&group->word, seen, deadline < bound ? deadline : bound, false);
+    return error == -EINTR && !pp__wait_goes_on() ? error : 0;
+}
+
+static int step_apart(struct pp_completed *group, uint64_t deadline)
+{
+    int stepped = step_inline(group);
+    if (stepped != 0)
+        return stepped < 0 ? stepped : 0;
+    return sleep_apart(group, deadline);
+}
+
+/* No thread can sleep where several pools' results arrive: their managers collect meanwhile. */
+static int wait_apart(struct pp_completed *group, uint64_t deadline)
+{
+    int error = 0;
+    for (size_t i = 0; i < group->part_count; i++)
+        pp__wait_apart(group->parts[i].pool, 1);
+    while (!error && !is_satisfied_now(group)) {
+        error = step_apart(group, deadline);
+        if (!error && pp__until(deadline) == 0 && !is_satisfied_now(group))
+            error = -ETIMEDOUT;
+    }
+    for (size_t i = 0; i < group->part_count; i++)
+        pp__wait_apart(group->parts[i].pool, -1);
+    return error;
+}
+
+static int wait_group(struct pp_completed *group, int timeout)
+{
+    uint64_t deadline = pp__deadline(timeout);
+    int error;
+    if (group->part_count == 1) {
+        pp_pool *pool = group->parts[0].pool;
+        pp__pool_lock(pool);
+        error = pp__wait(pool, &group->subject, is_satisfied_now, group, deadline, false);
+        pp__pool_unlock(pool);
+    } else {
+        error = wait_apart(group, deadline);
+    }
+    if (error == -ETIMEDOUT || error == -EINTR)
+        pp__fail(error, "what was waited for of %zu futures is not done: %s", group->count, pp__strerror(-error));
+    return error;
+}
+
+/* --------------------------------------------------------------------------------- the public functions */
+
+static int check(pp_future *const *futures, size_t count, const char *caller)
+{
+    if (!futures && count > 0)
+        return pp__fail(-EINVAL, "%s: no futures", caller);
+    for (size_t i = 0; i < count; i++) {
+        if (!futures[i])
+            return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);
+        if (!pp__pool_is_own(futures[i]->item.pool))
+            return pp__owner_refuse();
+    }
+    return 0;
+}
+
+/* How many are done; done[i], if `done`, tells of each. */
+static size_t count_done(pp_future *const *futures, size_t count, unsigned char *done)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool is_done = pp__future_is_done(futures[i]);
+        sum += is_done;
+        if (done)
+            done[i] = is_done;
+    }
+    return sum;
+}
+
+ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeout, unsigned char *done)
+{
+    PP__NO_CANCELLATION();
+    struct pp_completed *group;
+    int error = check(futures, count, "pp_wait");
+    if (!error && when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
+        error = pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
+    if (!error && count > 0)
+        error = open_group(futures, count, when, &group);
+    if (error || count == 0)
+        return error;
+    error = wait_group(group, timeout);
+    close_group(group);
+    size_t sum = error == 0 || error == -ETIMEDOUT || error == -EINTR ? count_done(futures, count, done) : 0;
+    return error ? error : (ssize_t)sum;
+}
+
+int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **completed)
+{
+    PP__NO_CANCELLATION();
+    int error = check(futures, count, "pp_as_completed");
+    if (!error && !completed)
+        error = pp__fail(-EINVAL, "pp_as_completed: no place for it");
+    return error ? error : open_group(futures, count, PP_FIRST_COMPLETED, completed);
+}
+
+/* What was given out is there until the next step, so that nobody has to keep a reference besides. */
+static void forget_given(struct pp_completed *group)
+{
+    pp_future *given = NULL;
+    pthread_mutex_lock(&group->lock);
+    if (group->given > 0) {
+        struct entry *entry = &group->entries[group->ended[group->given - 1]];
+        given = entry->future;
+        entry->future = NULL;
+    }
+    pthread_mutex_unlock(&group->lock);
+    pp_future_unref(given);
+}
+
+static const struct entry *give_next(struct pp_completed *group)
+{
+    pthread_mutex_lock(&group->lock);
+    const struct entry *entry = &group->entries[group->ended[group->given++]];
+    pthread_mutex_unlock(&group->lock);
+    return entry;
+}
+
+int pp_completed_next(pp_completed *completed, int timeout, pp_future **future, size_t *index)
+{
+    PP__NO_CANCELLATION();
+    if (!completed || !future)
+        return pp__fail(-EINVAL, "pp_completed_next: no %s", completed ? "place for the future" : "futures");
+    if (completed->part_count > 0 && !pp__pool_is_own(completed->parts[0].pool))
+        return pp__owner_refuse();
+    if (completed->given == completed->count) {
+        forget_given(completed);
+        return 0;
+    }
+    int error = wait_group(completed, timeout);
+    if (error)
+        return error;
+    forget_given(completed);
+    const struct entry *entry = give_next(completed);
+    *future = entry->future;
+    if (index)
+        *index = entry->index;
+    return 1;
+}
+
+void pp_completed_close(pp_completed *completed)
+{
+    PP__NO_CANCELLATION();
+    if (completed && (completed->part_count == 0 || pp__pool_is_own(completed->parts[0].pool)))
+        close_group(completed);
+}
