@@ -31,7 +31,7 @@
 /* Who spins looks at everything else so often. */
 #define LOOK_EACH PP__MILLISECOND
 /* Results gather for so long where waking a thread takes the processor from a worker. */
-#define GATHER (100 * PP__MICROSECOND)
+#define GATHER (200 * PP__MICROSECOND)
 
 #define EVENTS 64
 #define EYES 64 /* busy workers that a spinning thread looks at */
@@ -453,7 +453,7 @@ static int bounded(pp_pool *pool, uint64_t deadline)
  */
 static bool gathers(const pp_pool *pool)
 {
-    return pool->busy >= pool->processors && pool->mean_run < 2 * GATHER && pool->outstanding > (size_t)pool->busy &&
+    return pool->busy >= pool->processors && pool->mean_run < GATHER && pool->outstanding > (size_t)pool->busy &&
            pp__now() - pool->collector.looked_at < GATHER;
 }
 
