@@ -24,7 +24,8 @@ void ours_asleep(char **params), ours_map(char **params), ours_echo(char **param
 /* ours_lives.c: starts and deaths */
 void ours_start(char **params), ours_kill(char **params);
 
-/* ours_scale.c: many workers, many threads */
+/* ours_scale.c: many workers, many threads, many futures at once */
 void ours_workers(char **params), ours_threads(char **params), ours_waiters(char **params);
+void ours_completed(char **params);
 
 #endif

@@ -158,3 +158,46 @@ void ours_waiters(char **params)
 {
     measure_threads(params, true);
 }
+
+/* ------------------------------------------------------------------------------------------------ many futures */
+
+/* Waits for whichever of them is done next until all are. */
+static double time_completed(struct bench_job *jobs, pp_future **futures, unsigned count)
+{
+    pp_completed *completed;
+    pp_future *future;
+    pool_make_jobs(jobs, count, 0);
+    uint64_t begin = bench_now();
+    for (unsigned i = 0; i < count; i++) {
+        pool_submit(&jobs[i]);
+        futures[i] = jobs[i].handle;
+    }
+    ours_must(pp_as_completed(futures, count, &completed));
+    for (unsigned i = 0; i < count; i++)
+        if (pp_completed_next(completed, -1, &future, NULL) != 1)
+            bench_fail("%s", pp_last_error());
+    pp_completed_close(completed);
+    double took = (double)(bench_now() - begin);
+    for (unsigned i = 0; i < count; i++)
+        pool_wait(&jobs[i]);
+    pool_check_jobs(jobs, count);
+    return took / count;
+}
+
+static void run_completed(void *data)
+{
+    unsigned count = *(unsigned *)data;
+    struct bench_job *jobs = bench_alloc(count * sizeof *jobs);
+    pp_future **futures = bench_alloc(count * sizeof *futures);
+    double costs[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++)
+        costs[i] = time_completed(jobs, futures, count);
+    bench_report("cost", bench_least(costs, ROUNDS) / 1e3, "us");
+}
+
+/* futures: submitted, then taken as they are done */
+void ours_completed(char **params)
+{
+    unsigned count = bench_number(&params);
+    pool_run(2, run_completed, &count);
+}

@@ -88,6 +88,7 @@ ECHOES = {"64 B": 10000, "4 KiB": 5000, "64 KiB": 1000, "1 MiB": 200, "64 MiB": 
 BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
 WORKERS = (1, 2, 4, 16, 64, 256)
 PENDING = (1000, 10000, 100000, 1000000, 10000000)
+COMPLETED = (1000, 10000, 100000)
 SUBMITTERS = (1, 2, 4, 8)
 WAITERS = (1, 2, 4, 8)
 METHODS = ("fork", "forkserver")
@@ -162,6 +163,8 @@ def add_growth(plan):
     for pending in PENDING:
         quick = None if pending > 1000000 else ()
         plan.add("scale", f"{pending} pending", "ours", "stream", (pending,), quick, rare=pending >= 1000000)
+    for count in COMPLETED:
+        plan.add("scale", f"{count} as completed", "ours", "completed", (count,))
     for threads in SUBMITTERS:
         plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
     for threads in WAITERS:
@@ -235,6 +238,7 @@ def claims_of_load():
     for sizes, what, metric in (
         (WORKERS, "workers", "cost"),
         (PENDING, "pending", "rate"),
+        (COMPLETED, "as completed", "cost"),
         (SUBMITTERS, "submitting", "cost"),
         (WAITERS, "waiting", "cost"),
     ):

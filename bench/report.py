@@ -197,7 +197,12 @@ def all_plots(bench):
     ]
     scale = [
         (what, [(size, ("ours", f"{size} {what}"), "cost") for size in sizes])
-        for sizes, what in ((plan.WORKERS, "workers"), (plan.SUBMITTERS, "submitting"), (plan.WAITERS, "waiting"))
+        for sizes, what in (
+            (plan.WORKERS, "workers"),
+            (plan.SUBMITTERS, "submitting"),
+            (plan.WAITERS, "waiting"),
+            (plan.COMPLETED, "as completed"),
+        )
     ]
     pending = [("procpool", [(size, ("ours", f"{size} pending"), "rate") for size in plan.PENDING])]
     return [
