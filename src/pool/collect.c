@@ -33,6 +33,10 @@
 /* Results gather for so long where waking a thread takes the processor from a worker. */
 #define GATHER (200 * PP__MICROSECOND)
 
+/* While calls stream in, the manager looks this often whether they still do; more than so many since the last look are a stream. */
+#define LOOK_AT_STREAM PP__MILLISECOND
+#define STREAM 64
+
 #define EVENTS 64
 #define EYES 64 /* busy workers that a spinning thread looks at */
 
@@ -254,7 +258,8 @@ void pp__collect_worker(pp_pool *pool, struct pp__worker *worker)
     if (!some)
         return;
     pp__ring_release(&worker->results);
-    pp__worker_wake(worker); /* it may wait for room */
+    if (worker->count > 0 || worker->state != PP__WORKER_READY)
+        pp__worker_wake(worker); /* it may wait for room; one that has nothing sleeps for calls */
     (void)pool;
 }
 
@@ -443,6 +448,8 @@ static int bounded(pp_pool *pool, uint64_t deadline)
     }
     if (busy)
         deadline = deadline < now + SLEEP_BOUND ? deadline : now + SLEEP_BOUND;
+    if (pool->collector.streaming)
+        deadline = deadline < now + LOOK_AT_STREAM ? deadline : now + LOOK_AT_STREAM;
     pool->collector.wake_at = deadline;
     return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
 }
@@ -457,12 +464,25 @@ static bool gathers(const pp_pool *pool)
            pp__now() - pool->collector.looked_at < GATHER;
 }
 
+/* Whether a worker that runs dry is worth a wake: there is a call for it, and nobody awake who is about to send it. */
+static bool wants_attention(const pp_pool *pool)
+{
+    return (pool->pending_count > 0 && !pool->collector.streaming) || pool->starting > 0 || pool->shut;
+}
+
 /* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */
 static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering)
 {
     if ((every && !gathering) || pool->apart > 0)
         return PP__WANT_EVERY;
-    return every || pool->pending_count > 0 || pool->starting > 0 || pool->shut ? PP__WANT_ATTENTION : PP__WANT_ROOM;
+    return every || wants_attention(pool) ? PP__WANT_ATTENTION : PP__WANT_ROOM;
+}
+
+static void look_at_stream(pp_pool *pool, bool every)
+{
+    struct pp__collector *c = &pool->collector;
+    c->streaming = !every && pool->next_id - c->next_id_seen > STREAM;
+    c->next_id_seen = pool->next_id;
 }
 
 void pp__collect_help(pp_pool *pool)
@@ -472,7 +492,8 @@ void pp__collect_help(pp_pool *pool)
 
 void pp__collect_ask(pp_pool *pool)
 {
-    if (!pool->collector.asleep || (pp__load_relaxed(&pool->page->want) & 3) != PP__WANT_ROOM)
+    const struct pp__collector *c = &pool->collector;
+    if (!c->asleep || c->streaming || (pp__load_relaxed(&pool->page->want) & 3) != PP__WANT_ROOM)
         return;
     ask(pool, PP__WANT_ATTENTION);
     pp__fence(); /* as in sleep_for_events: a worker that ran dry before is seen below */
@@ -503,6 +524,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
 {
     struct epoll_event events[EVENTS];
     bool gathering = every && gathers(pool);
+    look_at_stream(pool, every);
     ask(pool, wanted(pool, every, gathering));
     pp__fence();
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */

@@ -43,6 +43,8 @@ struct pp__collector {
     uint64_t
         delivered_seen; /* pool->delivered at its last sleep: nothing has happened since, and only then is it endless */
     uint64_t leaves;    /* how often a waiting thread has given the duty up */
+    uint64_t next_id_seen; /* pool->next_id at the manager's last sleep */
+    bool streaming;        /* many calls had come since the one before: who submits takes results and sends calls on */
 };
 
 void pp__subject_init(struct pp__subject *subject);
