@@ -249,13 +249,14 @@ PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count,
 /*
  * No more submits; waits until all accepted calls have ended and all workers are gone. With timeout 0 it only begins
  * that. May be called again, by several threads, also after -ETIMEDOUT (then everything goes on in the background).
- * Errors: -EINVAL (unknown flag), -ETIMEDOUT, -EINTR, -EPERM, -EDEADLK (an inline pool, from its own task). A broken pool shuts down like any other and returns 0.
+ * Callbacks that are due have returned then. Errors: -EINVAL (unknown flag), -ETIMEDOUT, -EINTR, -EPERM, -EDEADLK (a timeout other than 0 in a callback of this pool,
+ * which has changed nothing; an inline pool, from its own task). A broken pool shuts down like any other and returns 0.
  */
 PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
 
 /*
  * Shuts down, waiting (not stopped by signals), and gives up the handle. Futures and maps of the pool outlive it.
- * Not from a task or a log function of this pool.
+ * Not from a task or a log function of this pool. In a callback of this pool it does not wait, as pp_pool_release, and pp_last_error() says so.
  */
 PP_API void pp_pool_destroy(pp_pool *pool);
 
@@ -354,6 +355,39 @@ PP_API int pp_future_state(pp_future *future);
 
 /* The call's id, as pp_task_id; 0 for NULL. */
 PP_API uint64_t pp_future_id(const pp_future *future);
+
+typedef void pp_callback(pp_future *future, void *context);
+
+/*
+ * Calls callback(future, context) once when the future is done: on a thread that all callbacks of the pool share, named pp-callbacks, in the order in
+ * which they were added, those of different futures in the order in which these were done. If it is done already and all earlier ones have
+ * returned, the callback is called here. (Inline: by a thread that uses the pool.) It has the future for as long as it runs.
+ *
+ * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays other callbacks and
+ * nothing else. Only the end of its own pool it can't wait for: see pp_pool_shutdown. What happens to a worker does not matter: a
+ * future is done in any case, and its callbacks run.
+ *
+ * Any thread. Errors: -EINVAL, -ENOMEM, -EAGAIN (no thread can be made), -EPERM.
+ */
+PP_API int pp_future_add_callback(pp_future *future, pp_callback *callback, void *context);
+
+/*
+ * Makes a future that the program completes itself, with the functions below; waiting, callbacks and cancelling are as with all others of `pool`. It
+ * has one reference, the caller's, and a pending one lives as long as it has some: no pool waits for it. (With callbacks it lives until it is done.)
+ *
+ * Any thread. Errors of all: -EINVAL (NULL arguments, the future of a submitted call, or one in a state that does not allow it, which
+ * pp_last_error() names), -ENOMEM, -EPERM.
+ */
+PP_API int pp_future_create(pp_pool *pool, pp_future **future);
+
+/* Pending: it is running now, 1. Cancelled: whoever was to do the work knows now, 0. Errors: as above. */
+PP_API int pp_future_set_running_or_notify_cancel(pp_future *future);
+
+/* Pending or running: it is finished with a copy of `size` bytes at `data`, 0. Errors: as above. */
+PP_API int pp_future_set_result(pp_future *future, const void *data, size_t size);
+
+/* Pending or running: it has failed, as if a task had with `code` (not 0) and `message` (copied; may be NULL), 0. Errors: as above. */
+PP_API int pp_future_set_error(pp_future *future, int code, const char *message);
 
 /* ------------------------------------------------------------------------------------- many futures */
 

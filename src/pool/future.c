@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/block.h"
+#include "pool/callbacks.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/group.h"
@@ -20,10 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+int pp__future_state(const pp_future *future)
+{
+    return pp__load_acquire(&future->item.state); /* pairs with the store in finish: the outcome is seen */
+}
+
 bool pp__future_is_done(const pp_future *future)
 {
-    /* Pairs with the store in pp__future_deliver: the outcome is seen. */
-    return pp__load_acquire(&future->item.state) != PP_PENDING;
+    return pp__future_state(future) > PP_RUNNING;
 }
 
 static bool is_done(const void *future)
@@ -74,16 +79,23 @@ static void drop_inline(pp_future *future)
     pp__pool_unref(pool);
 }
 
+/* Under the lock. */
+static void finish(struct pp__item *item, struct pp__outcome outcome, uint8_t state)
+{
+    item->outcome = outcome;
+    pp__store_release(&item->state, state); /* pairs with the load in pp__future_state */
+    if (item->waited_for) {
+        pp__subject_wake(&item->pool->futures, item->pool, item);
+        pp__groups_note(item->pool, item);
+    }
+    if (item->has_callbacks)
+        pp__callbacks_due(item->pool, pp__container(item, pp_future, item));
+}
+
 /* Where nobody wants it, it goes with the item's own reference, which is given up when this has returned. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
 {
-    item->outcome = outcome;
-    uint8_t state = outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED;
-    pp__store_release(&item->state, state); /* pairs with the load in is_done */
-    if (!item->waited_for)
-        return;
-    pp__subject_wake(&item->pool->futures, item->pool, item);
-    pp__groups_note(item->pool, item);
+    finish(item, outcome, outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED);
 }
 
 pp_future *pp__future_create(pp_pool *pool, bool wanted)
@@ -102,6 +114,30 @@ pp_future *pp__future_create(pp_pool *pool, bool wanted)
     if (wanted)
         pp__pool_ref(pool);
     return future;
+}
+
+/* No item's end will give a reference up. */
+void pp__future_promise(pp_future *future, uint64_t id)
+{
+    pp__store_relaxed(&future->item.refs, 1); /* handed out as in pp__future_create */
+    future->item.promised = true;
+    future->item.plain = true;
+    future->item.id = id;
+}
+
+void pp__future_begin(pp_future *future)
+{
+    uint8_t state = pp__future_is_done(future) ? PP_CANCELLED_AND_NOTIFIED : PP_RUNNING;
+    pp__store_release(&future->item.state, state); /* pairs as in finish */
+}
+
+static int cancel_promised(struct pp__item *item)
+{
+    if (pp__future_state(pp__container(item, pp_future, item)) == PP_RUNNING)
+        return -EBUSY;
+    pp_error *error = pp__item_error(item, PP_ERROR_CANCELLED, 0, NULL, 0, "cancelled before it began");
+    finish(item, (struct pp__outcome){.code = error->code, .error = error}, PP_CANCELLED);
+    return 0;
 }
 
 /* Whoever holds the lock has a reference to the pool: what is given back here is never the last one. */
@@ -274,10 +310,10 @@ int pp_future_state(pp_future *future)
     if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
     if (is_done(future))
-        return pp__load_acquire(&future->item.state);
+        return pp__future_state(future);
     pp__pool_lock(future->item.pool);
     refresh(future);
-    int state = is_done(future) ? pp__load_acquire(&future->item.state) : PP_PENDING;
+    int state = pp__future_state(future);
     if (state == PP_PENDING && (has_begun(&future->item) || pp__inline_runs(future->item.pool, &future->item)))
         state = PP_RUNNING;
     pp__pool_unlock(future->item.pool);
@@ -289,8 +325,10 @@ static int cancel(pp_future *future)
 {
     refresh(future);
     if (is_done(future))
-        return pp__load_acquire(&future->item.state) == PP_FINISHED ? -EALREADY : 0;
+        return pp__future_state(future) == PP_FINISHED ? -EALREADY : 0;
     struct pp__item *item = &future->item;
+    if (item->promised)
+        return cancel_promised(item);
     if (pp__inline_runs(future->item.pool, item) || item->tries > 0)
         return -EBUSY;
     if (!item->worker)

@@ -20,6 +20,13 @@ struct pp_future {
 pp_future *pp__future_create(pp_pool *pool, bool wanted);
 
 bool pp__future_is_done(const pp_future *future);
+int pp__future_state(const pp_future *future);
+
+/* Makes one that is just created the program's own, and sets its id. */
+void pp__future_promise(pp_future *future, uint64_t id);
+
+/* A promised one, pending or cancelled, is running from now on, or cancelled and notified. Under the lock. */
+void pp__future_begin(pp_future *future);
 
 /* The outcome of the item's call. Under the lock. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome);

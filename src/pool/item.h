@@ -90,7 +90,9 @@ struct pp__item {
     uint16_t wanted : 1;    /* a future's: somebody has it, and it keeps the pool's struct */
     uint16_t waited_for : 1;
     uint16_t taken : 1;
-    _Atomic uint32_t refs; /* a future's */
+    uint16_t promised : 1;      /* the program completes it */
+    uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
+    _Atomic uint32_t refs;      /* a future's */
     union {
         alignas(16) unsigned char room
             [PP__ROOM]; /* a plain item's argument, and when that is not needed any more a small result */

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "pool/callbacks.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -48,6 +49,8 @@ void pp__pool_unlock(pp_pool *pool)
 {
     if (pool->is_inline && !pp__list_empty(&pool->log))
         pp__log_hand_out(pool);
+    if (pp__callbacks_are_mine(pool))
+        pp__callbacks_run(pool);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -73,6 +76,7 @@ static void destroy(pp_pool *pool)
     pp__functions_destroy(pool->functions);
     pp__inline_destroy(pool);
     pp__log_free(pool);
+    pp__callbacks_free(pool);
     free((void *)pool->options.initializer_arg);
     free((void *)pool->options.finalizer_arg);
     free(pool->workers);
@@ -385,6 +389,7 @@ static void end(pp_pool *pool)
     pp__subject_wake(&pool->end, pool, pool);
     pp__wait_attend(pool);
     pp__log_wake(pool);
+    pp__callbacks_wake(pool);
 }
 
 void pp__pool_settle(pp_pool *pool)
@@ -422,7 +427,7 @@ static void begin_shutdown(pp_pool *pool, bool cancel)
 
 static bool has_ended(const void *pool)
 {
-    return ((const pp_pool *)pool)->ended;
+    return ((const pp_pool *)pool)->ended && pp__callbacks_are_over(pool);
 }
 
 int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
@@ -434,6 +439,10 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
         return pp__owner_refuse();
     uint64_t deadline = pp__deadline(timeout);
     pp__pool_lock(pool);
+    if (timeout != 0 && pp__callbacks_are_running_here(pool)) {
+        pp__pool_unlock(pool);
+        return pp__fail(-EDEADLK, "a callback waits for the end of its pool, which waits for it");
+    }
     begin_shutdown(pool, flags & PP_CANCEL_PENDING);
     int error = pp__wait(pool, &pool->end, has_ended, pool, deadline, false);
     size_t outstanding = pool->outstanding;
@@ -446,18 +455,37 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
                            : error;
 }
 
+/* Under the lock, which is released. */
+static void release(pp_pool *pool)
+{
+    pool->released = true;
+    if (pool->has_manager)
+        pthread_detach(pool->manager);
+    pp__log_detach(pool);
+    pp__callbacks_detach(pool);
+    begin_shutdown(pool, false);
+    pp__pool_unlock(pool);
+    pp__pool_unref(pool);
+}
+
 void pp_pool_destroy(pp_pool *pool)
 {
     PP__NO_CANCELLATION();
     if (!pool || !pp__pool_is_own(pool))
         return;
     pp__pool_lock(pool);
+    if (pp__callbacks_are_running_here(pool)) {
+        release(pool);
+        pp__fail(-EDEADLK, "a callback does not wait for the end of its pool, which waits for it");
+        return;
+    }
     begin_shutdown(pool, false);
     pp__wait(pool, &pool->end, has_ended, pool, PP__NEVER, true);
     pp__pool_unlock(pool);
     if (pool->has_manager)
         pthread_join(pool->manager, NULL);
     pp__log_join(pool);
+    pp__callbacks_join(pool);
     pp__pool_unref(pool);
 }
 
@@ -467,12 +495,7 @@ void pp_pool_release(pp_pool *pool)
     if (!pool || !pp__pool_is_own(pool))
         return;
     pp__pool_lock(pool);
-    if (pool->has_manager)
-        pthread_detach(pool->manager);
-    pp__log_detach(pool);
-    begin_shutdown(pool, false);
-    pp__pool_unlock(pool);
-    pp__pool_unref(pool);
+    release(pool);
 }
 
 void pp_cleanup_pool(pp_pool **pool)

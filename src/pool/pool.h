@@ -51,7 +51,8 @@ struct pp_pool {
     struct pp__slab calls; /* struct pp_future */
     struct pp__subject futures;
     struct pp__link groups; /* of futures that somebody waits for */
-    int apart;              /* threads that wait for futures of this pool and others */
+    int apart; /* threads that wait for futures of this pool and others, and futures with callbacks: the manager collects for them */
+    struct pp__callbacks *callbacks; /* NULL before the first */
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */
 
@@ -88,6 +89,7 @@ struct pp_pool {
 
     /* the end */
     bool shut;       /* no more submits */
+    bool released;   /* nobody will join its threads */
     bool cancelling; /* what has not begun does not run any more */
     bool broken;
     bool ended;       /* no work, no worker, nothing left of the system's */

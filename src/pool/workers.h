@@ -43,8 +43,8 @@ struct pp__worker {
 
     struct pp__link place; /* in the pool's idle or active */
     struct pp__link unwoken;
-    bool idle;             /* which */
-    bool spins;            /* it may spin when it runs dry */
+    bool idle;  /* which */
+    bool spins; /* it may spin when it runs dry */
 
     struct pp__link items; /* sent and not ended, in the order of the ring, which is id order */
     uint32_t count;        /* of them */
