@@ -7,7 +7,7 @@
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
  * What is sent. Call ring: MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
- * RESULT, LEFT. A payload that does not fit a record lies in a sealed memfd; its descriptor went through the socket before the record
+ * RESULT, RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a sealed memfd; its descriptor went through the socket before the record
  * was published, one message for each record flagged PP__BIG, in the records' order.
  */
 #ifndef PP_POOL_CHANNEL_H
@@ -50,6 +50,9 @@ struct pp__result_side {
     alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS];
     /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
     alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
+    /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result ring's tail that is not
+     * published yet; stored (release) when that result has been written. Of a run that was published, or before the first: nothing new. */
+    alignas(PP__LINE) _Atomic uint64_t open;
     alignas(4096) unsigned char results[PP__RING_BYTES];
 };
 
@@ -80,6 +83,7 @@ static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout")
 static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
 static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u
 
@@ -97,6 +101,7 @@ enum pp__record_type {
     PP__RECORD_LEAVE,      /* the same, or empty where there is no finalizer */
     PP__RECORD_READY,      /* struct pp__result_record, message */
     PP__RECORD_RESULT,     /* the same, result or message; id: of the element */
+    PP__RECORD_RUN,        /* struct pp__run_record, results; id: of the first element */
     PP__RECORD_LEFT        /* the same */
 };
 
@@ -106,7 +111,9 @@ enum pp__record_type {
 #define PP__BIG 1u   /* the payload lies in a memfd that was sent through the socket */
 #define PP__TIMED 2u /* the call has a timeout: the moment of its begin matters */
 
-#define PP__SAME 4u /* a chunk's elements all have the size `each`, and no headers */
+#define PP__SAME 4u /* a chunk's elements all have the size `each`, and no headers (pp__same_room) */
+
+#define PP__MOST_ELEMENTS 65536u /* of a chunk */
 
 /* A call or chunk. Behind it, 16-aligned, its elements (or, if BIG, nothing: they lie in the memfd). */
 struct pp__call_record {
@@ -132,9 +139,12 @@ static inline uint64_t pp__element_room(uint64_t size)
     return sizeof(struct pp__element) + ((size + 1 + 15) & ~UINT64_C(15));
 }
 
+/* Elements of one size lie tight, and are copied for the task, which gets them aligned and with a NUL; larger ones lie as they are read. */
+#define PP__TIGHT_MAX 256u
+
 static inline uint64_t pp__same_room(uint64_t size)
 {
-    return (size + 1 + 15) & ~UINT64_C(15);
+    return size <= PP__TIGHT_MAX ? size : (size + 1 + 15) & ~UINT64_C(15);
 }
 
 /* Elements, read one after the other. */
@@ -174,6 +184,22 @@ struct pp__result_record {
     uint64_t run_time; /* ns */
 };
 
+/*
+ * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. Slot, each and run_time are
+ * written before the first result, count and another run_time when the record is published.
+ */
+struct pp__run_record {
+    uint32_t slot;
+    uint32_t count;
+    uint64_t each;
+    uint64_t run_time; /* ns, of one element: of the first, then a mean */
+    uint64_t reserved;
+};
+
+/* Larger results travel alone. */
+#define PP__RUN_EACH_MAX 1024u
+
+static_assert(sizeof(struct pp__run_record) == 32, "nothing is written between its fields");
 static_assert(sizeof(struct pp__call_record) == 48, "elements behind it are aligned to 16");
 static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is aligned to 16");
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");

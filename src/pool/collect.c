@@ -43,8 +43,8 @@
 /* ------------------------------------------------------------------------------------------ results */
 
 /* A result that came in the record: copied out of the ring. */
-static struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
-                                       size_t size)
+static inline struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
+                                              size_t size)
 {
     void *data = pp__item_room(item, size);
     if (data)
@@ -110,32 +110,32 @@ static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *it
 }
 
 /* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. */
-static struct pp__item *match(struct pp__worker *worker, const struct pp__record *record,
-                              const struct pp__result_record *header)
+static inline struct pp__item *match(struct pp__worker *worker, uint32_t slot, uint64_t id)
 {
-    if (header->slot >= PP__SLOTS || worker->count == 0)
+    if (slot >= PP__SLOTS || worker->count == 0)
         return NULL;
-    struct pp__item *item = worker->slots[header->slot].item;
-    if (!item || &item->link != worker->items.next || record->id != pp__item_next_id(item))
+    struct pp__item *item = worker->slots[slot].item;
+    if (!item || &item->link != worker->items.next || id != pp__item_next_id(item))
         return NULL;
     return pp__worker_unbegun(worker, item) ? NULL : item;
 }
 
-/* An element has ended; the rest of a chunk that was stopped behind it goes back. */
-static void end_element(struct pp__worker *worker, struct pp__item *item, struct pp__outcome outcome, uint64_t run_time)
+/* `count` elements have ended; the rest of a chunk that was stopped behind them goes back. */
+static inline void end_elements(struct pp__worker *worker, struct pp__item *item, uint32_t count,
+                                struct pp__outcome outcome, uint64_t run_time)
 {
     pp_pool *pool = worker->pool;
-    bool over = pp__item_next(item) + 1 == pp__item_end(item);
+    bool over = pp__item_next(item) + count == pp__item_end(item);
     pool->deaths = 0;
     pp__dispatch_learn(pool, run_time);
     if (over)
         pp__worker_detach(worker, item);
-    if (!pp__item_deliver(item, outcome) && over)
+    if (!pp__item_deliver(item, count, outcome) && over)
         pp__pending_insert(pool, item);
 }
 
 /* What a wake costs: until the call began for which it was rung. A figure that can't be is left out. */
-static void learn_wake(struct pp__worker *worker, uint32_t slot)
+static inline void learn_wake(struct pp__worker *worker, uint32_t slot)
 {
     pp_pool *pool = worker->pool;
     if (worker->woken_at == 0)
@@ -150,15 +150,24 @@ static void learn_wake(struct pp__worker *worker, uint32_t slot)
     pp__worker_allow_spin(pool);
 }
 
+static const char *no_call(const struct pp__worker *worker)
+{
+    return worker->pool->broken ? NULL : "a result for no call of its own"; /* broken: its calls were failed */
+}
+
+static uint64_t plausible(const struct pp__worker *worker, const struct pp__item *item, uint64_t run_time)
+{
+    uint64_t most = worker->free_at - item->sent_at;
+    return run_time < most ? run_time : most;
+}
+
 static const char *take_result(struct pp__worker *worker, const struct pp__record *record,
                                struct pp__result_record *header, const void *payload, size_t size)
 {
-    struct pp__item *item = match(worker, record, header);
+    struct pp__item *item = match(worker, header->slot, record->id);
     if (!item)
-        return worker->pool->broken ? NULL : "a result for no call of its own"; /* broken: its calls were failed */
-    uint64_t most = worker->free_at - item->sent_at;
-    if (header->run_time > most)
-        header->run_time = most;
+        return no_call(worker);
+    header->run_time = plausible(worker, item, header->run_time);
     learn_wake(worker, header->slot);
     item->tries++;
     struct pp__outcome outcome;
@@ -172,8 +181,90 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     } else {
         outcome = small_result(worker, item, payload, size);
     }
-    end_element(worker, item, outcome, header->run_time);
+    end_elements(worker, item, 1, outcome, header->run_time);
     return NULL;
+}
+
+/* The results of `count` elements from `id` on, all of which lie at `results`. NULL, or what is wrong. */
+static const char *take_results(struct pp__worker *worker, const struct pp__run_record *run, uint64_t id,
+                                uint64_t count, const char *results)
+{
+    struct pp__item *item = match(worker, run->slot, id);
+    if (!item)
+        return no_call(worker);
+    if (count > pp__item_end(item) - pp__item_next(item))
+        return "results of elements that it was not to run";
+    uint64_t run_time = plausible(worker, item, run->run_time);
+    learn_wake(worker, run->slot);
+    void *room = pp__item_run_room(item, run->each);
+    if (room) {
+        pp__shm_copy(room, results, count * run->each);
+        end_elements(worker, item, (uint32_t)count, (struct pp__outcome){.data = room, .size = run->each}, run_time);
+        return NULL;
+    }
+    for (; count > 0; count--, results += run->each) {
+        item->tries++;
+        end_elements(worker, item, 1, small_result(worker, item, results, run->each), run_time);
+    }
+    return NULL;
+}
+
+static bool is_run(const struct pp__run_record *run, uint64_t count, uint64_t room)
+{
+    return count <= PP__MOST_ELEMENTS && run->each <= PP__RUN_EACH_MAX && sizeof *run + count * run->each <= room;
+}
+
+/* A run that was published. Its first elements may have been taken while it was open, and their chunk may be elsewhere by now. */
+static const char *take_run(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+{
+    struct pp__run_record run;
+    uint64_t taken = worker->looked_into ? worker->looked_into - record->id : 0;
+    worker->looked_into = 0;
+    if (record->size < sizeof run)
+        return "a record that is too short";
+    pp__shm_copy(&run, payload, sizeof run);
+    if (!is_run(&run, run.count, record->size) || run.count == 0 || taken > run.count)
+        return "a run whose sizes differ";
+    if (taken == run.count)
+        return NULL;
+    return take_results(worker, &run, record->id + taken, run.count - taken,
+                        (const char *)payload + sizeof run + taken * run.each);
+}
+
+/* Whether the run that is not published yet has results that were not taken in: those below *until. */
+static bool has_open(const struct pp__worker *worker, uint64_t *until)
+{
+    if (worker->count == 0)
+        return false;
+    const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+    if (pp__item_count(item) == 1)
+        return false;
+    *until =
+        pp__load_acquire(&worker->result_side->open); /* pairs with the store in append (worker.c): they were written */
+    return *until - pp__item_next_id(item) - 1 < pp__item_end(item) - pp__item_next(item);
+}
+
+/*
+ * Takes them. The run lies at the reader's position: it was not published when the tail was looked at, which was after `open` was
+ * loaded, and a worker publishes a run before it says more of the next one.
+ */
+static const char *take_open(struct pp__worker *worker, uint64_t until)
+{
+    struct pp__record record;
+    struct pp__run_record run;
+    const void *payload;
+    const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+    uint64_t next = pp__item_next_id(item);
+    if (pp__ring_peek(&worker->results, &record, &payload) < 0 || record.type != PP__RECORD_RUN ||
+        record.size < sizeof run)
+        return "no run where one is open";
+    pp__shm_copy(&run, payload, sizeof run);
+    uint64_t taken = next - record.id;
+    if (taken > PP__MOST_ELEMENTS || worker->looked_into != (taken > 0 ? next : 0) ||
+        !is_run(&run, until - record.id, record.size))
+        return "an open run that can't be";
+    worker->looked_into = until;
+    return take_results(worker, &run, next, until - next, (const char *)payload + sizeof run + taken * run.each);
 }
 
 static const char *take_ready(struct pp__worker *worker, const struct pp__record *record,
@@ -221,6 +312,10 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
         [PP__RECORD_LEFT] = take_left,
     };
     struct pp__result_record header;
+    if (record->type == PP__RECORD_RUN)
+        return take_run(worker, record, payload);
+    if (worker->looked_into)
+        return "another record in place of a run";
     if (record->type >= sizeof handlers / sizeof *handlers || !handlers[record->type])
         return "a record of no known type";
     if (record->size < sizeof header)
@@ -234,23 +329,32 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
 
 static void read_reports(pp_pool *pool);
 
-/* Each record ends an outstanding element or poisons: the worker does not decide how long this loops. */
+/*
+ * Each record ends an outstanding element or poisons, or is a run that was looked into; as none is released before the last, there are no
+ * more than the ring holds: the worker does not decide how long this loops. The open run is looked at behind all of them, and once.
+ */
 void pp__collect_worker(pp_pool *pool, struct pp__worker *worker)
 {
     struct pp__record record;
     const void *payload;
-    bool some = false;
+    uint64_t until;
+    bool some = false, open = false;
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return; /* its start is reported first, so that errors name its process: see read_reports */
     if (worker->calls.poisoned)
         pp__worker_poison(worker, "a broken head of its call ring");
-    while (!worker->poisoned) {
+    while (!worker->poisoned && !open) {
         int got = pp__ring_next(&worker->results, &record, &payload);
-        if (got == 0)
+        if (got == 0 && !has_open(worker, &until))
             break;
+        if (got == 0 && pp__ring_waiting(&worker->results))
+            continue; /* published meanwhile */
         if (!some)
             worker->free_at = pp__now(); /* for all of them: they lay there */
-        const char *wrong = got < 0 ? "a broken ring" : take_record(worker, &record, payload);
+        open = got == 0;
+        const char *wrong = got < 0 ? "a broken ring"
+                            : open  ? take_open(worker, until)
+                                    : take_record(worker, &record, payload);
         if (wrong)
             pp__worker_poison(worker, wrong);
         some = true;

@@ -14,6 +14,8 @@
 /* So much work may lie before what is queued at a worker: enough for the time that its results take to be seen and answered. It costs nobody his
  * turn: what was not begun can be taken back, and is when another worker has nothing to do. */
 #define QUEUE_TIME (2 * PP__MILLISECOND)
+/* A worker has no more chunks than this. */
+#define CHUNKS 3
 /* Calls behind one that has lasted this long beyond what was expected go back. */
 #define PATIENCE PP__MILLISECOND
 /* Whether a front call lasts too long is asked where it counts: before few. */
@@ -77,7 +79,7 @@ static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, cons
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
     if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == pp__item_next_id(front))
         return false;
-    if (pp__item_count(item) > 1 ? worker->count > 1 || expected(pool, item) > QUEUE_TIME
+    if (pp__item_count(item) > 1 ? worker->count >= CHUNKS || worker->count * expected(pool, item) > QUEUE_TIME
                                  : backlog(pool, worker) > QUEUE_TIME)
         return false;
     return worker->count >= FEW || pp__now() < patience_ends(pool, worker);

@@ -158,7 +158,7 @@ static void run_first(pp_pool *pool)
         pp__elements_next(&element);
         item->x.at = (const struct pp__element *)(const void *)element.place;
     }
-    if (!pp__item_deliver(item, outcome_of(item, &task, run_time)))
+    if (!pp__item_deliver(item, 1, outcome_of(item, &task, run_time)))
         go_on(pool, item);
     pp__task_destroy(&task);
 }

@@ -120,10 +120,13 @@ struct pp__elements pp__item_elements(const struct pp__item *item)
 
 void *pp__item_room(struct pp__item *item, size_t size)
 {
-    if (item->plain)
-        return size < PP__ROOM ? item->room : NULL;
-    const struct pp__receiver *receiver = item->x.receiver;
-    return receiver && size < PP__SMALL ? receiver->small + (size_t)item->x.next * PP__SMALL : NULL;
+    return item->plain && size < PP__ROOM ? item->room : NULL;
+}
+
+void *pp__item_run_room(struct pp__item *item, size_t each)
+{
+    struct pp__receiver *receiver = item->plain ? NULL : item->x.receiver;
+    return receiver && receiver->room ? receiver->room(receiver, item, each) : NULL;
 }
 
 /* ------------------------------------------------------------------------------------------- errors */
@@ -196,21 +199,21 @@ void pp__error_free(pp_error *error)
 
 /* ----------------------------------------------------------------------------------------- delivery */
 
-bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome)
+bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome outcome)
 {
     uint32_t index = pp__item_next(item);
-    bool last = index + 1 == pp__item_count(item);
+    bool last = index + count == pp__item_count(item);
     item->tries = 0;
     item->timed_out = false;
     pp__error_free(item->earlier);
     item->earlier = NULL;
-    item->pool->delivered++;
+    item->pool->delivered += count;
     if (!item->plain)
-        item->x.next++;
+        item->x.next += count;
     if (item->in_future)
         pp__future_deliver(item, outcome);
     else
-        item->x.receiver->deliver(item->x.receiver, item, index, outcome);
+        item->x.receiver->deliver(item->x.receiver, item, index, count, outcome);
     if (last) {
         item->pool->outstanding--;
         pp__item_free(item);
@@ -223,7 +226,7 @@ void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, con
     for (bool last = false; !last;) {
         struct pp__outcome outcome = {.code = pp__error_code(kind)};
         outcome.error = pp__item_error(item, kind, task_code, NULL, 0, "%s", text);
-        last = pp__item_deliver(item, outcome);
+        last = pp__item_deliver(item, 1, outcome);
     }
 }
 
@@ -232,7 +235,7 @@ void pp__item_cancel(struct pp__item *item, const char *text)
     if (item->tries > 0 && item->earlier) {
         pp_error *error = item->earlier;
         item->earlier = NULL;
-        if (pp__item_deliver(item, (struct pp__outcome){.code = error->code, .error = error}))
+        if (pp__item_deliver(item, 1, (struct pp__outcome){.code = error->code, .error = error}))
             return;
     }
     pp__item_fail(item, PP_ERROR_CANCELLED, 0, text);

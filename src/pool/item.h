@@ -34,15 +34,17 @@ struct pp__outcome {
 
 /* Who receives a chunk's outcomes. */
 struct pp__receiver {
-    /* Receives the outcome of element `index`, under the pool's lock. Called once for each element, in order; the item is freed by its caller after
-     * the last one. */
-    void (*deliver)(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, struct pp__outcome outcome);
-    char *small; /* PP__SMALL bytes for each element's result, if it is small */
+    /* Receives the outcome of element `index`, or those of `count` elements from there on, whose results of one size lie where `room` said, under the
+     * pool's lock. Called once for each element, in order; the item is freed by its caller after the last one. */
+    void (*deliver)(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, uint32_t count,
+                    struct pp__outcome outcome);
+    /* Where results of elements from `next` on, all of `each` bytes, are to lie one right behind the other; NULL: nowhere. Under the pool's lock.
+     * NULL itself: results come one by one. */
+    void *(*room)(struct pp__receiver *receiver, struct pp__item *item, size_t each);
 };
 
-/* What there is for an argument, or a result, in a plain item, the NUL behind it included; and for a result of each element of a chunk. */
+/* What there is for an argument, or a result, in a plain item, the NUL behind it included. */
 #define PP__ROOM 48u
-#define PP__SMALL 32u
 
 #define PP__MOST_RETRIES 1000u
 #define PP__RETRIES_MASK 1023u
@@ -155,6 +157,9 @@ struct pp__elements pp__item_elements(const struct pp__item *item);
 /* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
 void *pp__item_room(struct pp__item *item, size_t size);
 
+/* Where results of its elements from `next` on, all of `each` bytes, can lie one right behind the other; NULL: they are delivered one by one. */
+void *pp__item_run_room(struct pp__item *item, size_t each);
+
 /* An error, in one allocation with its texts, from what is known of the item's element `next` and of `worker` (NULL: none). Never NULL: without
  * memory it is one that says so, of the same kind. Takes over item->earlier. */
 pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_code, const struct pp__worker *worker,
@@ -167,8 +172,8 @@ bool pp__error_is_own(const pp_error *error);
 /* The code that futures return for an error of this kind. */
 int pp__error_code(pp_error_kind kind);
 
-/* Delivers element `next` and steps on. True: that was the last one, the item is gone. */
-bool pp__item_deliver(struct pp__item *item, struct pp__outcome outcome);
+/* Delivers `count` elements from `next` on and steps on. True: the last one was among them, the item is gone. */
+bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome outcome);
 
 /* Ends all remaining elements with this kind and text. The item is gone. */
 void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, const char *text);

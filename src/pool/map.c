@@ -5,6 +5,7 @@
  *
  * The map's user is one thread at a time; what deliveries touch (the chunks' outcomes, the queue of ready ones) is under the pool's lock.
  */
+#include "pool/map.h"
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -21,11 +22,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LARGEST_CHUNK 65536
 
 struct chunk {
     struct pp__receiver receiver; /* of its item's outcomes */
@@ -43,7 +44,10 @@ struct chunk {
     void *elements;     /* the inputs' memory once the item is gone, or NULL */
     const void *mapped; /* or their mapping, of `size` bytes */
     uint64_t size;
-    void **tags;
+    void **tags;   /* NULL: there are none */
+    char *results; /* those of `each` bytes, one for each input, that came in runs; NULL: none did so far */
+    size_t each;
+    bool *in_results; /* of each element that has ended: its result lies there, and it has no outcome */
     struct pp__outcome outcomes[];
 };
 
@@ -75,26 +79,21 @@ struct pp_map {
     pp_map_input held; /* pulled, but there was no memory for it */
     bool holding;
 
+    bool stays;    /* its thread comes back at once (pp__wait_stay) */
     bool drained;  /* the source is not asked any more */
     bool finished; /* fail-fast: nothing is given out any more */
     int end_error; /* told once, after the last result, in these words */
     char end_text[256];
-    struct chunk *batch;        /* whose taken outcomes are given out, or have just been; or NULL */
-    struct pp__outcome current; /* given out by the last step; forgotten at the next */
+    struct chunk *batch;                           /* whose taken outcomes are given out, or have just been; or NULL */
+    struct pp__outcome current;                    /* given out by the last step; forgotten at the next */
+    alignas(16) char result[PP__RUN_EACH_MAX + 1]; /* the same, of a result that came in a run */
 };
 
 /* ------------------------------------------------------------------------------------------- chunks */
 
-static bool is_small(const struct chunk *chunk, const void *data)
+static void free_outcome(struct pp__outcome *outcome)
 {
-    uintptr_t place = (uintptr_t)data - (uintptr_t)chunk->receiver.small;
-    return chunk->receiver.small && place < (uintptr_t)chunk->count * PP__SMALL;
-}
-
-static void free_outcome(const struct chunk *chunk, struct pp__outcome *outcome)
-{
-    if (!is_small(chunk, outcome->data))
-        pp__block_free(outcome->data);
+    pp__block_free(outcome->data);
     pp__error_free(outcome->error);
     *outcome = (struct pp__outcome){0};
 }
@@ -104,12 +103,13 @@ static void free_chunk(struct chunk *chunk)
     if (!chunk)
         return;
     for (uint32_t i = chunk->given; i < chunk->ended; i++)
-        free_outcome(chunk, &chunk->outcomes[i]);
+        if (!chunk->in_results[i])
+            free_outcome(&chunk->outcomes[i]);
     if (chunk->mapped)
         pp__payload_unmap(chunk->mapped, chunk->size);
     free(chunk->elements);
     free(chunk->tags);
-    free(chunk->receiver.small);
+    free(chunk->results);
     free(chunk);
 }
 
@@ -133,17 +133,33 @@ static bool has_result(const void *map)
     return !pp__list_empty(&m->ready);
 }
 
+/* Under the lock. Results of one size have their places from the first run on; those of others come one by one. */
+static void *room_for(struct pp__receiver *receiver, struct pp__item *item, size_t each)
+{
+    struct chunk *chunk = pp__container(receiver, struct chunk, receiver);
+    if (!chunk->results) {
+        chunk->results = PP_SYS(malloc)(chunk->count * each + 1);
+        chunk->each = each;
+    }
+    return chunk->results && chunk->each == each ? chunk->results + item->x.next * each : NULL;
+}
+
 /* Under the lock. */
-static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, struct pp__outcome outcome)
+static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, uint32_t count,
+                    struct pp__outcome outcome)
 {
     struct chunk *chunk = pp__container(receiver, struct chunk, receiver);
     pp_map *map = chunk->map;
-    chunk->outcomes[index] = outcome;
-    chunk->ended = index + 1;
+    bool in_results = chunk->results && outcome.data == chunk->results + index * chunk->each;
+    memset(chunk->in_results + index, in_results, count);
+    if (!in_results)
+        chunk->outcomes[index] = outcome;
+    chunk->ended = index + count;
     if (chunk->ended == chunk->count)
         take_over_inputs(chunk, item);
     if (!map) {
-        free_outcome(chunk, &chunk->outcomes[index]); /* those before it, not given out, go with the chunk */
+        if (!in_results)
+            free_outcome(&chunk->outcomes[index]); /* those before it, not given out, go with the chunk */
         if (!chunk->item && !chunk->kept)
             free_chunk(chunk);
         return;
@@ -154,21 +170,23 @@ static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32
         pp__subject_wake(&map->subject, item->pool, map);
 }
 
+/* `tags`: NULL, or one for each input. */
 static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, void **tags)
 {
-    struct chunk *chunk = PP_SYS(calloc)(1, sizeof *chunk + count * sizeof *chunk->outcomes);
+    size_t outcomes = count * sizeof(struct pp__outcome);
+    struct chunk *chunk = PP_SYS(malloc)(sizeof *chunk + outcomes + count * sizeof *chunk->in_results);
     if (!chunk)
         return NULL;
+    *chunk = (struct chunk){.map = map, .count = count, .size = size, .index = map->next_index};
     chunk->receiver.deliver = deliver;
-    chunk->map = map;
-    chunk->count = count;
-    chunk->size = size;
-    chunk->index = map->next_index;
+    chunk->receiver.room = count > 1 ? room_for : NULL;
+    chunk->in_results = (bool *)((char *)chunk->outcomes + outcomes);
     pp__list_init(&chunk->in_map);
     pp__list_init(&chunk->in_ready);
+    if (!tags)
+        return chunk;
     chunk->tags = PP_SYS(malloc)(count * sizeof *tags);
-    chunk->receiver.small = PP_SYS(malloc)((size_t)count * PP__SMALL);
-    if (!chunk->tags || !chunk->receiver.small) {
+    if (!chunk->tags) {
         free_chunk(chunk);
         return NULL;
     }
@@ -189,7 +207,7 @@ static int open_inputs(struct chunk *chunk, struct pp__item *item)
     return error;
 }
 
-/* Submits an item of `count` inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted. */
+/* Submits an item of inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted. */
 static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
 {
     struct chunk *chunk = create_chunk(map, item->x.count, item->x.size, tags);
@@ -309,7 +327,7 @@ static void pack(pp_map *map, struct pp__item *item)
     size_t room = pp__same_room(map->each);
     char *to = item->x.elements;
     for (uint32_t i = 0; i < map->buffered; i++, to += room) {
-        memcpy(to, pp__elements_data(&from), room); /* what pads it is zero there too */
+        memcpy(to, pp__elements_data(&from), room); /* where it is padded, there too, with zeros */
         pp__elements_next(&from);
     }
     item->same = true;
@@ -337,10 +355,44 @@ static int submit_buffer(pp_map *map)
     return 0;
 }
 
+/* A chunk of a map over an array of elements that lie in it as they travel. Nothing is pulled if it fails. */
+static int submit_slice(pp_map *map)
+{
+    struct array_source *array = &map->array;
+    size_t left = array->count - array->next;
+    uint32_t count = (uint32_t)(left < map->options.chunk_size ? left : map->options.chunk_size);
+    struct pp__item *item;
+    int error = create_item(map, count, count * array->size, &item);
+    if (error)
+        return error;
+    if (item->x.size > 0)
+        memcpy(item->x.elements, array->elements + array->next * array->size, item->x.size);
+    item->same = true;
+    item->x.each = array->size;
+    error = submit_chunk(map, item, NULL);
+    if (error)
+        pp__item_free(item);
+    else
+        array->next += count;
+    return error;
+}
+
+/* Of a rest of one nothing is gained. */
+static bool has_slice(const pp_map *map)
+{
+    const struct array_source *array = &map->array;
+    return map->source == array_next && map->options.chunk_size > 1 && array->count - array->next > 1 &&
+           pp__same_room(array->size) == array->size && !map->pool->is_inline && !map->drained;
+}
+
 /* Pulls and submits one chunk: 1. 0 or -EAGAIN when the source has no more (now): what it gave before is submitted. Another errno loses nothing. */
 static int pull_chunk(pp_map *map)
 {
     int got = 1;
+    if (has_slice(map)) {
+        int error = submit_slice(map);
+        return error ? error : 1;
+    }
     while (map->buffered < map->options.chunk_size && (got = pull(map)) == 1) {
         int error = map->options.chunk_size == 1 ? submit_held(map) : buffer_held(map);
         if (error || map->options.chunk_size == 1)
@@ -392,22 +444,52 @@ static bool has_batch(const pp_map *map)
     return map->batch && map->batch->given < map->batch->taken;
 }
 
+/* A result out of the array, as users get it: aligned, and with a NUL behind. */
+static void give_copy(pp_map *map, const char *data, pp_map_result *result)
+{
+    memcpy(map->result, data, result->size);
+    map->result[result->size] = 0;
+    result->data = map->result;
+}
+
 /* The next outcome of the batch, moved out of it. */
 static void give(pp_map *map, pp_map_result *result)
 {
     struct chunk *chunk = map->batch;
     uint32_t i = chunk->given++;
-    map->current = chunk->outcomes[i];
     map->in_flight--;
     *result = (pp_map_result){.index = chunk->index + i,
-                              .tag = chunk->tags[i],
+                              .tag = chunk->tags ? chunk->tags[i] : NULL,
                               .input = pp__elements_data(&chunk->next_input),
                               .input_size = pp__elements_size(&chunk->next_input),
-                              .code = map->current.code,
-                              .data = map->current.data,
-                              .size = map->current.size,
-                              .error = map->current.error};
+                              .size = chunk->each};
     pp__elements_next(&chunk->next_input);
+    if (chunk->in_results[i]) {
+        give_copy(map, chunk->results + i * chunk->each, result);
+        return;
+    }
+    map->current = chunk->outcomes[i];
+    result->code = map->current.code;
+    result->data = map->current.data;
+    result->size = map->current.size;
+    result->error = map->current.error;
+}
+
+/* The next outcomes that lie together, or one. */
+static size_t give_run(pp_map *map, pp_map_result *result)
+{
+    struct chunk *chunk = map->batch;
+    uint32_t i = chunk->given;
+    if (!chunk->in_results[i]) {
+        give(map, result);
+        return 1;
+    }
+    const bool *end = memchr(chunk->in_results + i, false, chunk->taken - i);
+    uint32_t count = end ? (uint32_t)(end - chunk->in_results) - i : chunk->taken - i;
+    *result = (pp_map_result){.index = chunk->index + i, .data = chunk->results + i * chunk->each, .size = chunk->each};
+    chunk->given += count;
+    map->in_flight -= count;
+    return count;
 }
 
 /* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out. */
@@ -443,6 +525,9 @@ static void abandon_all(pp_map *map)
         abandon(map, pp__container(map->chunks.previous, struct chunk, in_map));
     pp__dispatch(map->pool);
     pp__pool_settle(map->pool);
+    if (map->stays)
+        pp__wait_leave(map->pool);
+    map->stays = false;
     pp__pool_unlock(map->pool);
     map->in_flight = 0;
 }
@@ -467,7 +552,7 @@ static void forget_last(pp_map *map)
 {
     if (!map->batch)
         return;
-    free_outcome(map->batch, &map->current);
+    free_outcome(&map->current);
     if (!has_batch(map) || map->finished)
         forget_batch(map);
 }
@@ -479,14 +564,12 @@ static int end_of(pp_map *map)
     return error < 0 ? pp__fail(error, "%s", map->end_text) : 0;
 }
 
-/* While results are to come, want of memory or descriptors is no failure: they give back what was in want. */
-static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
+/* Waits for a batch. While results are to come, want of memory or descriptors is no failure: they give back what was in want. */
+static int await_batch(pp_map *map, uint64_t deadline)
 {
     int filled = fill(map);
-    if (has_batch(map)) {
-        give(map, result);
+    if (has_batch(map))
         return 1;
-    }
     if (map->in_flight == 0 && filled == -EAGAIN)
         return pp__fail(-EAGAIN, "the source has no input now and nothing is in flight");
     if (map->in_flight == 0)
@@ -496,11 +579,23 @@ static int next(pp_map *map, uint64_t deadline, pp_map_result *result)
     if (error >= 0)
         take_batch(map);
     pp__pool_unlock(map->pool);
-    if (error >= 0)
-        give(map, result);
     if (error == -ETIMEDOUT || error == -EINTR)
         pp__fail(error, "no result yet: %s", pp__strerror(-error));
     return error < 0 ? error : 1;
+}
+
+static void end_if_failed(pp_map *map, const pp_map_result *result)
+{
+    if (!result->code || !map->options.fail_fast)
+        return;
+    map->finished = true;
+    abandon_all(map);
+}
+
+static int step(pp_map *map, int timeout)
+{
+    forget_last(map);
+    return map->finished ? 0 : await_batch(map, has_batch(map) ? 0 : pp__deadline(timeout));
 }
 
 int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
@@ -510,23 +605,43 @@ int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
         return pp__fail(-EINVAL, "pp_map_next: no %s", map ? "place for the result" : "map");
     if (!pp__pool_is_own(map->pool))
         return pp__owner_refuse();
-    forget_last(map);
-    if (map->finished)
-        return 0;
-    int got = next(map, has_batch(map) ? 0 : pp__deadline(timeout), result);
-    if (got == 1 && result->code && map->options.fail_fast) {
-        map->finished = true;
-        abandon_all(map);
-    }
-    return got;
+    int got = step(map, timeout);
+    if (got != 1)
+        return got;
+    give(map, result);
+    end_if_failed(map, result);
+    return 1;
+}
+
+static void stay(pp_map *map)
+{
+    pp__pool_lock(map->pool);
+    pp__wait_stay(map->pool);
+    pp__pool_unlock(map->pool);
+    map->stays = true;
+}
+
+int pp__map_next_run(pp_map *map, int timeout, pp_map_result *result, size_t *count)
+{
+    PP__NO_CANCELLATION();
+    if (!pp__pool_is_own(map->pool))
+        return pp__owner_refuse();
+    if (!map->stays)
+        stay(map);
+    int got = step(map, timeout);
+    if (got != 1)
+        return got;
+    *count = give_run(map, result);
+    end_if_failed(map, result);
+    return 1;
 }
 
 /* ------------------------------------------------------------------------------------ open and close */
 
 static int check(const pp_map_options *o)
 {
-    if (o->chunk_size > LARGEST_CHUNK)
-        return pp__fail(-EINVAL, "chunk_size is %zu; it must be at most %d", o->chunk_size, LARGEST_CHUNK);
+    if (o->chunk_size > PP__MOST_ELEMENTS)
+        return pp__fail(-EINVAL, "chunk_size is %zu; it must be at most %u", o->chunk_size, PP__MOST_ELEMENTS);
     if (o->retries > PP__MOST_RETRIES)
         return pp__fail(-EINVAL, "retries is %u; it must be at most %u", o->retries, PP__MOST_RETRIES);
     for (size_t i = 0; i < sizeof o->reserved / sizeof *o->reserved; i++)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The parallel loop over an array: a map whose results are written in place. Any thread; uses the map as a program would. */
+/* The parallel loop over an array: a map whose results are written in place, those that lie together at once. Any thread. */
 #include "base/error.h"
+#include "pool/map.h"
 #include "pool/pool.h"
 #include "procpool.h"
 
@@ -27,7 +28,8 @@ static void note_failure(struct loop *loop, const pp_map_result *result, const c
     snprintf(loop->text, sizeof loop->text, "%s", text);
 }
 
-static void store(struct loop *loop, const pp_map_result *result)
+/* `count` results of one size, or a failure. */
+static void store(struct loop *loop, const pp_map_result *result, size_t count)
 {
     char text[96];
     if (result->code) {
@@ -37,8 +39,8 @@ static void store(struct loop *loop, const pp_map_result *result)
         note_failure(loop, result, text);
     } else {
         if (loop->outputs && result->size > 0)
-            memcpy(loop->outputs + result->index * loop->out_size, result->data, result->size);
-        loop->succeeded++;
+            memcpy(loop->outputs + result->index * loop->out_size, result->data, count * result->size);
+        loop->succeeded += count;
     }
 }
 
@@ -60,6 +62,7 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     pp_map_options own = options ? *options : (pp_map_options){0};
     struct loop loop = {.outputs = outputs, .out_size = out_size, .failed_index = UINT64_MAX};
     pp_map_result result;
+    size_t together;
     pp_map *map;
     if (!pool || (!outputs && out_size > 0 && count > 0))
         return pp__fail(-EINVAL, "pp_map_array: no %s", pool ? "place for the outputs" : "pool");
@@ -70,9 +73,9 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     if (got)
         return got;
     do {
-        got = pp_map_next(map, -1, &result);
+        got = pp__map_next_run(map, -1, &result, &together);
         if (got == 1)
-            store(&loop, &result);
+            store(&loop, &result, together);
     } while (got == 1 && !stops(&loop, &own));
     pp_map_close(map);
     if (got < 0)

@@ -37,22 +37,11 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-void pp__task_begin(struct pp_task *task, uint64_t id, uint64_t seed)
+void pp__task_settle(struct pp_task *task, int code)
 {
-    pp__task_drop(task);
-    task->id = id;
-    task->seed = mix(seed + (id + 1) * UINT64_C(0x9e3779b97f4a7c15));
-    task->code = 0;
-    task->travel = 0;
-    task->message[0] = 0;
-}
-
-void pp__task_run(struct pp_task *task, pp_function *function, const void *arg, size_t size)
-{
-    int code = function(task, arg, size);
-    if (code != 0 && code == task->travel)
+    if (code == task->travel)
         snprintf(task->message, sizeof task->message, "its result can't travel: %s", pp_last_error());
-    else if (code != 0 && task->code == 0)
+    else if (task->code == 0)
         pp_task_fail(task, code, "the task returned %d%s%s", code, code < 0 ? ": " : "",
                      code < 0 ? pp__strerror(-code) : "");
 }
@@ -107,20 +96,10 @@ void *pp_task_reserve(pp_task *task, size_t size)
     return reserve(task, size, &memory) == 0 ? memory : NULL;
 }
 
-int pp_task_return(pp_task *task, const void *data, size_t size)
+/* In place of a large result, or a large one itself. */
+static int return_large(struct pp_task *task, const void *data, size_t size)
 {
     void *memory;
-    if (!task || (!data && size > 0))
-        return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
-    if ((!task->result || task->result == task->small) && size <= PP__INLINE_MAX) {
-        memmove(task->small, data ? data : "",
-                size); /* data may point into the result that it replaces, here as below */
-        ((char *)task->small)[size] = 0;
-        task->result = task->small;
-        task->size = size;
-        task->travel = 0;
-        return 0;
-    }
     struct pp_task before = {
         .in_worker = task->in_worker, .small = task->small, .result = task->result, .fd = task->fd, .size = task->size};
     task->result = NULL; /* data may point into the result that it replaces: that one stays until it was copied */
@@ -130,6 +109,21 @@ int pp_task_return(pp_task *task, const void *data, size_t size)
         memmove(memory, data, size);
     pp__task_drop(&before);
     return error;
+}
+
+int pp_task_return(pp_task *task, const void *data, size_t size)
+{
+    if (!task || (!data && size > 0))
+        return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
+    if (size > PP__INLINE_MAX || (task->result && task->result != task->small))
+        return return_large(task, data, size);
+    char *small = task->small;
+    pp__copy_few(small, data, size); /* data may point into the result that it replaces, here as above */
+    small[size] = 0;
+    task->result = small;
+    task->size = size;
+    task->travel = 0;
+    return 0;
 }
 
 int pp_task_fail(pp_task *task, int code, const char *format, ...)
@@ -157,7 +151,7 @@ int pp_task_worker(const pp_task *task)
 
 uint64_t pp_task_seed(const pp_task *task)
 {
-    return task ? task->seed : 0;
+    return task ? mix(task->seed + (task->id + 1) * UINT64_C(0x9e3779b97f4a7c15)) : 0;
 }
 
 void *pp_task_state(const pp_task *task)

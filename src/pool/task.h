@@ -7,10 +7,11 @@
 #include "procpool.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 struct pp_task {
     uint64_t id;
-    uint64_t seed;
+    uint64_t seed; /* the pool's */
     int worker;
     bool in_worker; /* large results go into a memfd; else (inline) into a block */
     void **state;   /* the worker's own state */
@@ -23,17 +24,67 @@ struct pp_task {
     char message[PP__MESSAGE_MAX + 1];
 };
 
+/* As memmove, without a call where the size is a frequent one. */
+static inline void pp__copy_few(void *to, const void *from, size_t size)
+{
+    if (size == 16) {
+        uint64_t a, b;
+        memcpy(&a, from, 8);
+        memcpy(&b, (const char *)from + 8, 8);
+        memcpy(to, &a, 8);
+        memcpy((char *)to + 8, &b, 8);
+    } else if (size == 8)
+        memmove(to, from, 8);
+    else if (size == 4)
+        memmove(to, from, 4);
+    else if (size > 0)
+        memmove(to, from, size);
+}
+
 /* 0 or -ENOMEM. */
 int pp__task_init(struct pp_task *task, bool in_worker, int worker, void **state);
 void pp__task_destroy(struct pp_task *task);
 
-/* Makes it ready for call `id` of a pool with `seed`. */
-void pp__task_begin(struct pp_task *task, uint64_t id, uint64_t seed);
-
-/* Runs the function and settles what it left behind: a nonzero return without pp_task_fail becomes a failure with that code. */
-void pp__task_run(struct pp_task *task, pp_function *function, const void *arg, size_t size);
-
 /* Lets go of the result. */
 void pp__task_drop(struct pp_task *task);
+
+/* Whether that is more than to forget it. */
+static inline bool pp__task_holds(const struct pp_task *task)
+{
+    return task->fd >= 0 || (task->result && task->result != task->small);
+}
+
+/* Makes it ready for call `id` of a pool with `seed`. */
+static inline void pp__task_begin(struct pp_task *task, uint64_t id, uint64_t seed)
+{
+    if (pp__task_holds(task))
+        pp__task_drop(task);
+    task->result = NULL;
+    task->size = 0;
+    task->id = id;
+    task->seed = seed;
+    task->code = 0;
+    task->travel = 0;
+    task->message[0] = 0;
+}
+
+/* The same behind a call of the same pool that has not failed and whose result did not have to be dropped: quicker. */
+static inline void pp__task_go_on(struct pp_task *task, uint64_t id)
+{
+    task->result = NULL;
+    task->size = 0;
+    task->id = id;
+}
+
+/* A nonzero return without pp_task_fail becomes a failure with that code. */
+void pp__task_settle(struct pp_task *task, int code);
+
+/* Runs the function and settles what it left behind. */
+static inline void pp__task_run(struct pp_task *task, pp_function *function, const void *arg, size_t size)
+{
+    int code = function(task, arg, size);
+    if (code != 0)
+        pp__task_settle(task, code);
+}
 
 #endif

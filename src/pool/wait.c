@@ -74,7 +74,7 @@ static void call_manager(pp_pool *pool)
     struct pp__collector *c = &pool->collector;
     if (c->manager_in_epoll)
         pp__fd_ring(pool->kick);
-    if (c->manager_called || !pool->has_manager)
+    if (c->manager_called || !pool->has_manager || (c->staying > 0 && !pool->shut))
         return;
     c->manager_called = true;
     atomic_fetch_add_explicit(&c->manager_word, 1, memory_order_release); /* pairs with the load in doze */
@@ -102,6 +102,13 @@ static bool is_wanted(const pp_pool *pool)
     return pool->pending_count > 0 || pool->shut || pool->apart > 0;
 }
 
+static void leave_to_manager(pp_pool *pool)
+{
+    const struct pp__collector *c = &pool->collector;
+    if (c->manager_sound || c->manager_in_epoll || is_wanted(pool))
+        call_manager(pool);
+}
+
 static void pass_duty_on(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
@@ -113,9 +120,22 @@ static void pass_duty_on(pp_pool *pool)
         pp__list_remove(&next->in_pool);
         c->waiter = next;
         rouse(next);
-    } else if (c->manager_sound || c->manager_in_epoll || is_wanted(pool)) {
-        call_manager(pool);
+    } else {
+        leave_to_manager(pool);
     }
+}
+
+void pp__wait_stay(pp_pool *pool)
+{
+    pool->collector.staying++;
+}
+
+void pp__wait_leave(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    c->staying--;
+    if (!c->waiter && !c->manager)
+        leave_to_manager(pool);
 }
 
 void pp__wait_attend(pp_pool *pool)

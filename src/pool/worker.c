@@ -17,8 +17,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,6 +26,9 @@
 
 #define SLEEP_BOUND (50 * PP__MILLISECOND) /* where something is known to come */
 #define RING_INTERVAL PP__MILLISECOND      /* inside a chunk the owner is rung this often at most */
+#define RUN_INTERVAL                                                                                                   \
+    (50 * PP__MICROSECOND) /* results of a chunk are published after so long at the latest, once one has ended */
+#define RUN_BYTES 8192u    /* and when they are so many */
 
 /* A module as the owner announced it, opened when its first call has begun. */
 struct module {
@@ -52,8 +55,17 @@ static struct worker {
     void *state; /* pp_task_set_state */
     /* What runs. A task that jumps into the frame of an earlier one comes back to run_element as that one. */
     enum pp__record_type running;
-    uint64_t running_id;
     struct pp_task task;
+    /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, collect.c). */
+    struct {
+        struct pp__run_record *record; /* NULL: none */
+        char *next;                    /* where the next result goes */
+        uint64_t each;
+        uint32_t most; /* results */
+        uint32_t left; /* of them: not there yet */
+        uint64_t opened_at;
+    } run;
+    alignas(16) char arg[PP__TIGHT_MAX + 16]; /* a copy of an element that lies tight */
     /* The clock is read when a task ends, for the next one too; and where they are short, once for some of them. */
     struct {
         uint64_t now; /* as of the last reading; 0: time has passed since */
@@ -115,6 +127,31 @@ static void *reserve_record(enum pp__record_type type, uint64_t id, size_t size)
     }
 }
 
+static void publish(void)
+{
+    PP_FAULT("worker.publish.before");
+    pp__ring_publish(&self.results);
+    PP_FAULT("worker.publish.after");
+}
+
+static void publish_run(void)
+{
+    struct pp__run_record *record = self.run.record;
+    uint32_t count = self.run.most - self.run.left;
+    record->count = count;
+    record->run_time = self.clock.each;
+    pp__ring_shrink(&self.results, record, (uint32_t)(sizeof *record + count * self.run.each));
+    self.run.record = NULL;
+    publish();
+}
+
+/* Publishes the results that have gathered, if there are some. */
+static inline void close_run(void)
+{
+    if (self.run.record)
+        publish_run();
+}
+
 static void publish_record(enum pp__record_type type, uint64_t id, const struct pp__result_record *header,
                            const void *payload, size_t size)
 {
@@ -122,9 +159,7 @@ static void publish_record(enum pp__record_type type, uint64_t id, const struct 
     *record = *header;
     if (size > 0)
         memcpy(record + 1, payload, size);
-    PP_FAULT("worker.publish.before");
-    pp__ring_publish(&self.results);
-    PP_FAULT("worker.publish.after");
+    publish();
 }
 
 static bool never(void)
@@ -201,41 +236,41 @@ static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__r
 
 /* ---------------------------------------------------------------------------------------------- run */
 
-static void flush_output(void)
+/* As __fpending, without a call; of a wide stream nothing is known. */
+static inline bool has_output(const FILE *stream)
 {
-    if (__fpending(stdout) > 0)
+    return stream->_IO_write_ptr != stream->_IO_write_base || stream->_mode > 0;
+}
+
+static inline void flush_output(void)
+{
+    if (has_output(stdout))
         fflush(stdout);
-    if (__fpending(stderr) > 0)
+    if (has_output(stderr))
         fflush(stderr);
 }
 
-static int find_function(const struct pp__call_record *call, pp_function **function)
-{
-    struct module *module = &self.modules[call->module];
-    if (!module->base) {
-        int error = pp__module_open(module->travel, module->size, self.shared_images, &module->base);
-        if (error)
-            return error;
-    }
-    uintptr_t address = module->base + call->offset;
-    memcpy(function, &address, sizeof *function);
-    return 0;
-}
+/* Where tasks are short the clock is read after so long, or so many of them. */
+#define STRIDE_TIME (8 * PP__MICROSECOND)
+#define STRIDE_MAX 64
 
-#define STRIDE 8
-#define SHORT PP__MICROSECOND
-
-static uint64_t begin_time(const struct pp__call_record *call)
+static inline uint64_t begin_time(uint32_t flags)
 {
-    if (self.clock.now == 0 || call->flags & PP__TIMED) {
+    if (self.clock.now == 0 || flags & PP__TIMED) {
         self.clock.now = pp__now();
         self.clock.unread = 0;
     }
     return self.clock.now;
 }
 
+static unsigned stride(uint64_t each)
+{
+    uint64_t fit = each > 0 ? STRIDE_TIME / each : STRIDE_MAX;
+    return fit < 1 ? 1 : fit > STRIDE_MAX ? STRIDE_MAX : (unsigned)fit;
+}
+
 /* How long the task took: a mean of those since the last reading, but for one that failed, which tells its time. */
-static uint64_t run_time(bool failed)
+static inline uint64_t run_time(bool failed)
 {
     if (!failed && ++self.clock.skipped < self.clock.stride) {
         self.clock.unread++;
@@ -243,33 +278,95 @@ static uint64_t run_time(bool failed)
     }
     uint64_t now = pp__now(), all = now - self.clock.now, before = self.clock.unread * self.clock.each;
     self.clock.each = all / (self.clock.unread + 1);
-    self.clock.stride = self.clock.each < SHORT ? STRIDE : 1;
+    self.clock.stride = stride(self.clock.each);
     self.clock.unread = self.clock.skipped = 0;
     self.clock.now = now;
     return !failed ? self.clock.each : all > before ? all - before : 0;
 }
 
-/* Runs one element, already begun, and publishes how it ended. */
-static void run_element(const struct pp__call_record *call, enum pp__record_type type, uint64_t id, const void *arg,
-                        size_t size)
+/* Runs what has begun as call `id` of self.task, in which it leaves how it ended. */
+static inline void run_element(pp_function *function, enum pp__record_type type, uint64_t id, const void *arg,
+                               size_t size)
 {
-    struct pp__result_record header = {.slot = call->slot};
-    pp_function *function;
-    pp__task_begin(&self.task, id, self.seed);
-    int error = find_function(call, &function);
-    if (error) {
-        publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
-        return;
-    }
     self.running = type;
-    self.running_id = id;
     pp__task_run(&self.task, function, arg, size);
-    if (self.running != type || self.running_id != id)
+    if (self.running != type || self.task.id != id)
         pp__child_exit(EXIT_FAILURE);
     flush_output();
-    header.run_time = run_time(self.task.code || self.task.message[0]);
+}
+
+static bool has_failed(const struct pp_task *task)
+{
+    return task->code || task->message[0];
+}
+
+/* --------------------------------------------------------------------------------------------- run */
+
+/*
+ * Begins a run with the result of element `id`, the first of `left` that are to come, if it is one for runs. Room is reserved for as many as
+ * there can be; until the run is published nothing else goes into the ring.
+ */
+static void open_run(uint32_t slot, uint64_t id, uint32_t left, uint64_t run_time)
+{
+    size_t each = self.task.size;
+    if (left < 2 || each > PP__RUN_EACH_MAX)
+        return;
+    uint32_t most = each > 0 ? RUN_BYTES / (uint32_t)each : left;
+    self.run.most = most < left ? most : left;
+    struct pp__run_record *record = reserve_record(PP__RECORD_RUN, id, sizeof *record + self.run.most * each);
+    *record = (struct pp__run_record){.slot = slot, .each = each, .run_time = run_time};
+    self.run.record = record;
+    self.run.next = (char *)(record + 1);
+    self.run.each = each;
+    self.run.left = self.run.most;
+    self.run.opened_at = self.clock.now;
+}
+
+/* Puts the result of element `id` behind those of the elements before it, where it is of their size. */
+static inline bool append(uint64_t id)
+{
+    const struct pp_task *task = &self.task;
+    if (!self.run.record || task->size != self.run.each)
+        return false;
+    pp__copy_few(self.run.next, task->result, task->size);
+    self.run.next += task->size;
+    self.run.left--;
+    PP_FAULT("worker.append.before");
+    /* Pairs with the load in has_open (collect.c): publishes the result, and the record's head where it is the first. */
+    pp__store_release(&self.result_side->open, id + 1);
+    PP_FAULT("worker.append.after");
+    if (self.run.left == 0)
+        close_run();
+    return true;
+}
+
+/* A result that does not go on with the open run, or a failure. */
+static void send_other(uint32_t slot, uint64_t id, uint32_t left, uint64_t run_time)
+{
+    struct pp__result_record header = {.slot = slot, .run_time = run_time};
+    close_run(); /* results come in the order of their elements */
+    if (!has_failed(&self.task))
+        open_run(slot, id, left, run_time);
+    if (!append(id))
+        publish_outcome(PP__RECORD_RESULT, id, header);
+}
+
+/* How element `id` of a chunk ended, the first of `left` that are to come. */
+static inline void send_outcome(uint32_t slot, uint64_t id, uint32_t left)
+{
+    bool failed = has_failed(&self.task);
+    uint64_t took = run_time(failed);
+    if (!failed && append(id))
+        return;
+    send_other(slot, id, left, took);
+    pp__task_begin(&self.task, id, self.seed);
+}
+
+/* The same for a call, or for what is none. */
+static void send_alone(enum pp__record_type type, uint32_t slot, uint64_t id)
+{
+    struct pp__result_record header = {.slot = slot, .run_time = run_time(has_failed(&self.task))};
     publish_outcome(type, id, header);
-    pp__task_drop(&self.task);
 }
 
 /* --------------------------------------------------------------------------------------------- take */
@@ -277,9 +374,10 @@ static void run_element(const struct pp__call_record *call, enum pp__record_type
 /* The elements of a record: behind its header, or in the memfd that came ahead of it. */
 struct elements {
     struct pp__elements at;
+    pp_function *function; /* NULL: not looked up yet */
     const void *mapped;
     size_t size;
-    int error; /* nonzero: they did not arrive, for the reason in `text` */
+    int error; /* nonzero: they did not arrive, or the function can't be found, for the reason in `text` */
     char text[256];
 };
 
@@ -300,18 +398,49 @@ static int receive_elements(const struct pp__call_record *call, uint64_t id, str
     return error;
 }
 
+static void note_error(struct elements *elements, int error)
+{
+    elements->error = error;
+    if (error)
+        snprintf(elements->text, sizeof elements->text, "%s", pp_last_error());
+}
+
 static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
     elements->at =
         (struct pp__elements){.place = (const char *)(call + 1), .same = call->flags & PP__SAME, .each = call->each};
+    elements->function = NULL;
     elements->mapped = NULL;
     elements->error = 0;
     if (!(call->flags & PP__BIG))
         return;
     self.clock.now = 0;
-    elements->error = receive_elements(call, id, elements);
+    note_error(elements, receive_elements(call, id, elements));
+}
+
+/* When the first element has begun, as opening a module runs code of its own. False: there is no function, or there are no elements. */
+static bool find_function(const struct pp__call_record *call, struct elements *elements)
+{
+    struct module *module = &self.modules[call->module];
     if (elements->error)
-        snprintf(elements->text, sizeof elements->text, "%s", pp_last_error());
+        return false;
+    if (!module->base)
+        note_error(elements, pp__module_open(module->travel, module->size, self.shared_images, &module->base));
+    uintptr_t address = module->base + call->offset;
+    if (!elements->error)
+        memcpy(&elements->function, &address, sizeof elements->function);
+    return !elements->error;
+}
+
+/* The next element, as the task gets it: aligned, and with a NUL behind. */
+static inline const void *argument_of(const struct pp__elements *at, size_t size)
+{
+    const void *data = pp__elements_data(at);
+    if (!at->same || size > PP__TIGHT_MAX)
+        return data;
+    pp__copy_few(self.arg, data, size);
+    self.arg[size] = 0;
+    return self.arg;
 }
 
 static void close_elements(struct elements *elements)
@@ -321,51 +450,100 @@ static void close_elements(struct elements *elements)
 }
 
 /*
- * Begins element `id`: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of this and the
+ * Begins an element: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of this and the
  * owner's take (workers.c) wins.
  */
-static bool begin(const struct pp__call_record *call, uint64_t id, bool first, uint64_t now)
+static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
-    _Atomic uint64_t *slot = &self.result_side->slots[call->slot];
-    uint64_t before = first ? pp__slot_word(id, PP__SLOT_READY) : pp__slot_word(id - 1, PP__SLOT_BEGUN);
-    pp__store_relaxed(&self.result_side->begun_at[call->slot], now); /* published by the cas */
+    pp__store_relaxed(&self.result_side->begun_at[slot], now); /* published by the cas */
     PP_FAULT("worker.begin.before");
-    bool won = pp__cas_u64(slot, before, pp__slot_word(id, PP__SLOT_BEGUN));
+    bool won = pp__cas_u64(&self.result_side->slots[slot], before, begun);
     if (won)
         PP_FAULT("worker.begin.after");
     return won;
 }
 
-/* In the middle of a chunk the owner is rung when it has waited for RING_INTERVAL, or when the result ring fills. */
-static void ring_after(bool last, uint64_t now)
+/* A chunk's last result is not waited for while more than one record like its own lies behind it: the owner has time to send more. */
+static bool is_urgent(const struct pp__call_record *call)
 {
+    uint64_t room = sizeof(struct pp__record) + sizeof *call + (call->flags & PP__BIG ? 0 : call->size);
+    return call->count == 1 || pp__ring_behind(&self.calls) <= room + PP__RING_ALIGN;
+}
+
+/* Behind an element. The owner is rung at the end, and in the middle of a chunk when it has waited for RING_INTERVAL or the result ring fills. */
+static void tell(const struct pp__call_record *call, bool last)
+{
+    uint64_t now = self.clock.now;
+    if (self.run.record && (last || now - self.run.opened_at >= RUN_INTERVAL))
+        close_run();
     if (pp__ring_used(&self.results) > PP__RING_BYTES / 2)
         ring_if_wanted(PP__WANT_ROOM);
-    else if (last ||
+    else if ((last && is_urgent(call)) ||
              (int64_t)(now - self.rung_at) >= (int64_t)RING_INTERVAL) /* the clock may be behind the last ring */
         ring_if_wanted(PP__WANT_EVERY);
+}
+
+static void fail_to_run(const struct pp__call_record *call, uint64_t id, const struct elements *elements)
+{
+    struct pp__result_record header = {.slot = call->slot};
+    publish_message(PP__RECORD_RESULT, id, header, PP__OUTCOME_TRAVEL, elements->error, elements->text);
+}
+
+static void run_single(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    if (!begin(call->slot, pp__slot_word(id, PP__SLOT_READY), pp__slot_word(id, PP__SLOT_BEGUN),
+               begin_time(call->flags)))
+        return;
+    if (find_function(call, elements)) {
+        pp__task_begin(&self.task, id, self.seed);
+        run_element(elements->function, PP__RECORD_RESULT, id, pp__elements_data(&elements->at),
+                    pp__elements_size(&elements->at));
+        send_alone(PP__RECORD_RESULT, call->slot, id);
+    } else {
+        fail_to_run(call, id, elements);
+    }
+    tell(call, true);
+}
+
+/* Between elements self.task is as begun, but for what pp__task_go_on writes. */
+static void run_chunk(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    const uint32_t slot = call->slot, count = call->count, flags = call->flags;
+    struct pp__elements at = elements->at;
+    uint64_t before = pp__slot_word(id + call->first, PP__SLOT_READY);
+    pp__task_begin(&self.task, id, self.seed);
+    for (uint32_t i = 0; i < call->first && !elements->error; i++)
+        pp__elements_next(&at);
+    for (uint32_t i = call->first; i < count; i++) {
+        uint64_t begun = pp__slot_word(id + i, PP__SLOT_BEGUN);
+        if (!begin(slot, before, begun, begin_time(flags)))
+            break;
+        before = begun;
+        if (elements->function || find_function(call, elements)) {
+            size_t size = pp__elements_size(&at);
+            pp__task_go_on(&self.task, id + i);
+            run_element(elements->function, PP__RECORD_RESULT, id + i, argument_of(&at, size), size);
+            send_outcome(slot, id + i, count - i);
+            pp__elements_next(&at);
+        } else {
+            fail_to_run(call, id + i, elements);
+        }
+        if (i + 1 == count || self.clock.unread == 0) /* it was read just now */
+            tell(call, i + 1 == count);
+    }
+    close_run();
 }
 
 static void run_call(const struct pp__call_record *call, uint64_t id)
 {
     struct elements elements;
     open_elements(call, id, &elements);
-    for (uint32_t i = 0; i < call->first && !elements.error; i++)
-        pp__elements_next(&elements.at);
-    for (uint32_t i = call->first; i < call->count; i++) {
-        uint64_t now = begin_time(call);
-        if (!begin(call, id + i, i == call->first, now))
-            break;
-        if (elements.error) {
-            struct pp__result_record header = {.slot = call->slot};
-            publish_message(PP__RECORD_RESULT, id + i, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
-        } else {
-            run_element(call, PP__RECORD_RESULT, id + i, pp__elements_data(&elements.at),
-                        pp__elements_size(&elements.at));
-            pp__elements_next(&elements.at);
-        }
-        ring_after(i + 1 == call->count, now);
-    }
+    if (call->count == 1)
+        run_single(call, id, &elements);
+    else
+        run_chunk(call, id, &elements);
+    if (pp__task_holds(&self.task))
+        pp__task_drop(&self.task);
     close_elements(&elements);
 }
 
@@ -379,11 +557,15 @@ static void run_duty(const struct pp__call_record *duty, enum pp__record_type ty
         return;
     }
     open_elements(duty, 0, &elements);
-    begin_time(duty);
-    if (elements.error)
+    begin_time(duty->flags);
+    if (find_function(duty, &elements)) {
+        pp__task_begin(&self.task, 0, self.seed);
+        run_element(elements.function, type, 0, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
+        send_alone(type, 0, 0);
+        pp__task_drop(&self.task);
+    } else {
         publish_message(type, 0, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
-    else
-        run_element(duty, type, 0, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
+    }
     close_elements(&elements);
 }
 

@@ -617,7 +617,7 @@ static void end_running(struct pp__worker *worker, struct pp__item *item, pp_err
         pp__pending_insert(pool, item);
         return;
     }
-    if (!pp__item_deliver(item, (struct pp__outcome){.code = error->code, .error = error}))
+    if (!pp__item_deliver(item, 1, (struct pp__outcome){.code = error->code, .error = error}))
         pp__pending_insert(pool, item);
 }
 

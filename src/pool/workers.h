@@ -40,6 +40,8 @@ struct pp__worker {
     struct pp__ring_writer calls;
     struct pp__ring_reader results;
     int bell, socket;
+    /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */
+    uint64_t looked_into;
 
     struct pp__link place; /* in the pool's idle or active */
     struct pp__link unwoken;

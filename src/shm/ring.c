@@ -175,6 +175,15 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     PP_FAULT("ring.publish.after");
 }
 
+/* Only the size is written: the rest of the header may be looked at right now (pp__ring_peek). */
+void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t size)
+{
+    struct pp__record *header = (struct pp__record *)payload - 1;
+    assert(size <= header->size);
+    writer->position -= record_room(header->size) - record_room(size);
+    header->size = size;
+}
+
 bool pp__ring_drained(struct pp__ring_writer *writer)
 {
     return pp__ring_passed(writer, writer->published);
@@ -218,6 +227,15 @@ static const unsigned char *copy_header(const struct pp__ring_reader *reader, st
 {
     const unsigned char *place = reader->data + offset_of(reader->position, reader->capacity);
     pp__shm_copy(header, place, sizeof *header);
+    return place;
+}
+
+/* The same at any place of the data, but for its size. */
+static const unsigned char *copy_kind(const struct pp__ring_reader *reader, uint64_t position,
+                                      struct pp__record *header)
+{
+    const unsigned char *place = reader->data + offset_of(position, reader->capacity);
+    pp__shm_copy(&header->type, place + offsetof(struct pp__record, type), sizeof *header - sizeof header->size);
     return place;
 }
 
@@ -288,12 +306,40 @@ void pp__ring_release(struct pp__ring_reader *reader)
     pp__store_ordered(reader->head, reader->released, RING_RELEASE_ORDER);
 }
 
+/*
+ * What the header says of its record's size is not looked at: the producer may be changing that (pp__ring_shrink). Whatever it
+ * says else, `size` stays within the data and within what the producer may write before our next release.
+ */
+int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
+{
+    struct pp__record header = {0};
+    uint64_t position = reader->position, limit = reader->released + reader->capacity;
+    const unsigned char *place = copy_kind(reader, position, &header);
+    if (header.type == PP__RING_PAD) {
+        position += reader->capacity - offset_of(position, reader->capacity);
+        place = copy_kind(reader, position, &header);
+    }
+    uint64_t left = limit - position; /* huge if the padding ends beyond the limit */
+    uint32_t to_end = reader->capacity - offset_of(position, reader->capacity);
+    if (header.type == PP__RING_PAD || left <= sizeof header || left > reader->capacity)
+        return poison(&reader->poisoned, "no record where one was begun");
+    header.size = (to_end < left ? to_end : (uint32_t)left) - (uint32_t)sizeof header;
+    *record = header;
+    *payload = place + sizeof header;
+    return 1;
+}
+
 /* A broken ring is waiting too: for pp__ring_next to say so. */
 bool pp__ring_waiting(struct pp__ring_reader *reader)
 {
     if (reader->poisoned || reader->position != reader->tail_seen)
         return true;
     return look_at_tail(reader) != 0 || reader->position != reader->tail_seen;
+}
+
+uint32_t pp__ring_behind(struct pp__ring_reader *reader)
+{
+    return reader->poisoned || look_at_tail(reader) != 0 ? 0 : (uint32_t)(reader->tail_seen - reader->position);
 }
 
 /* The compiler must take the copy for what it is, and may not look at `from` again in its stead. */

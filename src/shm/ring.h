@@ -80,6 +80,12 @@ void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t i
 void pp__ring_publish(struct pp__ring_writer *writer);
 
 /*
+ * The payload of the record that was reserved last and not published has `size` bytes and no more: what was reserved beyond
+ * them is given up. Type and id stay as they are, for a reader that looks at the record before it is published.
+ */
+void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t size);
+
+/*
  * Whether all published records have been released by the consumer / whether the record that ended at `position` has.
  */
 bool pp__ring_drained(struct pp__ring_writer *writer);
@@ -97,6 +103,14 @@ uint32_t pp__ring_used(struct pp__ring_writer *writer);
  */
 int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
 
+/*
+ * The record behind the last published one, of which the producer has said by other means (with release, read with acquire) that
+ * its header and some of its payload are written: type and id as in its header, and as size the bytes at `payload` that
+ * can be its own. To be called when pp__ring_next has just said that there is none. 1, or -EPROTO: no such record can be there.
+ * Nothing is read by it as far as pp__ring_next and pp__ring_release go.
+ */
+int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
+
 /* Gives all records read so far back to the producer, with one release store. */
 void pp__ring_release(struct pp__ring_reader *reader);
 
@@ -105,6 +119,9 @@ void pp__ring_release(struct pp__ring_reader *reader);
  * one.
  */
 bool pp__ring_waiting(struct pp__ring_reader *reader);
+
+/* Bytes published behind the record that pp__ring_next gave last; looks at tail afresh (acquire). */
+uint32_t pp__ring_behind(struct pp__ring_reader *reader);
 
 /* Copies out of memory that the other side may be changing. The one function through which payloads are read. */
 void pp__shm_copy(void *to, const void *from, size_t size);

@@ -13,10 +13,12 @@
 
 #include "base/atomic.h"
 #include "pool/collect.h"
+#include "pool/map.h"
 #include "pool/workers.h"
 #include "procpool.h"
 #include "shm/segment.h"
 
+#include <errno.h>
 #include <gnu/libc-version.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,9 +39,11 @@
 
 #define MANY 16 /* calls in the worker's ring at a time */
 #define CALLS 1024
+#define ELEMENTS 1024 /* of a chunk */
+#define CHUNKS 3
 #define SIZE 16
 
-enum place { NOWHERE, SUBMIT_IDLE, SUBMIT_BEHIND, TAKE, PUBLISH, COLLECT, GET, NOTHING };
+enum place { NOWHERE, SUBMIT_IDLE, SUBMIT_BEHIND, TAKE, PUBLISH, COLLECT, GET, MAP, CHUNK, NOTHING };
 
 static const struct path {
     const char *name;
@@ -54,6 +58,8 @@ static const struct path {
     {"collect_one", COLLECT, 1},            /* pp__collect, one result is there */
     {"collect_many", COLLECT, MANY},        /* the same, for each of 16 */
     {"get", GET, MANY},                     /* pp_future_result and pp_future_unref of a finished one */
+    {"map", MAP, 0},     /* all that the owner does for a chunk of 1,024 elements of a map over an array */
+    {"chunk", CHUNK, 0}, /* all that the worker does for it, with a task that returns its argument */
 };
 
 static struct {
@@ -100,6 +106,11 @@ static int echo(pp_task *task, const void *arg, size_t size)
 {
     end_count(TAKE, 1);
     begin_count(PUBLISH);
+    return pp_task_return(task, arg, size);
+}
+
+static int copy(pp_task *task, const void *arg, size_t size)
+{
     return pp_task_return(task, arg, size);
 }
 
@@ -208,6 +219,47 @@ static void one_round(pp_pool *pool, int count)
     }
 }
 
+/* The owner's steps, as pp_map_array makes them: the first sends all chunks, and each of the others has the results that are there. */
+static size_t step(pp_map *map, char (*out)[SIZE])
+{
+    pp_map_result result;
+    size_t count = 0;
+    begin_count(MAP);
+    int got = pp__map_next_run(map, 0, &result, &count);
+    if (got == 1)
+        memcpy(out[result.index], result.data, count * SIZE);
+    end_count(MAP, 0);
+    must(got == 1 ? result.code == 0 && result.size == SIZE : got == -ETIMEDOUT, "no results");
+    return count;
+}
+
+static void map_round(pp_pool *pool)
+{
+    static char in[CHUNKS * ELEMENTS][SIZE], out[CHUNKS * ELEMENTS][SIZE];
+    pp_map *map;
+    settle(pool);
+    pool->collector.manager = pool->collector.asleep = false; /* who steps has the duty */
+    for (size_t i = 0; i < CHUNKS * ELEMENTS; i++)
+        memset(in[i], (int)i, SIZE);
+    memset(out, 0, sizeof out);
+    must(pp_map_open_array(pool, copy, in, CHUNKS * ELEMENTS, SIZE, &(pp_map_options){.chunk_size = ELEMENTS}, &map) ==
+             0,
+         "no map");
+    must(step(map, out) == 0, "results of nothing");
+    for (int i = 0; i < CHUNKS; i++) {
+        begin_count(CHUNK);
+        bool some = worker_end_step();
+        end_count(CHUNK, 1);
+        must(some, "a chunk is missing in the ring");
+        for (size_t count = 0; count < ELEMENTS;)
+            count += step(map, out);
+        if (counted.place == MAP)
+            counted.calls++;
+    }
+    pp_map_close(map);
+    must(memcmp(in, out, sizeof in) == 0, "not the results");
+}
+
 /* Its module is announced to the worker with it, in a record more. */
 static void first_call(pp_pool *pool)
 {
@@ -219,16 +271,24 @@ static void first_call(pp_pool *pool)
     get(1, &future);
 }
 
+static void run_round(pp_pool *pool, const struct path *path)
+{
+    if (path->at_a_time > 0)
+        one_round(pool, path->at_a_time);
+    else
+        map_round(pool);
+}
+
 static void count_path(pp_pool *pool, const struct path *path)
 {
     counted.place = NOWHERE;
     for (int i = 0; i < 4; i++)
-        one_round(pool, path->at_a_time);
+        run_round(pool, path);
     counted.calls = 0;
     counted.place = path->place;
     CALLGRIND_ZERO_STATS;
-    for (int done = 0; done < CALLS; done += path->at_a_time)
-        one_round(pool, path->at_a_time);
+    while (counted.calls < (path->at_a_time > 0 ? CALLS : 8 * CHUNKS))
+        run_round(pool, path);
     CALLGRIND_DUMP_STATS_AT(path->name);
     printf("%s %d\n", path->name, counted.calls);
 }

@@ -7,6 +7,7 @@
 
 #include "pool/channel.h"
 
+#include <limits.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -85,7 +86,7 @@ BOTH(what_the_owner_writes_can_not_be_made_writable)
 
 /* ------------------------------------------------------------------------------------- garbage in the channel */
 
-enum region { TAIL, HEAD, SLEEPING, SLOTS, BEGUN_AT, RING, ALL, REGIONS };
+enum region { TAIL, HEAD, SLEEPING, SLOTS, BEGUN_AT, OPEN, RING, ALL, REGIONS };
 enum pattern { ZEROS, ONES, FORWARD, RANDOM, RANDOM_ALIGNED, PATTERNS };
 enum { COMBINATIONS = REGIONS * PATTERNS };
 enum duration { ONCE, LASTING, LATER, DURATIONS };
@@ -140,6 +141,9 @@ static void scribble(struct vandal *vandal)
         break;
     case BEGUN_AT:
         fill(vandal, side->begun_at, sizeof side->begun_at);
+        break;
+    case OPEN:
+        fill(vandal, &side->open, sizeof side->open);
         break;
     case RING:
         fill(vandal, side->results, sizeof side->results);
@@ -300,22 +304,147 @@ static void run_vandals(pp_start_method method, int workers, enum duration durat
 BOTH_WITHIN(garbage_written_once_costs_its_worker_at_most, 60)
 {
     for (int workers = 1; workers <= 2; workers++)
-        run_vandals(method, workers, ONCE, COMBINATIONS, 2);
+        run_vandals(method, workers, ONCE, COMBINATIONS, 3);
 }
 
 BOTH_WITHIN(garbage_written_all_the_time_costs_its_worker_at_most, 60)
 {
-    run_vandals(method, 1, LASTING, COMBINATIONS, 2);
+    run_vandals(method, 1, LASTING, COMBINATIONS, 3);
 }
 
 BOTH_WITHIN(garbage_written_beside_another_worker_leaves_that_alone, 60)
 {
-    run_vandals(method, 2, LASTING, COMBINATIONS, 2);
+    run_vandals(method, 2, LASTING, COMBINATIONS, 3);
 }
 
 BOTH_WITHIN(garbage_written_by_an_idle_worker_costs_its_worker_at_most, 60)
 {
-    run_vandals(method, 2, LATER, COMBINATIONS, 2);
+    run_vandals(method, 2, LATER, COMBINATIONS, 3);
+}
+
+/* ------------------------------------------------------------------------------ garbage in the middle of a chunk */
+
+enum { ELEMENTS = 60, EVIL = 25 };
+
+struct in_chunk {
+    int number;
+    struct vandal vandal; /* of element EVIL */
+};
+
+/* Says on the board who ran it. */
+static int task_in_chunk(pp_task *task, const void *arg, size_t size)
+{
+    struct in_chunk in;
+    CHECK_INT(size, sizeof in);
+    memcpy(&in, arg, sizeof in);
+    shared()->runs[VANDALS + in.number] = (uint32_t)getpid();
+    if (in.number == EVIL)
+        vandalize(&in.vandal);
+    return task_square(task, &in.number, sizeof in.number);
+}
+
+/* Right, or from a worker that wrote garbage. */
+static void check_in_chunk(const pp_map_result *result)
+{
+    int number = (int)result->index, square = -1;
+    pid_t pid = result->error ? result->error->pid : (pid_t)shared()->runs[VANDALS + number];
+    if (!result->error && result->size == sizeof square)
+        memcpy(&square, result->data, sizeof square);
+    if ((result->error && result->error->kind != PP_ERROR_PROTOCOL) || (square != number * number && !was_vandal(pid)))
+        harness_fail(__FILE__, __LINE__, "element %d is %d, in pid %d: %s", number, square, (int)pid,
+                     result->error ? result->error->message : "");
+}
+
+/* An element that is said to have ended may never run, so who is to blame is the only worker. */
+static void run_chunk_vandal(pp_pool *pool, const struct vandal *vandal)
+{
+    struct in_chunk in[ELEMENTS];
+    bool seen[ELEMENTS] = {false};
+    pp_map_result result;
+    pp_map *map;
+    warm_up(pool);
+    for (int i = 0; i < ELEMENTS; i++) {
+        in[i] = (struct in_chunk){i, *vandal};
+        shared()->runs[VANDALS + i] = shared()->runs[(shared()->words[0] + VANDALS - 1) % VANDALS];
+    }
+    CHECK_OK(pp_map_open_array(pool, task_in_chunk, in, ELEMENTS, sizeof *in,
+                               &(pp_map_options){.chunk_size = ELEMENTS / 2}, &map));
+    for (int i = 0; i < ELEMENTS; i++) {
+        CHECK_INT(pp_map_next(map, -1, &result), 1);
+        CHECK(!seen[result.index]);
+        seen[result.index] = true;
+        check_in_chunk(&result);
+    }
+    CHECK_INT(pp_map_next(map, -1, &result), 0);
+    pp_map_close(map);
+    warm_up(pool);
+}
+
+static void run_chunk_vandals(pp_start_method method, enum duration duration, unsigned count)
+{
+    if (duration == LASTING && KIT_TSAN)
+        LEFT_OUT("thread sanitizer ends the worker, whose second thread races with it on purpose");
+    pp_pool *pool = open_workers(1, method);
+    for (unsigned seed = 0; seed < count; seed++) {
+        struct vandal vandal = {
+            .region = seed % REGIONS, .pattern = seed / REGIONS % PATTERNS, .duration = duration, .seed = seed + 1};
+        printf("region %d, pattern %d, duration %d, in a chunk\n", (int)vandal.region, (int)vandal.pattern,
+               (int)vandal.duration);
+        fflush(stdout);
+        run_chunk_vandal(pool, &vandal);
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(garbage_written_in_a_chunk_costs_its_worker_at_most, 60)
+{
+    run_chunk_vandals(method, ONCE, COMBINATIONS);
+}
+
+BOTH_WITHIN(garbage_written_all_the_time_in_a_chunk_costs_its_worker_at_most, 60)
+{
+    run_chunk_vandals(method, LASTING, COMBINATIONS);
+}
+
+/* Results of elements that have not run, beyond the chunk, or before it: what is said of the open run. */
+static int task_boast(pp_task *task, const void *arg, size_t size)
+{
+    int number, by;
+    CHECK_INT(size, 2 * sizeof(int));
+    memcpy(&number, arg, sizeof number);
+    memcpy(&by, (const char *)arg + sizeof number, sizeof by);
+    if (number == 3 && shared()->words[1]++ == 0) {
+        struct pp__result_side *side = result_side();
+        shared()->pid[1] = getpid();
+        atomic_store(&side->open, atomic_load(&side->open) + (uint64_t)(int64_t)by);
+        gate_wait(1);
+    }
+    return task_square(task, &number, sizeof number);
+}
+
+BOTH(a_worker_that_boasts_of_results_of_elements_that_have_not_run_ends_each_of_them_once)
+{
+    static const int steps[] = {1, 2, 3, 8, 100, -1, -3, INT_MIN};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        int in[8][2], ended = 0;
+        pp_map_result result;
+        pp_map *map;
+        pp_pool *pool = open_workers(1, method);
+        warm_up(pool);
+        shared()->words[1] = 0;
+        for (int k = 0; k < 8; k++)
+            memcpy(in[k], (int[]){k, steps[i]}, sizeof in[k]);
+        CHECK_OK(pp_map_open_array(pool, task_boast, in, 8, sizeof *in, &(pp_map_options){.chunk_size = 8}, &map));
+        while (pp_map_next(map, 50, &result) == 1)
+            CHECK_INT(result.index, ended++);
+        gate_open(1);
+        while (pp_map_next(map, -1, &result) == 1)
+            CHECK_INT(result.index, ended++);
+        CHECK_INT(ended, 8);
+        pp_map_close(map);
+        warm_up(pool);
+        pp_pool_destroy(pool);
+    }
 }
 
 /* Where all takes longer, under sanitizers and valgrind, a sixth of them is run. */

@@ -12,6 +12,7 @@ compiler=$1 source=$2 work=$3
 mkdir -p "$work"
 
 ring=records_cross_between_two_threads_without_a_race
+runs=words_of_a_record_that_is_not_published_cross_between_two_threads_without_a_race
 slots=of_begin_and_cancel_exactly_one_wins_and_has_the_data_alone
 
 compile() { # OBJECT SOURCE [OPTION...]
@@ -85,7 +86,7 @@ if ! build_common || ! build unchanged; then
     fail unchanged "does not build"
     exit 1
 fi
-for test in $ring $slots; do
+for test in $ring $runs $slots; do
     if TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" "$work/unchanged" --run "$test" >"$work/unchanged.out" 2>&1; then
         pass unchanged "no race in $test"
     else
@@ -98,6 +99,7 @@ expect_race RING_PUBLISH_ORDER $ring
 expect_race RING_TAIL_ORDER $ring
 expect_race RING_RELEASE_ORDER $ring
 expect_race RING_HEAD_ORDER $ring
+expect_race RUN_OPEN_ORDER $runs
 expect_race SLOT_CAS_ORDER $slots
 expect_race SLOT_READY_ORDER $slots
 expect_race SLOT_DONE_ORDER $slots

@@ -261,3 +261,71 @@ TEST(a_copy_takes_what_is_there_and_nothing_of_nothing)
     pp__shm_copy(to, from, 0);
     CHECK_STR(to, "0123efghij");
 }
+
+/* ------------------------------------------------------------------------ looked at before it is published */
+
+static void look_at_open_record(struct kit *kit, uint64_t start, uint32_t reserved, uint32_t size)
+{
+    struct pp__record record;
+    const void *seen;
+    kit_start(kit, start);
+    void *payload = pp__ring_reserve(&kit->writer, 7, 7, reserved);
+    kit_fill(payload, 7, size);
+    kit_expect_none(kit);
+    CHECK_INT(pp__ring_peek(&kit->reader, &record, &seen), 1);
+    CHECK(seen == payload);
+    CHECK_INT(record.type, 7);
+    CHECK_INT(record.id, 7);
+    CHECK(record.size >= reserved && record.size <= CAPACITY);
+    pp__ring_shrink(&kit->writer, payload, size);
+    bool another = kit_put(kit, 8, 24);
+    CHECK(another || reserved == LARGEST); /* before which and behind which there may be padding */
+    kit_expect_none(kit);
+    pp__ring_publish(&kit->writer);
+    kit_expect(kit, 7, size);
+    if (another)
+        kit_expect(kit, 8, 24);
+    kit_expect_none(kit);
+}
+
+TEST(a_record_is_seen_before_it_is_published_and_may_become_smaller_at_every_place)
+{
+    static const uint32_t sizes[] = {1, 15, 16, 17, 200, LARGEST};
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    for (uint64_t start = JUST_BELOW_THE_WRAP; start != JUST_BELOW_THE_WRAP + 2 * CAPACITY; start += 16)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (uint32_t size = 0; size <= sizes[i]; size += size < 40 ? 1 : 40)
+                look_at_open_record(&kit, start, sizes[i], size);
+    kit_close(&kit);
+}
+
+TEST(behind_records_that_are_not_released_an_open_record_has_what_they_leave)
+{
+    struct kit kit;
+    struct pp__record record;
+    const void *seen;
+    kit_open(&kit, CAPACITY);
+    CHECK(kit_put(&kit, 1, 400));
+    pp__ring_publish(&kit.writer);
+    kit_expect(&kit, 1, 400);
+    CHECK(pp__ring_reserve(&kit.writer, 2, 2, 300));
+    CHECK_INT(pp__ring_peek(&kit.reader, &record, &seen), 1);
+    CHECK_INT(record.size, CAPACITY - 416 - 16);
+    kit_close(&kit);
+}
+
+TEST(how_much_lies_behind_a_record_is_known)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    CHECK_INT(pp__ring_behind(&kit.reader), 0);
+    CHECK(kit_put(&kit, 1, 16) && kit_put(&kit, 2, 17));
+    pp__ring_publish(&kit.writer);
+    kit_expect(&kit, 1, 16);
+    CHECK_INT(pp__ring_behind(&kit.reader), 48);
+    CHECK(kit_put(&kit, 3, 0));
+    pp__ring_publish(&kit.writer);
+    CHECK_INT(pp__ring_behind(&kit.reader), 64);
+    kit_close(&kit);
+}

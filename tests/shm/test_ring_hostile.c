@@ -441,3 +441,60 @@ TEST(a_cursor_is_read_exactly_once)
 }
 
 #endif
+
+/* ------------------------------------------------------------------------ a record that is not published yet */
+
+struct torn_open {
+    const char *what;
+    uint32_t start;
+    uint32_t end; /* of what was read and not released, from `start` on */
+    int got;
+    uint32_t size;
+    struct {
+        uint32_t offset, type;
+    } headers[2];
+};
+
+static const struct torn_open torn_opens[] = {
+    {"should take any type and all there is", 0, 0, 1, CAPACITY - 16, {{0, 0x1234}}},
+    {"should end at the end of the data", 960, 0, 1, 48, {{960, 1}}},
+    {"should end at what is not released", 512, 768, 1, 240, {{256, 1}}},
+    {"should go on behind padding", 960, 0, 1, CAPACITY - 64 - 16, {{960, PAD}, {0, 1}}},
+    {"should refuse padding behind padding", 960, 0, -EPROTO, 0, {{960, PAD}, {0, PAD}}},
+    {"should refuse padding that takes all", 0, 0, -EPROTO, 0, {{0, PAD}}},
+    {"should end behind padding at what is not released", 512, 256, 1, 496, {{768, PAD}, {0, 1}}},
+    {"should refuse padding up to what is not released", 0, 768, -EPROTO, 0, {{768, PAD}, {0, 1}}},
+    {"should refuse padding over what is not released", 128, 768, -EPROTO, 0, {{896, PAD}, {0, PAD}}},
+    {"should refuse a header and nothing else", 1008, 0, -EPROTO, 0, {{1008, 0}}},
+    {"should refuse a record where none fits", 0, CAPACITY, -EPROTO, 0, {{0, 1}}},
+};
+
+static void look_at_torn_open(struct kit *kit, const struct torn_open *torn, uint64_t base)
+{
+    struct pp__record record = {0};
+    const void *payload = NULL;
+    kit_start(kit, base + torn->start);
+    memset(kit->data, 0, kit->capacity);
+    for (size_t i = 0; i < 2; i++)
+        memcpy(kit->data + torn->headers[i].offset + 4, &torn->headers[i].type, 4);
+    atomic_store(&kit->words->tail, base + torn->start + torn->end);
+    kit->reader.tail_seen = kit->reader.position = base + torn->start + torn->end;
+    CHECK_INT(pp__ring_peek(&kit->reader, &record, &payload), torn->got);
+    CHECK_INT(record.size, torn->size);
+    if (torn->got < 0)
+        expect_broken_for_good(kit);
+    else
+        CHECK((const unsigned char *)payload + record.size <= kit->data + CAPACITY);
+}
+
+TEST(an_open_record_is_looked_at_within_what_its_writer_may_write)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    for (size_t i = 0; i < sizeof torn_opens / sizeof *torn_opens; i++) {
+        printf("%s\n", torn_opens[i].what);
+        look_at_torn_open(&kit, &torn_opens[i], 0);
+        look_at_torn_open(&kit, &torn_opens[i], UINT64_MAX - CAPACITY + 1);
+    }
+    kit_close(&kit);
+}

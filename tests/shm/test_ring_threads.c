@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The ring, the doorbell and the slots with both ends as threads of one process, so that thread sanitizer sees them.
- * mutants.sh builds this file again with one memory order weakened at a time (see ring.c; here SLOT_*_ORDER) and wants
+ * mutants.sh builds this file again with one memory order weakened at a time (see ring.c; here SLOT_*_ORDER and RUN_OPEN_ORDER) and wants
  * a race reported for each: so nothing but the words under test may order the two threads. Hence counters are kept on
  * each side, waiting is by relaxed loads and sched_yield, and results are compared after the join.
  */
@@ -23,6 +23,9 @@
 #endif
 #ifndef SLOT_DONE_ORDER
 #define SLOT_DONE_ORDER memory_order_release
+#endif
+#ifndef RUN_OPEN_ORDER
+#define RUN_OPEN_ORDER memory_order_release
 #endif
 
 #include "ring_kit.h"
@@ -98,6 +101,91 @@ TEST_WITHIN(records_cross_between_two_threads_without_a_race, 120)
     run_two(produce, consume, &kit);
     CHECK(pp__ring_drained(&kit.writer));
     kit_close(&kit);
+}
+
+/*
+ * Runs: a record is reserved, words are written into it one by one, and `open` says how far, before it is published. The consumer takes what
+ * was published, and then out of the open record what `open` says, if nothing was published since that was loaded.
+ */
+#define RUN_MOST 40
+
+struct run_ring {
+    struct kit kit;
+    _Alignas(64) _Atomic uint64_t open;
+    _Alignas(64) uint64_t taken, looked_into; /* words; of them, out of open records */
+};
+
+static void *produce_runs(void *argument)
+{
+    struct run_ring *ring = argument;
+    uint64_t lengths = 1;
+    for (uint64_t id = 0; id < RECORDS;) {
+        uint64_t *words = pp__ring_reserve(&ring->kit.writer, 7, id, RUN_MOST * sizeof *words);
+        uint32_t length = kit_below(&lengths, RUN_MOST) + 1;
+        if (!words) {
+            sched_yield();
+            continue;
+        }
+        for (uint32_t i = 0; i < length; i++, id++) {
+            words[i] = id * 3;
+            pp__store_ordered(&ring->open, id + 1, RUN_OPEN_ORDER); /* pairs with the load in consume_runs */
+        }
+        pp__ring_shrink(&ring->kit.writer, words, length * (uint32_t)sizeof *words);
+        pp__ring_publish(&ring->kit.writer);
+    }
+    return NULL;
+}
+
+/* The words from `taken` on up to `until` of a run whose first has id `first`. */
+static void take_words(struct run_ring *ring, const uint64_t *words, uint64_t first, uint64_t until)
+{
+    for (; ring->taken < until; ring->taken++)
+        CHECK_INT(words[ring->taken - first], ring->taken * 3);
+}
+
+static void take_published(struct run_ring *ring)
+{
+    struct pp__record record;
+    const void *words;
+    while (pp__ring_next(&ring->kit.reader, &record, &words) == 1) {
+        CHECK(record.id <= ring->taken);
+        take_words(ring, words, record.id, record.id + record.size / sizeof(uint64_t));
+    }
+}
+
+static void take_open_words(struct run_ring *ring)
+{
+    struct pp__record record;
+    const void *words;
+    uint64_t open = pp__load_acquire(&ring->open); /* pairs with the store in produce_runs */
+    if (open <= ring->taken || pp__ring_waiting(&ring->kit.reader))
+        return;
+    CHECK_INT(pp__ring_peek(&ring->kit.reader, &record, &words), 1);
+    CHECK_INT(record.type, 7);
+    CHECK(record.id <= ring->taken);
+    ring->looked_into += open - ring->taken;
+    take_words(ring, words, record.id, open);
+}
+
+static void *consume_runs(void *argument)
+{
+    struct run_ring *ring = argument;
+    while (ring->taken < RECORDS) {
+        take_published(ring);
+        take_open_words(ring);
+        pp__ring_release(&ring->kit.reader);
+    }
+    return NULL;
+}
+
+TEST_WITHIN(words_of_a_record_that_is_not_published_cross_between_two_threads_without_a_race, 120)
+{
+    static struct run_ring ring;
+    kit_open(&ring.kit, CAPACITY);
+    kit_start(&ring.kit, UINT64_MAX - CAPACITY * 20 + 1);
+    run_two(produce_runs, consume_runs, &ring);
+    CHECK(ring.looked_into > 0);
+    kit_close(&ring.kit);
 }
 
 /*
