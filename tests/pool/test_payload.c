@@ -711,6 +711,23 @@ BOTH(initializer_and_finalizer_get_arguments_of_every_size)
     }
 }
 
+/* What initializer and finalizer give as a result nobody takes: it does not meet the first call's. */
+BOTH(large_results_of_initializer_and_finalizer_go_nowhere)
+{
+    uint64_t wanted = 300 * KIB;
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1,
+                                                            .initializer = give,
+                                                            .initializer_arg = &wanted,
+                                                            .initializer_arg_size = sizeof wanted,
+                                                            .finalizer = give,
+                                                            .finalizer_arg = &wanted,
+                                                            .finalizer_arg_size = sizeof wanted});
+    check_result(ask(pool, 200 * KIB), 200 * KIB, 200 * KIB);
+    check_result(ask(pool, 2 * MIB), 2 * MIB, 2 * MIB);
+    check_result(ask(pool, 10), 10, 10);
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------------------------ limits */
 
 BOTH(an_argument_larger_than_any_file_may_be_is_refused)
