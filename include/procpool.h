@@ -327,7 +327,7 @@ PP_API int pp_future_wait(pp_future *future, int timeout);
 PP_API int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capacity, size_t *size);
 
 /* Waits, then shows the result in place, aligned to 16 bytes and followed by a NUL, read-only, valid until the last unref
- * or pp_future_take. Errors as pp_future_result, without -EMSGSIZE. */
+ * or pp_future_take, and not in a forked child. Errors as pp_future_result, without -EMSGSIZE. */
 PP_API int pp_future_view(pp_future *future, int timeout, const void **data, size_t *size);
 
 /* Waits, then moves the result out: *data is the caller's, to be freed with pp_free. A result can be taken once; then

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/channel.h"
+#include "pool/results.h"
 #include "procpool.h"
 #include "shm/segment.h"
 
@@ -13,10 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Lies right before the data. `mapped`: bytes of the whole mapping, which begins `before` bytes before the data; 0: allocated. */
+/* Lies right before the data. `mapped`: bytes of the whole mapping, which begins pp__block_before() before the data; 0: allocated. */
 struct header {
     size_t mapped;
-    size_t before;
+    struct pp__results_place *lender; /* whose it is, or NULL */
 };
 
 static_assert(sizeof(struct header) == 16, "the data behind it is aligned to 16");
@@ -39,8 +41,10 @@ void *pp__block_allocate(size_t size)
     return data;
 }
 
-/* A process has no more than some 65,000 mappings (vm.max_map_count), and many results may be held: each costs two. */
-#define COPIED_MAX ((size_t)1 << 18)
+size_t pp__block_before(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
 
 static int copy(int fd, size_t size, void **data)
 {
@@ -63,7 +67,7 @@ static int map(int fd, size_t size, void **data)
     if (error)
         return error;
     pp__payload_unmap(payload, size);
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = pp__block_before();
     size_t total = page + size + 1;
     char *memory =
         PP_SYS(mmap)(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -74,13 +78,27 @@ static int map(int fd, size_t size, void **data)
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
     }
     *data = memory + page;
-    *header_of(*data) = (struct header){.mapped = total, .before = page};
+    *header_of(*data) = (struct header){.mapped = total};
     return 0;
 }
 
 int pp__block_open(int fd, size_t size, void **data)
 {
-    return size <= COPIED_MAX ? copy(fd, size, data) : map(fd, size, data);
+    return size <= PP__COPIED_MAX ? copy(fd, size, data) : map(fd, size, data);
+}
+
+void pp__block_lend(void *data, size_t room, struct pp__results_place *place)
+{
+    *header_of(data) = (struct header){.mapped = pp__block_before() + room, .lender = place};
+}
+
+int pp__block_own(void *data)
+{
+    struct header *header = header_of(data);
+    int error = header->lender ? pp__results_part_with(header->lender) : 0;
+    if (!error)
+        header->lender = NULL;
+    return error;
 }
 
 void pp__block_free(void *data)
@@ -88,8 +106,10 @@ void pp__block_free(void *data)
     if (!data)
         return;
     struct header *header = header_of(data);
-    if (header->mapped)
-        munmap((char *)data - header->before, header->mapped);
+    if (header->lender)
+        pp__results_give_back(header->lender);
+    else if (header->mapped)
+        munmap((char *)data - pp__block_before(), header->mapped);
     else
         free(header);
 }

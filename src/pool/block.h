@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's private memory for a result: aligned to 16, followed by a NUL. Most are allocated; a large one is a
+ * The owner's memory for a result: aligned to 16, followed by a NUL. Most are allocated; a large one is the buffer that it came in, or a
  * private mapping of the sealed memfd that it came in; what frees it need not know which.
  */
 #ifndef PP_POOL_BLOCK_H
@@ -13,6 +13,16 @@ void *pp__block_allocate(size_t size);
 
 /* The `size` bytes of a payload (shm/segment.h), copied only if they are few; *data on success. 0, -EPROTO (not sealed or too small), -ENOMEM. */
 int pp__block_open(int fd, size_t size, void **data);
+
+/* What is mapped for a block has so much before its data. */
+size_t pp__block_before(void);
+
+/* Makes the mapping of a buffer at `data` a block, which is given back to `place` when it is freed. */
+struct pp__results_place;
+void pp__block_lend(void *data, size_t room, struct pp__results_place *place);
+
+/* For who takes a block: from now on it is private memory. 0 or -ENOMEM. */
+int pp__block_own(void *data);
 
 /* NULL is allowed. */
 void pp__block_free(void *data);

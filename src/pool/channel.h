@@ -7,8 +7,9 @@
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
  * What is sent. Call ring: MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
- * RESULT, RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a sealed memfd; its descriptor went through the socket before the record
- * was published, one message for each record flagged PP__BIG, in the records' order.
+ * RESULT, RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
+ * has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is no place for it, in a sealed memfd of its own. The
+ * descriptor of what is not known yet went through the socket before the record was published, in the records' order.
  */
 #ifndef PP_POOL_CHANNEL_H
 #define PP_POOL_CHANNEL_H
@@ -29,6 +30,13 @@
 /* Payloads up to this size lie inside a record. */
 #define PP__INLINE_MAX 16384u
 
+/* Results up to this size are copied by the owner, wherever they lie: a process has no more than some 65,000 mappings (vm.max_map_count), many results
+ * may be held, and making a mapping read-only costs as much as the copy. */
+#define PP__COPIED_MAX ((size_t)1 << 18)
+
+/* What does not fit a record lies in a buffer (shm/buffer.h) that is used again, as long as there is a place for one: a worker has so many for its results. */
+#define PP__PLACES 8u
+
 struct pp__call_side {
     uint64_t magic; /* these three: owner, before the worker exists */
     uint32_t version;
@@ -36,6 +44,9 @@ struct pp__call_side {
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint32_t bell; /* owner -> worker: grows at each wake, never 0; the worker's futex */
+    /* owner -> worker, release: for each place of the worker's shelf, how many results of it were given back, << 1; the lowest bit says that the
+     * owner has the last one's buffer no more. Written by any thread of the owner, under the lock in results.c. */
+    alignas(PP__LINE) _Atomic uint32_t returned[PP__PLACES];
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
@@ -79,6 +90,7 @@ static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES,
 static_assert(offsetof(struct pp__call_side, call_tail) == 64, "fixed layout");
 static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout");
 static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
+static_assert(offsetof(struct pp__call_side, returned) == 256, "fixed layout");
 static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout");
 static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
@@ -108,10 +120,12 @@ enum pp__record_type {
 /* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is stopped, and is killed. */
 #define PP__LEAVE_ID (UINT64_MAX >> 2)
 
-#define PP__BIG 1u   /* the payload lies in a memfd that was sent through the socket */
-#define PP__TIMED 2u /* the call has a timeout: the moment of its begin matters */
-
-#define PP__SAME 4u /* a chunk's elements all have the size `each`, and no headers (pp__same_room) */
+#define PP__BIG 1u        /* the payload does not lie in the record */
+#define PP__TIMED 2u      /* the call has a timeout: the moment of its begin matters */
+#define PP__SAME 4u       /* a chunk's elements all have the size `each`, and no headers (pp__same_room) */
+#define PP__KEPT 8u       /* BIG: it lies in a buffer; without it, in a memfd of its own, which was sent */
+#define PP__FRESH 16u     /* KEPT: the buffer was sent; what the reader had in that place is no more */
+#define PP__PLACE_SHIFT 8 /* KEPT: the place lies in the flags from this bit on */
 
 #define PP__MOST_ELEMENTS 65536u /* of a chunk */
 
@@ -184,6 +198,11 @@ struct pp__result_record {
     uint64_t run_time; /* ns */
 };
 
+static inline uint32_t pp__kept_flags(uint32_t place, bool fresh)
+{
+    return PP__BIG | PP__KEPT | (fresh ? PP__FRESH : 0) | place << PP__PLACE_SHIFT;
+}
+
 /*
  * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. Slot, each and run_time are
  * written before the first result, count and another run_time when the record is published.
@@ -205,10 +224,10 @@ static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is a
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");
 static_assert(PP__INLINE_MAX + 1024 < PP__RING_BYTES / 2, "an inline payload fits the ring at every position");
 
-/* The message that carries a BIG payload's descriptor. */
+/* The message that carries a descriptor. */
 struct pp__attachment {
-    uint64_t id; /* as the record's */
-    uint64_t size;
+    uint64_t id;   /* as the record's */
+    uint64_t size; /* of the payload, or of the whole buffer */
 };
 
 /* What a worker is told in its plan (process/child.h); descriptors: call side, result side, page, bell, socket. */

@@ -11,6 +11,7 @@
 #include "pool/dispatch.h"
 #include "pool/function.h"
 #include "pool/future.h"
+#include "pool/results.h"
 #include "pool/timers.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
@@ -60,8 +61,8 @@ static inline struct pp__outcome small_result(struct pp__worker *worker, struct 
     return (struct pp__outcome){.data = data, .size = size};
 }
 
-/* A result that came as a memfd ahead of the record. -EPROTO poisons; other errors fail this call alone. */
-static int receive_large(struct pp__worker *worker, uint64_t id, uint64_t size, void **data)
+/* The descriptor that came ahead of the record. -EPROTO poisons; other errors fail this call alone. */
+static int receive_descriptor(struct pp__worker *worker, uint64_t id, uint64_t *size)
 {
     struct pp__attachment message = {0};
     size_t count = 1;
@@ -69,24 +70,60 @@ static int receive_large(struct pp__worker *worker, uint64_t id, uint64_t size, 
     ssize_t got = pp__fd_receive(worker->socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
     if (got < 0 && got != -EAGAIN && got != -EMSGSIZE)
         return pp__fail((int)got, "%s", pp__strerror((int)-got));
-    int error = -EPROTO;
-    if (got == sizeof message && count == 1 && message.id == id && message.size == size && size < PTRDIFF_MAX / 2)
-        error = pp__block_open(fd, size, data);
+    *size = message.size;
+    if (got == sizeof message && count == 1 && message.id == id)
+        return fd;
+    pp__fd_close(fd);
+    return -EPROTO;
+}
+
+/* A result in a memfd of its own. */
+static int receive_single(struct pp__worker *worker, uint64_t id, uint64_t size, void **data)
+{
+    uint64_t sent = 0;
+    int fd = receive_descriptor(worker, id, &sent);
+    if (fd < 0)
+        return fd;
+    int error = sent == size && size < PTRDIFF_MAX / 2 ? pp__block_open(fd, size, data) : -EPROTO;
     pp__fd_close(fd);
     return error;
 }
 
-static int large_result(struct pp__worker *worker, struct pp__item *item, uint64_t size, struct pp__outcome *outcome)
+/* A buffer, which is then in its place. */
+static int receive_buffer(struct pp__worker *worker, uint64_t id, uint32_t place)
+{
+    uint64_t room = 0;
+    int fd = receive_descriptor(worker, id, &room);
+    int error = fd < 0 ? fd : pp__results_receive(worker->buffers, place, fd, room);
+    if (error)
+        pp__results_refuse(worker->buffers, place);
+    pp__fd_close(fd);
+    return error;
+}
+
+static int receive_kept(struct pp__worker *worker, uint64_t id, const struct pp__result_record *header, void **data)
+{
+    uint32_t place = header->flags >> PP__PLACE_SHIFT;
+    if (place >= PP__PLACES)
+        return -EPROTO;
+    int error = header->flags & PP__FRESH ? receive_buffer(worker, id, place) : 0;
+    return error ? error : pp__results_open(worker->buffers, place, header->size, data);
+}
+
+static int large_result(struct pp__worker *worker, struct pp__item *item, const struct pp__result_record *header,
+                        struct pp__outcome *outcome)
 {
     void *data = NULL;
-    int error = receive_large(worker, pp__item_next_id(item), size, &data);
+    uint64_t id = pp__item_next_id(item);
+    int error = header->flags & PP__KEPT ? receive_kept(worker, id, header, &data)
+                                         : receive_single(worker, id, header->size, &data);
     if (error == -EPROTO)
         return error;
-    *outcome = (struct pp__outcome){.data = data, .size = size};
+    *outcome = (struct pp__outcome){.data = data, .size = header->size};
     if (error) {
         pp_error *e =
             pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
-                           (unsigned long long)size, pp_last_error());
+                           (unsigned long long)header->size, pp_last_error());
         *outcome = (struct pp__outcome){.code = e->code, .error = e};
     }
     return 0;
@@ -174,7 +211,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     if (header->type != PP__OUTCOME_RESULT) {
         outcome = failure(worker, item, header, payload, size);
     } else if (header->flags & PP__BIG) {
-        if (large_result(worker, item, header->size, &outcome) != 0) {
+        if (large_result(worker, item, header, &outcome) != 0) {
             item->tries--; /* counted when the worker is buried */
             return "a large result that did not come or is not sealed";
         }

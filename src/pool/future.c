@@ -249,11 +249,15 @@ int pp_future_view(pp_future *future, int timeout, const void **data, size_t *si
     return 0;
 }
 
-static void *copy_of(const void *data, size_t size)
+/* Private memory of its own with the result, moved out of the future if it lies there; NULL without memory. */
+static void *move_out(pp_future *future)
 {
-    void *copy = pp__block_allocate(size);
+    void *data = future->item.outcome.data;
+    if (data != future->item.room)
+        return pp__block_own(data) == 0 ? data : NULL;
+    void *copy = pp__block_allocate(future->item.outcome.size);
     if (copy)
-        memcpy(copy, data, size);
+        memcpy(copy, data, future->item.outcome.size);
     return copy;
 }
 
@@ -264,9 +268,7 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
     int error = lock_result(future, timeout, "pp_future_take");
     if (error)
         return error;
-    void *moved = future->item.outcome.data;
-    if (moved == future->item.room)
-        moved = copy_of(moved, future->item.outcome.size);
+    void *moved = move_out(future);
     if (moved) {
         *data = moved;
         *size = future->item.outcome.size;

@@ -47,7 +47,7 @@ bool pp__inline_is_self(const pp_pool *pool)
 static int run(pp_pool *pool, pp_function *function, const void *arg, size_t size, uint64_t id, struct pp_task *task,
                uint64_t *run_time)
 {
-    int error = pp__task_init(task, false, 0, &pool->inl->state);
+    int error = pp__task_init(task, NULL, 0, &pool->inl->state);
     if (error)
         return error;
     pool->inl->thread = pthread_self();

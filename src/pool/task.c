@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-int pp__task_init(struct pp_task *task, bool in_worker, int worker, void **state)
+int pp__task_init(struct pp_task *task, struct pp__shelf *shelf, int worker, void **state)
 {
-    *task = (struct pp_task){.worker = worker, .in_worker = in_worker, .state = state, .fd = -1};
+    *task = (struct pp_task){.worker = worker, .shelf = shelf, .state = state, .place = -1, .fd = -1};
     task->small = PP_SYS(malloc)(PP__INLINE_MAX + 1);
     return task->small ? 0 : pp__fail(-ENOMEM, "no memory for a task's result");
 }
@@ -48,14 +48,14 @@ void pp__task_settle(struct pp_task *task, int code)
 
 void pp__task_drop(struct pp_task *task)
 {
-    if (task->result && task->result != task->small) {
-        if (task->in_worker)
-            pp__segment_unmap(task->result, task->size + 1);
-        else
-            pp__block_free(task->result);
-    }
+    if (task->place >= 0)
+        pp__shelf_give(task->shelf, task->place);
+    else if (task->fd >= 0)
+        pp__segment_unmap(task->result, task->size + 1);
+    else if (task->result != task->small)
+        pp__block_free(task->result);
     pp__fd_close(task->fd);
-    task->fd = -1;
+    task->place = task->fd = -1;
     task->result = NULL;
     task->size = 0;
 }
@@ -63,9 +63,14 @@ void pp__task_drop(struct pp_task *task)
 /* Room for a result that does not fit a record. */
 static int reserve_large(struct pp_task *task, size_t size, void **memory)
 {
-    if (!task->in_worker) {
+    if (!task->shelf) {
         *memory = pp__block_allocate(size);
         return *memory ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", size);
+    }
+    task->place = pp__shelf_take(task->shelf, size);
+    if (task->place >= 0) {
+        *memory = task->shelf->places[task->place].memory;
+        return 0;
     }
     int fd = pp__payload_create(size, memory);
     if (fd >= 0)
@@ -100,10 +105,9 @@ void *pp_task_reserve(pp_task *task, size_t size)
 static int return_large(struct pp_task *task, const void *data, size_t size)
 {
     void *memory;
-    struct pp_task before = {
-        .in_worker = task->in_worker, .small = task->small, .result = task->result, .fd = task->fd, .size = task->size};
+    struct pp_task before = *task;
     task->result = NULL; /* data may point into the result that it replaces: that one stays until it was copied */
-    task->fd = -1;
+    task->place = task->fd = -1;
     int error = reserve(task, size, &memory);
     if (error == 0 && size > 0)
         memmove(memory, data, size);

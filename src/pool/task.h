@@ -4,20 +4,21 @@
 #define PP_POOL_TASK_H
 
 #include "pool/channel.h"
+#include "pool/shelf.h"
 #include "procpool.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 struct pp_task {
     uint64_t id;
     uint64_t seed; /* the pool's */
     int worker;
-    bool in_worker; /* large results go into a memfd; else (inline) into a block */
-    void **state;   /* the worker's own state */
-    void *small;    /* PP__INLINE_MAX + 1 bytes, allocated once */
-    void *result;   /* small, a payload's mapping, or a block; NULL: none given */
-    int fd;         /* of the payload, -1 if none */
+    struct pp__shelf *shelf; /* of buffers for large results; NULL: inline, they go into blocks */
+    void **state;            /* the worker's own state */
+    void *small;             /* PP__INLINE_MAX + 1 bytes, allocated once */
+    void *result;            /* small, a buffer, a payload's mapping, or a block; NULL: none given */
+    int place;               /* of the buffer, -1 if none */
+    int fd;                  /* of the payload, -1 if none */
     size_t size;
     int code;   /* of the failure; 0: none reported */
     int travel; /* why there was no room for a result; 0: there was */
@@ -42,7 +43,7 @@ static inline void pp__copy_few(void *to, const void *from, size_t size)
 }
 
 /* 0 or -ENOMEM. */
-int pp__task_init(struct pp_task *task, bool in_worker, int worker, void **state);
+int pp__task_init(struct pp_task *task, struct pp__shelf *shelf, int worker, void **state);
 void pp__task_destroy(struct pp_task *task);
 
 /* Lets go of the result. */

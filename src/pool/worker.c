@@ -13,6 +13,7 @@
 #include "pool/task.h"
 #include "process/child.h"
 #include "process/identity.h"
+#include "shm/buffer.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -56,6 +57,7 @@ static struct worker {
     /* What runs. A task that jumps into the frame of an earlier one comes back to run_element as that one. */
     enum pp__record_type running;
     struct pp_task task;
+    struct pp__shelf shelf; /* the buffers of its large results */
     /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, collect.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
@@ -175,20 +177,15 @@ static bool is_spoilt(int error, bool all_taken)
 }
 
 /*
- * Sends the result's memfd ahead of its record. The socket is full only while the owner collects nothing, unless a task has spoilt it: then the
+ * Sends a descriptor ahead of its record. The socket is full only while the owner collects nothing, unless a task has spoilt it: then the
  * record goes alone, and the owner, finding that nothing or something else came, ends this worker.
  */
-static int send_large(uint64_t id)
+static int send_descriptor(uint64_t id, size_t size, int fd)
 {
-    struct pp_task *task = &self.task;
-    int error = pp__payload_seal(task->fd, task->result, task->size);
-    task->result = NULL; /* unmapped by the seal */
-    if (error)
-        return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
-    struct pp__attachment message = {.id = id, .size = task->size};
+    struct pp__attachment message = {.id = id, .size = size};
     for (;;) {
         bool all_taken = pp__ring_drained(&self.results);
-        error = pp__fd_send(self.socket, &message, sizeof message, &task->fd, 1);
+        int error = pp__fd_send(self.socket, &message, sizeof message, &fd, 1);
         if (is_spoilt(error, all_taken))
             return 0;
         if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
@@ -196,6 +193,42 @@ static int send_large(uint64_t id)
         ring();
         wait_for_owner(never, PP__MILLISECOND);
     }
+}
+
+/* A result in a memfd of its own. */
+static int send_single(uint64_t id, uint32_t *flags)
+{
+    struct pp_task *task = &self.task;
+    int error = pp__payload_seal(task->fd, task->result, task->size);
+    task->result = NULL; /* unmapped by the seal */
+    *flags = PP__BIG;
+    if (error)
+        return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
+    return send_descriptor(id, task->size, task->fd);
+}
+
+/*
+ * A result in a buffer. What the owner does not copy can't be written to any more when the record is published, by a thread that the task has left
+ * behind for example, and not before it was given back.
+ */
+static int send_kept(uint64_t id, uint32_t *flags)
+{
+    struct pp_task *task = &self.task;
+    struct pp__place *place = &self.shelf.places[task->place];
+    bool fresh = place->fd >= 0;
+    ((char *)place->memory)[task->size] = '\0'; /* it may have written one byte too many */
+    if (task->size > PP__COPIED_MAX)
+        place->guarded = true;
+    int error = place->guarded ? pp__buffer_guard(place->memory, place->room) : 0;
+    if (!error && fresh)
+        error = send_descriptor(id, place->room, place->fd);
+    if (error)
+        return error;
+    *flags = pp__kept_flags((uint32_t)task->place, fresh);
+    pp__shelf_put_out(&self.shelf, task->place);
+    task->result = NULL;
+    task->place = -1;
+    return 0;
 }
 
 static void publish_message(enum pp__record_type type, uint64_t id, struct pp__result_record header,
@@ -224,12 +257,11 @@ static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__r
     if (type != PP__RECORD_RESULT)
         pp__task_drop(task); /* a duty's result, which nobody takes */
     header.size = task->size;
-    if (task->fd < 0) {
+    if (task->fd < 0 && task->place < 0) {
         publish_record(type, id, &header, task->result, task->size);
         return;
     }
-    int error = send_large(id);
-    header.flags = PP__BIG;
+    int error = task->place >= 0 ? send_kept(id, &header.flags) : send_single(id, &header.flags);
     if (error)
         publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
     else
@@ -661,6 +693,7 @@ static _Noreturn void serve(void)
         }
         ring_if_wanted(PP__WANT_ATTENTION);
         self.clock.now = 0;
+        pp__shelf_take_in(&self.shelf);
         if (!spin_for_call())
             wait_for_owner(have_call, PP__NEVER);
     }
@@ -714,7 +747,8 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     self.spins = plan.spins != 0;
     self.spin_limit = PP__SPIN_MAX;
     self.rung_epoch = UINT64_MAX;
-    if (pp__task_init(&self.task, true, plan.number, &self.state) != 0)
+    pp__shelf_init(&self.shelf, self.call_side->returned);
+    if (pp__task_init(&self.task, &self.shelf, plan.number, &self.state) != 0)
         pp__child_exit(EXIT_FAILURE);
     pthread_cleanup_push(left_by_pthread_exit, NULL);
     serve();

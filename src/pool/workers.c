@@ -10,6 +10,7 @@
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
+#include "pool/results.h"
 #include "process/identity.h"
 #include "process/launcher.h"
 #include "shm/segment.h"
@@ -44,6 +45,9 @@ static int open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
                          &worker->result_side->call_head, 0);
     pp__ring_reader_init(&worker->results, worker->result_side->results, PP__RING_BYTES,
                          &worker->result_side->result_tail, &worker->call_side->result_head, 0);
+    worker->buffers = pp__results_create(worker->call_side->returned);
+    if (!worker->buffers)
+        return -ENOMEM;
     worker->bell = pp__fd_event();
     if (worker->bell < 0)
         return worker->bell;
@@ -248,6 +252,7 @@ void pp__worker_free(struct pp__worker *worker)
                   NULL); /* closing is not enough: a child that the host forked may have a copy */
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
+    pp__results_close(worker->buffers);
     pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
     pp__segment_unmap(worker->result_side, sizeof *worker->result_side);
     free(worker->knows);

@@ -40,6 +40,7 @@ struct pp__worker {
     struct pp__ring_writer calls;
     struct pp__ring_reader results;
     int bell, socket;
+    struct pp__results *buffers; /* of its large results */
     /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */
     uint64_t looked_into;
 

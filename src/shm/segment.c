@@ -33,7 +33,7 @@
 #define PIECE_MIN ((size_t)1 << 12)
 
 /* The kernel would raise SIGXFSZ: so look first. */
-static int check_file_limit(size_t size)
+int pp__segment_check_limit(size_t size)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || size <= limit.rlim_cur)
@@ -124,7 +124,7 @@ static int allocate_and_map(int fd, size_t size, void **memory)
 /* The descriptor, or a negative errno with nothing left behind. */
 static int create(const char *name, size_t size, void **memory)
 {
-    int error = check_file_limit(size);
+    int error = pp__segment_check_limit(size);
     if (error == 0)
         error = check_machine(size);
     if (error)

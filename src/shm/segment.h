@@ -25,6 +25,9 @@ int pp__segment_create(const char *name, size_t size, bool private_writer, void 
  */
 int pp__segment_map(int fd, size_t size, bool writable, void **memory);
 
+/* 0, or -EFBIG where a file of `size` bytes exceeds RLIMIT_FSIZE; the text names it. Where memory was made before the limit, this asks for it. */
+int pp__segment_check_limit(size_t size);
+
 /* Unmaps; NULL is allowed. */
 void pp__segment_unmap(void *memory, size_t size);
 

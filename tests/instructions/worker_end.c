@@ -17,7 +17,8 @@ void worker_end_open(const struct pp__call_side *call_side, struct pp__result_si
                          0);
     pp__ring_writer_init(&self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,
                          &call_side->result_head, 0);
-    if (pp__task_init(&self.task, true, 0, &self.state) != 0)
+    pp__shelf_init(&self.shelf, call_side->returned);
+    if (pp__task_init(&self.task, &self.shelf, 0, &self.state) != 0)
         abort();
 }
 

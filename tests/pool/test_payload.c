@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Arguments and results of every size, from nothing to more than any ring holds; and what becomes of large ones. */
-#include "call_kit.h"
+#include "payload_kit.h"
 
 #include <sys/resource.h>
 
@@ -8,142 +8,7 @@
 #include "base/seam.h"
 #endif
 
-#define KIB ((size_t)1 << 10)
-#define MIB ((size_t)1 << 20)
-
 enum { BEGUN, GATE, LEFT, FIRST_RUN = 1024 };
-
-/* ------------------------------------------------------------------------------------------- patterns */
-
-/* Word k of a pattern. Every byte of it is different from that of another seed somewhere within 256 bytes. */
-static uint64_t pattern(uint64_t seed, size_t k)
-{
-    return (seed + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (k + 1) * UINT64_C(0xbf58476d1ce4e5b9);
-}
-
-static void fill(void *data, uint64_t seed, size_t size)
-{
-    size_t words = size / 8;
-    uint64_t *to = data, last = pattern(seed, words);
-    for (size_t k = 0; k < words; k++)
-        to[k] = pattern(seed, k);
-    memcpy(to + words, &last, size % 8);
-}
-
-static bool is_pattern(const void *data, uint64_t seed, size_t size)
-{
-    size_t words = size / 8;
-    const uint64_t *from = data;
-    uint64_t last = pattern(seed, words);
-    for (size_t k = 0; k < words; k++)
-        if (from[k] != pattern(seed, k))
-            return false;
-    return memcmp(from + words, &last, size % 8) == 0;
-}
-
-static void check_pattern(const void *data, uint64_t seed, size_t size)
-{
-    if (!is_pattern(data, seed, size))
-        harness_fail(__FILE__, __LINE__, "%zu bytes are not as they were sent (%llu)", size, (unsigned long long)seed);
-    CHECK((uintptr_t)data % 16 == 0);
-    CHECK_INT(((const char *)data)[size], 0);
-}
-
-static void *make(uint64_t seed, size_t size)
-{
-    void *data = malloc(size + 8);
-    CHECK(data != NULL);
-    fill(data, seed, size);
-    return data;
-}
-
-/* --------------------------------------------------------------------------------------------- tasks */
-
-/* The argument, a pattern of its size, comes back as the pattern of its size plus 1. */
-static int reflect(pp_task *task, const void *arg, size_t size)
-{
-    check_pattern(arg, size, size);
-    void *result = pp_task_reserve(task, size);
-    CHECK(result != NULL);
-    CHECK((uintptr_t)result % 16 == 0);
-    fill(result, size + 1, size);
-    return 0;
-}
-
-static int reflect_copy(pp_task *task, const void *arg, size_t size)
-{
-    check_pattern(arg, size, size);
-    void *result = make(size + 1, size);
-    int code = pp_task_return(task, result, size);
-    free(result);
-    return code;
-}
-
-static int swallow(pp_task *task, const void *arg, size_t size)
-{
-    (void)task;
-    check_pattern(arg, size, size);
-    return 0;
-}
-
-/* A result as large as the argument says: the pattern of that number. */
-static int give(pp_task *task, const void *arg, size_t size)
-{
-    uint64_t wanted;
-    CHECK_INT(size, sizeof wanted);
-    memcpy(&wanted, arg, sizeof wanted);
-    void *result = pp_task_reserve(task, wanted);
-    if (!result)
-        return pp_task_fail(task, -ENOBUFS, "no room: %s", pp_last_error());
-    fill(result, wanted, wanted);
-    return 0;
-}
-
-/* ----------------------------------------------------------------------------------------- short forms */
-
-static pp_future *transmit_with(pp_pool *pool, pp_function *function, size_t size, uint32_t retries)
-{
-    pp_future *future;
-    void *data = make(size, size);
-    const pp_call call = {.function = function, .arg = data, .size = size, .retries = retries};
-    CHECK_OK(pp_submit_call(pool, &call, &future));
-    memset(data, 0xdd, size); /* it was copied */
-    free(data);
-    return future;
-}
-
-static pp_future *transmit(pp_pool *pool, pp_function *function, size_t size)
-{
-    return transmit_with(pool, function, size, 0);
-}
-
-static pp_future *ask(pp_pool *pool, size_t size)
-{
-    uint64_t wanted = size;
-    return submit(pool, give, &wanted, sizeof wanted);
-}
-
-/* The result is a pattern; the future is given back. */
-static void check_result(pp_future *future, uint64_t seed, size_t size)
-{
-    const void *data;
-    size_t have;
-    CHECK_OK(pp_future_view(future, -1, &data, &have));
-    CHECK_INT(have, size);
-    check_pattern(data, seed, size);
-    pp_future_unref(future);
-}
-
-static const pp_error *error_of(pp_future *future, pp_error_kind kind, int task_code, const char *text)
-{
-    const pp_error *error = NULL;
-    CHECK_OK(pp_future_error(future, -1, &error));
-    CHECK(error != NULL);
-    CHECK_INT(error->kind, kind);
-    CHECK_INT(error->task_code, task_code);
-    CHECK_HAS(error->message, text);
-    return error;
-}
 
 /* ------------------------------------------------------------------------------------------- all sizes */
 
@@ -821,16 +686,19 @@ static int take_all_descriptors(int *fds)
     return count;
 }
 
-/* Nothing is left for a large argument or result; small calls go on, and large ones when there are descriptors again. */
+/*
+ * Nothing is left for a large argument or result; small calls go on, and large ones when there are descriptors again. A new pool each time: what has
+ * buffers needs no descriptors.
+ */
 BOTH(without_descriptors_large_calls_fail_and_small_ones_go_on)
 {
     int fds[300];
     void *data = make(2 * MIB, 2 * MIB);
     pp_future *future;
-    pp_pool *pool = kit_pool(method, 1);
-    expect_usable(pool);
     limit(RLIMIT_NOFILE, 256);
     for (int round = 0; round < 3; round++) {
+        pp_pool *pool = kit_pool(method, 1);
+        expect_usable(pool);
         int count = take_all_descriptors(fds);
         CHECK_INT(pp_submit(pool, swallow, data, 2 * MIB, &future), -EMFILE);
         CHECK_HAS(pp_last_error(), "RLIMIT_NOFILE");
@@ -845,8 +713,8 @@ BOTH(without_descriptors_large_calls_fail_and_small_ones_go_on)
             close(fds[--count]);
         check_result(transmit(pool, reflect, 2 * MIB), 2 * MIB + 1, 2 * MIB);
         check_result(transmit(pool, reflect, 100 * KIB), 100 * KIB + 1, 100 * KIB);
+        pp_pool_destroy(pool);
     }
-    pp_pool_destroy(pool);
     free(data);
 }
 
@@ -866,14 +734,14 @@ static int give_without_descriptors(pp_task *task, const void *arg, size_t size)
 
 BOTH(a_worker_without_descriptors_can_not_give_a_large_result)
 {
-    pp_pool *pool = kit_pool(method, 1);
     for (int i = 0; i < 3; i++) {
+        pp_pool *pool = kit_pool(method, 1);
         pp_future *future = submit(pool, give_without_descriptors, NULL, 0);
         error_of(future, PP_ERROR_TRAVEL, -EMFILE, "RLIMIT_NOFILE");
         pp_future_unref(future);
         check_result(ask(pool, 100 * KIB), 100 * KIB, 100 * KIB);
+        pp_pool_destroy(pool);
     }
-    pp_pool_destroy(pool);
 }
 
 /* All of a worker's descriptors are gone from one call to the next: the argument of the next one can't be received. */

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/shelf.h"
+
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "shm/buffer.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+
+/* A small payload is not put into a buffer so many times its size, as long as there is room for another. */
+#define TOO_LARGE 8
+
+void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned)
+{
+    *shelf = (struct pp__shelf){.returned = returned};
+    for (unsigned i = 0; i < PP__PLACES; i++)
+        shelf->places[i].fd = -1;
+}
+
+static void clear(struct pp__shelf *shelf, struct pp__place *place)
+{
+    pp__buffer_unmap(place->memory, place->room, 0);
+    pp__fd_close(place->fd);
+    shelf->size -= place->room;
+    place->memory = NULL;
+    place->room = 0;
+    place->fd = -1;
+    place->guarded = false;
+    place->state = PP__PLACE_FREE;
+    place->used = 0;
+}
+
+void pp__shelf_put_out(struct pp__shelf *shelf, int place)
+{
+    struct pp__place *p = &shelf->places[place];
+    pp__fd_close(p->fd);
+    p->fd = -1;
+    p->state = PP__PLACE_OUT;
+    p->count++;
+}
+
+/* Acquire: pairs with the store in set_returned (results.c): who had the result has read its last byte. */
+void pp__shelf_take_in(struct pp__shelf *shelf)
+{
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        struct pp__place *place = &shelf->places[i];
+        if (!place->memory || place->state == PP__PLACE_TAKEN)
+            continue;
+        uint32_t word = pp__load_acquire(&shelf->returned[i]);
+        if (word >> 1 != (place->count & UINT32_MAX >> 1))
+            continue;
+        if (word & 1)
+            clear(shelf, place);
+        else
+            place->state = PP__PLACE_FREE;
+    }
+}
+
+/* The smallest one that fits. */
+static struct pp__place *find(struct pp__shelf *shelf, size_t size)
+{
+    struct pp__place *best = NULL;
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        struct pp__place *place = &shelf->places[i];
+        if (place->state == PP__PLACE_FREE && place->room > size && (!best || place->room < best->room))
+            best = place;
+    }
+    return best;
+}
+
+/* Where a new one can stand: an empty place, or that of the one that was not used for longest. */
+static struct pp__place *find_victim(struct pp__shelf *shelf, size_t room)
+{
+    struct pp__place *victim = NULL;
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        struct pp__place *place = &shelf->places[i];
+        if (place->state == PP__PLACE_FREE && shelf->size - place->room + room <= PP__SHELF_MAX &&
+            (!victim || place->used < victim->used))
+            victim = place;
+    }
+    return victim;
+}
+
+static bool is_ready(struct pp__place *place)
+{
+    if (place->guarded && pp__buffer_unguard(place->memory, place->room) != 0)
+        return false;
+    place->guarded = false;
+    return true;
+}
+
+/* A place with a buffer, or with room for a new one. The limit counts for what is written, wherever: what the caller sees must not depend on which buffers there are. */
+static int reserve(struct pp__shelf *shelf, size_t size)
+{
+    if (size >= PP__SHELF_MAX || pp__segment_check_limit(size + 1) != 0)
+        return -EFBIG;
+    pp__shelf_take_in(shelf);
+    struct pp__place *place = find(shelf, size), *victim = NULL;
+    if (!place || place->room / TOO_LARGE > size)
+        victim = find_victim(shelf, pp__buffer_room(size));
+    if (victim) {
+        clear(shelf, victim);
+        victim->room = pp__buffer_room(size);
+        shelf->size += victim->room;
+        place = victim;
+    }
+    if (!place || !is_ready(place))
+        return -ENOMEM;
+    place->state = PP__PLACE_TAKEN;
+    place->used = ++shelf->uses;
+    return (int)(place - shelf->places);
+}
+
+int pp__shelf_take(struct pp__shelf *shelf, size_t size)
+{
+    int place = reserve(shelf, size);
+    if (place < 0 || shelf->places[place].memory)
+        return place;
+    struct pp__place *p = &shelf->places[place];
+    p->fd = pp__buffer_create(p->room, &p->memory);
+    if (p->fd >= 0)
+        return place;
+    int error = p->fd;
+    pp__shelf_discard(shelf, place);
+    return error;
+}
+
+void pp__shelf_give(struct pp__shelf *shelf, int place)
+{
+    struct pp__place *p = &shelf->places[place];
+    p->state = PP__PLACE_FREE;
+    if (p->fd >= 0)
+        clear(shelf, p);
+}
+
+void pp__shelf_discard(struct pp__shelf *shelf, int place)
+{
+    clear(shelf, &shelf->places[place]);
+}

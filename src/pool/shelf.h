@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The buffers that one side of a channel writes to and the other knows: the worker's for its results. Few, and
+ * together of a bounded size. A buffer that has to make way for another one loses its place to that, which is how the reader learns of it.
+ *
+ * Not for several threads at once.
+ */
+#ifndef PP_POOL_SHELF_H
+#define PP_POOL_SHELF_H
+
+#include "pool/channel.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Together, and so also the largest one: payloads beyond have memory of their own. */
+#define PP__SHELF_MAX ((size_t)128 << 20)
+
+enum pp__place_state {
+    PP__PLACE_FREE,
+    PP__PLACE_TAKEN, /* the task writes to it */
+    PP__PLACE_OUT    /* the owner has it */
+};
+
+struct pp__place {
+    void *memory; /* NULL: there is none */
+    size_t room;
+    int fd; /* not yet sent; -1: the reader has it */
+    enum pp__place_state state;
+    bool guarded;   /* not writable */
+    uint32_t count; /* results published here, in whatever buffer */
+    uint64_t used;  /* when it was last taken: the shelf's count then */
+};
+
+struct pp__shelf {
+    struct pp__place places[PP__PLACES];
+    const _Atomic uint32_t *returned; /* what the owner gives back (channel.h) */
+    size_t size;                      /* bytes of all buffers */
+    uint64_t uses;
+};
+
+void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned);
+
+/* A place whose buffer has room for `size` bytes and a NUL, or a negative errno: then there is none for it, for whatever reason. */
+int pp__shelf_take(struct pp__shelf *shelf, size_t size);
+
+/* Gives it back; a buffer that the reader never got goes. */
+void pp__shelf_give(struct pp__shelf *shelf, int place);
+
+/* The same, and its buffer goes in any case. */
+void pp__shelf_discard(struct pp__shelf *shelf, int place);
+
+/* The owner has what lies there, until `returned` says that it has not. To take in what was given back is part of pp__shelf_take. */
+void pp__shelf_put_out(struct pp__shelf *shelf, int place);
+void pp__shelf_take_in(struct pp__shelf *shelf);
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* The shelf and what the owner has of it, both ends in one process: which buffer is taken, what makes way, and what can't be. */
+#include "harness.h"
+
+#include "base/fd.h"
+#include "pool/block.h"
+#include "pool/results.h"
+#include "pool/shelf.h"
+#include "shm/buffer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static int count_buffers(void)
+{
+    char line[512];
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        count += strstr(line, "/memfd:procpool-buffer") != NULL;
+    fclose(maps);
+    return count;
+}
+
+static struct pp__shelf shelf;
+static _Atomic uint32_t returned[PP__PLACES];
+static struct pp__results *results;
+
+static void open_both(void)
+{
+    pp__shelf_init(&shelf, returned);
+    results = pp__results_create(returned);
+    CHECK(results != NULL);
+}
+
+/* The worker's process ends. */
+static void end_worker(void)
+{
+    pp__results_close(results);
+    for (int i = 0; i < (int)PP__PLACES; i++)
+        pp__shelf_discard(&shelf, i);
+}
+
+/* A result as the worker publishes it: `size` bytes of `fill`. */
+static int publish(size_t size, char fill)
+{
+    int place = (int)CHECK_OK(pp__shelf_take(&shelf, size));
+    struct pp__place *p = &shelf.places[place];
+    memset(p->memory, fill, size);
+    ((char *)p->memory)[size] = 0;
+    if (p->fd >= 0)
+        CHECK_INT(pp__results_receive(results, (uint32_t)place, p->fd, p->room), 0);
+    pp__shelf_put_out(&shelf, place);
+    return place;
+}
+
+static char *open_result(int place, size_t size)
+{
+    void *data = NULL;
+    CHECK_INT(pp__results_open(results, (uint32_t)place, size, &data), 0);
+    return data;
+}
+
+static void refused(int place, size_t size)
+{
+    void *data = NULL;
+    CHECK_INT(pp__results_open(results, (uint32_t)place, size, &data), -EPROTO);
+    CHECK(!data);
+}
+
+TEST(a_place_is_used_again_when_its_result_was_given_back)
+{
+    open_both();
+    for (int i = 0; i < 10; i++) {
+        int first = publish(MIB, 'a');
+        char *shown = open_result(first, MIB);
+        int second = publish(MIB, 'b');
+        CHECK(second != first);
+        CHECK_INT(shown[MIB - 1], 'a');
+        char *other = open_result(second, MIB);
+        pp__block_free(shown);
+        CHECK_INT(publish(MIB, 'c'), first);
+        CHECK_INT(other[0], 'b');
+        pp__block_free(other);
+        pp__block_free(open_result(first, MIB));
+        CHECK_INT(count_buffers(), 4); /* two, on either side */
+    }
+    end_worker();
+    CHECK_INT(count_buffers(), 0);
+}
+
+TEST(a_small_result_is_copied_and_its_place_free_at_once)
+{
+    open_both();
+    int place = publish(100 * KIB, 'a');
+    char *copy = open_result(place, 100 * KIB);
+    CHECK_INT(publish(100 * KIB, 'b'), place);
+    CHECK_INT(copy[0], 'a');
+    CHECK_INT(copy[100 * KIB], 0);
+    pp__block_free(open_result(place, 100 * KIB));
+    pp__block_free(copy);
+    end_worker();
+}
+
+TEST(what_was_taken_is_no_buffer_any_more)
+{
+    open_both();
+    int place = publish(MIB, 'a');
+    char *data = open_result(place, MIB);
+    CHECK_INT(pp__block_own(data), 0);
+    memset(data, 'x', MIB);
+    pp__shelf_take_in(&shelf);
+    CHECK(!shelf.places[place].memory);
+    pp__block_free(open_result(publish(MIB, 'b'), MIB));
+    CHECK_INT(data[0], 'x');
+    pp__block_free(data);
+    end_worker();
+    CHECK_INT(count_buffers(), 0);
+}
+
+TEST(results_outlive_their_worker)
+{
+    open_both();
+    char *kept = open_result(publish(MIB, 'a'), MIB), *taken = open_result(publish(MIB, 'b'), MIB);
+    end_worker();
+    CHECK_INT(kept[0], 'a');
+    CHECK_INT(pp__block_own(taken), 0);
+    taken[0] = 'x';
+    pp__block_free(kept);
+    pp__block_free(taken);
+    CHECK_INT(count_buffers(), 0);
+}
+
+TEST(a_result_that_can_not_be_is_refused)
+{
+    void *memory;
+    open_both();
+    refused(0, 1000);
+    int place = publish(MIB, 'a');
+    refused(place, shelf.places[place].room);
+    refused(place, SIZE_MAX);
+    refused(place, MIB - 1); /* no NUL there */
+    end_worker();
+    open_both();
+    char *shown = open_result(publish(MIB, 'a'), MIB);
+    refused(0, MIB);
+    int fd = (int)CHECK_OK(pp__buffer_create(MIB, &memory));
+    CHECK_INT(pp__results_receive(results, 0, fd, MIB), -EPROTO);
+    CHECK_INT(shown[0], 'a');
+    CHECK_INT(pp__results_receive(results, 1, fd, 2 * MIB), -EPROTO);
+    pp__fd_close(fd);
+    pp__block_free(shown);
+    end_worker();
+    pp__buffer_unmap(memory, MIB, 0);
+    CHECK_INT(count_buffers(), 0);
+}
+
+TEST(what_could_not_be_received_is_taken_from_the_worker)
+{
+    open_both();
+    int place = (int)CHECK_OK(pp__shelf_take(&shelf, MIB));
+    pp__shelf_put_out(&shelf, place);
+    pp__results_refuse(results, (uint32_t)place);
+    pp__shelf_take_in(&shelf);
+    CHECK(!shelf.places[place].memory);
+    pp__block_free(open_result(publish(MIB, 'a'), MIB));
+    end_worker();
+}
