@@ -34,8 +34,12 @@
  * may be held, and making a mapping read-only costs as much as the copy. */
 #define PP__COPIED_MAX ((size_t)1 << 18)
 
-/* What does not fit a record lies in a buffer (shm/buffer.h) that is used again, as long as there is a place for one: a worker has so many for its results. */
+/* What does not fit a record lies in a buffer (shm/buffer.h) that is used again, as long as there is a place for one: so many for each direction. */
 #define PP__PLACES 8u
+
+/* Where in a buffer elements begin. The first one's bytes, behind its header, are then no 16 bytes apart, modulo a page, from a caller's memory that begins
+ * with a page or that malloc has mapped: with glibc before 2.39 some processors copy that twenty times slower. */
+#define PP__ELEMENTS_AT 48u
 
 struct pp__call_side {
     uint64_t magic; /* these three: owner, before the worker exists */

@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/seam.h"
 #include "base/spin.h"
+#include "pool/argument.h"
 #include "pool/block.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -142,6 +143,8 @@ static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *it
     char text[PP__MESSAGE_MAX + 1];
     copy_message(text, payload, size);
     pp_error_kind kind = header->type == PP__OUTCOME_FAILED ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
+    if (kind == PP_ERROR_TRAVEL)
+        pp__argument_doubt(worker, item);
     pp_error *error = pp__item_error(item, kind, header->code, worker, header->run_time, "%s", text);
     return (struct pp__outcome){.code = error->code, .error = error};
 }

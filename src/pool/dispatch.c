@@ -86,7 +86,7 @@ static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, cons
 }
 
 /* Of those that may spin, whose processor may still be awake, else of the others. */
-static struct pp__worker *first_idle(const pp_pool *pool)
+struct pp__worker *pp__dispatch_idle(const pp_pool *pool)
 {
     for (int i = 0; i < 2; i++)
         if (!pp__list_empty(&pool->idle[i]))
@@ -110,12 +110,14 @@ static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item 
 }
 
 /*
- * The worker for the next item: an idle one that is awake; an idle one that sleeps, unless another is done with what it has before that one
+ * The worker for the next item: its home; an idle one that is awake; an idle one that sleeps, unless another is done with what it has before that one
  * would be awake; the one with the fewest calls that may take one more.
  */
 static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 {
-    struct pp__worker *idle = first_idle(pool), *busy;
+    struct pp__worker *home = pp__item_home(item), *idle = pp__dispatch_idle(pool), *busy;
+    if (home && home->idle)
+        return home;
     if (idle && (!pp__worker_sleeps(idle) || pp__item_count(item) > 1 || pool->mean_run == 0))
         return idle;
     busy = least_busy(pool, item);
@@ -225,7 +227,7 @@ void pp__dispatch(pp_pool *pool)
     if (pool->broken || pool->is_inline)
         return;
     send_pending(pool);
-    if (pool->deep > 0 && first_idle(pool))
+    if (pool->deep > 0 && pp__dispatch_idle(pool))
         share(pool);
     pp__worker_wake_sent(pool);
     start_missing(pool);

@@ -8,6 +8,9 @@
 /* Sends what can be sent and starts the workers that are missing for the rest. */
 void pp__dispatch(pp_pool *pool);
 
+/* A worker that waits for calls and would get the next one, or NULL. */
+struct pp__worker *pp__dispatch_idle(const pp_pool *pool);
+
 /* Puts an item (new, or taken back) into the pending queue by its id. */
 void pp__pending_insert(pp_pool *pool, struct pp__item *item);
 void pp__pending_remove(pp_pool *pool, struct pp__item *item);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "pool/argument.h"
 #include "pool/block.h"
 #include "pool/function.h"
 #include "pool/future.h"
@@ -51,6 +52,11 @@ int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item
     return 0;
 }
 
+struct pp__worker *pp__item_home(const struct pp__item *item)
+{
+    return item->in_future && !item->plain ? item->x.home : NULL;
+}
+
 static void close_elements(struct pp__arguments *x)
 {
     if (x->fd >= 0 && x->elements)
@@ -64,6 +70,8 @@ static void close_elements(struct pp__arguments *x)
 
 void pp__item_close(struct pp__item *item)
 {
+    if (pp__item_home(item))
+        pp__argument_leave(item);
     if (!item->plain)
         close_elements(&item->x);
     pp__error_free(item->earlier);
@@ -125,7 +133,7 @@ void *pp__item_room(struct pp__item *item, size_t size)
 
 void *pp__item_run_room(struct pp__item *item, size_t each)
 {
-    struct pp__receiver *receiver = item->plain ? NULL : item->x.receiver;
+    struct pp__receiver *receiver = item->in_future ? NULL : item->x.receiver;
     return receiver && receiver->room ? receiver->room(receiver, item, each) : NULL;
 }
 

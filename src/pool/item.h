@@ -48,6 +48,7 @@ struct pp__receiver {
 
 #define PP__MOST_RETRIES 1000u
 #define PP__RETRIES_MASK 1023u
+#define PP__PLACE_MASK 15
 
 /* The arguments of an item that is not plain. */
 struct pp__arguments {
@@ -57,8 +58,11 @@ struct pp__arguments {
         const struct pp__element *at; /* inline: element `next`; NULL: the first */
         uint64_t each;                /* else, where all elements have the `same` size and no headers: that */
     };
-    struct pp__receiver *receiver; /* NULL: the item is a future's */
-    int fd;                        /* sealed memfd with the elements, or -1 */
+    union {
+        struct pp__receiver *receiver; /* of a chunk */
+        struct pp__worker *home;       /* of a call: on whose shelf its elements lie, in `place`; or NULL */
+    };
+    int fd; /* sealed memfd with the elements, or -1 */
     uint32_t count;
     uint32_t next;
     uint32_t end; /* its worker goes no further than here: count, or less once the chunk was stopped */
@@ -94,6 +98,7 @@ struct pp__item {
     uint16_t taken : 1;
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
+    uint16_t place : 4; /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements lies; 0: none */
     _Atomic uint32_t refs;      /* a future's */
     union {
         alignas(16) unsigned char room
@@ -105,6 +110,7 @@ struct pp__item {
 static_assert(sizeof(struct pp__item) == 128, "a pending call costs two cache lines");
 static_assert(PP__SLOTS <= UINT8_MAX + 1, "a slot's number fits");
 static_assert(PP__MOST_RETRIES < PP__RETRIES_MASK, "tries fit, the last included");
+static_assert(PP__PLACES <= PP__PLACE_MASK, "a place fits");
 static_assert(PP__ROOM <= 1 << 6, "a plain argument's size fits");
 
 static inline uint32_t pp__item_count(const struct pp__item *item)
@@ -153,6 +159,9 @@ int pp__item_seal(struct pp__item *item);
 
 /* Its elements, from the first on, if they do not lie in fd. */
 struct pp__elements pp__item_elements(const struct pp__item *item);
+
+/* Where the only elements of a call lie on a shelf: whose; else NULL. */
+struct pp__worker *pp__item_home(const struct pp__item *item);
 
 /* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
 void *pp__item_room(struct pp__item *item, size_t size);

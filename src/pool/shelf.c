@@ -27,9 +27,24 @@ static void clear(struct pp__shelf *shelf, struct pp__place *place)
     place->memory = NULL;
     place->room = 0;
     place->fd = -1;
-    place->guarded = false;
+    place->guarded = place->doubtful = false;
     place->state = PP__PLACE_FREE;
+    place->item = NULL;
     place->used = 0;
+}
+
+void pp__shelf_destroy(struct pp__shelf *shelf)
+{
+    for (unsigned i = 0; i < PP__PLACES; i++)
+        if (shelf->places[i].state != PP__PLACE_OUT)
+            clear(shelf, &shelf->places[i]);
+}
+
+void pp__shelf_sent(struct pp__shelf *shelf, int place)
+{
+    struct pp__place *p = &shelf->places[place];
+    pp__fd_close(p->fd);
+    p->fd = -1;
 }
 
 void pp__shelf_put_out(struct pp__shelf *shelf, int place)
@@ -44,7 +59,7 @@ void pp__shelf_put_out(struct pp__shelf *shelf, int place)
 /* Acquire: pairs with the store in set_returned (results.c): who had the result has read its last byte. */
 void pp__shelf_take_in(struct pp__shelf *shelf)
 {
-    for (unsigned i = 0; i < PP__PLACES; i++) {
+    for (unsigned i = 0; i < PP__PLACES && shelf->returned; i++) {
         struct pp__place *place = &shelf->places[i];
         if (!place->memory || place->state == PP__PLACE_TAKEN)
             continue;
@@ -91,8 +106,8 @@ static bool is_ready(struct pp__place *place)
     return true;
 }
 
-/* A place with a buffer, or with room for a new one. The limit counts for what is written, wherever: what the caller sees must not depend on which buffers there are. */
-static int reserve(struct pp__shelf *shelf, size_t size)
+/* The limit counts for what is written, wherever: what the caller sees must not depend on which buffers there are. */
+int pp__shelf_reserve(struct pp__shelf *shelf, size_t size)
 {
     if (size >= PP__SHELF_MAX || pp__segment_check_limit(size + 1) != 0)
         return -EFBIG;
@@ -115,7 +130,7 @@ static int reserve(struct pp__shelf *shelf, size_t size)
 
 int pp__shelf_take(struct pp__shelf *shelf, size_t size)
 {
-    int place = reserve(shelf, size);
+    int place = pp__shelf_reserve(shelf, size);
     if (place < 0 || shelf->places[place].memory)
         return place;
     struct pp__place *p = &shelf->places[place];
@@ -131,7 +146,8 @@ void pp__shelf_give(struct pp__shelf *shelf, int place)
 {
     struct pp__place *p = &shelf->places[place];
     p->state = PP__PLACE_FREE;
-    if (p->fd >= 0)
+    p->item = NULL;
+    if (p->fd >= 0 || p->doubtful)
         clear(shelf, p);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The buffers that one side of a channel writes to and the other knows: the worker's for its results. Few, and
- * together of a bounded size. A buffer that has to make way for another one loses its place to that, which is how the reader learns of it.
+ * The buffers that one side of a channel writes to and the other knows: the worker's for results, the owner's for one worker's arguments.
+ * Few, and together of a bounded size. A buffer that has to make way for another one loses its place to that, which is how the reader learns of it.
  *
  * Not for several threads at once.
  */
@@ -13,13 +13,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct pp__item;
+
 /* Together, and so also the largest one: payloads beyond have memory of their own. */
 #define PP__SHELF_MAX ((size_t)128 << 20)
 
 enum pp__place_state {
     PP__PLACE_FREE,
-    PP__PLACE_TAKEN, /* the task writes to it */
-    PP__PLACE_OUT    /* the owner has it */
+    PP__PLACE_TAKEN,
+    PP__PLACE_OUT /* worker: the owner has it; owner: a thread that submits writes to it without the lock */
 };
 
 struct pp__place {
@@ -27,22 +29,31 @@ struct pp__place {
     size_t room;
     int fd; /* not yet sent; -1: the reader has it */
     enum pp__place_state state;
-    bool guarded;   /* not writable */
-    uint32_t count; /* results published here, in whatever buffer */
-    uint64_t used;  /* when it was last taken: the shelf's count then */
+    bool guarded;          /* not writable */
+    bool doubtful;         /* the reader may not have it after all */
+    uint32_t count;        /* worker: results published here, in whatever buffer */
+    uint64_t used;         /* when it was last taken: the shelf's count then */
+    struct pp__item *item; /* owner, taken: whose elements lie here and nowhere else, or NULL */
 };
 
 struct pp__shelf {
     struct pp__place places[PP__PLACES];
-    const _Atomic uint32_t *returned; /* what the owner gives back (channel.h) */
+    const _Atomic uint32_t *returned; /* worker: what the owner gives back (channel.h) */
     size_t size;                      /* bytes of all buffers */
     uint64_t uses;
 };
 
+/* `returned` is NULL for the owner's. */
 void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned);
+
+/* What is out is left to who has it. */
+void pp__shelf_destroy(struct pp__shelf *shelf);
 
 /* A place whose buffer has room for `size` bytes and a NUL, or a negative errno: then there is none for it, for whatever reason. */
 int pp__shelf_take(struct pp__shelf *shelf, size_t size);
+
+/* The same, but a new buffer is left to be made: the place then has a room and no memory. */
+int pp__shelf_reserve(struct pp__shelf *shelf, size_t size);
 
 /* Gives it back; a buffer that the reader never got goes. */
 void pp__shelf_give(struct pp__shelf *shelf, int place);
@@ -50,7 +61,11 @@ void pp__shelf_give(struct pp__shelf *shelf, int place);
 /* The same, and its buffer goes in any case. */
 void pp__shelf_discard(struct pp__shelf *shelf, int place);
 
-/* The owner has what lies there, until `returned` says that it has not. To take in what was given back is part of pp__shelf_take. */
+/* Its buffer was sent. */
+void pp__shelf_sent(struct pp__shelf *shelf, int place);
+
+/* Worker: the owner has what lies there, until `returned` says that it has not. To take in what was given back, or is to be given up, is part of
+ * pp__shelf_take. */
 void pp__shelf_put_out(struct pp__shelf *shelf, int place);
 void pp__shelf_take_in(struct pp__shelf *shelf);
 

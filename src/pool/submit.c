@@ -3,6 +3,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "pool/argument.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -121,7 +122,7 @@ static int find_function(pp_pool *pool, pp_function *function, const struct pp__
     return error ? error : pp__pool_accepts(pool);
 }
 
-/* An argument that does not fit beside its item: made ready without the lock. */
+/* An argument for which no worker has a buffer: made ready without the lock. */
 static int open_large(const pp_pool *pool, const pp_call *call, struct pp__item *large)
 {
     int error = pp__item_open(large, 1, pp__element_room(call->size), pool->is_inline);
@@ -134,27 +135,39 @@ static int open_large(const pp_pool *pool, const pp_call *call, struct pp__item 
     return error;
 }
 
-static void fill(pp_future *future, const pp_call *call, const struct pp__function *function,
-                 const struct pp__item *large)
+/* Where a large argument is, if it is not beside its item: one of them. */
+struct large {
+    const struct pp__item *item;
+    const struct pp__loan *loan;
+};
+
+static void fill(pp_future *future, const pp_call *call, const struct pp__function *function, struct large large)
 {
     struct pp__item *item = &future->item;
     pp__list_init(&item->link);
     item->function = function;
     item->timeout = call->timeout;
     item->retries = call->retries & PP__RETRIES_MASK; /* as it is: it was checked */
-    if (large)
-        item->x = large->x;
+    if (large.item)
+        item->x = large.item->x;
+    else if (large.loan)
+        pp__loan_turn_over(future->item.pool, large.loan, item, pp__element_room(call->size));
     else
         pp__item_fill(item, call->arg, call->size);
 }
 
+/* The worker whose buffer it is has ended. */
+#define LOST 1
+
 /* From a call to an item in the queue. Under the lock. */
-static int enqueue(pp_pool *pool, const pp_call *call, const struct pp__item *large, pp_future **result)
+static int enqueue(pp_pool *pool, const pp_call *call, struct large large, pp_future **result)
 {
     const struct pp__function *function = NULL;
     int error = find_function(pool, call->function, &function);
     if (error)
         return error;
+    if (large.loan && !pp__loan_stands(pool, large.loan))
+        return LOST;
     pp_future *future = pp__future_create(pool, result != NULL);
     if (!future)
         return -ENOMEM;
@@ -165,14 +178,35 @@ static int enqueue(pp_pool *pool, const pp_call *call, const struct pp__item *la
     return 0;
 }
 
+/* Straight into a buffer of the worker that will get it, if there is one. True: it was; *error says how that ended. */
+static bool submit_lent(pp_pool *pool, const pp_call *call, pp_future **result, int *error)
+{
+    struct pp__loan loan;
+    uint64_t size = pp__element_room(call->size);
+    if (size <= PP__INLINE_MAX || !pp__loan_open(pool, size, &loan))
+        return false;
+    pp__item_add(pp__loan_elements(&loan), call->arg, call->size);
+    pp__pool_lock(pool);
+    *error = enqueue(pool, call, (struct large){.loan = &loan}, result);
+    if (*error)
+        pp__loan_close(pool, &loan);
+    else
+        send(pool, call->timeout);
+    pp__pool_unlock(pool);
+    return *error != LOST;
+}
+
 static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
 {
     struct pp__item large = {0};
-    int error = open_large(pool, call, &large);
+    int error;
+    if (submit_lent(pool, call, result, &error))
+        return error;
+    error = open_large(pool, call, &large);
     if (error)
         return error;
     pp__pool_lock(pool);
-    error = enqueue(pool, call, &large, result);
+    error = enqueue(pool, call, (struct large){.item = &large}, result);
     if (!error)
         send(pool, call->timeout);
     pp__pool_unlock(pool);
@@ -191,7 +225,7 @@ static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
     if (!is_small(call))
         return submit_large(pool, call, result);
     pp__pool_lock(pool);
-    int error = enqueue(pool, call, NULL, result);
+    int error = enqueue(pool, call, (struct large){0}, result);
     if (!error)
         send(pool, call->timeout);
     pp__pool_unlock(pool);
@@ -238,7 +272,7 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
         *error = check(call);
         if (*error || !is_small(call) || !pp__functions_find(pool->functions, call->function))
             break;
-        *error = enqueue(pool, call, NULL, futures ? &futures[done] : NULL);
+        *error = enqueue(pool, call, (struct large){0}, futures ? &futures[done] : NULL);
         if (*error)
             break;
         timeout = sooner(timeout, call->timeout);

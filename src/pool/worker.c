@@ -58,6 +58,11 @@ static struct worker {
     enum pp__record_type running;
     struct pp_task task;
     struct pp__shelf shelf; /* the buffers of its large results */
+    /* Those of its large arguments, by their places on the owner's shelf: NULL: there is none, or it could not be received. */
+    struct {
+        void *memory;
+        size_t room;
+    } arguments[PP__PLACES];
     /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, collect.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
@@ -415,7 +420,8 @@ struct elements {
     char text[256];
 };
 
-static int receive_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+/* The descriptor that came ahead of the record. */
+static int receive_descriptor(uint64_t id, uint64_t *size)
 {
     struct pp__attachment message = {0};
     size_t count = 1;
@@ -423,12 +429,51 @@ static int receive_elements(const struct pp__call_record *call, uint64_t id, str
     ssize_t got = pp__fd_receive(self.socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
     if (got < 0)
         return pp__fail((int)got, "its argument can't be received: %s", pp__strerror((int)-got));
-    int error = got != sizeof message || count != 1 || message.id != id
-                    ? pp__fail(-EPROTO, "its argument did not arrive")
-                    : pp__payload_map(fd, call->size, &elements->mapped);
+    *size = message.size;
+    if (got == sizeof message && count == 1 && message.id == id)
+        return fd;
     pp__fd_close(fd);
-    elements->at.place = elements->mapped;
+    return pp__fail(-EPROTO, "its argument did not arrive");
+}
+
+static int receive_single(uint64_t id, uint64_t size, const void **mapped)
+{
+    uint64_t sent = 0;
+    int fd = receive_descriptor(id, &sent);
+    int error = fd < 0 ? fd : pp__payload_map(fd, size, mapped);
+    pp__fd_close(fd);
+    return error;
+}
+
+/* What was in this place is no more, whether or not the new one can be had. */
+static int receive_buffer(uint64_t id, uint32_t place)
+{
+    uint64_t room = 0;
+    int fd = receive_descriptor(id, &room);
+    pp__segment_unmap(self.arguments[place].memory, self.arguments[place].room);
+    self.arguments[place].memory = NULL;
+    int error = fd < 0 ? fd : pp__segment_map(fd, room, false, &self.arguments[place].memory);
+    self.arguments[place].room = room;
+    pp__fd_close(fd);
+    return error;
+}
+
+static int receive_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    uint32_t place = call->flags >> PP__PLACE_SHIFT;
+    int error = 0;
     elements->size = call->size;
+    if (!(call->flags & PP__KEPT)) {
+        error = receive_single(id, call->size, &elements->mapped);
+        elements->at.place = elements->mapped;
+        return error;
+    }
+    if (call->flags & PP__FRESH)
+        error = receive_buffer(id, place);
+    else if (!self.arguments[place].memory)
+        error = pp__fail(-EPROTO, "its argument's buffer did not arrive");
+    if (!error)
+        elements->at.place = (const char *)self.arguments[place].memory + PP__ELEMENTS_AT;
     return error;
 }
 
@@ -546,13 +591,13 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
     struct pp__elements at = elements->at;
     uint64_t before = pp__slot_word(id + call->first, PP__SLOT_READY);
     pp__task_begin(&self.task, id, self.seed);
-    for (uint32_t i = 0; i < call->first && !elements->error; i++)
-        pp__elements_next(&at);
     for (uint32_t i = call->first; i < count; i++) {
         uint64_t begun = pp__slot_word(id + i, PP__SLOT_BEGUN);
         if (!begin(slot, before, begun, begin_time(flags)))
-            break;
+            break; /* a buffer may have the elements of another call by now: nothing is read before the begin */
         before = begun;
+        for (uint32_t k = 0; i == call->first && k < i && !elements->error; k++)
+            pp__elements_next(&at);
         if (elements->function || find_function(call, elements)) {
             size_t size = pp__elements_size(&at);
             pp__task_go_on(&self.task, id + i);

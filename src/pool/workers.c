@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/futex.h"
 #include "base/seam.h"
+#include "pool/argument.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -106,26 +107,57 @@ static int elements_fd(const struct pp__item *item)
     return error;
 }
 
-static int send_elements(struct pp__worker *worker, const struct pp__item *item)
+static int send_descriptor(struct pp__worker *worker, uint64_t id, uint64_t size, int fd)
 {
-    int fd = elements_fd(item);
-    if (fd < 0)
-        return fd;
-    struct pp__attachment message = {.id = item->id, .size = item->x.size};
+    struct pp__attachment message = {.id = id, .size = size};
     int error = pp__fd_send(worker->socket, &message, sizeof message, &fd, 1);
-    if (fd != item->x.fd)
-        pp__fd_close(fd);
     if (error == -EPIPE && worker->count == 0)
         pp__worker_kill(worker); /* it is dead already, or a task of it closed its end: nothing large can reach it */
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
 }
 
+static int send_single(struct pp__worker *worker, const struct pp__item *item, uint32_t *flags)
+{
+    int fd = elements_fd(item);
+    if (fd < 0)
+        return fd;
+    int error = send_descriptor(worker, item->id, item->x.size, fd);
+    if (fd != item->x.fd)
+        pp__fd_close(fd);
+    *flags = PP__BIG;
+    return error;
+}
+
+/* What lies on its shelf. */
+static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t *flags)
+{
+    int place = item->place - 1;
+    const struct pp__place *p = &worker->arguments.places[place];
+    bool fresh = p->fd >= 0;
+    int error = fresh ? send_descriptor(worker, item->id, p->room, p->fd) : 0;
+    *flags = pp__kept_flags((uint32_t)place, fresh);
+    if (error)
+        pp__argument_withdraw(worker, item);
+    else
+        pp__shelf_sent(&worker->arguments, place);
+    return error;
+}
+
+/* The elements of a call or chunk; or of a duty, whose end gives no place back. */
+static int send_elements(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t *flags)
+{
+    int kept = type == PP__RECORD_CALL ? pp__argument_arrange(worker, item) : 0;
+    if (kept < 0)
+        return kept;
+    return kept ? send_kept(worker, item, flags) : send_single(worker, item, flags);
+}
+
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
-static int reserve_call(struct pp__worker *worker, const struct pp__item *item, enum pp__record_type type,
-                        uint32_t slot)
+static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t slot)
 {
     struct pp__elements elements = pp__item_elements(item);
     uint64_t size = pp__item_size(item);
+    uint32_t flags = (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0), how = 0;
     bool big = size > PP__INLINE_MAX;
     if (item->function && !knows_module(worker, item->function->module_index) &&
         !announce_module(worker, item->function->module_index))
@@ -135,7 +167,7 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
         pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : size)));
     if (!record)
         return -EAGAIN;
-    int error = big ? send_elements(worker, item) : 0;
+    int error = big ? send_elements(worker, item, type, &how) : 0;
     if (error) {
         worker->calls.position = before; /* nothing of it was published */
         return error;
@@ -143,8 +175,7 @@ static int reserve_call(struct pp__worker *worker, const struct pp__item *item, 
     *record = (struct pp__call_record){.slot = slot,
                                        .count = pp__item_count(item),
                                        .first = pp__item_next(item),
-                                       .flags = (big ? PP__BIG : 0) | (item->timeout ? PP__TIMED : 0) |
-                                                (elements.same ? PP__SAME : 0),
+                                       .flags = flags | how,
                                        .size = size,
                                        .each = elements.each};
     if (item->function) {
@@ -190,6 +221,7 @@ static struct pp__worker *create(pp_pool *pool)
     worker->bell = worker->socket = -1;
     pp__list_init(&worker->items);
     pp__list_init(&worker->unwoken);
+    pp__shelf_init(&worker->arguments, NULL);
     while (pool->workers[worker->number])
         worker->number++;
     worker->serial = PP__TAG_LAST + (++pool->next_serial * PP__MAX_WORKERS + (uint64_t)worker->number);
@@ -253,6 +285,8 @@ void pp__worker_free(struct pp__worker *worker)
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__results_close(worker->buffers);
+    pp__argument_evacuate(worker);
+    pp__shelf_destroy(&worker->arguments);
     pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
     pp__segment_unmap(worker->result_side, sizeof *worker->result_side);
     free(worker->knows);
@@ -390,6 +424,7 @@ void pp__worker_wake_sent(pp_pool *pool)
 void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
 {
     pp__list_remove(&item->link);
+    pp__argument_withdraw(worker, item);
     if (--worker->count == 0)
         count_busy(worker, -1);
     worker->pool->deep -= worker->count == 1;

@@ -7,6 +7,7 @@
 #define PP_POOL_WORKERS_H
 
 #include "pool/pool.h"
+#include "pool/shelf.h"
 
 #include <sys/types.h>
 
@@ -41,6 +42,7 @@ struct pp__worker {
     struct pp__ring_reader results;
     int bell, socket;
     struct pp__results *buffers; /* of its large results */
+    struct pp__shelf arguments;  /* buffers of its large arguments */
     /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */
     uint64_t looked_into;
 

@@ -763,7 +763,10 @@ static bool check_large(pp_future *future, int index)
     return true;
 }
 
-/* Harm, then large calls, many at once and one by one: each ends, and a harmed worker fails the first one that it meets at the latest. */
+/*
+ * Harm, then large calls, many at once and one by one: each ends, and a harmed worker fails the first one for which it needs what was harmed, at the latest.
+ * With a buffer for each call it needs no socket, and may have none from the last time.
+ */
 static void run_mischief(pp_pool *pool, enum mischief mischief, int workers)
 {
     pp_future *futures[20];
@@ -771,7 +774,8 @@ static void run_mischief(pp_pool *pool, enum mischief mischief, int workers)
     pp_future *bad = submit(pool, task_harm_descriptors, &mischief, sizeof mischief);
     for (int i = 0; i < 20; i++)
         futures[i] = submit_large(pool, i);
-    CHECK_INT(take_int(bad), 2);
+    int found = take_int(bad);
+    CHECK(found == 2 || found == 1);
     for (int i = 0; i < 20; i++)
         check_large(futures[i], i);
     for (int i = 0; i < 10; i++)

@@ -718,6 +718,25 @@ BOTH(without_descriptors_large_calls_fail_and_small_ones_go_on)
     free(data);
 }
 
+BOTH(large_calls_for_which_there_are_buffers_need_no_descriptors)
+{
+    int fds[300];
+    pp_pool *pool = kit_pool(method, 1);
+    for (int round = 0; round < 3; round++) {
+        check_result(transmit(pool, reflect, 2 * MIB), 2 * MIB + 1, 2 * MIB);
+        check_result(transmit(pool, reflect, 100 * KIB), 100 * KIB + 1, 100 * KIB);
+    }
+    limit(RLIMIT_NOFILE, 256);
+    int count = take_all_descriptors(fds);
+    for (int round = 0; round < 20; round++) {
+        check_result(transmit(pool, reflect, 2 * MIB), 2 * MIB + 1, 2 * MIB);
+        check_result(transmit(pool, reflect, 100 * KIB), 100 * KIB + 1, 100 * KIB);
+    }
+    while (count > 0)
+        close(fds[--count]);
+    pp_pool_destroy(pool);
+}
+
 static int give_without_descriptors(pp_task *task, const void *arg, size_t size)
 {
     (void)arg, (void)size;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -28,7 +29,103 @@ static int count_buffers(void)
     return count;
 }
 
+/* ------------------------------------------------------------------------------------------- the shelf */
+
 static struct pp__shelf shelf;
+
+/* As if the reader had got it. */
+static int take_sent(size_t size)
+{
+    int place = (int)CHECK_OK(pp__shelf_take(&shelf, size));
+    CHECK(shelf.places[place].memory && shelf.places[place].room > size);
+    pp__shelf_sent(&shelf, place);
+    return place;
+}
+
+TEST(the_smallest_buffer_that_fits_is_taken)
+{
+    pp__shelf_init(&shelf, NULL);
+    int large = take_sent(MIB), small = take_sent(100 * KIB), middle = take_sent(300 * KIB);
+    pp__shelf_give(&shelf, large);
+    pp__shelf_give(&shelf, small);
+    pp__shelf_give(&shelf, middle);
+    CHECK_INT(take_sent(110 * KIB), small);
+    CHECK_INT(take_sent(110 * KIB), middle);
+    CHECK_INT(take_sent(200 * KIB), large);
+    CHECK_INT(count_buffers(), 3);
+    pp__shelf_destroy(&shelf);
+    CHECK_INT(count_buffers(), 0);
+}
+
+TEST(a_small_payload_gets_a_buffer_of_its_own_where_others_are_much_larger)
+{
+    pp__shelf_init(&shelf, NULL);
+    int large = take_sent(10 * MIB);
+    pp__shelf_give(&shelf, large);
+    CHECK(take_sent(20 * KIB) != large);
+    CHECK_INT(count_buffers(), 2);
+    pp__shelf_destroy(&shelf);
+}
+
+TEST(what_was_not_used_for_longest_makes_way)
+{
+    int places[PP__PLACES];
+    pp__shelf_init(&shelf, NULL);
+    for (size_t i = 0; i < PP__PLACES; i++)
+        places[i] = take_sent((i + 1) * 100 * KIB);
+    CHECK(pp__shelf_take(&shelf, 10 * KIB) < 0);
+    for (size_t i = 0; i < PP__PLACES; i++)
+        pp__shelf_give(&shelf, places[i]);
+    pp__shelf_give(&shelf, take_sent(50 * KIB)); /* the first one again */
+    CHECK_INT(take_sent(2 * MIB), places[1]);
+    CHECK_INT(count_buffers(), PP__PLACES);
+    pp__shelf_destroy(&shelf);
+    CHECK_INT(count_buffers(), 0);
+}
+
+TEST(together_they_have_a_bounded_size)
+{
+    pp__shelf_init(&shelf, NULL);
+    int first = take_sent(70 * MIB);
+    CHECK(pp__shelf_take(&shelf, PP__SHELF_MAX) < 0);
+    CHECK(pp__shelf_take(&shelf, 70 * MIB) < 0);
+    int second = take_sent(30 * MIB);
+    pp__shelf_give(&shelf, first);
+    CHECK(shelf.size <= PP__SHELF_MAX);
+    CHECK_INT(take_sent(80 * MIB), first); /* no other place makes room enough */
+    CHECK(shelf.size <= PP__SHELF_MAX);
+    CHECK(second != first);
+    pp__shelf_destroy(&shelf);
+    CHECK_INT(shelf.size, 0);
+}
+
+TEST(a_buffer_that_the_reader_never_got_goes)
+{
+    pp__shelf_init(&shelf, NULL);
+    int place = (int)CHECK_OK(pp__shelf_take(&shelf, MIB));
+    pp__shelf_give(&shelf, place);
+    CHECK_INT(count_buffers(), 0);
+    CHECK_INT(shelf.size, 0);
+    place = take_sent(MIB);
+    shelf.places[place].doubtful = true;
+    pp__shelf_give(&shelf, place);
+    CHECK_INT(count_buffers(), 0);
+    pp__shelf_destroy(&shelf);
+}
+
+TEST(a_file_size_limit_counts_for_buffers_that_are_there)
+{
+    struct rlimit limit = {.rlim_cur = 100 * KIB, .rlim_max = RLIM_INFINITY};
+    pp__shelf_init(&shelf, NULL);
+    pp__shelf_give(&shelf, take_sent(300 * KIB));
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    CHECK_INT(pp__shelf_take(&shelf, 100 * KIB), -EFBIG);
+    pp__shelf_give(&shelf, (int)CHECK_OK(pp__shelf_take(&shelf, 100 * KIB - 1)));
+    pp__shelf_destroy(&shelf);
+}
+
+/* --------------------------------------------------------------------------------------- both ends */
+
 static _Atomic uint32_t returned[PP__PLACES];
 static struct pp__results *results;
 
