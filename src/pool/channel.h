@@ -51,6 +51,8 @@ struct pp__call_side {
     /* owner -> worker, release: for each place of the worker's shelf, how many results of it were given back, << 1; the lowest bit says that the
      * owner has the last one's buffer no more. Written by any thread of the owner, under the lock in results.c. */
     alignas(PP__LINE) _Atomic uint32_t returned[PP__PLACES];
+    /* owner -> worker, release: for each place of the owner's shelf, how many buffers had been sent for it when the last one was given up. */
+    alignas(PP__LINE) _Atomic uint32_t discarded[PP__PLACES];
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
@@ -95,6 +97,7 @@ static_assert(offsetof(struct pp__call_side, call_tail) == 64, "fixed layout");
 static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout");
 static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
 static_assert(offsetof(struct pp__call_side, returned) == 256, "fixed layout");
+static_assert(offsetof(struct pp__call_side, discarded) == 320, "fixed layout");
 static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout");
 static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");

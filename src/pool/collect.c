@@ -13,6 +13,7 @@
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/results.h"
+#include "pool/tidy.h"
 #include "pool/timers.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
@@ -107,6 +108,7 @@ static int receive_kept(struct pp__worker *worker, uint64_t id, const struct pp_
     uint32_t place = header->flags >> PP__PLACE_SHIFT;
     if (place >= PP__PLACES)
         return -EPROTO;
+    pp__tidy_later(worker->pool);
     int error = header->flags & PP__FRESH ? receive_buffer(worker, id, place) : 0;
     return error ? error : pp__results_open(worker->buffers, place, header->size, data);
 }

@@ -66,6 +66,7 @@ struct pp_pool {
     int unreported;          /* of them: the zygote has not said that they started */
     int busy;                /* of them: with calls */
     int deep;                /* of them: with more than one */
+    uint64_t tidy_at;        /* when to look for buffers that are not used any more; 0: there are none */
     uint64_t next_serial;
     int connection;         /* to the zygote; -1 once the pool has ended or broken */
     int deaths;             /* ends outside a call in a row */

@@ -17,7 +17,8 @@ struct pp__results_place {
     struct pp__results *results;
     char *memory; /* NULL: there is none */
     size_t room;
-    uint32_t count; /* results that lay here, as the worker counts them */
+    uint32_t count;  /* results that lay here, as the worker counts them */
+    uint32_t tidied; /* what it was when pp__results_tidy was last called */
     bool shown;
 };
 
@@ -146,6 +147,25 @@ int pp__results_open(struct pp__results *results, uint32_t place, size_t size, v
     }
     pthread_mutex_unlock(&results->lock);
     return error;
+}
+
+/* What the worker would publish next comes behind its next call, and so behind its look at what is said here. */
+bool pp__results_tidy(struct pp__results *results, bool *left)
+{
+    bool dropped = false;
+    pthread_mutex_lock(&results->lock);
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        struct pp__results_place *place = &results->places[i];
+        if (place->memory && !place->shown && place->count == place->tidied) {
+            forget(place);
+            set_returned(place, true);
+            dropped = true;
+        }
+        place->tidied = place->count;
+        *left |= place->memory != NULL;
+    }
+    pthread_mutex_unlock(&results->lock);
+    return dropped;
 }
 
 /* The last one of a worker that is gone takes everything with it. */

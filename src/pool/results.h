@@ -31,6 +31,9 @@ void pp__results_refuse(struct pp__results *results, uint32_t place);
 /* A result in this place, as a block (block.h). 0, -ENOMEM: this result alone is lost. -EPROTO: there can't be such a result. */
 int pp__results_open(struct pp__results *results, uint32_t place, size_t size, void **data);
 
+/* Gives up buffers in which nothing lay since it was last called. The worker must have no calls. True: there were such; *left is set if others are still there. */
+bool pp__results_tidy(struct pp__results *results, bool *left);
+
 /* For block.c: a block's memory is given back, or is to become its holder's own: 0 or -ENOMEM. */
 void pp__results_give_back(struct pp__results_place *place);
 int pp__results_part_with(struct pp__results_place *place);

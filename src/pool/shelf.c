@@ -43,8 +43,28 @@ void pp__shelf_destroy(struct pp__shelf *shelf)
 void pp__shelf_sent(struct pp__shelf *shelf, int place)
 {
     struct pp__place *p = &shelf->places[place];
+    if (p->fd < 0)
+        return;
     pp__fd_close(p->fd);
     p->fd = -1;
+    p->count++;
+}
+
+/* Release: pairs with the load in drop_discarded (worker.c), which needs to see nothing else. */
+bool pp__shelf_tidy(struct pp__shelf *shelf, _Atomic uint32_t *discarded, bool *left)
+{
+    bool dropped = false;
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        struct pp__place *place = &shelf->places[i];
+        if (place->memory && place->state == PP__PLACE_FREE && place->used <= shelf->tidied) {
+            clear(shelf, place);
+            pp__store_release(&discarded[i], place->count);
+            dropped = true;
+        }
+        *left |= place->room > 0;
+    }
+    shelf->tidied = shelf->uses;
+    return dropped;
 }
 
 void pp__shelf_put_out(struct pp__shelf *shelf, int place)

@@ -31,7 +31,7 @@ struct pp__place {
     enum pp__place_state state;
     bool guarded;          /* not writable */
     bool doubtful;         /* the reader may not have it after all */
-    uint32_t count;        /* worker: results published here, in whatever buffer */
+    uint32_t count;        /* worker: results published here, in whatever buffer; owner: buffers sent for it */
     uint64_t used;         /* when it was last taken: the shelf's count then */
     struct pp__item *item; /* owner, taken: whose elements lie here and nowhere else, or NULL */
 };
@@ -41,6 +41,7 @@ struct pp__shelf {
     const _Atomic uint32_t *returned; /* worker: what the owner gives back (channel.h) */
     size_t size;                      /* bytes of all buffers */
     uint64_t uses;
+    uint64_t tidied; /* what uses was when pp__shelf_tidy was last called */
 };
 
 /* `returned` is NULL for the owner's. */
@@ -63,6 +64,10 @@ void pp__shelf_discard(struct pp__shelf *shelf, int place);
 
 /* Its buffer was sent. */
 void pp__shelf_sent(struct pp__shelf *shelf, int place);
+
+/* Owner: gives up what is free and was not used since it was last called, and says so to the reader (channel.h). True: there was such; *left is set if
+ * something is still there. */
+bool pp__shelf_tidy(struct pp__shelf *shelf, _Atomic uint32_t *discarded, bool *left);
 
 /* Worker: the owner has what lies there, until `returned` says that it has not. To take in what was given back, or is to be given up, is part of
  * pp__shelf_take. */

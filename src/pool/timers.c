@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/tidy.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 
@@ -171,6 +172,8 @@ uint64_t pp__timers_run(pp_pool *pool)
         return PP__NEVER;
     uint64_t now = pp__now(), next = pp__dispatch_rebalance(pool, now);
     keep_zygote_going(pool, now);
+    uint64_t tidy = pp__tidy(pool, now);
+    next = tidy < next ? tidy : next;
     for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
         behind = link->next;
         uint64_t due = attend(pp__container(link, struct pp__worker, place), now);

@@ -62,6 +62,7 @@ static struct worker {
     struct {
         void *memory;
         size_t room;
+        uint32_t count; /* buffers sent for this place */
     } arguments[PP__PLACES];
     /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, collect.c). */
     struct {
@@ -452,6 +453,7 @@ static int receive_buffer(uint64_t id, uint32_t place)
     int fd = receive_descriptor(id, &room);
     pp__segment_unmap(self.arguments[place].memory, self.arguments[place].room);
     self.arguments[place].memory = NULL;
+    self.arguments[place].count++;
     int error = fd < 0 ? fd : pp__segment_map(fd, room, false, &self.arguments[place].memory);
     self.arguments[place].room = room;
     pp__fd_close(fd);
@@ -702,6 +704,17 @@ static void take(const struct pp__record *record, const void *payload)
         handlers[record->type](record, payload);
 }
 
+/* Acquire: as in pp__shelf_tidy (shelf.c). */
+static void drop_discarded(void)
+{
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        if (!self.arguments[i].memory || pp__load_acquire(&self.call_side->discarded[i]) != self.arguments[i].count)
+            continue;
+        pp__segment_unmap(self.arguments[i].memory, self.arguments[i].room);
+        self.arguments[i].memory = NULL;
+    }
+}
+
 static bool have_call(void)
 {
     return pp__ring_waiting(&self.calls);
@@ -739,6 +752,7 @@ static _Noreturn void serve(void)
         ring_if_wanted(PP__WANT_ATTENTION);
         self.clock.now = 0;
         pp__shelf_take_in(&self.shelf);
+        drop_discarded();
         if (!spin_for_call())
             wait_for_owner(have_call, PP__NEVER);
     }

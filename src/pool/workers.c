@@ -12,6 +12,7 @@
 #include "pool/dispatch.h"
 #include "pool/function.h"
 #include "pool/results.h"
+#include "pool/tidy.h"
 #include "process/identity.h"
 #include "process/launcher.h"
 #include "shm/segment.h"
@@ -134,6 +135,7 @@ static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t 
     int place = item->place - 1;
     const struct pp__place *p = &worker->arguments.places[place];
     bool fresh = p->fd >= 0;
+    pp__tidy_later(worker->pool);
     int error = fresh ? send_descriptor(worker, item->id, p->room, p->fd) : 0;
     *flags = pp__kept_flags((uint32_t)place, fresh);
     if (error)

@@ -248,6 +248,38 @@ BOTH(calls_of_one_size_one_by_one_need_one_buffer_each_way)
     pp_pool_destroy(pool);
 }
 
+/* On both sides, without any call that would make anybody look. */
+BOTH_WITHIN(buffers_that_nobody_uses_are_given_up, 30)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    pid_t worker = pid_of(pool);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 5; i++)
+            check_result(transmit(pool, reflect, i * MIB + 100), i * MIB + 101, i * MIB + 100);
+        CHECK(own_mappings() > 1 && mappings_of(worker).count > 1);
+        until(own_mappings() == 0 && mappings_of(worker).count == 0);
+    }
+    check_result(transmit(pool, reflect, MIB), MIB + 1, MIB);
+    CHECK_INT(pid_of(pool), worker);
+    pp_pool_destroy(pool);
+}
+
+/* What is shown stays for as long as it is held, and is given up then. */
+BOTH_WITHIN(a_buffer_that_is_held_is_not_given_up, 30)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    pid_t worker = pid_of(pool);
+    pp_future *held = ask(pool, MIB);
+    CHECK_OK(pp_future_wait(held, -1));
+    check_result(ask(pool, 2 * MIB), 2 * MIB, 2 * MIB);
+    until(own_mappings() == 1 && mappings_of(worker).count == 1);
+    test_sleep_ms(2500); /* two looks more */
+    check_result(held, MIB, MIB);
+    until(own_mappings() == 0 && mappings_of(worker).count == 0);
+    check_result(ask(pool, MIB), MIB, MIB);
+    pp_pool_destroy(pool);
+}
+
 /* --------------------------------------------------------------------------------------- who sees what */
 
 static int hold_and_reflect(pp_task *task, const void *arg, size_t size)

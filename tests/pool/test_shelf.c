@@ -126,7 +126,7 @@ TEST(a_file_size_limit_counts_for_buffers_that_are_there)
 
 /* --------------------------------------------------------------------------------------- both ends */
 
-static _Atomic uint32_t returned[PP__PLACES];
+static _Atomic uint32_t returned[PP__PLACES], discarded[PP__PLACES];
 static struct pp__results *results;
 
 static void open_both(void)
@@ -268,4 +268,37 @@ TEST(what_could_not_be_received_is_taken_from_the_worker)
     CHECK(!shelf.places[place].memory);
     pp__block_free(open_result(publish(MIB, 'a'), MIB));
     end_worker();
+}
+
+TEST(what_is_not_used_between_two_looks_is_given_up)
+{
+    bool left = false;
+    open_both();
+    char *held = open_result(publish(MIB, 'a'), MIB);
+    int place = publish(2 * MIB, 'b');
+    pp__block_free(open_result(place, 2 * MIB));
+    CHECK(!pp__results_tidy(results, &left));
+    CHECK(left);
+    CHECK(pp__results_tidy(results, &left));
+    pp__shelf_take_in(&shelf);
+    CHECK(!shelf.places[place].memory);
+    CHECK_INT(held[0], 'a');
+    pp__block_free(held);
+    left = false;
+    CHECK(pp__results_tidy(results, &left));
+    CHECK(!left);
+    pp__shelf_take_in(&shelf);
+    CHECK_INT(count_buffers(), 0);
+    end_worker();
+
+    pp__shelf_init(&shelf, NULL);
+    pp__shelf_give(&shelf, take_sent(MIB));
+    take_sent(2 * MIB);
+    CHECK(!pp__shelf_tidy(&shelf, discarded, &left));
+    left = false;
+    CHECK(pp__shelf_tidy(&shelf, discarded, &left));
+    CHECK(left);
+    CHECK_INT(count_buffers(), 1);
+    CHECK_INT(atomic_load(&discarded[0]), 1);
+    pp__shelf_destroy(&shelf);
 }
