@@ -66,8 +66,8 @@ void pp__loan_turn_over(pp_pool *pool, const struct pp__loan *loan, struct pp__i
 {
     struct pp__worker *worker = pp__worker_by_serial(pool, loan->worker);
     put_back(worker, loan)->item = item;
-    item->x = (struct pp__arguments){
-        .elements = pp__loan_elements(loan), .size = size, .home = worker, .fd = -1, .count = 1};
+    item->x =
+        (struct pp__arguments){.elements = pp__loan_elements(loan), .size = size, .home = worker, .fd = -1, .count = 1};
     item->place = (loan->place + 1) & PP__PLACE_MASK;
 }
 
@@ -141,7 +141,7 @@ int pp__argument_arrange(struct pp__worker *worker, struct pp__item *item)
     if (item->x.fd >= 0)
         return 0;
     return item->x.elements ? copy_in(worker, item)
-                          : pp__fail(-ENOMEM, "there was no memory for its argument when its worker had ended");
+                            : pp__fail(-ENOMEM, "there was no memory for its argument when its worker had ended");
 }
 
 void pp__argument_withdraw(struct pp__worker *worker, struct pp__item *item)

@@ -38,6 +38,21 @@ int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_
     return open_elements(&item->x, on_heap);
 }
 
+int pp__item_borrow(uint32_t count, uint64_t size, const void *elements, struct pp__item **created)
+{
+    struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
+    if (!item)
+        return pp__fail(-ENOMEM, "no memory for a work item");
+    pp__list_init(&item->link);
+    item->x.count = count;
+    item->x.size = size;
+    item->x.fd = -1;
+    item->x.elements = (void *)(uintptr_t)elements; /* read only */
+    item->borrowed = true;
+    *created = item;
+    return 0;
+}
+
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **created)
 {
     struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
@@ -72,6 +87,8 @@ void pp__item_close(struct pp__item *item)
 {
     if (pp__item_home(item))
         pp__argument_leave(item);
+    if (item->borrowed)
+        item->x.elements = NULL;
     if (!item->plain)
         close_elements(&item->x);
     pp__error_free(item->earlier);

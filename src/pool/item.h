@@ -98,8 +98,10 @@ struct pp__item {
     uint16_t taken : 1;
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
-    uint16_t place : 4; /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements lies; 0: none */
-    _Atomic uint32_t refs;      /* a future's */
+    uint16_t borrowed : 1;      /* its elements are the user's, and stay as long as somebody wants to have it run */
+    uint16_t
+        place : 4; /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements lies; 0: none */
+    _Atomic uint32_t refs; /* a future's */
     union {
         alignas(16) unsigned char room
             [PP__ROOM]; /* a plain item's argument, and when that is not needed any more a small result */
@@ -144,7 +146,10 @@ static inline uint64_t pp__item_size(const struct pp__item *item)
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **item);
 void pp__item_free(struct pp__item *item);
 
-/* The same for one that lies elsewhere, zeroed: its elements. */
+/* One for `count` elements that lie at `elements` as they travel. 0 or -ENOMEM. */
+int pp__item_borrow(uint32_t count, uint64_t size, const void *elements, struct pp__item **item);
+
+/* An item that lies elsewhere, zeroed: its elements. */
 int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_heap);
 void pp__item_close(struct pp__item *item);
 

@@ -27,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 struct chunk {
     struct pp__receiver receiver; /* of its item's outcomes */
     struct pp__link in_map;       /* in the order of the inputs */
@@ -45,11 +44,14 @@ struct chunk {
     const void *mapped; /* or their mapping, of `size` bytes */
     uint64_t size;
     void **tags;   /* NULL: there are none */
-    char *results; /* those of `each` bytes, one for each input, that came in runs; NULL: none did so far */
-    size_t each;
+    char *results; /* those of `each` bytes that came in runs, one for each input, in `room` bytes; or NULL */
+    size_t room;
+    size_t each;      /* UNKNOWN: no run came so far */
     bool *in_results; /* of each element that has ended: its result lies there, and it has no outcome */
     struct pp__outcome outcomes[];
 };
+
+#define UNKNOWN SIZE_MAX
 
 struct array_source {
     const char *elements;
@@ -84,6 +86,7 @@ struct pp_map {
     bool finished; /* fail-fast: nothing is given out any more */
     int end_error; /* told once, after the last result, in these words */
     char end_text[256];
+    struct chunk *spare;                           /* one that is empty, or NULL */
     struct chunk *batch;                           /* whose taken outcomes are given out, or have just been; or NULL */
     struct pp__outcome current;                    /* given out by the last step; forgotten at the next */
     alignas(16) char result[PP__RUN_EACH_MAX + 1]; /* the same, of a result that came in a run */
@@ -98,10 +101,9 @@ static void free_outcome(struct pp__outcome *outcome)
     *outcome = (struct pp__outcome){0};
 }
 
-static void free_chunk(struct chunk *chunk)
+/* What it has but for its own memory and that of results. */
+static void empty_chunk(struct chunk *chunk)
 {
-    if (!chunk)
-        return;
     for (uint32_t i = chunk->given; i < chunk->ended; i++)
         if (!chunk->in_results[i])
             free_outcome(&chunk->outcomes[i]);
@@ -109,14 +111,38 @@ static void free_chunk(struct chunk *chunk)
         pp__payload_unmap(chunk->mapped, chunk->size);
     free(chunk->elements);
     free(chunk->tags);
-    free(chunk->results);
+}
+
+static void free_empty(struct chunk *chunk)
+{
+    if (chunk)
+        free(chunk->results);
     free(chunk);
+}
+
+static void free_chunk(struct chunk *chunk)
+{
+    if (!chunk)
+        return;
+    empty_chunk(chunk);
+    free_empty(chunk);
+}
+
+/* Its memory serves the next one. */
+static void spare_chunk(pp_map *map, struct chunk *chunk)
+{
+    if (map->spare || chunk->count != map->options.chunk_size) {
+        free_chunk(chunk);
+        return;
+    }
+    empty_chunk(chunk);
+    map->spare = chunk;
 }
 
 /* The inputs stay until they were given out: their memory, which keeps its place, passes from the item to the chunk. */
 static void take_over_inputs(struct chunk *chunk, struct pp__item *item)
 {
-    if (item->x.fd < 0) {
+    if (item->x.fd < 0 && !item->borrowed) {
         chunk->elements = item->x.elements;
         item->x.elements = NULL;
     }
@@ -133,15 +159,19 @@ static bool has_result(const void *map)
     return !pp__list_empty(&m->ready);
 }
 
-/* Under the lock. Results of one size have their places from the first run on; those of others come one by one. */
+/* Under the lock. Results of the first run's size have their places, those of others come one by one. */
 static void *room_for(struct pp__receiver *receiver, struct pp__item *item, size_t each)
 {
     struct chunk *chunk = pp__container(receiver, struct chunk, receiver);
-    if (!chunk->results) {
-        chunk->results = PP_SYS(malloc)(chunk->count * each + 1);
-        chunk->each = each;
+    size_t needed = chunk->count * each + 1;
+    if (chunk->each == UNKNOWN && chunk->room < needed) {
+        free(chunk->results);
+        chunk->results = PP_SYS(malloc)(needed);
+        chunk->room = chunk->results ? needed : 0;
     }
-    return chunk->results && chunk->each == each ? chunk->results + item->x.next * each : NULL;
+    if (chunk->each == UNKNOWN && chunk->results)
+        chunk->each = each;
+    return chunk->each == each ? chunk->results + item->x.next * each : NULL;
 }
 
 /* Under the lock. */
@@ -150,7 +180,7 @@ static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32
 {
     struct chunk *chunk = pp__container(receiver, struct chunk, receiver);
     pp_map *map = chunk->map;
-    bool in_results = chunk->results && outcome.data == chunk->results + index * chunk->each;
+    bool in_results = chunk->each != UNKNOWN && outcome.data == chunk->results + index * chunk->each;
     memset(chunk->in_results + index, in_results, count);
     if (!in_results)
         chunk->outcomes[index] = outcome;
@@ -170,16 +200,34 @@ static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32
         pp__subject_wake(&map->subject, item->pool, map);
 }
 
+static struct chunk *take_spare(pp_map *map, uint32_t count)
+{
+    struct chunk *spare = map->spare;
+    if (!spare || spare->count != count)
+        return NULL;
+    map->spare = NULL;
+    return spare;
+}
+
 /* `tags`: NULL, or one for each input. */
 static struct chunk *create_chunk(pp_map *map, uint32_t count, uint64_t size, void **tags)
 {
     size_t outcomes = count * sizeof(struct pp__outcome);
-    struct chunk *chunk = PP_SYS(malloc)(sizeof *chunk + outcomes + count * sizeof *chunk->in_results);
+    struct chunk *chunk = take_spare(map, count), kept = {0};
+    if (chunk)
+        kept = (struct chunk){.results = chunk->results, .room = chunk->room};
+    else
+        chunk = PP_SYS(malloc)(sizeof *chunk + outcomes + count * sizeof *chunk->in_results);
     if (!chunk)
         return NULL;
-    *chunk = (struct chunk){.map = map, .count = count, .size = size, .index = map->next_index};
+    *chunk = kept;
     chunk->receiver.deliver = deliver;
     chunk->receiver.room = count > 1 ? room_for : NULL;
+    chunk->map = map;
+    chunk->count = count;
+    chunk->size = size;
+    chunk->index = map->next_index;
+    chunk->each = UNKNOWN;
     chunk->in_results = (bool *)((char *)chunk->outcomes + outcomes);
     pp__list_init(&chunk->in_map);
     pp__list_init(&chunk->in_ready);
@@ -362,11 +410,9 @@ static int submit_slice(pp_map *map)
     size_t left = array->count - array->next;
     uint32_t count = (uint32_t)(left < map->options.chunk_size ? left : map->options.chunk_size);
     struct pp__item *item;
-    int error = create_item(map, count, count * array->size, &item);
+    int error = pp__item_borrow(count, count * array->size, array->elements + array->next * array->size, &item);
     if (error)
         return error;
-    if (item->x.size > 0)
-        memcpy(item->x.elements, array->elements + array->next * array->size, item->x.size);
     item->same = true;
     item->x.each = array->size;
     error = submit_chunk(map, item, NULL);
@@ -544,7 +590,7 @@ static void forget_batch(pp_map *map)
     chunk->kept = false;
     pp__pool_unlock(map->pool);
     if (!goes_on)
-        free_chunk(chunk);
+        spare_chunk(map, chunk);
 }
 
 /* Frees what the last step gave out. */
@@ -720,7 +766,7 @@ int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements
         error = open_map(pool, function, options, map);
     if (error)
         return error;
-    (*map)->array = (struct array_source){.elements = elements, .count = count, .size = size};
+    (*map)->array = (struct array_source){.elements = elements ? elements : "", .count = count, .size = size};
     (*map)->source = array_next;
     (*map)->context = &(*map)->array;
     return 0;
@@ -735,6 +781,7 @@ void pp_map_close(pp_map *map)
     abandon_all(map);
     if (map->batch)
         forget_batch(map);
+    free_empty(map->spare);
     free(map->buffer);
     free(map->tags);
     pp__pool_unref(map->pool);

@@ -45,7 +45,7 @@ struct pp__collector {
     uint64_t leaves;    /* how often a waiting thread has given the duty up */
     uint64_t next_id_seen; /* pool->next_id at the manager's last sleep */
     bool streaming;        /* many calls had come since the one before: who submits takes results and sends calls on */
-    unsigned staying;      /* threads that come back at once whenever they leave: the manager is not called in between */
+    unsigned staying; /* threads that come back at once whenever they leave: the manager is not called in between */
 };
 
 void pp__subject_init(struct pp__subject *subject);
@@ -71,7 +71,6 @@ bool pp__wait_goes_on(void);
 /* From now on the calling thread comes back to pp__wait at once whenever it has left it / that was the last time. Under the lock. */
 void pp__wait_stay(struct pp_pool *pool);
 void pp__wait_leave(struct pp_pool *pool);
-
 
 /* The thread that collects, and sleeps or spins, is to look again. Under the lock. */
 void pp__wait_look(struct pp_pool *pool);

@@ -332,3 +332,28 @@ BOTH(loops_of_several_threads_share_a_pool)
     check_runs(0, 500, THREADS * 4);
     pp_pool_destroy(pool);
 }
+
+enum { UNWANTED = 3000 };
+
+static void *submit_unwanted(void *pool)
+{
+    for (uint32_t i = 0; i < UNWANTED; i++) {
+        uint32_t number = COUNT + i;
+        CHECK_OK(pp_submit(pool, act, &number, sizeof number, NULL));
+    }
+    return NULL;
+}
+
+/* Who runs a loop keeps the manager asleep, but not for longer. */
+BOTH(calls_that_nobody_waits_for_go_on_beside_a_loop_and_behind_it)
+{
+    board_make();
+    struct loop *loop = make_loop();
+    pp_pool *pool = kit_pool(method, 1);
+    pthread_t thread = start_thread(submit_unwanted, pool);
+    while (runs_between(COUNT, COUNT + UNWANTED) < UNWANTED / 2)
+        CHECK_INT(run_loop(pool, act, loop, 100, (pp_map_options){.chunk_size = 10}), 0);
+    join_thread(thread);
+    until(runs_between(COUNT, COUNT + UNWANTED) == UNWANTED);
+    pp_pool_destroy(pool);
+}
