@@ -136,10 +136,10 @@ static inline uint64_t pp__item_next_id(const struct pp__item *item)
     return item->id + pp__item_next(item);
 }
 
-/* Of all elements, as they travel. */
+/* Of all elements, as they travel. A plain one is read in place by its task, so it has its NUL with it. */
 static inline uint64_t pp__item_size(const struct pp__item *item)
 {
-    return item->plain ? pp__same_room(item->plain_size) : item->x.size;
+    return item->plain ? (item->plain_size + 1 + 15) & ~UINT64_C(15) : item->x.size;
 }
 
 /* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */
