@@ -631,6 +631,11 @@ static void look_at_stream(pp_pool *pool, bool every)
     c->next_id_seen = pool->next_id;
 }
 
+bool pp__collect_hears(const pp_pool *pool)
+{
+    return pool->collector.asleep && (pp__load_relaxed(&pool->page->want) & 3) == PP__WANT_EVERY;
+}
+
 void pp__collect_help(pp_pool *pool)
 {
     collect_results(pool);

@@ -14,6 +14,9 @@ void pp__collect_help(pp_pool *pool);
 /* There are calls for which no worker has room: the sleeping manager is to be rung when one runs dry. */
 void pp__collect_ask(pp_pool *pool);
 
+/* Whoever collects sleeps, and any result wakes it. */
+bool pp__collect_hears(const pp_pool *pool);
+
 /* The same for one worker's results. */
 struct pp__worker;
 void pp__collect_worker(pp_pool *pool, struct pp__worker *worker);

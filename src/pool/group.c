@@ -297,20 +297,22 @@ static int wait_apart(struct pp_completed *group, uint64_t deadline)
     int error = 0;
     for (size_t i = 0; i < group->part_count; i++)
         pp__wait_apart(group->parts[i].pool, 1);
-    while (!error && !is_satisfied_now(group)) {
+    while (!is_satisfied_now(group) && !error) {
         error = step_apart(group, deadline);
-        if (!error && pp__until(deadline) == 0 && !is_satisfied_now(group))
+        if (!error && pp__until(deadline) == 0)
             error = -ETIMEDOUT;
     }
     for (size_t i = 0; i < group->part_count; i++)
         pp__wait_apart(group->parts[i].pool, -1);
-    return error;
+    return is_satisfied_now(group) ? 0 : error;
 }
 
 static int wait_group(struct pp_completed *group, int timeout)
 {
     uint64_t deadline = pp__deadline(timeout);
     int error;
+    if (is_satisfied_now(group))
+        return 0; /* what came before is had without a look at its pool */
     if (group->part_count == 1) {
         pp_pool *pool = group->parts[0].pool;
         pp__pool_lock(pool);

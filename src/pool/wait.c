@@ -242,14 +242,18 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
     return ready(what) ? 0 : error;
 }
 
+/* A waiting thread calls the manager when it leaves. A manager that sleeps may do so through results: unless it began when others waited so. */
 void pp__wait_apart(pp_pool *pool, int change)
 {
     if (pool->is_inline)
         return;
     pp__pool_lock(pool);
     pool->apart += change;
-    if (change > 0)
-        pp__wait_attend(pool);
+    if (change > 0) {
+        pp__collect(pool);
+        if (!pool->collector.waiter && !pp__collect_hears(pool))
+            pp__wait_attend(pool);
+    }
     pp__pool_unlock(pool);
 }
 

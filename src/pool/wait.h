@@ -61,8 +61,8 @@ void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool, const v
 int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf);
 
-/* Threads that wait for this pool's futures and others' come (1) and go (-1): meanwhile the manager collects, if no other thread does. Takes the
- * lock. */
+/* Threads that wait for this pool's futures and others' come (1) and go (-1). What is there when one comes is taken; meanwhile the manager
+ * collects, if no other thread does. Takes the lock. */
 void pp__wait_apart(struct pp_pool *pool, int change);
 
 /* Whether a wait that a signal handler interrupted goes on. */
