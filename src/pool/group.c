@@ -29,7 +29,8 @@ struct entry {
 
 /* What belongs to one pool. */
 struct part {
-    struct pp__link in_pool; /* under the pool's lock */
+    struct pp__link in_pool; /* under the pool's lock, as is `left` */
+    size_t left;             /* its futures whose ends were not seen */
     pp_pool *pool;           /* a reference of its own */
     struct pp_completed *group;
 };
@@ -83,14 +84,27 @@ static bool is_satisfied(const struct pp_completed *group)
     return group->when == PP_FIRST_FAILED && group->failed > 0;
 }
 
-static void note(struct pp_completed *group, struct entry *entry)
+/* Under the locks of both. */
+static void note(struct part *part, struct entry *entry)
 {
+    struct pp_completed *group = part->group;
     const struct pp__item *item = &entry->future->item;
     if (entry->noted)
         return;
     entry->noted = true;
+    part->left--;
     group->ended[group->ended_count++] = (size_t)(entry - group->entries);
     group->failed += item->outcome.code != 0 && item->outcome.code != -ECANCELED;
+}
+
+/* Under the group's lock. */
+static void wake_sleeper(struct pp_completed *group)
+{
+    if (!group->asleep)
+        return;
+    group->asleep = false;
+    pp__store_relaxed(&group->word, pp__load_relaxed(&group->word) + 1); /* what is to be seen is under the lock */
+    pp__futex_wake(&group->word, 1, false);
 }
 
 static void note_in(struct part *part, pp_future *future)
@@ -99,13 +113,10 @@ static void note_in(struct part *part, pp_future *future)
     pthread_mutex_lock(&group->lock);
     size_t number = *find(group, future);
     if (number)
-        note(group, &group->entries[number - 1]);
+        note(part, &group->entries[number - 1]);
     bool wake = number && is_satisfied(group);
-    if (wake && group->asleep) {
-        group->asleep = false;
-        pp__store_relaxed(&group->word, pp__load_relaxed(&group->word) + 1); /* what is to be seen is under the lock */
-        pp__futex_wake(&group->word, 1, false);
-    }
+    if (wake)
+        wake_sleeper(group);
     pthread_mutex_unlock(&group->lock);
     if (wake && group->part_count == 1)
         pp__subject_wake(&group->subject, part->pool, group);
@@ -117,8 +128,19 @@ void pp__groups_note(pp_pool *pool, struct pp__item *item)
         note_in(pp__container(link, struct part, in_pool), pp__container(item, pp_future, item));
 }
 
+void pp__groups_rouse(pp_pool *pool)
+{
+    for (struct pp__link *link = pool->groups.next; link != &pool->groups; link = link->next) {
+        struct pp_completed *group = pp__container(link, struct part, in_pool)->group;
+        pthread_mutex_lock(&group->lock);
+        wake_sleeper(group);
+        pthread_mutex_unlock(&group->lock);
+    }
+}
+
 /* ---------------------------------------------------------------------------------------- the group */
 
+/* The last one first: futures of one pool stand together, as a rule. */
 static struct part *part_of(const struct pp_completed *group, const pp_pool *pool)
 {
     for (size_t i = group->part_count; i > 0; i--)
@@ -127,28 +149,28 @@ static struct part *part_of(const struct pp_completed *group, const pp_pool *poo
     return NULL;
 }
 
-static int add_part(struct pp_completed *group, pp_pool *pool)
+static struct part *add_part(struct pp_completed *group, pp_pool *pool)
 {
     struct part *grown = PP_SYS(realloc)(group->parts, (group->part_count + 1) * sizeof *grown);
     if (!grown)
-        return pp__fail(-ENOMEM, "no memory for a group's pools");
+        return NULL;
     group->parts = grown;
     pp__pool_ref(pool);
-    group->parts[group->part_count++] = (struct part){.pool = pool, .group = group};
-    return 0;
+    grown[group->part_count] = (struct part){.pool = pool, .group = group};
+    return &grown[group->part_count++];
 }
 
 static int add(struct pp_completed *group, pp_future *future, size_t index)
 {
     size_t *number = find(group, future);
-    pp_pool *pool = future->item.pool;
     if (*number)
         return 0;
-    if ((group->part_count == 0 || group->parts[group->part_count - 1].pool != pool) && !part_of(group, pool)) {
-        int error = add_part(group, pool);
-        if (error)
-            return error;
-    }
+    struct part *part = part_of(group, future->item.pool);
+    if (!part)
+        part = add_part(group, future->item.pool);
+    if (!part)
+        return pp__fail(-ENOMEM, "no memory for a group's pools");
+    part->left++;
     group->entries[group->count++] = (struct entry){.future = pp_future_ref(future), .index = index};
     *number = group->count;
     return 0;
@@ -208,7 +230,7 @@ static void mark(struct pp_completed *group, struct part *part)
         entry->future->item.waited_for = true;
         if (pp__future_is_done(entry->future)) {
             pthread_mutex_lock(&group->lock);
-            note(group, entry);
+            note(part, entry);
             pthread_mutex_unlock(&group->lock);
         }
         if (++marked % MARK_EACH == 0) {
@@ -250,22 +272,26 @@ static bool is_satisfied_now(const void *group)
     return satisfied;
 }
 
-/* Runs one element of an inline pool among the parts, if there is one: 1; 0 if not; -EDEADLK if nobody else could do anything. */
+/*
+ * Runs one element of an inline pool that is waited for, if there is one: 1; 0 if not; -EDEADLK if nobody else could do anything. Where
+ * nothing is left the group is satisfied, and the error is not looked at.
+ */
 static int step_inline(const struct pp_completed *group)
 {
-    size_t own = 0;
+    bool others = false;
     for (size_t i = 0; i < group->part_count; i++) {
-        pp_pool *pool = group->parts[i].pool;
-        if (!pool->is_inline)
-            continue;
+        struct part *part = &group->parts[i];
+        pp_pool *pool = part->pool;
         pp__pool_lock(pool);
-        bool some = pp__inline_step(pool);
-        own += !some && pp__inline_is_self(pool);
+        bool some = part->left > 0 && pool->is_inline && pp__inline_step(pool);
+        others |= part->left > 0 && !(pool->is_inline && pp__inline_is_self(pool));
+        if (some)
+            pp__wait_pass_inline(pool);
         pp__pool_unlock(pool);
         if (some)
             return 1;
     }
-    return own < group->part_count ? 0 : pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
+    return others ? 0 : pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
 }
 
 /* Until some end satisfies the group, or for a while. */

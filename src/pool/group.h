@@ -13,4 +13,7 @@
 /* A future of the pool, one that was marked, has ended. Under the pool's lock. */
 void pp__groups_note(pp_pool *pool, struct pp__item *item);
 
+/* Threads that wait for futures of this inline pool and others are to look whether there is something to run. Under the pool's lock. */
+void pp__groups_rouse(pp_pool *pool);
+
 #endif

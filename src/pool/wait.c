@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/futex.h"
 #include "pool/collect.h"
+#include "pool/group.h"
 #include "pool/inline.h"
 #include "pool/pool.h"
 
@@ -237,9 +238,18 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
     pp__list_remove(&me.in_pool);
     if (pool->collector.waiter == &me)
         pass_duty_on(pool);
-    else if (pool->is_inline && !pp__list_empty(&pool->collector.waiters))
-        rouse(pp__container(pool->collector.waiters.next, struct pp__waiter, in_pool));
+    else if (pool->is_inline)
+        pp__wait_pass_inline(pool);
     return ready(what) ? 0 : error;
+}
+
+/* Who is roused runs what there is, or leaves and passes it on in turn. */
+void pp__wait_pass_inline(pp_pool *pool)
+{
+    if (pp__list_empty(&pool->collector.waiters))
+        pp__groups_rouse(pool);
+    else
+        rouse(pp__container(pool->collector.waiters.next, struct pp__waiter, in_pool));
 }
 
 /* A waiting thread calls the manager when it leaves. A manager that sleeps may do so through results: unless it began when others waited so. */

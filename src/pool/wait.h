@@ -65,6 +65,9 @@ int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(co
  * collects, if no other thread does. Takes the lock. */
 void pp__wait_apart(struct pp_pool *pool, int change);
 
+/* A thread that ran what an inline pool had may not go on with it: another that waits is to look. Under the lock. */
+void pp__wait_pass_inline(struct pp_pool *pool);
+
 /* Whether a wait that a signal handler interrupted goes on. */
 bool pp__wait_goes_on(void);
 
