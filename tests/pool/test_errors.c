@@ -67,12 +67,14 @@ TEST(without_a_handle_each_function_refuses_or_does_nothing)
     REFUSED(pp_map_array(NULL, nothing, "a", 1, 1, (char[1]){0}, 1, NULL), -EINVAL);
     REFUSED(pp_launcher_create(NULL, NULL), -EINVAL);
     REFUSED(pp_pool_create(NULL, NULL), -EINVAL);
+    REFUSED(pp_completed_next(NULL, 0, &future, NULL), -EINVAL);
     CHECK(future == UNTOUCHED(pp_future) && map == UNTOUCHED(pp_map));
     CHECK(pp_launcher_ref(NULL) == NULL);
     pp_launcher_unref(NULL);
     pp_pool_destroy(NULL);
     pp_pool_release(NULL);
     pp_map_close(NULL);
+    pp_completed_close(NULL);
     pp_free(NULL);
     pp_cleanup_pool(&(pp_pool *){NULL});
 }
@@ -320,6 +322,34 @@ BOTH(places_for_a_result_that_are_missing_are_refused)
     pp_pool_destroy(pool);
 }
 
+BOTH(bad_lists_of_futures_are_refused)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    pp_future *future = submit_u32(pool, echo, 1), *next = UNTOUCHED(pp_future);
+    pp_future *const list[] = {future, NULL, future};
+    pp_completed *completed = UNTOUCHED(pp_completed);
+    unsigned char done[3] = {7, 7, 7};
+    REFUSED(pp_wait(NULL, 1, PP_ALL_COMPLETED, -1, done), -EINVAL);
+    REFUSED(pp_wait(list, 3, PP_ALL_COMPLETED, -1, done), -EINVAL);
+    CHECK_HAS(pp_last_error(), "future 1 of 3");
+    REFUSED(pp_wait(list, 1, (pp_when)3, -1, done), -EINVAL);
+    REFUSED(pp_wait(list, 1, (pp_when)-1, -1, done), -EINVAL);
+    REFUSED(pp_wait(NULL, 0, (pp_when)3, -1, NULL), -EINVAL);
+    REFUSED(pp_as_completed(NULL, 1, &completed), -EINVAL);
+    REFUSED(pp_as_completed(list, 3, &completed), -EINVAL);
+    REFUSED(pp_as_completed(list, 1, NULL), -EINVAL);
+    REFUSED(pp_as_completed(NULL, 0, NULL), -EINVAL);
+    CHECK(completed == UNTOUCHED(pp_completed) && done[0] == 7 && done[1] == 7 && done[2] == 7);
+    CHECK_OK(pp_as_completed(list, 1, &completed));
+    REFUSED(pp_completed_next(completed, -1, NULL, NULL), -EINVAL);
+    CHECK_INT(pp_completed_next(completed, -1, &next, NULL), 1);
+    CHECK(next == future);
+    pp_completed_close(completed);
+    CHECK_INT(result_u32(future), 1);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
 BOTH(an_unknown_shutdown_flag_is_refused_and_shuts_nothing)
 {
     pp_pool *pool = kit_pool(method, 1);
@@ -438,6 +468,7 @@ struct heritage {
     pp_pool *pool;
     pp_future *done, *running;
     pp_map *map;
+    pp_completed *completed, *completed_of_two;
     void *taken;
 };
 
@@ -463,6 +494,24 @@ static void try_futures(pp_future *future)
     pp_future_unref(future);
 }
 
+static void try_many_futures(const struct heritage *h)
+{
+    pp_future *const list[] = {h->done, h->running};
+    pp_future *future = UNTOUCHED(pp_future);
+    pp_completed *completed = UNTOUCHED(pp_completed);
+    unsigned char done[2] = {7, 7};
+    size_t index = 5;
+    REFUSED(pp_wait(list, 1, PP_ALL_COMPLETED, -1, done), -EPERM);
+    REFUSED(pp_wait(list, 2, PP_FIRST_COMPLETED, 0, done), -EPERM);
+    REFUSED(pp_as_completed(list, 2, &completed), -EPERM);
+    REFUSED(pp_completed_next(h->completed, -1, &future, &index), -EPERM);
+    REFUSED(pp_completed_next(h->completed_of_two, -1, &future, &index), -EPERM);
+    pp_completed_close(h->completed);
+    pp_completed_close(h->completed_of_two);
+    CHECK(future == UNTOUCHED(pp_future) && completed == UNTOUCHED(pp_completed));
+    CHECK(done[0] == 7 && done[1] == 7 && index == 5);
+}
+
 static void try_everything(const struct heritage *h)
 {
     pp_launcher *launcher = UNTOUCHED(pp_launcher);
@@ -484,6 +533,7 @@ static void try_everything(const struct heritage *h)
     REFUSED(pp_pool_shutdown(h->pool, PP_CANCEL_PENDING, -1), -EPERM);
     try_futures(h->done);
     try_futures(h->running);
+    try_many_futures(h);
     pp_map_close(h->map);
     pp_pool_release(h->pool);
     pp_pool_destroy(h->pool);
@@ -527,12 +577,26 @@ BOTH(in_a_child_that_the_host_forks_every_function_refuses_and_touches_nothing)
     CHECK_INT(result_u32(h.done), 42);
     occupy(h.pool, BEGUN, GATE, 1, &h.running);
     CHECK_OK(pp_map_open_array(h.pool, echo, "abc", 3, 1, NULL, &h.map));
+    pp_pool *other = kit_pool(method, 1);
+    pp_future *apart = submit_u32(other, echo, 3), *next;
+    CHECK_OK(pp_as_completed((pp_future *[]){h.running, h.done}, 2, &h.completed));
+    CHECK_OK(pp_future_wait(apart, -1)); /* no other thread of this process is busy when it forks */
+    CHECK_OK(pp_as_completed((pp_future *[]){h.running, apart}, 2, &h.completed_of_two));
+    CHECK_INT(pp_completed_next(h.completed, -1, &next, NULL), 1);
+    CHECK(next == h.done);
     fork_and_try(&h, 2);
 
     pp_map_result result;
     CHECK_INT(pp_future_state(h.running), PP_RUNNING);
     CHECK_INT(pp_map_next(h.map, 0, &result), -ETIMEDOUT);
     open_gate(GATE);
+    CHECK_INT(pp_completed_next(h.completed, -1, &next, NULL), 1);
+    CHECK(next == h.running);
+    CHECK_INT(pp_completed_next(h.completed, -1, &next, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(pp_completed_next(h.completed_of_two, -1, &next, NULL), 1);
+    pp_completed_close(h.completed);
+    pp_completed_close(h.completed_of_two);
     CHECK_INT(result_u32(h.running), 0);
     CHECK_INT(result_u32(h.done), 42);
     for (int i = 0; i < 3; i++) {
@@ -544,6 +608,8 @@ BOTH(in_a_child_that_the_host_forks_every_function_refuses_and_touches_nothing)
     pp_future_unref(first);
     pp_future_unref(h.done);
     pp_future_unref(h.running);
+    pp_future_unref(apart);
+    pp_pool_destroy(other);
     expect_usable(h.pool);
     pp_pool_destroy(h.pool);
     pp_launcher_unref(h.launcher);
