@@ -652,18 +652,18 @@ void pp__collect_ask(pp_pool *pool)
     pp__dispatch(pool);
 }
 
-/* epoll_wait, of GATHER at most if `gathering`: how many events, or a negative errno. */
+/* epoll_wait, of GATHER at most if `gathering`: how many events, or -EINTR. */
 static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, bool gathering)
 {
     if (gathering && milliseconds != 0) {
         struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
         int ready = ppoll(&set, 1, &(struct timespec){.tv_nsec = GATHER}, NULL);
         if (ready <= 0)
-            return ready < 0 ? -errno : 0;
+            return ready < 0 && errno == EINTR ? -EINTR : 0;
         milliseconds = 0;
     }
     int count = epoll_wait(pool->epoll, events, EVENTS, milliseconds);
-    return count < 0 ? -errno : count;
+    return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
 }
 
 /*
