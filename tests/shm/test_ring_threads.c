@@ -112,7 +112,8 @@ TEST_WITHIN(records_cross_between_two_threads_without_a_race, 120)
 struct run_ring {
     struct kit kit;
     _Alignas(64) _Atomic uint64_t open;
-    _Alignas(64) uint64_t taken, looked_into; /* words; of them, out of open records */
+    _Alignas(64) _Atomic uint64_t seen; /* words that were taken, relaxed: it orders nothing */
+    uint64_t taken, looked_into;        /* words; of them, out of open records */
 };
 
 static void *produce_runs(void *argument)
@@ -130,6 +131,9 @@ static void *produce_runs(void *argument)
             words[i] = id * 3;
             pp__store_ordered(&ring->open, id + 1, RUN_OPEN_ORDER); /* pairs with the load in consume_runs */
         }
+        while (length == RUN_MOST &&
+               pp__load_relaxed(&ring->seen) < id) /* whatever the scheduler does, some are looked into */
+            sched_yield();
         pp__ring_shrink(&ring->kit.writer, words, length * (uint32_t)sizeof *words);
         pp__ring_publish(&ring->kit.writer);
     }
@@ -173,6 +177,7 @@ static void *consume_runs(void *argument)
     while (ring->taken < RECORDS) {
         take_published(ring);
         take_open_words(ring);
+        pp__store_relaxed(&ring->seen, ring->taken);
         pp__ring_release(&ring->kit.reader);
     }
     return NULL;
