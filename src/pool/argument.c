@@ -146,7 +146,7 @@ int pp__argument_arrange(struct pp__worker *worker, struct pp__item *item)
 
 void pp__argument_withdraw(struct pp__worker *worker, struct pp__item *item)
 {
-    if (!item->place || pp__item_home(item))
+    if (pp__item_home(item))
         return;
     pp__shelf_give(&worker->arguments, item->place - 1);
     item->place = 0;

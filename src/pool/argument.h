@@ -39,7 +39,7 @@ void pp__loan_close(pp_pool *pool, const struct pp__loan *loan);
  * or an errno that fails this item alone. */
 int pp__argument_arrange(struct pp__worker *worker, struct pp__item *item);
 
-/* The item is no longer the worker's: a copy there is not needed. */
+/* An item with a place is no longer the worker's: a copy there is not needed. */
 void pp__argument_withdraw(struct pp__worker *worker, struct pp__item *item);
 
 /* The worker may not have got what was sent with the item. */

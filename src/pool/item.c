@@ -67,11 +67,6 @@ int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item
     return 0;
 }
 
-struct pp__worker *pp__item_home(const struct pp__item *item)
-{
-    return item->in_future && !item->plain ? item->x.home : NULL;
-}
-
 static void close_elements(struct pp__arguments *x)
 {
     if (x->fd >= 0 && x->elements)

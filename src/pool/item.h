@@ -166,7 +166,10 @@ int pp__item_seal(struct pp__item *item);
 struct pp__elements pp__item_elements(const struct pp__item *item);
 
 /* Where the only elements of a call lie on a shelf: whose; else NULL. */
-struct pp__worker *pp__item_home(const struct pp__item *item);
+static inline struct pp__worker *pp__item_home(const struct pp__item *item)
+{
+    return item->place && item->in_future ? item->x.home : NULL;
+}
 
 /* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
 void *pp__item_room(struct pp__item *item, size_t size);

@@ -426,7 +426,8 @@ void pp__worker_wake_sent(pp_pool *pool)
 void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
 {
     pp__list_remove(&item->link);
-    pp__argument_withdraw(worker, item);
+    if (item->place)
+        pp__argument_withdraw(worker, item);
     if (--worker->count == 0)
         count_busy(worker, -1);
     worker->pool->deep -= worker->count == 1;

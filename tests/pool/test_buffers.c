@@ -439,43 +439,45 @@ BOTH(a_call_that_dies_with_its_argument_leaves_no_buffer)
     CHECK_INT(own_mappings(), 0);
 }
 
-/* A thread that the task has left behind goes on writing to its result, which the owner shows. */
-static void *write_on(void *result)
+/* A thread that the task has left behind writes to its result, which the owner shows by then. */
+static void *write_later(void *result)
 {
-    for (;;)
-        memset(result, 'x', 100);
+    wait_at(GATE);
+    memset(result, 'x', 1000);
     return NULL;
 }
 
-static int give_and_write_on(pp_task *task, const void *arg, size_t size)
+static int give_and_write_later(pp_task *task, const void *arg, size_t size)
 {
     pthread_t thread;
-    uint64_t wanted;
-    memcpy(&wanted, arg, sizeof wanted);
-    int code = give(task, arg, size);
-    CHECK_INT(pthread_create(&thread, NULL, write_on, (char *)pp_task_reserve(task, wanted)), 0);
+    void *result = pp_task_reserve(task, size);
+    CHECK(result != NULL);
+    memcpy(result, arg, size);
+    CHECK_INT(pthread_create(&thread, NULL, write_later, result), 0);
     pthread_detach(thread);
-    return code;
+    return 0;
 }
 
 BOTH(what_is_shown_does_not_change_whatever_the_worker_writes)
 {
-    enum { SIZE = 1 << 20 };
     const void *data;
     size_t size;
-    char before[200];
-    uint64_t wanted = SIZE;
     if (KIT_TSAN)
         LEFT_OUT("thread sanitizer ends the worker, whose threads race on purpose");
+    board_make();
     pp_pool *pool = kit_pool(method, 1);
-    check_result(ask(pool, SIZE), SIZE, SIZE);
-    pp_future *future = submit(pool, give_and_write_on, &wanted, sizeof wanted);
+    check_result(transmit(pool, reflect, MIB), MIB + 1, MIB);
+    pid_t worker = pid_of(pool);
+    pp_future *future = transmit(pool, give_and_write_later, MIB);
     CHECK_OK(pp_future_view(future, -1, &data, &size));
-    memcpy(before, data, sizeof before);
+    open_gate(GATE);
     for (int i = 0; i < 20; i++) {
-        test_sleep_ms(1);
-        CHECK(memcmp(data, before, sizeof before) == 0);
+        test_sleep_ms(2);
+        check_pattern(data, MIB, MIB);
     }
+    until(!test_process_alive(worker)); /* it has died of it */
+    check_pattern(data, MIB, MIB);
     pp_future_unref(future);
+    expect_usable(pool);
     pp_pool_destroy(pool);
 }
