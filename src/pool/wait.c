@@ -201,8 +201,10 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
     if (pool->is_inline)
         return step_inline(pool, me, deadline);
     if (pool->ended) { /* what is waited for now, the program does */
-        if (pool->collector.waiter == me)
+        if (pool->collector.waiter == me) {
             pool->collector.waiter = NULL;
+            call_manager(pool); /* it may sleep until this thread leaves, and has to end */
+        }
         return sleep_on_word(pool, me, deadline);
     }
     if (!take_duty(pool, me))
