@@ -110,6 +110,12 @@ static void remove_entry(struct pp__callbacks *c, struct entry *entry)
     free(entry);
 }
 
+/* Whether the manager collects for this one. */
+static bool is_collected(const pp_future *future)
+{
+    return !future->item.pool->is_inline && !future->item.promised;
+}
+
 /* ------------------------------------------------------------------------------------------- running */
 
 /* All of one future's, those that are added meanwhile included. */
@@ -138,10 +144,8 @@ bool pp__callbacks_are_mine(const pp_pool *pool)
 
 void pp__callbacks_run(pp_pool *pool)
 {
+    PP__NO_CANCELLATION(); /* for the callbacks, too: whoever runs them runs all */
     struct pp__callbacks *c = pool->callbacks;
-    if (c->running)
-        return;
-    pp__pool_ref(pool);
     c->running = true;
     c->runner = pthread_self();
     while (!pp__list_empty(&c->due))
@@ -149,9 +153,6 @@ void pp__callbacks_run(pp_pool *pool)
     c->running = false;
     if (pool->ended)
         pp__subject_wake(&pool->end, pool, pool); /* the end waits for them */
-    pthread_mutex_unlock(&pool->lock);
-    pp__pool_unref(pool);
-    pthread_mutex_lock(&pool->lock);
 }
 
 bool pp__callbacks_are_running_here(pp_pool *pool)
@@ -194,9 +195,12 @@ void pp__callbacks_due(pp_pool *pool, pp_future *future)
 {
     struct pp__callbacks *c = pool->callbacks;
     struct entry *entry = *find(c, future);
+    bool is_known =
+        c->running || !pp__list_empty(&c->due); /* the thread looks again before it sleeps, or has been woken */
     pp__list_insert(&c->due, &entry->in_due);
-    pool->apart -= !pool->is_inline;
-    pp__callbacks_wake(pool);
+    pool->apart -= is_collected(future);
+    if (!is_known)
+        pp__callbacks_wake(pool);
 }
 
 /* ------------------------------------------------------------------------------------------- adding */
@@ -246,15 +250,14 @@ static int add(pp_pool *pool, pp_future *future, pp_callback *function, void *co
     }
     *callback = (struct callback){.function = function, .context = context};
     pp__list_insert(&entry->callbacks, &callback->link);
-    if (is_new && !pool->is_inline && pool->apart++ == 0)
+    if (is_new && is_collected(future) && pool->apart++ == 0)
         pp__wait_attend(pool); /* results are wanted at once from now on */
     return 0;
 }
 
 /* 1: the future is done and all its callbacks have returned, so this one is to be called here. */
-static int add_unless_done(pp_future *future, pp_callback *function, void *context)
+static int add_unless_over(pp_future *future, pp_callback *function, void *context)
 {
-    PP__NO_CANCELLATION();
     if (!future || !function)
         return pp__fail(-EINVAL, "pp_future_add_callback: no %s", future ? "callback" : "future");
     if (!pp__pool_is_own(future->item.pool))
@@ -269,10 +272,13 @@ static int add_unless_done(pp_future *future, pp_callback *function, void *conte
 
 int pp_future_add_callback(pp_future *future, pp_callback *callback, void *context)
 {
-    int error = add_unless_done(future, callback, context);
+    PP__NO_CANCELLATION();
+    int error = add_unless_over(future, callback, context);
     if (error != 1)
         return error;
+    pp_future_ref(future); /* the callback may give up its caller's */
     callback(future, context);
+    pp_future_unref(future);
     return 0;
 }
 
@@ -286,8 +292,12 @@ bool pp__callbacks_are_over(const pp_pool *pool)
 
 void pp__callbacks_join(pp_pool *pool)
 {
-    if (pool->callbacks && pool->callbacks->started)
-        pthread_join(pool->callbacks->thread, NULL);
+    pp__pool_lock(pool); /* a first callback may be added even now, to what the program completes */
+    const struct pp__callbacks *c = pool->callbacks;
+    bool started = c && c->started;
+    pp__pool_unlock(pool);
+    if (started)
+        pthread_join(c->thread, NULL);
 }
 
 void pp__callbacks_detach(pp_pool *pool)

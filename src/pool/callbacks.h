@@ -17,7 +17,7 @@ void pp__callbacks_due(pp_pool *pool, pp_future *future);
 /* Whether there are some to be run by who is about to unlock the pool. Under the lock. */
 bool pp__callbacks_are_mine(const pp_pool *pool);
 
-/* Runs what is due, releasing the lock meanwhile. */
+/* Runs what is due, releasing the lock meanwhile. The caller has a reference to the pool that no callback can give up. */
 void pp__callbacks_run(pp_pool *pool);
 
 /* Whether this thread is in a callback of this pool. */

@@ -49,9 +49,14 @@ void pp__pool_unlock(pp_pool *pool)
 {
     if (pool->is_inline && !pp__list_empty(&pool->log))
         pp__log_hand_out(pool);
-    if (pp__callbacks_are_mine(pool))
+    bool mine = pp__callbacks_are_mine(pool);
+    if (mine) {
+        pp__pool_ref(pool); /* a callback may give up all that kept it */
         pp__callbacks_run(pool);
+    }
     pthread_mutex_unlock(&pool->lock);
+    if (mine)
+        pp__pool_unref(pool);
 }
 
 /* ---------------------------------------------------------------------------------------- references */
