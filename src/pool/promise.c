@@ -77,20 +77,28 @@ int pp_future_set_running_or_notify_cancel(pp_future *future)
     return begun;
 }
 
-/* Under the lock. */
-static int finish(pp_future *future, const void *data, size_t size)
+static int copy_large(const void *data, size_t size, void **block)
+{
+    *block = pp__block_allocate(size);
+    if (!*block)
+        return pp__fail(-ENOMEM, "no memory for a result of %zu bytes", size);
+    memcpy(*block, data, size);
+    return 0;
+}
+
+/* `block`: a copy of a large result. Under the lock. */
+static int finish(pp_future *future, const void *data, size_t size, void *block)
 {
     int state = pp__future_state(future);
     if (state != PP_PENDING && state != PP_RUNNING)
         return refuse(future, state, "finished");
-    char *copy = pp__item_room(&future->item, size);
-    if (!copy)
-        copy = pp__block_allocate(size);
-    if (!copy)
-        return pp__fail(-ENOMEM, "no memory for a result of %zu bytes", size);
-    if (size > 0)
-        memcpy(copy, data, size);
-    copy[size] = 0;
+    char *copy = block;
+    if (!copy) {
+        copy = pp__item_room(&future->item, size);
+        if (size > 0)
+            memcpy(copy, data, size);
+        copy[size] = 0;
+    }
     pp__future_deliver(&future->item, (struct pp__outcome){.data = copy, .size = size});
     return 0;
 }
@@ -101,11 +109,17 @@ int pp_future_set_result(pp_future *future, const void *data, size_t size)
     int error = check(future, "pp_future_set_result");
     if (!error && !data && size > 0)
         error = pp__fail(-EINVAL, "the result is NULL and its size is %zu", size);
+    void *block = NULL;
+    if (!error && size >= PP__ROOM)
+        error = copy_large(data, size, &block); /* not under the lock, which is held for short */
     if (error)
         return error;
-    pp__pool_lock(future->item.pool);
-    error = finish(future, data, size);
-    pp__pool_unlock(future->item.pool);
+    pp_pool *pool = future->item.pool;
+    pp__pool_lock(pool);
+    error = finish(future, data, size, block);
+    pp__pool_unlock(pool);
+    if (error)
+        pp__block_free(block);
     return error;
 }
 
