@@ -61,16 +61,41 @@ static void drop(pp_future *future)
         destroy(future);
 }
 
-/* A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it is nobody's from now on. */
+/* The item has one reference, its callbacks another. What runs ends by itself. */
+bool pp__future_is_forsaken(const struct pp__item *item)
+{
+    const pp_future *future = pp__container(item, pp_future, item);
+    return item->in_future && item->has_callbacks && !item->promised && !item->runs && !is_done(future) &&
+           pp__load_relaxed(&item->refs) == 2; /* who could add one has one */
+}
+
+void pp__future_cancel_forsaken(struct pp__item *item)
+{
+    pp__pending_remove(item->pool, item);
+    pp__item_fail(item, PP_ERROR_CANCELLED, 0, "its pool was released, and nobody is left to wait for it");
+}
+
+/*
+ * A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it is nobody's from now on. Or, if it has
+ * callbacks and nobody will wait for the pool either, it is cancelled, for them to be called.
+ */
 static void drop_inline(pp_future *future)
 {
+    PP__NO_CANCELLATION();
     pp_pool *pool = future->item.pool;
     pp__pool_ref(pool);
     pp__pool_lock(pool);
     uint32_t before = atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel); /* as in drop */
-    bool unheld = before == 2 && !is_done(future) && future->item.wanted;
+    bool promised = future->item.promised, open = !is_done(future);
+    bool unheld = before == 2 && open && !promised && future->item.wanted;
     if (unheld)
         future->item.wanted = false;
+    else if (before == 1 && open && promised)
+        pool->promised--;
+    else if (before == 3 && pool->released && pp__future_is_forsaken(&future->item)) {
+        pp__future_cancel_forsaken(&future->item);
+        pp__pool_settle(pool);
+    }
     pp__pool_unlock(pool);
     if (before == 1)
         destroy(future);
@@ -84,6 +109,8 @@ static void finish(struct pp__item *item, struct pp__outcome outcome, uint8_t st
 {
     item->outcome = outcome;
     pp__store_release(&item->state, state); /* pairs with the load in pp__future_state */
+    if (item->promised && item->pool->is_inline)
+        item->pool->promised--;
     if (item->waited_for) {
         pp__subject_wake(&item->pool->futures, item->pool, item);
         pp__groups_note(item->pool, item);
@@ -123,6 +150,8 @@ void pp__future_promise(pp_future *future, uint64_t id)
     future->item.promised = true;
     future->item.plain = true;
     future->item.id = id;
+    if (future->item.pool->is_inline)
+        future->item.pool->promised++;
 }
 
 void pp__future_begin(pp_future *future)

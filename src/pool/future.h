@@ -28,6 +28,10 @@ void pp__future_promise(pp_future *future, uint64_t id);
 /* A promised one, pending or cancelled, is running from now on, or cancelled and notified. Under the lock. */
 void pp__future_begin(pp_future *future);
 
+/* A call in an inline pool's queue that nothing but its callbacks is left to want; and its end, once the pool's handle is gone too. Under the lock. */
+bool pp__future_is_forsaken(const struct pp__item *item);
+void pp__future_cancel_forsaken(struct pp__item *item);
+
 /* The outcome of the item's call. Under the lock. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome);
 

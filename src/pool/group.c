@@ -284,7 +284,7 @@ static int step_inline(const struct pp_completed *group)
         pp_pool *pool = part->pool;
         pp__pool_lock(pool);
         bool some = part->left > 0 && pool->is_inline && pp__inline_step(pool);
-        others |= part->left > 0 && !(pool->is_inline && pp__inline_is_self(pool));
+        others |= part->left > 0 && !(pool->is_inline && pp__inline_is_stuck(pool));
         if (some)
             pp__wait_pass_inline(pool);
         pp__pool_unlock(pool);

@@ -38,9 +38,14 @@ bool pp__inline_runs(const pp_pool *pool, const struct pp__item *item)
     return pool->is_inline && item && item->runs;
 }
 
-bool pp__inline_is_self(const pp_pool *pool)
+static bool is_self(const pp_pool *pool)
 {
     return pool->inl->depth > 0 && pthread_equal(pool->inl->thread, pthread_self());
+}
+
+bool pp__inline_is_stuck(const pp_pool *pool)
+{
+    return is_self(pool) && pool->promised == 0;
 }
 
 /* Runs `function` without the lock. The outcome's error, if any, is made by the caller from the task. */
@@ -165,7 +170,7 @@ static void run_first(pp_pool *pool)
 
 bool pp__inline_step(pp_pool *pool)
 {
-    if (pool->inl->depth > 0 && !pp__inline_is_self(pool))
+    if (pool->inl->depth > 0 && !is_self(pool))
         return false;
     bool some = !pp__list_empty(&pool->pending);
     if (some && !pool->inl->initialized)

@@ -24,7 +24,8 @@ bool pp__inline_step(pp_pool *pool);
  * pool after it. */
 bool pp__inline_finish(pp_pool *pool);
 
-/* Whether this very thread runs an element of this pool: then what it waits for can't come from elsewhere. */
-bool pp__inline_is_self(const pp_pool *pool);
+/* Whether this very thread runs an element of this pool, and nothing is left to the program to complete: then what it waits for can't come from
+ * elsewhere. */
+bool pp__inline_is_stuck(const pp_pool *pool);
 
 #endif

@@ -460,6 +460,18 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
                            : error;
 }
 
+/* An inline pool runs what somebody waits for; nobody will wait for these. */
+static void cancel_forsaken(pp_pool *pool)
+{
+    struct pp__link *link = pool->pending.next;
+    while (link != &pool->pending) {
+        struct pp__item *item = pp__container(link, struct pp__item, link);
+        link = link->next;
+        if (pp__future_is_forsaken(item))
+            pp__future_cancel_forsaken(item);
+    }
+}
+
 /* Under the lock, which is released. */
 static void release(pp_pool *pool)
 {
@@ -468,6 +480,8 @@ static void release(pp_pool *pool)
         pthread_detach(pool->manager);
     pp__log_detach(pool);
     pp__callbacks_detach(pool);
+    if (pool->is_inline)
+        cancel_forsaken(pool);
     begin_shutdown(pool, false);
     pp__pool_unlock(pool);
     pp__pool_unref(pool);

@@ -3,8 +3,8 @@
  * The pool. One lock guards everything in it; it is held for short, never while user code runs, while the loader is asked
  * or while somebody sleeps.
  *
- * Lifetime: `refs` counts the handle, the manager, each future and each map. Processes, descriptors and segments are gone when the pool has ended
- * (`ended`); the struct itself goes with the last reference.
+ * Lifetime: `refs` counts the handle, the pool's threads, each future and each map. Processes, descriptors and segments are gone when the pool has
+ * ended (`ended`); the struct itself goes with the last reference.
  */
 #ifndef PP_POOL_POOL_H
 #define PP_POOL_POOL_H
@@ -53,6 +53,8 @@ struct pp_pool {
     struct pp__link groups; /* of futures that somebody waits for */
     int apart; /* threads that wait for futures of this pool and others, and futures with callbacks: the manager collects for them */
     struct pp__callbacks *callbacks; /* NULL before the first */
+    size_t
+        promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no deadlock */
     struct pp__functions *functions;
     uint64_t mean_run; /* ns, of late; 0: unknown */
 
@@ -106,7 +108,8 @@ struct pp_pool {
     _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
 
-/* Unlocking hands an inline pool's log lines out, the lock released meanwhile. */
+/* Unlocking hands an inline pool's log lines out, and runs callbacks where no thread does (callbacks.h), the lock released meanwhile: the pool is gone
+ * after it unless the caller has a reference that no callback gives up. */
 void pp__pool_lock(pp_pool *pool);
 void pp__pool_unlock(pp_pool *pool);
 

@@ -191,7 +191,7 @@ static int step_inline(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
 {
     if (pp__inline_step(pool))
         return 0;
-    if (pp__inline_is_self(pool))
+    if (pp__inline_is_stuck(pool))
         return pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
     return sleep_on_word(pool, me, deadline);
 }
