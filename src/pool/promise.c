@@ -44,25 +44,30 @@ static int check(const pp_future *future, const char *caller)
         return pp__fail(-EINVAL, "%s: no future", caller);
     if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
-    if (!future->item.promised)
-        return pp__fail(-EINVAL, "%s: the future of a submitted call is completed by its pool", caller);
     return 0;
 }
 
-static int refuse(const pp_future *future, int state, const char *what)
+/* The program's own future, in one of two states. Under the lock. */
+static int check_state(const pp_future *future, int state, int other, const char *what)
 {
-    return pp__fail(-EINVAL, "future %llu is %s and can't be %s", (unsigned long long)future->item.id, name_of(state),
-                    what);
+    int now = pp__future_state(future);
+    if (!future->item.promised)
+        return pp__fail(-EINVAL, "future %llu is that of a submitted call and %s by its pool",
+                        (unsigned long long)future->item.id, what);
+    if (now != state && now != other)
+        return pp__fail(-EINVAL, "future %llu is %s and can't be %s", (unsigned long long)future->item.id, name_of(now),
+                        what);
+    return 0;
 }
 
 /* Under the lock. */
 static int begin(pp_future *future)
 {
-    int state = pp__future_state(future);
-    if (state != PP_PENDING && state != PP_CANCELLED)
-        return refuse(future, state, "begun");
+    int error = check_state(future, PP_PENDING, PP_CANCELLED, "begun");
+    if (error)
+        return error;
     pp__future_begin(future);
-    return state == PP_PENDING;
+    return pp__future_state(future) == PP_RUNNING;
 }
 
 int pp_future_set_running_or_notify_cancel(pp_future *future)
@@ -89,9 +94,9 @@ static int copy_large(const void *data, size_t size, void **block)
 /* `block`: a copy of a large result. Under the lock. */
 static int finish(pp_future *future, const void *data, size_t size, void *block)
 {
-    int state = pp__future_state(future);
-    if (state != PP_PENDING && state != PP_RUNNING)
-        return refuse(future, state, "finished");
+    int error = check_state(future, PP_PENDING, PP_RUNNING, "finished");
+    if (error)
+        return error;
     char *copy = block;
     if (!copy) {
         copy = pp__item_room(&future->item, size);
@@ -126,9 +131,9 @@ int pp_future_set_result(pp_future *future, const void *data, size_t size)
 /* Under the lock. */
 static int fail(pp_future *future, int code, const char *message)
 {
-    int state = pp__future_state(future);
-    if (state != PP_PENDING && state != PP_RUNNING)
-        return refuse(future, state, "finished");
+    int refused = check_state(future, PP_PENDING, PP_RUNNING, "finished");
+    if (refused)
+        return refused;
     pp_error *error = pp__item_error(&future->item, PP_ERROR_TASK, code, NULL, 0, "%s", message ? message : "");
     pp__future_deliver(&future->item, (struct pp__outcome){.code = error->code, .error = error});
     return 0;
