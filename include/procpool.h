@@ -261,16 +261,16 @@ PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
 PP_API void pp_pool_destroy(pp_pool *pool);
 
 /* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. (Inline: those with a
- * future run when it is waited for, the others do not.) */
+ * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) */
 PP_API void pp_pool_release(pp_pool *pool);
 
 /* ------------------------------------------------------------------------------------------ futures */
 
 typedef enum pp_future_status {
     PP_PENDING = 0,
-    PP_RUNNING, /* a worker has really begun it */
-    PP_CANCELLED,
-    PP_CANCELLED_AND_NOTIFIED,
+    PP_RUNNING,   /* a worker, or the program, has really begun it */
+    PP_CANCELLED, /* and whoever was to do the work does not know it yet: only futures of pp_future_create */
+    PP_CANCELLED_AND_NOTIFIED, /* and it is known */
     PP_FINISHED
 } pp_future_status;
 
@@ -345,8 +345,7 @@ PP_API int pp_future_error(pp_future *future, int timeout, const pp_error **erro
 
 /*
  * Cancels the call if no worker has begun it. 0: it will never run (also if cancelled before); -EBUSY: it has begun, also if it waits to be
- * tried again; -EALREADY: it
- * has ended; -EINVAL, -EPERM. Who waits for it is woken.
+ * tried again; -EALREADY: it has ended; -EINVAL, -EPERM. Who waits for it is woken.
  */
 PP_API int pp_future_cancel(pp_future *future);
 
@@ -364,7 +363,7 @@ typedef void pp_callback(pp_future *future, void *context);
  * returned, the callback is called here. (Inline: by a thread that uses the pool.) It has the future for as long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays other callbacks and
- * nothing else. Only the end of its own pool it can't wait for: see pp_pool_shutdown. What happens to a worker does not matter: a
+ * nothing else. Only the end of its own pool it can't wait for: see pp_pool_shutdown. It must return. What happens to a worker does not matter: a
  * future is done in any case, and its callbacks run.
  *
  * Any thread. Errors: -EINVAL, -ENOMEM, -EAGAIN (no thread can be made), -EPERM.
@@ -373,7 +372,8 @@ PP_API int pp_future_add_callback(pp_future *future, pp_callback *callback, void
 
 /*
  * Makes a future that the program completes itself, with the functions below; waiting, callbacks and cancelling are as with all others of `pool`. It
- * has one reference, the caller's, and a pending one lives as long as it has some: no pool waits for it. (With callbacks it lives until it is done.)
+ * has one reference, the caller's, and a pending one lives as long as it has some: no pool waits for it, and it may be made and completed after the
+ * pool's end. (With callbacks it lives until it is done.)
  *
  * Any thread. Errors of all: -EINVAL (NULL arguments, the future of a submitted call, or one in a state that does not allow it, which
  * pp_last_error() names), -ENOMEM, -EPERM.
