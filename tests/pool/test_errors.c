@@ -51,6 +51,12 @@ TEST(the_version_is_that_of_the_header)
 
 /* ------------------------------------------------------------------------------------------- no handle */
 
+static void no_callback(pp_future *future, void *context)
+{
+    (void)future, (void)context;
+    harness_fail(__FILE__, __LINE__, "a callback that was refused is called");
+}
+
 TEST(without_a_handle_each_function_refuses_or_does_nothing)
 {
     pp_future *future = UNTOUCHED(pp_future);
@@ -68,6 +74,11 @@ TEST(without_a_handle_each_function_refuses_or_does_nothing)
     REFUSED(pp_launcher_create(NULL, NULL), -EINVAL);
     REFUSED(pp_pool_create(NULL, NULL), -EINVAL);
     REFUSED(pp_completed_next(NULL, 0, &future, NULL), -EINVAL);
+    REFUSED(pp_future_create(NULL, &future), -EINVAL);
+    REFUSED(pp_future_add_callback(NULL, no_callback, NULL), -EINVAL);
+    REFUSED(pp_future_set_running_or_notify_cancel(NULL), -EINVAL);
+    REFUSED(pp_future_set_result(NULL, "a", 1), -EINVAL);
+    REFUSED(pp_future_set_error(NULL, -EIO, "text"), -EINVAL);
     CHECK(future == UNTOUCHED(pp_future) && map == UNTOUCHED(pp_map));
     CHECK(pp_launcher_ref(NULL) == NULL);
     pp_launcher_unref(NULL);
@@ -347,6 +358,30 @@ BOTH(bad_lists_of_futures_are_refused)
     pp_completed_close(completed);
     CHECK_INT(result_u32(future), 1);
     pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+BOTH(what_a_program_future_can_not_be_given_is_refused)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    pp_future *future, *call = submit_u32(pool, echo, 1);
+    REFUSED(pp_future_create(pool, NULL), -EINVAL);
+    CHECK_OK(pp_future_create(pool, &future));
+    REFUSED(pp_future_add_callback(future, NULL, NULL), -EINVAL);
+    REFUSED(pp_future_set_result(future, NULL, 1), -EINVAL);
+    REFUSED(pp_future_set_result(future, "a", SIZE_MAX), -ENOMEM);
+    REFUSED(pp_future_set_error(future, 0, "text"), -EINVAL);
+    CHECK_INT(pp_future_state(future), PP_PENDING);
+    REFUSED(pp_future_set_running_or_notify_cancel(call), -EINVAL);
+    REFUSED(pp_future_set_result(call, "a", 1), -EINVAL);
+    REFUSED(pp_future_set_error(call, -EIO, "text"), -EINVAL);
+    CHECK_INT(pp_future_set_result(future, NULL, 0), 0);
+    REFUSED(pp_future_set_running_or_notify_cancel(future), -EINVAL);
+    REFUSED(pp_future_set_result(future, NULL, 0), -EINVAL);
+    REFUSED(pp_future_set_error(future, -EIO, NULL), -EINVAL);
+    CHECK_INT(result_u32(call), 1);
+    pp_future_unref(future);
+    pp_future_unref(call);
     pp_pool_destroy(pool);
 }
 

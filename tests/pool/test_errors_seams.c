@@ -408,6 +408,118 @@ BOTH_WITHIN(a_pool_ends_whatever_it_can_not_have, 60)
     CHECK_INT(read_word(RUNS), 0);
 }
 
+/* ------------------------------------------------------------------- callbacks and futures of the program's */
+
+static _Atomic uint32_t called;
+
+static void count_call(pp_future *future, void *context)
+{
+    (void)future, (void)context;
+    called++;
+}
+
+#define FUTURES 40 /* more than a table has at first */
+
+/* How many callbacks were accepted: they are called, and the others are not. */
+static uint32_t add_callbacks(pp_future *futures[FUTURES])
+{
+    uint32_t added = 0;
+    for (int i = 0; i < FUTURES; i++)
+        added += check_code(pp_future_add_callback(futures[i], count_call, NULL)) == 0;
+    return added;
+}
+
+static bool call_back_with_failure(pp_start_method method, long n)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    pp_future *futures[FUTURES];
+    atomic_store(word(GATE), 0);
+    called = 0;
+    for (uint32_t i = 0; i < FUTURES; i++)
+        futures[i] = submit_gated(pool, BEGUN, GATE, i);
+    arm(n);
+    uint32_t added = add_callbacks(futures);
+    bool met = disarm();
+    CHECK(added + 1 >= FUTURES);
+    added += add_callbacks(futures);
+    CHECK(added >= 2 * FUTURES - 1);
+    open_gate(GATE);
+    for (uint32_t i = 0; i < FUTURES; i++)
+        CHECK_INT(result_u32(futures[i]), i);
+    pp_pool_destroy(pool);
+    CHECK_INT(called, added);
+    for (uint32_t i = 0; i < FUTURES; i++)
+        pp_future_unref(futures[i]);
+    return met;
+}
+
+static void call_back_with_each_failure(pp_start_method method)
+{
+    bool met = true;
+    board_make();
+    atomic_store(&spare_recvmsg, true);
+    pp_pool_destroy(kit_pool(method, 1));
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        met = call_back_with_failure(method, n);
+        until(count_fds() == before);
+    }
+    check_all_met(met);
+}
+
+BOTH_WITHIN(a_callback_is_added_whole_or_not_at_all, 60)
+{
+    call_back_with_each_failure(method);
+}
+
+TEST_WITHIN(a_callback_of_an_inline_pool_is_added_whole_or_not_at_all, 60)
+{
+    call_back_with_each_failure(PP_START_INLINE);
+}
+
+/* Each step of a program future's life, with what it could not have: it can be tried again. */
+static bool complete_with_failure(pp_pool *pool, long n, const char *data, size_t size)
+{
+    const pp_error *error;
+    pp_future *futures[3] = {NULL};
+    arm(n);
+    for (int i = 0; i < 3; i++)
+        if (check_code(pp_future_create(pool, &futures[i])) != 0) {
+            CHECK(futures[i] == NULL);
+            CHECK_OK(pp_future_create(pool, &futures[i]));
+        }
+    if (check_code(pp_future_set_result(futures[0], data, size)) != 0) {
+        CHECK_INT(pp_future_state(futures[0]), PP_PENDING);
+        CHECK_INT(pp_future_set_result(futures[0], data, size), 0);
+    }
+    CHECK_INT(pp_future_set_error(futures[1], -ENOTSUP, "text"), 0);
+    CHECK_INT(pp_future_cancel(futures[2]), 0);
+    bool met = disarm();
+    check_end(futures[0], size);
+    for (int i = 1; i < 3; i++) {
+        CHECK_OK(pp_future_error(futures[i], 0, &error));
+        CHECK(error != NULL && *error->message && error->code == (i == 1 ? -EREMOTEIO : -ECANCELED));
+        pp_future_unref(futures[i]);
+    }
+    return met;
+}
+
+BOTH_WITHIN(a_program_future_meets_every_want, 60)
+{
+    char *data = large_argument();
+    for (size_t i = 0; i < SIZES; i++) {
+        bool met = true;
+        for (long n = 1; met && n < MOST; n++) {
+            pp_pool *pool = kit_pool(method, 1); /* so that its first futures need memory, too */
+            met = complete_with_failure(pool, n, data, sizes[i]);
+            expect_usable(pool);
+            pp_pool_destroy(pool);
+        }
+        check_all_met(met);
+    }
+    free(data);
+}
+
 /* ------------------------------------------------------------------------------------------------ maps */
 
 #define INPUTS 40

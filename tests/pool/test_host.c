@@ -197,6 +197,12 @@ static int no_source(void *context, pp_map_input *input)
 }
 
 /* Every function that takes a handle of the parent's, in its child. */
+static void no_callback(pp_future *future, void *context)
+{
+    (void)future, (void)context;
+    harness_fail(__FILE__, __LINE__, "a callback is called in a forked child");
+}
+
 static void check_refusals(pp_pool *pool, pp_future *future, pp_map *map, pp_launcher *launcher)
 {
     pp_pool *new_pool = NULL;
@@ -228,6 +234,11 @@ static void check_refusals(pp_pool *pool, pp_future *future, pp_map *map, pp_lau
     CHECK_INT(pp_map_open_array(pool, nothing, &value, 1, sizeof value, NULL, &new_map), -EPERM);
     CHECK_INT(pp_map_array(pool, nothing, &value, 1, sizeof value, NULL, 0, NULL), -EPERM);
     CHECK_INT(pp_map_next(map, -1, &result), -EPERM);
+    CHECK_INT(pp_future_create(pool, &new_future), -EPERM);
+    CHECK_INT(pp_future_add_callback(future, no_callback, NULL), -EPERM);
+    CHECK_INT(pp_future_set_running_or_notify_cancel(future), -EPERM);
+    CHECK_INT(pp_future_set_result(future, &value, sizeof value), -EPERM);
+    CHECK_INT(pp_future_set_error(future, -EIO, "text"), -EPERM);
     CHECK(!new_pool && !new_future && !new_launcher && !new_map);
     CHECK(pp_usable_processors() >= 1);
     pp_map_close(map);
