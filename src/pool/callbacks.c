@@ -123,11 +123,11 @@ static void run_entry(pp_pool *pool, struct pp__callbacks *c, struct entry *entr
 {
     pp_future *future = entry->future;
     while (!pp__list_empty(&entry->callbacks)) {
-        struct callback *callback = pp__container(entry->callbacks.next, struct callback, link);
-        pp__list_remove(&callback->link);
+        struct callback *first = pp__container(entry->callbacks.next, struct callback, link), callback = *first;
+        pp__list_remove(&first->link);
+        free(first); /* so that a child that is forked meanwhile has lost nothing with this stack */
         pthread_mutex_unlock(&pool->lock);
-        callback->function(future, callback->context);
-        free(callback);
+        callback.function(future, callback.context);
         pthread_mutex_lock(&pool->lock);
     }
     remove_entry(c, entry);

@@ -730,7 +730,7 @@ BOTH(a_child_that_is_forked_while_callbacks_run_calls_none_and_harms_nothing)
         pp_future_unref(first);
         pp_pool_destroy(pool);
         CHECK_INT(noted, 0);
-        _exit(0); /* what that thread's stack refers to is lost here */
+        exit(0);
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child);
