@@ -131,8 +131,9 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     front = front_of(worker);
     if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
-    bool chunk = pp__item_end(front) - pp__item_next(front) > 1 && worker->pool->collector.waiter;
-    uint64_t glance = chunk ? now + GLANCE : PP__NEVER;
+    bool more = pp__item_end(front) - pp__item_next(front) > 1 ||
+                (pp__item_count(front) > 1 && worker->count > 1); /* as it rings: tell (worker.c) */
+    uint64_t glance = more && worker->pool->collector.waiter ? now + GLANCE : PP__NEVER;
     if (!front->timeout)
         return glance;
     uint64_t deadline = deadline_of(worker, front, now);

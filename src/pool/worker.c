@@ -54,8 +54,8 @@ static struct worker {
     struct module *modules;
     size_t module_count;
     void *state; /* pp_task_set_state */
-    /* What runs. A task that jumps into the frame of an earlier one comes back to run_element as that one. */
-    enum pp__record_type running;
+    /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
+    enum pp__record_type running; /* 0: nothing */
     struct pp_task task;
     struct pp__shelf shelf; /* the buffers of its large results */
     /* Those of its large arguments, by their places on the owner's shelf: NULL: there is none, or it could not be received. */
@@ -324,14 +324,19 @@ static inline uint64_t run_time(bool failed)
     return !failed ? self.clock.each : all > before ? all - before : 0;
 }
 
-/* Runs what has begun as call `id` of self.task, in which it leaves how it ended. */
-static inline void run_element(pp_function *function, enum pp__record_type type, uint64_t id, const void *arg,
-                               size_t size)
+/* In the frame of another call than the one that runs nothing is to be said of it, and nothing twice. */
+static inline void check_frame(enum pp__record_type type, uint64_t id)
+{
+    if (self.running != type || self.task.id != id)
+        pp__child_exit(EXIT_FAILURE);
+    self.running = 0;
+}
+
+/* Runs what self.task was begun for; how it ended is there. Whoever goes on with that calls check_frame first. */
+static inline void run_element(pp_function *function, enum pp__record_type type, const void *arg, size_t size)
 {
     self.running = type;
     pp__task_run(&self.task, function, arg, size);
-    if (self.running != type || self.task.id != id)
-        pp__child_exit(EXIT_FAILURE);
     flush_output();
 }
 
@@ -394,6 +399,7 @@ static void send_other(uint32_t slot, uint64_t id, uint32_t left, uint64_t run_t
 /* How element `id` of a chunk ended, the first of `left` that are to come. */
 static inline void send_outcome(uint32_t slot, uint64_t id, uint32_t left)
 {
+    check_frame(PP__RECORD_RESULT, id);
     bool failed = has_failed(&self.task);
     uint64_t took = run_time(failed);
     if (!failed && append(id))
@@ -405,6 +411,7 @@ static inline void send_outcome(uint32_t slot, uint64_t id, uint32_t left)
 /* The same for a call, or for what is none. */
 static void send_alone(enum pp__record_type type, uint32_t slot, uint64_t id)
 {
+    check_frame(type, id);
     struct pp__result_record header = {.slot = slot, .run_time = run_time(has_failed(&self.task))};
     publish_outcome(type, id, header);
 }
@@ -577,7 +584,7 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct e
         return;
     if (find_function(call, elements)) {
         pp__task_begin(&self.task, id, self.seed);
-        run_element(elements->function, PP__RECORD_RESULT, id, pp__elements_data(&elements->at),
+        run_element(elements->function, PP__RECORD_RESULT, pp__elements_data(&elements->at),
                     pp__elements_size(&elements->at));
         send_alone(PP__RECORD_RESULT, call->slot, id);
     } else {
@@ -603,7 +610,7 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
         if (elements->function || find_function(call, elements)) {
             size_t size = pp__elements_size(&at);
             pp__task_go_on(&self.task, id + i);
-            run_element(elements->function, PP__RECORD_RESULT, id + i, argument_of(&at, size), size);
+            run_element(elements->function, PP__RECORD_RESULT, argument_of(&at, size), size);
             send_outcome(slot, id + i, count - i);
             pp__elements_next(&at);
         } else {
@@ -641,7 +648,7 @@ static void run_duty(const struct pp__call_record *duty, enum pp__record_type ty
     begin_time(duty->flags);
     if (find_function(duty, &elements)) {
         pp__task_begin(&self.task, 0, self.seed);
-        run_element(elements.function, type, 0, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
+        run_element(elements.function, type, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
         send_alone(type, 0, 0);
         pp__task_drop(&self.task);
     } else {
@@ -746,6 +753,8 @@ static _Noreturn void serve(void)
             pp__child_exit(EXIT_FAILURE);
         if (got > 0) {
             take(&record, payload);
+            if (self.running) /* a jump led past what tells how it ended */
+                pp__child_exit(EXIT_FAILURE);
             pp__ring_release(&self.calls); /* arguments were read in place until here */
             continue;
         }
