@@ -97,8 +97,6 @@ def head(bench):
     ]
     for key, why in bench.missing.items():
         lines += [f"Missing: {plan.PROGRAMS[key].title} ({why}).", ""]
-    for lack in bench.lacks:
-        lines += [lack, ""]
     return lines
 
 
@@ -216,6 +214,14 @@ def all_plots(bench):
     ]
 
 
+def mark(path):
+    """The licence, as in each file: a drawing may be kept in the repository."""
+    with open(path, encoding="utf-8") as file:
+        first, rest = file.readline(), file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{first}<!-- SPDX-License-Identifier: MIT -->\n{rest}")
+
+
 def plots(bench, directory):
     if not shutil.which("gnuplot"):
         return "Missing: gnuplot, so no plots."
@@ -224,5 +230,7 @@ def plots(bench, directory):
         path = f"{directory}/{name}.svg"
         terminal = f'set terminal svg noenhanced size 900,500 background "white"\nset output "{path}"\n'
         done = subprocess.run(["gnuplot"], input=terminal + script, text=True, capture_output=True, check=False)
+        if done.returncode == 0:
+            mark(path)
         drawn.append(path if done.returncode == 0 else f"{name} (gnuplot failed: {done.stderr.strip()})")
     return "Plots: " + ", ".join(drawn)

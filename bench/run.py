@@ -34,7 +34,6 @@ class Bench:
         self.failures = {}  # (program, label): why, of the last one
         self.values = defaultdict(dict)  # ((program, label), metric): {pass: value}
         self.units = {}
-        self.lacks = ["Waiting for the first of many is not measured: this version has no call for it."]
         self.load = os.getloadavg()
         self.passes = 0
         self.begin = time.monotonic()
