@@ -147,6 +147,27 @@ static inline pp_pool *kit_pool(pp_start_method method, int workers)
     return kit_pool_with(method, (pp_pool_options){.max_workers = workers});
 }
 
+/* For a test with several pools: all of one method are of one launcher, made with the first. Beside the threads of a pool a fork would take over the
+ * locks that these hold, and address sanitizer's malloc has some: so one under fork comes first. */
+static inline pp_pool *kit_sibling(pp_start_method method, pp_pool_options options)
+{
+    static const int fds[] = {BOARD_FD};
+    static pp_launcher *launchers[PP_START_INLINE];
+    pp_launcher_options launcher = {.start_method = method};
+    pp_pool *pool = NULL;
+    if (method == PP_START_INLINE)
+        return kit_pool_with(method, options);
+    if (method == PP_START_FORKSERVER && fcntl(BOARD_FD, F_GETFD) >= 0) {
+        launcher.inherit_fds = fds;
+        launcher.inherit_fd_count = 1;
+    }
+    if (!launchers[method])
+        CHECK_OK(pp_launcher_create(&launcher, &launchers[method]));
+    options.launcher = launchers[method];
+    CHECK_OK(pp_pool_create(&options, &pool));
+    return pool;
+}
+
 /* --------------------------------------------------------------------------------------------- tasks */
 
 /* Returns nothing. */

@@ -599,7 +599,8 @@ static void destroy_another(pp_future *future, void *other)
 
 EACH(a_callback_may_destroy_another_pool)
 {
-    pp_pool *pool = kit_pool(method, 1), *other = kit_pool(method, 1);
+    pp_pool *pool = kit_sibling(method, (pp_pool_options){.max_workers = 1});
+    pp_pool *other = kit_sibling(method, (pp_pool_options){.max_workers = 1});
     pp_future *future = submit_u32(pool, echo, 1);
     expect_usable(other);
     CHECK_OK(pp_future_add_callback(future, destroy_another, other));

@@ -605,14 +605,14 @@ BOTH(in_a_child_that_the_host_forks_every_function_refuses_and_touches_nothing)
     struct heritage h;
     size_t size;
     CHECK_OK(pp_launcher_create(&(pp_launcher_options){.start_method = method}, &h.launcher));
-    h.pool = kit_pool(method, 1);
+    h.pool = kit_sibling(method, (pp_pool_options){.max_workers = 1});
     pp_future *first = submit_u32(h.pool, echo, 9);
     CHECK_OK(pp_future_take(first, -1, &h.taken, &size));
     h.done = submit_u32(h.pool, echo, 42);
     CHECK_INT(result_u32(h.done), 42);
     occupy(h.pool, BEGUN, GATE, 1, &h.running);
     CHECK_OK(pp_map_open_array(h.pool, echo, "abc", 3, 1, NULL, &h.map));
-    pp_pool *other = kit_pool(method, 1);
+    pp_pool *other = kit_sibling(method, (pp_pool_options){.max_workers = 1});
     pp_future *apart = submit_u32(other, echo, 3), *next;
     CHECK_OK(pp_as_completed((pp_future *[]){h.running, h.done}, 2, &h.completed));
     CHECK_OK(pp_future_wait(apart, -1)); /* no other thread of this process is busy when it forks */

@@ -43,30 +43,11 @@ static void add_gated(struct field *field, pp_function *function)
     field->futures[field->count++] = submit(field->pools[i % field->pool_count], function, &g, sizeof g);
 }
 
-/* All of one launcher, made with the first: beside the threads of a pool a fork would take over the locks that these hold, and address sanitizer's
- * malloc has some. */
-static pp_pool *make_pool(pp_start_method method, pp_pool_options pool_options)
-{
-    static const int fds[] = {BOARD_FD};
-    static pp_launcher *launcher;
-    pp_launcher_options options = {.start_method = method};
-    pp_pool *pool = NULL;
-    if (method == PP_START_FORKSERVER && fcntl(BOARD_FD, F_GETFD) >= 0) {
-        options.inherit_fds = fds;
-        options.inherit_fd_count = 1;
-    }
-    if (!launcher)
-        CHECK_OK(pp_launcher_create(&options, &launcher));
-    pool_options.launcher = launcher;
-    CHECK_OK(pp_pool_create(&pool_options, &pool));
-    return pool;
-}
-
 static struct field open_pools(pp_start_method method, size_t pools, int workers)
 {
     struct field field = {.pool_count = pools};
     for (size_t i = 0; i < pools; i++)
-        field.pools[i] = make_pool(method, (pp_pool_options){.max_workers = workers});
+        field.pools[i] = kit_sibling(method, (pp_pool_options){.max_workers = workers});
     return field;
 }
 
@@ -428,7 +409,7 @@ ONE_TO_THREE(a_pool_may_be_destroyed_while_somebody_waits)
         finish_wait(&waiting, 3, "111");
         CHECK_INT(pp_wait(field.futures, 3, PP_ALL_COMPLETED, 0, NULL), 3); /* of a pool that has ended, too */
         forget_futures(&field);
-        field.pools[0] = make_pool(method, (pp_pool_options){.max_workers = 1});
+        field.pools[0] = kit_sibling(method, (pp_pool_options){.max_workers = 1});
         close_field(&field);
         for (uint32_t i = 0; i < 3; i++)
             atomic_store(word(GATES + i), 0);
@@ -441,7 +422,7 @@ ONE_TO_THREE(a_pool_that_breaks_ends_its_futures_and_no_others)
     struct field field = {.pool_count = pools};
     struct waiting first, all;
     for (size_t i = 0; i < pools; i++)
-        field.pools[i] = make_pool(method, (pp_pool_options){.max_workers = 4, .on_crash = PP_BREAK_POOL});
+        field.pools[i] = kit_sibling(method, (pp_pool_options){.max_workers = 4, .on_crash = PP_BREAK_POOL});
     for (size_t i = 0; i < 3; i++)
         add_gated(&field, gated);
     until(read_word(BEGUN) == 3);
@@ -773,7 +754,7 @@ struct crew {
 static void open_crew(struct crew *crew, pp_start_method method, size_t pools, uint32_t count)
 {
     for (size_t i = 0; i < pools; i++)
-        crew->pools[i] = make_pool(method, (pp_pool_options){.max_workers = 2});
+        crew->pools[i] = kit_sibling(method, (pp_pool_options){.max_workers = 2});
     for (uint32_t i = 0; i < count; i++)
         crew->futures[i] = submit_u32(crew->pools[i % pools], echo, i);
 }

@@ -342,7 +342,8 @@ static void mix(pp_pool *pool, pp_pool *other, pp_future *futures[MIXED])
 
 EACH(groups_wait_for_program_futures_and_calls_of_several_pools)
 {
-    pp_pool *pool = kit_pool(method, 1), *other = kit_pool(PP_START_FORK, 1);
+    pp_pool *other = kit_sibling(PP_START_FORK, (pp_pool_options){.max_workers = 1});
+    pp_pool *pool = kit_sibling(method, (pp_pool_options){.max_workers = 1});
     pp_future *futures[MIXED];
     unsigned char done[MIXED];
     mix(pool, other, futures);
@@ -365,7 +366,8 @@ EACH(groups_wait_for_program_futures_and_calls_of_several_pools)
 
 EACH(program_futures_are_given_out_as_they_complete)
 {
-    pp_pool *pool = kit_pool(method, 1), *other = kit_pool(PP_START_FORK, 1);
+    pp_pool *other = kit_sibling(PP_START_FORK, (pp_pool_options){.max_workers = 1});
+    pp_pool *pool = kit_sibling(method, (pp_pool_options){.max_workers = 1});
     pp_future *futures[MIXED], *future;
     pp_completed *completed;
     size_t index;

@@ -513,7 +513,8 @@ BOTH(without_a_number_there_are_as_many_workers_as_usable_processors)
             CPU_SET(cpu, &one);
     CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
     CHECK_INT(pp_usable_processors(), 1);
-    pp_pool *pool = kit_pool(method, 0), *three = kit_pool(method, 3);
+    pp_pool *pool = kit_sibling(method, (pp_pool_options){0});
+    pp_pool *three = kit_sibling(method, (pp_pool_options){.max_workers = 3});
     pp_future *running[4];
     occupy(three, BEGUN, GATE, 3, running);
     occupy(pool, BEGUN, GATE, 1, running + 3);
