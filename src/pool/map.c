@@ -507,10 +507,10 @@ static void give(pp_map *map, pp_map_result *result)
     *result = (pp_map_result){.index = chunk->index + i,
                               .tag = chunk->tags ? chunk->tags[i] : NULL,
                               .input = pp__elements_data(&chunk->next_input),
-                              .input_size = pp__elements_size(&chunk->next_input),
-                              .size = chunk->each};
+                              .input_size = pp__elements_size(&chunk->next_input)};
     pp__elements_next(&chunk->next_input);
-    if (chunk->in_results[i]) {
+    if (chunk->in_results[i]) { /* else `each` and `results` may be set just now, for elements behind this one */
+        result->size = chunk->each;
         give_copy(map, chunk->results + i * chunk->each, result);
         return;
     }
