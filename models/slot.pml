@@ -5,7 +5,7 @@
  * begin time that is read behind a slot that says BEGUN is that begin's or a later one's.
  *
  *   owner   find_slot, pp__worker_send, take, pp__worker_take_back, pp__worker_stop_chunk, pp__worker_running
- *           (src/pool/workers.c); match, end_element (src/pool/collect.c)
+ *           (src/pool/workers.c); match, end_elements (src/pool/outcome.c)
  *   worker  serve, run_call, begin (src/pool/worker.c)
  *
  * There are two slots and two items, a chunk of the elements 1 and 2 and a call, element 3. The owner sends in any

@@ -9,7 +9,7 @@
 void pp__collect(pp_pool *pool);
 
 /* For a submitter: takes results, whoever has the duty (who has it sleeps, or spins, or the lock would not be ours). */
-void pp__collect_help(pp_pool *pool);
+void pp__collect_results(pp_pool *pool);
 
 /* There are calls for which no worker has room: the sleeping manager is to be rung when one runs dry. */
 void pp__collect_ask(pp_pool *pool);
@@ -19,7 +19,7 @@ bool pp__collect_hears(const pp_pool *pool);
 
 /* The same for one worker's results. */
 struct pp__worker;
-void pp__collect_worker(pp_pool *pool, struct pp__worker *worker);
+void pp__collect_worker(struct pp__worker *worker);
 
 /*
  * For a thread that waits for results and has the duty: looks at the rings of busy workers for as long as a wake would cost, the lock

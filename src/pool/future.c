@@ -325,7 +325,7 @@ int pp_future_error(pp_future *future, int timeout, const pp_error **error)
 static void refresh(pp_future *future)
 {
     if (!is_done(future) && future->item.worker)
-        pp__collect_worker(future->item.pool, future->item.worker);
+        pp__collect_worker(future->item.worker);
 }
 
 static bool has_begun(const struct pp__item *item)

@@ -358,7 +358,7 @@ void pp__pool_lost_zygote(pp_pool *pool)
     pool->connection = -1;
     for (int i = 0; i < pool->max_workers; i++)
         if (pool->workers[i])
-            pp__collect_worker(pool, pool->workers[i]);
+            pp__collect_worker(pool->workers[i]);
     pp__launcher_epitaph(pool->launcher, epitaph, sizeof epitaph);
     pp__pool_break(pool, EPIPE, "%s", *epitaph ? epitaph : "the process that starts workers has closed its connection");
     for (int i = 0; i < pool->max_workers; i++)

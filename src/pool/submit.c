@@ -66,7 +66,7 @@ static bool fail_late(pp_pool *pool, struct pp__item *item)
 static bool add(pp_pool *pool, struct pp__item *item)
 {
     if (++pool->unlooked >= HELP_EACH)
-        pp__collect_help(pool); /* which may find that the pool is to break */
+        pp__collect_results(pool); /* which may find that the pool is to break */
     item->pool = pool;
     item->id = pool->next_id;
     pool->next_id += pp__item_count(item);

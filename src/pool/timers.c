@@ -45,7 +45,7 @@ static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
     uint64_t id = front->id;
     if (!pp__ring_passed(&worker->calls, worker->slots[front->slot].end))
         return false;
-    pp__collect_worker(worker->pool, worker);
+    pp__collect_worker(worker);
     front = front_of(worker);
     return front && front->id == id;
 }
@@ -108,7 +108,7 @@ static bool grace(struct pp__worker *worker, const struct pp__item *front, uint6
     if (worker->graced != id && pp__worker_wants_room(worker)) {
         worker->graced = id;
         worker->graced_at = now;
-        pp__collect_worker(worker->pool, worker);
+        pp__collect_worker(worker);
     }
     return worker->graced == id && now - worker->graced_at < GRACE;
 }
@@ -151,7 +151,7 @@ static void look_at_idle(pp_pool *pool)
     for (int i = 0; i < 2; i++) {
         for (struct pp__link *link = pool->idle[i].next, *next; link != &pool->idle[i]; link = next) {
             next = link->next;
-            pp__collect_worker(pool, pp__container(link, struct pp__worker, place));
+            pp__collect_worker(pp__container(link, struct pp__worker, place));
         }
     }
 }

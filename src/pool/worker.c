@@ -64,7 +64,7 @@ static struct worker {
         size_t room;
         uint32_t count; /* buffers sent for this place */
     } arguments[PP__PLACES];
-    /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, collect.c). */
+    /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, outcome.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
         char *next;                    /* where the next result goes */
@@ -377,7 +377,7 @@ static inline bool append(uint64_t id)
     self.run.next += task->size;
     self.run.left--;
     PP_FAULT("worker.append.before");
-    /* Pairs with the load in has_open (collect.c): publishes the result, and the record's head where it is the first. */
+    /* Pairs with the load in has_open (outcome.c): publishes the result, and the record's head where it is the first. */
     pp__store_release(&self.result_side->open, id + 1);
     PP_FAULT("worker.append.after");
     if (self.run.left == 0)

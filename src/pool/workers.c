@@ -594,7 +594,7 @@ void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
         return;
     }
     uint64_t at = slot_word(worker, item) >> 2; /* results of the elements below it were published before */
-    pp__collect_worker(worker->pool, worker);
+    pp__collect_worker(worker);
     if (worker->poisoned || worker->slots[slot].item != item || pp__item_next_id(item) != target)
         return;
     if (at != target) {

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From one worker's result ring to outcomes: where a result becomes a future's. All of it lies in memory that the worker can write: it is copied, then
+ * checked, then used. All under the pool's lock.
+ */
+#include "pool/collect.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "pool/argument.h"
+#include "pool/block.h"
+#include "pool/dispatch.h"
+#include "pool/results.h"
+#include "pool/tidy.h"
+#include "pool/workers.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* ------------------------------------------------------------------------------------- large and small */
+
+/* A result that came in the record: copied out of the ring. */
+static inline struct pp__outcome small_result(struct pp__worker *worker, struct pp__item *item, const void *payload,
+                                              size_t size)
+{
+    void *data = pp__item_room(item, size);
+    if (data)
+        ((char *)data)[size] = 0;
+    else
+        data = pp__block_allocate(size);
+    if (!data) {
+        pp_error *error =
+            pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, worker, 0, "no memory for its result of %zu bytes", size);
+        return (struct pp__outcome){.code = error->code, .error = error};
+    }
+    pp__shm_copy(data, payload, size);
+    return (struct pp__outcome){.data = data, .size = size};
+}
+
+/* The descriptor that came ahead of the record. -EPROTO poisons; other errors fail this call alone. */
+static int receive_descriptor(struct pp__worker *worker, uint64_t id, uint64_t *size)
+{
+    struct pp__attachment message = {0};
+    size_t count = 1;
+    int fd = -1;
+    ssize_t got = pp__fd_receive(worker->socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
+    if (got < 0 && got != -EAGAIN && got != -EMSGSIZE)
+        return pp__fail((int)got, "%s", pp__strerror((int)-got));
+    *size = message.size;
+    if (got == sizeof message && count == 1 && message.id == id)
+        return fd;
+    pp__fd_close(fd);
+    return -EPROTO;
+}
+
+/* A result in a memfd of its own. */
+static int receive_single(struct pp__worker *worker, uint64_t id, uint64_t size, void **data)
+{
+    uint64_t sent = 0;
+    int fd = receive_descriptor(worker, id, &sent);
+    if (fd < 0)
+        return fd;
+    int error = sent == size && size < PTRDIFF_MAX / 2 ? pp__block_open(fd, size, data) : -EPROTO;
+    pp__fd_close(fd);
+    return error;
+}
+
+/* A buffer, which is then in its place. */
+static int receive_buffer(struct pp__worker *worker, uint64_t id, uint32_t place)
+{
+    uint64_t room = 0;
+    int fd = receive_descriptor(worker, id, &room);
+    int error = fd < 0 ? fd : pp__results_receive(worker->buffers, place, fd, room);
+    if (error)
+        pp__results_refuse(worker->buffers, place);
+    pp__fd_close(fd);
+    return error;
+}
+
+static int receive_kept(struct pp__worker *worker, uint64_t id, const struct pp__result_record *header, void **data)
+{
+    uint32_t place = header->flags >> PP__PLACE_SHIFT;
+    if (place >= PP__PLACES)
+        return -EPROTO;
+    pp__tidy_later(worker->pool);
+    int error = header->flags & PP__FRESH ? receive_buffer(worker, id, place) : 0;
+    return error ? error : pp__results_open(worker->buffers, place, header->size, data);
+}
+
+static int large_result(struct pp__worker *worker, struct pp__item *item, const struct pp__result_record *header,
+                        struct pp__outcome *outcome)
+{
+    void *data = NULL;
+    uint64_t id = pp__item_next_id(item);
+    int error = header->flags & PP__KEPT ? receive_kept(worker, id, header, &data)
+                                         : receive_single(worker, id, header->size, &data);
+    if (error == -EPROTO)
+        return error;
+    *outcome = (struct pp__outcome){.data = data, .size = header->size};
+    if (error) {
+        pp_error *e =
+            pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
+                           (unsigned long long)header->size, pp_last_error());
+        *outcome = (struct pp__outcome){.code = e->code, .error = e};
+    }
+    return 0;
+}
+
+static void copy_message(char text[PP__MESSAGE_MAX + 1], const void *payload, size_t size)
+{
+    size = size < PP__MESSAGE_MAX ? size : PP__MESSAGE_MAX;
+    pp__shm_copy(text, payload, size);
+    text[size] = 0;
+}
+
+static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *item,
+                                  const struct pp__result_record *header, const void *payload, size_t size)
+{
+    char text[PP__MESSAGE_MAX + 1];
+    copy_message(text, payload, size);
+    pp_error_kind kind = header->type == PP__OUTCOME_FAILED ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
+    if (kind == PP_ERROR_TRAVEL)
+        pp__argument_doubt(worker, item);
+    pp_error *error = pp__item_error(item, kind, header->code, worker, header->run_time, "%s", text);
+    return (struct pp__outcome){.code = error->code, .error = error};
+}
+
+/* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. */
+static inline struct pp__item *match(struct pp__worker *worker, uint32_t slot, uint64_t id)
+{
+    if (slot >= PP__SLOTS || worker->count == 0)
+        return NULL;
+    struct pp__item *item = worker->slots[slot].item;
+    if (!item || &item->link != worker->items.next || id != pp__item_next_id(item))
+        return NULL;
+    return pp__worker_unbegun(worker, item) ? NULL : item;
+}
+
+/* `count` elements have ended; the rest of a chunk that was stopped behind them goes back. */
+static inline void end_elements(struct pp__worker *worker, struct pp__item *item, uint32_t count,
+                                struct pp__outcome outcome, uint64_t run_time)
+{
+    pp_pool *pool = worker->pool;
+    bool over = pp__item_next(item) + count == pp__item_end(item);
+    pool->deaths = 0;
+    pp__dispatch_learn(pool, run_time);
+    if (over)
+        pp__worker_detach(worker, item);
+    if (!pp__item_deliver(item, count, outcome) && over)
+        pp__pending_insert(pool, item);
+}
+
+/* What a wake costs: until the call began for which it was rung. A figure that can't be is left out. */
+static inline void learn_wake(struct pp__worker *worker, uint32_t slot)
+{
+    pp_pool *pool = worker->pool;
+    if (worker->woken_at == 0)
+        return;
+    uint64_t cost = pp__load_relaxed(&worker->result_side->begun_at[slot]) - worker->woken_at;
+    worker->woken_at = 0;
+    if ((int64_t)cost < 0)
+        return; /* it was awake after all */
+    if (cost > PP__SPIN_MAX)
+        cost = PP__SPIN_MAX;
+    pool->wake_cost += cost / 8 - pool->wake_cost / 8;
+    pp__worker_allow_spin(pool);
+}
+
+static const char *no_call(const struct pp__worker *worker)
+{
+    return worker->pool->broken ? NULL : "a result for no call of its own"; /* broken: its calls were failed */
+}
+
+static uint64_t plausible(const struct pp__worker *worker, const struct pp__item *item, uint64_t run_time)
+{
+    uint64_t most = worker->free_at - item->sent_at;
+    return run_time < most ? run_time : most;
+}
+
+static const char *take_result(struct pp__worker *worker, const struct pp__record *record,
+                               struct pp__result_record *header, const void *payload, size_t size)
+{
+    struct pp__item *item = match(worker, header->slot, record->id);
+    if (!item)
+        return no_call(worker);
+    header->run_time = plausible(worker, item, header->run_time);
+    learn_wake(worker, header->slot);
+    item->tries++;
+    struct pp__outcome outcome;
+    if (header->type != PP__OUTCOME_RESULT) {
+        outcome = failure(worker, item, header, payload, size);
+    } else if (header->flags & PP__BIG) {
+        if (large_result(worker, item, header, &outcome) != 0) {
+            item->tries--; /* counted when the worker is buried */
+            return "a large result that did not come or is not sealed";
+        }
+    } else {
+        outcome = small_result(worker, item, payload, size);
+    }
+    end_elements(worker, item, 1, outcome, header->run_time);
+    return NULL;
+}
+
+/* The results of `count` elements from `id` on, all of which lie at `results`. NULL, or what is wrong. */
+static const char *take_results(struct pp__worker *worker, const struct pp__run_record *run, uint64_t id,
+                                uint64_t count, const char *results)
+{
+    struct pp__item *item = match(worker, run->slot, id);
+    if (!item)
+        return no_call(worker);
+    if (count > pp__item_end(item) - pp__item_next(item))
+        return "results of elements that it was not to run";
+    uint64_t run_time = plausible(worker, item, run->run_time);
+    learn_wake(worker, run->slot);
+    void *room = pp__item_run_room(item, run->each);
+    if (room) {
+        pp__shm_copy(room, results, count * run->each);
+        end_elements(worker, item, (uint32_t)count, (struct pp__outcome){.data = room, .size = run->each}, run_time);
+        return NULL;
+    }
+    for (; count > 0; count--, results += run->each) {
+        item->tries++;
+        end_elements(worker, item, 1, small_result(worker, item, results, run->each), run_time);
+    }
+    return NULL;
+}
+
+static bool is_run(const struct pp__run_record *run, uint64_t count, uint64_t room)
+{
+    return count <= PP__MOST_ELEMENTS && run->each <= PP__RUN_EACH_MAX && sizeof *run + count * run->each <= room;
+}
+
+/* A run that was published. Its first elements may have been taken while it was open, and their chunk may be elsewhere by now. */
+static const char *take_run(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+{
+    struct pp__run_record run;
+    uint64_t taken = worker->looked_into ? worker->looked_into - record->id : 0;
+    worker->looked_into = 0;
+    if (record->size < sizeof run)
+        return "a record that is too short";
+    pp__shm_copy(&run, payload, sizeof run);
+    if (!is_run(&run, run.count, record->size) || run.count == 0 || taken > run.count)
+        return "a run whose sizes differ";
+    if (taken == run.count)
+        return NULL;
+    return take_results(worker, &run, record->id + taken, run.count - taken,
+                        (const char *)payload + sizeof run + taken * run.each);
+}
+
+/* Whether the run that is not published yet has results that were not taken in: those below *until. */
+static bool has_open(const struct pp__worker *worker, uint64_t *until)
+{
+    if (worker->count == 0)
+        return false;
+    const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+    if (pp__item_count(item) == 1)
+        return false;
+    *until =
+        pp__load_acquire(&worker->result_side->open); /* pairs with the store in append (worker.c): they were written */
+    return *until - pp__item_next_id(item) - 1 < pp__item_end(item) - pp__item_next(item);
+}
+
+/*
+ * Takes them. The run lies at the reader's position: it was not published when the tail was looked at, which was after `open` was
+ * loaded, and a worker publishes a run before it says more of the next one.
+ */
+static const char *take_open(struct pp__worker *worker, uint64_t until)
+{
+    struct pp__record record;
+    struct pp__run_record run;
+    const void *payload;
+    const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+    uint64_t next = pp__item_next_id(item);
+    if (pp__ring_peek(&worker->results, &record, &payload) < 0 || record.type != PP__RECORD_RUN ||
+        record.size < sizeof run)
+        return "no run where one is open";
+    pp__shm_copy(&run, payload, sizeof run);
+    uint64_t taken = next - record.id;
+    if (taken > PP__MOST_ELEMENTS || worker->looked_into != (taken > 0 ? next : 0) ||
+        !is_run(&run, until - record.id, record.size))
+        return "an open run that can't be";
+    worker->looked_into = until;
+    return take_results(worker, &run, next, until - next, (const char *)payload + sizeof run + taken * run.each);
+}
+
+static const char *take_ready(struct pp__worker *worker, const struct pp__record *record,
+                              struct pp__result_record *header, const void *payload, size_t size)
+{
+    (void)record;
+    if (worker->state == PP__WORKER_KILLED)
+        return NULL; /* it does not know yet */
+    if (worker->state != PP__WORKER_STARTING)
+        return "it says twice that it is ready";
+    worker->state = PP__WORKER_READY;
+    pp__worker_place(worker);
+    worker->pool->starting--;
+    worker->pool->start_pause = worker->pool->start_after = worker->pool->failing_since = 0;
+    if (header->type != PP__OUTCOME_RESULT) {
+        char text[PP__MESSAGE_MAX + 1];
+        copy_message(text, payload, size);
+        pp__pool_break(worker->pool, header->code, "the initializer failed in worker %d: %s", worker->number, text);
+    }
+    return NULL;
+}
+
+static const char *take_left(struct pp__worker *worker, const struct pp__record *record,
+                             struct pp__result_record *header, const void *payload, size_t size)
+{
+    (void)record;
+    if (worker->state != PP__WORKER_LEAVING)
+        return "it leaves unbidden";
+    worker->left = true;
+    if (header->type != PP__OUTCOME_RESULT) {
+        char text[PP__MESSAGE_MAX + 1];
+        copy_message(text, payload, size);
+        pp__pool_log(worker->pool, "the finalizer failed in worker %d: %s", worker->number, text);
+    }
+    return NULL;
+}
+
+/* NULL, or what is wrong with the record. The header is copied before it is looked at. */
+static const char *take_record(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+{
+    static const char *(*const handlers[])(struct pp__worker *, const struct pp__record *, struct pp__result_record *,
+                                           const void *, size_t) = {
+        [PP__RECORD_READY] = take_ready,
+        [PP__RECORD_RESULT] = take_result,
+        [PP__RECORD_LEFT] = take_left,
+    };
+    struct pp__result_record header;
+    if (record->type == PP__RECORD_RUN)
+        return take_run(worker, record, payload);
+    if (worker->looked_into)
+        return "another record in place of a run";
+    if (record->type >= sizeof handlers / sizeof *handlers || !handlers[record->type])
+        return "a record of no known type";
+    if (record->size < sizeof header)
+        return "a record that is too short";
+    pp__shm_copy(&header, payload, sizeof header);
+    size_t size = record->size - sizeof header;
+    if (!(header.flags & PP__BIG) && header.size != size)
+        return "a record whose sizes differ";
+    return handlers[record->type](worker, record, &header, (const char *)payload + sizeof header, size);
+}
+
+/*
+ * Each record ends an outstanding element or poisons, or is a run that was looked into; as none is released before the last, there are no
+ * more than the ring holds: the worker does not decide how long this loops. The open run is looked at behind all of them, and once.
+ */
+void pp__collect_worker(struct pp__worker *worker)
+{
+    struct pp__record record;
+    const void *payload;
+    uint64_t until;
+    bool some = false, open = false;
+    if (worker->pid == 0 && pp__ring_waiting(&worker->results))
+        return; /* its start is reported first, so that errors name its process: see read_reports */
+    if (worker->calls.poisoned)
+        pp__worker_poison(worker, "a broken head of its call ring");
+    while (!worker->poisoned && !open) {
+        int got = pp__ring_next(&worker->results, &record, &payload);
+        if (got == 0 && !has_open(worker, &until))
+            break;
+        if (got == 0 && pp__ring_waiting(&worker->results))
+            continue; /* published meanwhile */
+        if (!some)
+            worker->free_at = pp__now(); /* for all of them: they lay there */
+        open = got == 0;
+        const char *wrong = got < 0 ? "a broken ring"
+                            : open  ? take_open(worker, until)
+                                    : take_record(worker, &record, payload);
+        if (wrong)
+            pp__worker_poison(worker, wrong);
+        some = true;
+    }
+    if (!some)
+        return;
+    pp__ring_release(&worker->results);
+    if (worker->count > 0 || worker->state != PP__WORKER_READY)
+        pp__worker_wake(worker); /* it may wait for room; one that has nothing sleeps for calls */
+}
