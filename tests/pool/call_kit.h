@@ -168,6 +168,19 @@ static inline pp_pool *kit_sibling(pp_start_method method, pp_pool_options optio
     return pool;
 }
 
+/* The same test three times: under both methods, and inline. */
+#define EACH(name)                                                                                                     \
+    static void each__##name(pp_start_method method);                                                                  \
+    BOTH(name)                                                                                                         \
+    {                                                                                                                  \
+        each__##name(method);                                                                                          \
+    }                                                                                                                  \
+    TEST(name##_inline)                                                                                                \
+    {                                                                                                                  \
+        each__##name(PP_START_INLINE);                                                                                 \
+    }                                                                                                                  \
+    static void each__##name(pp_start_method method)
+
 /* --------------------------------------------------------------------------------------------- tasks */
 
 /* Returns nothing. */
@@ -289,6 +302,16 @@ static inline int count_fds(void)
 {
     int count = 0;
     DIR *directory = opendir("/proc/self/fd");
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static inline int thread_count(void)
+{
+    int count = -2;
+    DIR *directory = opendir("/proc/self/task");
     while (readdir(directory))
         count++;
     closedir(directory);

@@ -6,19 +6,6 @@
 
 enum { BEGUN, GATE, HELD, BLOCKED, NEVER };
 
-/* The same test three times. */
-#define EACH(name)                                                                                                     \
-    static void each__##name(pp_start_method method);                                                                  \
-    BOTH(name)                                                                                                         \
-    {                                                                                                                  \
-        each__##name(method);                                                                                          \
-    }                                                                                                                  \
-    TEST(name##_inline)                                                                                                \
-    {                                                                                                                  \
-        each__##name(PP_START_INLINE);                                                                                 \
-    }                                                                                                                  \
-    static void each__##name(pp_start_method method)
-
 /* ------------------------------------------------------------------------------------------------ notes */
 
 #define MOST_NOTES 16384
@@ -69,16 +56,6 @@ static pp_future *submit_held(pp_pool *pool)
 static void let_go(void)
 {
     open_gate(HELD);
-}
-
-static int thread_count(void)
-{
-    int count = -2;
-    DIR *directory = opendir("/proc/self/task");
-    while (readdir(directory))
-        count++;
-    closedir(directory);
-    return count;
 }
 
 /* -------------------------------------------------------------------------------------- when and in what order */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Futures in many threads: who collects changes hands all the time, and nobody's answer is lost. */
-#include "call_kit.h"
+#include "signal_kit.h"
 
 enum { BEGUN, GATE, RUNS, GATES = 100 };
 
@@ -259,20 +259,6 @@ BOTH(threads_whose_waits_run_out_lose_nothing)
 }
 
 /* ----------------------------------------------------------------------------------------------- signals */
-
-static _Atomic uint32_t handled;
-
-static void handle(int number)
-{
-    (void)number;
-    atomic_fetch_add(&handled, 1);
-}
-
-static void install(int number, int flags)
-{
-    struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
-    CHECK_INT(sigaction(number, &action, NULL), 0);
-}
 
 struct waiter {
     pp_future *future;

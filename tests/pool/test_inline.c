@@ -45,16 +45,6 @@ EITHER(a_call_runs_in_the_owner)
     pp_pool_destroy(pool);
 }
 
-static int thread_count(void)
-{
-    int count = -2;
-    DIR *directory = opendir("/proc/self/task");
-    while (readdir(directory))
-        count++;
-    closedir(directory);
-    return count;
-}
-
 TEST(an_inline_pool_makes_no_process_no_thread_and_no_descriptor)
 {
     board_make();

@@ -4,7 +4,7 @@
  *
  * A wake that is lost is made up for after 100 ms, so what is to come at once is asked for so often that this would miss the time limit.
  */
-#include "call_kit.h"
+#include "signal_kit.h"
 
 #include <malloc.h>
 
@@ -880,20 +880,6 @@ BOTH(an_end_that_comes_while_a_wait_begins_is_seen)
 }
 
 /* ------------------------------------------------------------------------------------------------ signals */
-
-static _Atomic uint32_t handled;
-
-static void handle(int number)
-{
-    (void)number;
-    atomic_fetch_add(&handled, 1);
-}
-
-static void install(int number, int flags)
-{
-    struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
-    CHECK_INT(sigaction(number, &action, NULL), 0);
-}
 
 static bool kill_until_back(struct waiting *waiting, int number)
 {

@@ -4,19 +4,6 @@
 
 enum { BEGUN, GATE };
 
-/* The same test three times. */
-#define EACH(name)                                                                                                     \
-    static void each__##name(pp_start_method method);                                                                  \
-    BOTH(name)                                                                                                         \
-    {                                                                                                                  \
-        each__##name(method);                                                                                          \
-    }                                                                                                                  \
-    TEST(name##_inline)                                                                                                \
-    {                                                                                                                  \
-        each__##name(PP_START_INLINE);                                                                                 \
-    }                                                                                                                  \
-    static void each__##name(pp_start_method method)
-
 static pp_future *promise(pp_pool *pool)
 {
     pp_future *future = NULL;
