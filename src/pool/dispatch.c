@@ -210,11 +210,17 @@ static struct pp__worker *deepest(const pp_pool *pool)
     return best;
 }
 
+/* What lies behind the call or chunk that it runs, in time. */
+static uint64_t queued_behind(const pp_pool *pool, const struct pp__worker *worker)
+{
+    return (worker->count - 1) * expected(pool, pp__container(worker->items.previous, struct pp__item, link));
+}
+
 /* A worker without work gets half of what is queued behind another, where it would have begun with it long before that one. */
 static void share(pp_pool *pool)
 {
     struct pp__worker *from = deepest(pool);
-    if (!from || backlog(pool, from) < 4 * pool->wake_cost)
+    if (!from || queued_behind(pool, from) < 4 * pool->wake_cost)
         return;
     pp__worker_take_back_most(from, (from->count + 1) / 2);
     send_pending(pool);
