@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define WINDOW 16     /* chunks for each worker between the oldest unfinished input and the newest */
+#define MEASURED 16   /* inputs for which there is room in each of them where the chunks' sizes are measured */
 #define REST_MS 250   /* the longest sleep; a signal ends it, whatever thread it hit */
 #define NUDGE_MS 20   /* how long a new line of a slow pipe may wait while calls run */
 #define GATHER_MS 2   /* how long a finished result may wait for company */
@@ -160,10 +161,9 @@ static int open_pool(struct run *run, pp_function *function)
         .start_method = options->start_method,
     };
     size_t workers = (size_t)(options->jobs ? options->jobs : pp_usable_processors());
-    size_t chunk = options->chunk ? options->chunk : 1;
     pp_map_options map = {
-        .chunk_size = chunk,
-        .max_in_flight = WINDOW * workers * chunk,
+        .chunk_size = options->chunk,
+        .max_in_flight = WINDOW * workers * (options->chunk ? options->chunk : MEASURED),
         .unordered = options->unordered,
         .fail_fast = options->fail_fast,
         .timeout = options->timeout,

@@ -27,7 +27,7 @@ const char options_help[] =
     "      --fail-fast          stop after the first input that fails\n"
     "      --on-crash=RULE      'isolate': a crash costs its input (default); 'break': it ends everything\n"
     "      --start-method=NAME  'forkserver' (default), 'fork', or 'inline' (no processes, for debuggers)\n"
-    "      --chunk=N            inputs that travel together (default 1); more is faster when calls are very short\n"
+    "      --chunk=N            inputs that travel together (default: found by measuring)\n"
     "      --progress           a bar on standard error, if that is a terminal\n"
     "      --help               this text\n"
     "\n"

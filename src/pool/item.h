@@ -41,6 +41,7 @@ struct pp__receiver {
     /* Where results of elements from `next` on, all of `each` bytes, are to lie one right behind the other; NULL: nowhere. Under the pool's lock.
      * NULL itself: results come one by one. */
     void *(*room)(struct pp__receiver *receiver, struct pp__item *item, size_t each);
+    uint64_t run_time; /* ns, of each of the elements that are delivered; 0: not known */
 };
 
 /* What there is for an argument, or a result, in a plain item, the NUL behind it included. */

@@ -1,8 +1,77 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Map: inputs are pulled in chunks (feed.c) as results are given out (map.c). A chunk is a work item of many elements; its outcomes gather in it (chunk.c),
+ * in order, and are given out in the order of the inputs or as they come.
+ *
+ * The map's user is one thread at a time; what deliveries touch (the chunks' outcomes, the queue of ready ones) is under the pool's lock.
+ */
 #ifndef PP_POOL_MAP_H
 #define PP_POOL_MAP_H
 
-#include "procpool.h"
+#include "pool/chunk.h"
+#include "pool/wait.h"
+
+#include <stdalign.h>
+
+struct pp__array_source {
+    const char *elements;
+    size_t count, size, next;
+};
+
+struct pp_map {
+    pp_pool *pool;
+    const struct pp__function *function;
+    pp_map_source *source;
+    void *context;
+    struct pp__array_source array; /* the context of maps over arrays */
+    pp_map_options options;
+    uint32_t chunk_size; /* of the next chunk */
+    uint64_t mean_run;   /* ns, of an element, a moving mean; 0: none has ended. Under the lock */
+    uint64_t deadline;   /* of the whole */
+    struct pp__subject subject;
+    struct pp__link chunks; /* not given out wholly */
+    struct pp__link ready;  /* of them, unordered: those with outcomes to give */
+    uint64_t next_index;
+    size_t in_flight; /* inputs pulled and not given out */
+
+    /* what is pulled and not yet submitted */
+    char *buffer; /* elements, as they travel */
+    size_t used, room;
+    uint32_t buffered; /* inputs in it */
+    bool same;         /* all of the same size */
+    uint64_t each;     /* that of the first */
+    void **tags;
+    pp_map_input held; /* pulled, but there was no memory for it */
+    bool holding;
+
+    bool stays;    /* its thread comes back at once (pp__wait_stay) */
+    bool drained;  /* the source is not asked any more */
+    bool finished; /* fail-fast: nothing is given out any more */
+    int end_error; /* told once, after the last result, in these words */
+    char end_text[256];
+    struct pp__chunk *spare;                       /* one that is empty, or NULL */
+    struct pp__chunk *batch;                       /* whose taken outcomes are given out, or have just been; or NULL */
+    struct pp__outcome current;                    /* given out by the last step; forgotten at the next */
+    alignas(16) char result[PP__RUN_EACH_MAX + 1]; /* the same, of a result that came in a run */
+};
+
+/* Whether there is an outcome to give out; `map` as pp__wait passes it. Under the lock. */
+bool pp__map_has_result(const void *map);
+
+/* Whether the sizes of its chunks are found by measuring. */
+static inline bool pp__map_measures(const pp_map *map)
+{
+    return map->options.chunk_size == 0;
+}
+
+/* The largest of those. */
+#define PP__MEASURED_CHUNK 1024u
+
+/* Submits inputs until as many are in flight as may be: 0, -EAGAIN when the source had none now, or what keeps inputs from being submitted. Without the lock. */
+int pp__map_fill(pp_map *map);
+
+/* The source of maps over arrays. */
+int pp__map_array_next(void *context, pp_map_input *input);
 
 /*
  * As pp_map_next, but for as many results as there are and lie together: *count of them, for result->index and the inputs behind it, each of

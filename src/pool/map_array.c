@@ -2,15 +2,12 @@
 /* The parallel loop over an array: a map whose results are written in place, those that lie together at once. Any thread. */
 #include "base/error.h"
 #include "pool/map.h"
-#include "pool/pool.h"
 #include "procpool.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#define LARGEST_OWN_CHUNK 1024
 
 struct loop {
     char *outputs;
@@ -50,12 +47,6 @@ static bool stops(const struct loop *loop, const pp_map_options *options)
     return options->fail_fast && loop->failed_index != UINT64_MAX;
 }
 
-static size_t own_chunk_size(const pp_pool *pool, size_t count)
-{
-    size_t size = count / ((size_t)pool->max_workers * PP__CHUNKS_IN_FLIGHT);
-    return size < 1 ? 1 : size > LARGEST_OWN_CHUNK ? LARGEST_OWN_CHUNK : size;
-}
-
 ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                      void *outputs, size_t out_size, const pp_map_options *options)
 {
@@ -66,8 +57,6 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     pp_map *map;
     if (!pool || (!outputs && out_size > 0 && count > 0))
         return pp__fail(-EINVAL, "pp_map_array: no %s", pool ? "place for the outputs" : "pool");
-    if (own.chunk_size == 0)
-        own.chunk_size = own_chunk_size(pool, count);
     own.unordered = 1;
     int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
     if (got)

@@ -148,6 +148,8 @@ static inline void end_elements(struct pp__worker *worker, struct pp__item *item
     bool over = pp__item_next(item) + count == pp__item_end(item);
     pool->deaths = 0;
     pp__dispatch_learn(pool, run_time);
+    if (!item->in_future)
+        item->x.receiver->run_time = run_time;
     if (over)
         pp__worker_detach(worker, item);
     if (!pp__item_deliver(item, count, outcome) && over)

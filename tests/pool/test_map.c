@@ -111,7 +111,7 @@ BOTH(no_more_is_pulled_than_may_be_in_flight)
     board_make();
     pp_pool *pool = kit_pool(method, 2);
     for (int unordered = 0; unordered < 2; unordered++) {
-        const pp_map_options o = {.unordered = unordered};
+        const pp_map_options o = {.chunk_size = 1, .unordered = unordered};
         pp_map_options options = o;
         check_bound(pool, options, 8, 8); /* four chunks for each of two workers */
         options.chunk_size = 5;
