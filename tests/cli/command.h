@@ -25,6 +25,7 @@
 extern char **environ;
 
 struct command {
+    const char *program; /* NULL: procpool itself */
     pid_t pid;
     int in, out, err; /* what it has as standard descriptors; -1: it has none */
 };
@@ -72,7 +73,7 @@ static inline void pass(posix_spawn_file_actions_t *files, int fd, int as)
         posix_spawn_file_actions_adddup2(files, fd, as);
 }
 
-/* Starts `procpool` with the arguments after the first, which is its name. */
+/* Starts it with the arguments after the first, which is its name. */
 static inline void start(struct command *command, const char *const *arguments)
 {
     posix_spawn_file_actions_t files;
@@ -80,7 +81,9 @@ static inline void start(struct command *command, const char *const *arguments)
     pass(&files, command->in, STDIN_FILENO);
     pass(&files, command->out, STDOUT_FILENO);
     pass(&files, command->err, STDERR_FILENO);
-    CHECK_INT(posix_spawn(&command->pid, COMMAND, &files, NULL, (char *const *)arguments, environ), 0);
+    CHECK_INT(posix_spawn(&command->pid, command->program ? command->program : COMMAND, &files, NULL,
+                          (char *const *)arguments, environ),
+              0);
     posix_spawn_file_actions_destroy(&files);
 }
 
