@@ -201,6 +201,7 @@ typedef struct pp_pool_options {
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
     void (*log)(void *log_data, const char *line);
     void *log_data;
+    int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
     uint64_t reserved[4];
 } pp_pool_options;
 
@@ -261,8 +262,24 @@ PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
 PP_API void pp_pool_destroy(pp_pool *pool);
 
 /* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. (Inline: those with a
- * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) */
+ * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) A pool of an event loop gets its threads then. */
 PP_API void pp_pool_release(pp_pool *pool);
+
+/*
+ * For a pool made with event_loop: the descriptor that becomes readable when pp_pool_dispatch has something to do. It is the pool's, watched for
+ * reading and never read, and gone when the handle is given up; take it out of the event loop before. Any thread. Errors: -EINVAL (no pool, or one that was not
+ * made for an event loop), -EPERM.
+ */
+PP_API int pp_pool_fd(pp_pool *pool);
+
+/*
+ * Does what there is to do, and does not sleep: takes results, sends calls on, acts on deaths and timeouts, then runs callbacks that are due and hands
+ * out the log. Of a pool with PP_START_INLINE, one call is run. Returns how many calls have not ended (0: none is outstanding) or a negative
+ * errno. Where nobody dispatches, a call that was sent to a worker runs, and all else waits: for a dispatch, or for a thread that waits for a future, which
+ * does all of it but callbacks and log. Any thread, one at a time; may be called from a callback, and then runs none. Errors: -EINVAL (as above), -EBUSY (another
+ * thread is dispatching), -EPERM.
+ */
+PP_API int pp_pool_dispatch(pp_pool *pool);
 
 /* ------------------------------------------------------------------------------------------ futures */
 
@@ -360,7 +377,7 @@ typedef void pp_callback(pp_future *future, void *context);
 /*
  * Calls callback(future, context) once when the future is done: on a thread that all callbacks of the pool share, named pp-callbacks, in the order in
  * which they were added, those of different futures in the order in which these were done. If it is done already and all earlier ones have
- * returned, the callback is called here. (Inline: by a thread that uses the pool.) It has the future for as long as it runs.
+ * returned, the callback is called here. (Inline: by a thread that uses the pool. A pool of an event loop: in pp_pool_dispatch.) It has the future for as long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays other callbacks and
  * nothing else. Only the end of its own pool it can't wait for: see pp_pool_shutdown. It must return. What happens to a worker does not matter: a

@@ -8,6 +8,7 @@
 #include "base/futex.h"
 #include "base/seam.h"
 #include "pool/future.h"
+#include "pool/loop.h"
 #include "process/owner.h"
 
 #include <errno.h>
@@ -139,7 +140,7 @@ static void run_entry(pp_pool *pool, struct pp__callbacks *c, struct entry *entr
 bool pp__callbacks_are_mine(const pp_pool *pool)
 {
     const struct pp__callbacks *c = pool->callbacks;
-    return c && !c->running && !c->has_thread && !pp__list_empty(&c->due);
+    return c && !c->running && !c->has_thread && !pp__list_empty(&c->due) && (!pool->loop || pp__loop_is_here(pool));
 }
 
 void pp__callbacks_run(pp_pool *pool)
@@ -169,7 +170,8 @@ static void *run(void *argument)
     pp__pool_lock(pool);
     for (;;) {
         uint32_t seen = pp__load_acquire(&c->word); /* pairs with the add in pp__callbacks_wake */
-        pp__callbacks_run(pool);
+        if (!c->running) /* a dispatch during which its pool was released runs all there is */
+            pp__callbacks_run(pool);
         if (pool->ended)
             break;
         pp__pool_unlock(pool);
@@ -185,6 +187,8 @@ static void *run(void *argument)
 void pp__callbacks_wake(pp_pool *pool)
 {
     struct pp__callbacks *c = pool->callbacks;
+    if (c && pool->loop)
+        pp__loop_wake(pool);
     if (!c || !c->has_thread)
         return;
     atomic_fetch_add_explicit(&c->word, 1, memory_order_release); /* pairs with the load in run */
@@ -220,9 +224,10 @@ static int open_callbacks(pp_pool *pool)
     return 0;
 }
 
-static int need_thread(pp_pool *pool, struct pp__callbacks *c)
+int pp__callbacks_need_thread(pp_pool *pool)
 {
-    if (pool->is_inline || c->has_thread || pool->ended)
+    struct pp__callbacks *c = pool->callbacks;
+    if (pool->is_inline || pool->loop || c->has_thread || pool->ended)
         return 0;
     int error = pp__pool_start_thread(pool, &c->thread, run);
     if (error)
@@ -238,7 +243,7 @@ static int add(pp_pool *pool, pp_future *future, pp_callback *function, void *co
     int error = pool->callbacks ? 0 : open_callbacks(pool);
     struct pp__callbacks *c = pool->callbacks;
     if (!error)
-        error = need_thread(pool, c);
+        error = pp__callbacks_need_thread(pool);
     if (error)
         return error;
     bool is_new = !future->item.has_callbacks;

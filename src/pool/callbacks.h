@@ -20,6 +20,9 @@ bool pp__callbacks_are_mine(const pp_pool *pool);
 /* Runs what is due, releasing the lock meanwhile. The caller has a reference to the pool that no callback can give up. */
 void pp__callbacks_run(pp_pool *pool);
 
+/* Makes the thread that runs them, if there is to be one. 0 or why it can't be made. Under the lock. */
+int pp__callbacks_need_thread(pp_pool *pool);
+
 /* Whether this thread is in a callback of this pool. */
 bool pp__callbacks_are_running_here(pp_pool *pool);
 

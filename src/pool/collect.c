@@ -332,3 +332,35 @@ int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
     pp__pool_close_epoll(pool);
     return error;
 }
+
+bool pp__collect_arm(pp_pool *pool, uint64_t *next)
+{
+    struct pp__collector *c = &pool->collector;
+    *next = pp__timers_run(pool);
+    pp__dispatch(pool);
+    pp__pool_settle(pool);
+    if (pool->ended) {
+        pp__pool_close_epoll(pool);
+        return true;
+    }
+    ask(pool, PP__WANT_EVERY);
+    pp__fence(); /* as in sleep_for_events */
+    bool some = anything_waiting(pool);
+    bounded(pool, *next);
+    *next = c->wake_at;
+    c->manager = c->asleep = true;
+    c->kicked = false;
+    return some;
+}
+
+void pp__collect_events(pp_pool *pool)
+{
+    struct epoll_event events[EVENTS];
+    struct pp__collector *c = &pool->collector;
+    c->manager = c->asleep = false;
+    ask(pool, PP__WANT_NOTHING);
+    take_events(pool, events, epoll_wait(pool->epoll, events, EVENTS, 0));
+    c->looked_at = pp__now();
+    pp__collect(pool);
+    pp__pool_close_epoll(pool);
+}

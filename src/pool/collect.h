@@ -33,4 +33,11 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
  */
 int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every);
 
+/*
+ * The same in two halves, for a host's event loop that has the manager's place (loop.h). Arming ends as if the loop slept in epoll from then on, to
+ * come back at *next at the latest; true: something is there already. The other half takes what the loop was woken for.
+ */
+bool pp__collect_arm(pp_pool *pool, uint64_t *next);
+void pp__collect_events(pp_pool *pool);
+
 #endif

@@ -9,6 +9,7 @@
 #include "base/seam.h"
 #include "pool/future.h"
 #include "pool/inline.h"
+#include "pool/loop.h"
 #include "pool/pool.h"
 #include "process/owner.h"
 
@@ -18,6 +19,8 @@
 
 /* A sleeper looks again after so long, should its wake have been lost. */
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
+/* Where one of the pools has no thread of its own, so often. */
+#define LOOK_EACH PP__MILLISECOND
 /* Futures are marked so many at a time, and the pool's lock is released in between. */
 #define MARK_EACH 256
 
@@ -51,6 +54,7 @@ struct pp_completed {
     size_t ended_count;
     size_t failed;         /* of them, those with an error; cancelled ones have none */
     size_t given;          /* of them, those that were given out */
+    bool looks;            /* who waits for several parts looks after a pool without threads, too */
     bool asleep;           /* who waits for several parts is on its way to sleep on `word`, or does */
     _Atomic uint32_t word; /* its futex: grows when it is to look */
 };
@@ -304,13 +308,29 @@ static int sleep_apart(struct pp_completed *group, uint64_t deadline)
     pthread_mutex_unlock(&group->lock);
     if (!asleep)
         return 0;
-    uint64_t bound = pp__now() + SLEEP_BOUND;
+    uint64_t bound = pp__now() + (group->looks ? LOOK_EACH : SLEEP_BOUND);
     int error = pp__futex_wait(&group->word, seen, deadline < bound ? deadline : bound, false);
     return error == -EINTR && !pp__wait_goes_on() ? error : 0;
 }
 
+/* Pools without a thread of their own are looked after by who waits. */
+static void step_loops(struct pp_completed *group)
+{
+    group->looks = false;
+    for (size_t i = 0; i < group->part_count; i++) {
+        struct part *part = &group->parts[i];
+        pp__pool_lock(part->pool);
+        if (part->left > 0 && part->pool->loop && !part->pool->is_inline) {
+            pp__loop_collect(part->pool);
+            group->looks = true;
+        }
+        pp__pool_unlock(part->pool);
+    }
+}
+
 static int step_apart(struct pp_completed *group, uint64_t deadline)
 {
+    step_loops(group);
     int stepped = step_inline(group);
     if (stepped != 0)
         return stepped < 0 ? stepped : 0;

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/futex.h"
 #include "base/seam.h"
+#include "pool/loop.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -34,6 +35,8 @@ void pp__pool_log(pp_pool *pool, const char *format, ...)
 
 void pp__log_wake(pp_pool *pool)
 {
+    if (pool->loop)
+        pp__loop_wake(pool);
     if (!pool->has_logger)
         return;
     atomic_fetch_add_explicit(&pool->log_word, 1, memory_order_release); /* pairs with the load in run */
@@ -78,7 +81,7 @@ static void *run(void *argument)
 
 int pp__log_start(pp_pool *pool)
 {
-    if (!pool->options.log || pool->is_inline)
+    if (!pool->options.log || pool->is_inline || pool->loop)
         return 0;
     int error = pp__pool_start_thread(pool, &pool->logger, run);
     pool->has_logger = error == 0;

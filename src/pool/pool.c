@@ -15,6 +15,7 @@
 #include "pool/future.h"
 #include "pool/inline.h"
 #include "pool/log.h"
+#include "pool/loop.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 #include "process/owner.h"
@@ -47,7 +48,7 @@ void pp__pool_lock(pp_pool *pool)
 
 void pp__pool_unlock(pp_pool *pool)
 {
-    if (pool->is_inline && !pp__list_empty(&pool->log))
+    if ((pool->loop ? pp__loop_is_here(pool) : pool->is_inline) && !pp__list_empty(&pool->log))
         pp__log_hand_out(pool);
     bool mine = pp__callbacks_are_mine(pool);
     if (mine) {
@@ -266,10 +267,10 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     error = open_duties(pool);
     if (error)
         return error;
-    if (pool->is_inline)
-        return pp__inline_create(pool);
-    error = open_collecting(pool);
-    return error ? error : start_threads(pool);
+    error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);
+    if (!error && given->event_loop)
+        error = pp__loop_create(pool);
+    return error || pool->is_inline || pool->loop ? error : start_threads(pool);
 }
 
 int pp_pool_create(const pp_pool_options *options, pp_pool **result)
@@ -472,10 +473,24 @@ static void cancel_forsaken(pp_pool *pool)
     }
 }
 
+/* Nobody dispatches a pool any more whose handle is given up: it gets threads. 0 or why they can't be made. */
+static int leave_loop(pp_pool *pool)
+{
+    pp__loop_destroy(pool);
+    pool->collector.manager = pool->collector.asleep = false;
+    int error = pool->is_inline || pool->ended ? 0 : start_threads(pool);
+    return error || !pool->callbacks ? error : pp__callbacks_need_thread(pool);
+}
+
 /* Under the lock, which is released. */
 static void release(pp_pool *pool)
 {
     pool->released = true;
+    if (pool->loop && leave_loop(pool) != 0) {
+        pp__pool_unlock(pool);
+        pp_pool_destroy(pool);
+        return;
+    }
     if (pool->has_manager)
         pthread_detach(pool->manager);
     pp__log_detach(pool);
@@ -500,6 +515,8 @@ void pp_pool_destroy(pp_pool *pool)
     }
     begin_shutdown(pool, false);
     pp__wait(pool, &pool->end, has_ended, pool, PP__NEVER, true);
+    pp__loop_destroy(pool);
+    pp__pool_close_epoll(pool); /* for want of a thread that would */
     pp__pool_unlock(pool);
     if (pool->has_manager)
         pthread_join(pool->manager, NULL);

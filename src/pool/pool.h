@@ -23,6 +23,7 @@
 #define PP__CHUNKS_IN_FLIGHT 4 /* of a map, for each worker */
 
 struct pp__functions;
+struct pp__loop;
 
 struct pp__log_line {
     struct pp__link link;
@@ -89,6 +90,7 @@ struct pp_pool {
     struct pp__collector collector;
     pthread_t manager;
     bool has_manager;
+    struct pp__loop *loop; /* of the host, in the manager's place; or NULL */
 
     /* the end */
     bool shut;       /* no more submits */

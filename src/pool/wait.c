@@ -9,6 +9,7 @@
 #include "pool/collect.h"
 #include "pool/group.h"
 #include "pool/inline.h"
+#include "pool/loop.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -73,6 +74,10 @@ void pp__wait_look(pp_pool *pool)
 static void call_manager(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
+    if (pool->loop) {
+        pp__loop_wake(pool);
+        return;
+    }
     if (c->manager_in_epoll)
         pp__fd_ring(pool->kick);
     if (c->manager_called || !pool->has_manager || (c->staying > 0 && !pool->shut))
@@ -91,7 +96,8 @@ static bool take_duty(pp_pool *pool, struct pp__waiter *me)
     if (c->manager) {
         c->manager = false;
         c->asleep = false;
-        pp__fd_ring(pool->kick);
+        if (!pool->loop)
+            pp__fd_ring(pool->kick);
     }
     c->waiter = me;
     return true;
@@ -106,7 +112,7 @@ static bool is_wanted(const pp_pool *pool)
 static void leave_to_manager(pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;
-    if (c->manager_sound || c->manager_in_epoll || is_wanted(pool))
+    if (pool->loop || c->manager_sound || c->manager_in_epoll || is_wanted(pool))
         call_manager(pool);
 }
 

@@ -2,6 +2,8 @@
 /* The programs in examples/, run as their users run them. */
 #include "command.h"
 
+#include <sys/ioctl.h>
+
 /* With a text as standard input, and arguments after the first, which is its name. */
 static struct outcome run_example(const char *path, const char *text, const char *const *arguments)
 {
@@ -50,4 +52,58 @@ TEST(pairs_stops_when_the_shorter_file_does)
     CHECK_DONE(run_pairs("a\nbcd\nc\n", "a\nbce\nc\nd\ne\n"), "2: from character 3 on\n");
     CHECK_DONE(run_pairs("a\nx\nc\nd\ne\n", "b\nx\n"), "1: from character 1 on\n");
     CHECK_DONE(run_pairs("", "a\n"), "");
+}
+
+static void check_primes(const struct outcome *outcome, size_t lines)
+{
+    CHECK_STR(outcome->err, "");
+    CHECK_INT(outcome->status, 0);
+    CHECK_INT(count_lines(outcome->out), lines);
+    CHECK_HAS(outcome->out, "up to 100: 25\n");
+    CHECK_HAS(outcome->out, "up to 100000: 9592\n");
+    CHECK_HAS(outcome->out, "up to 0: 0\n");
+}
+
+TEST(a_loop_by_hand_answers_all_numbers)
+{
+    struct outcome outcome = EXAMPLE("loop", "100\n100000\n0\n", );
+    check_primes(&outcome, 3);
+}
+
+/* One that is begun, and no more of what there might be. */
+TEST(a_loop_by_hand_ends_by_a_signal_and_loses_nothing)
+{
+    int pipe_fds[2], unread;
+    CHECK_INT(pipe(pipe_fds), 0);
+    struct command command = with_input(pipe_fds[0]);
+    command.program = PP_TEST_BUILD "/examples/loop";
+    fcntl(pipe_fds[1], F_SETFD, FD_CLOEXEC);
+    start(&command, (const char *const[]){"loop", NULL});
+    CHECK_INT(write(pipe_fds[1], "100\n", 4), 4);
+    wait_until(lseek(command.out, 0, SEEK_END) > 0, 3600);
+    CHECK_INT(write(pipe_fds[1], "5000000\n", 8), 8);
+    wait_until(ioctl(pipe_fds[0], FIONREAD, &unread) == 0 && unread == 0,
+               3600); /* it is submitted before signals are let in */
+    CHECK_INT(kill(command.pid, SIGTERM), 0);
+    struct outcome outcome = finish(&command);
+    CHECK_DONE(outcome, "up to 100: 25\nup to 5000000: 348513\n");
+}
+
+static void check_loop_of(const char *path, const char *name)
+{
+    if (access(path, X_OK) != 0)
+        LEFT_OUT("it was not built: its library is not here");
+    struct outcome outcome = run_example(path, "", (const char *const[]){name, "100", "100000", "0", NULL});
+    check_primes(&outcome, 4);
+    CHECK_HAS(outcome.out, "the loop went on meanwhile: ");
+}
+
+TEST(a_pool_works_in_libuvs_loop)
+{
+    check_loop_of(PP_TEST_BUILD "/examples/loop_uv", "loop_uv");
+}
+
+TEST(a_pool_works_in_glibs_main_loop)
+{
+    check_loop_of(PP_TEST_BUILD "/examples/loop_glib", "loop_glib");
 }

@@ -456,12 +456,12 @@ static void run_all_vandals(pp_start_method method)
             run_vandals(method, workers, duration, 10 * COMBINATIONS, step);
 }
 
-SLOW_TEST_WITHIN(garbage_of_many_seeds_under_fork, 1200)
+SLOW_TEST_WITHIN(garbage_of_many_seeds_under_fork, 2400)
 {
     run_all_vandals(PP_START_FORK);
 }
 
-SLOW_TEST_WITHIN(garbage_of_many_seeds_under_forkserver, 1200)
+SLOW_TEST_WITHIN(garbage_of_many_seeds_under_forkserver, 2400)
 {
     run_all_vandals(PP_START_FORKSERVER);
 }
