@@ -210,8 +210,10 @@ typedef struct pp_pool_options {
  * made it. End it with pp_pool_destroy or pp_pool_release.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, unknown enum value, launcher together with options of one, stack
- * too small, an initializer or finalizer that is in no loaded module, reserved word not zero), those of pp_launcher_create, -ENOMEM, -EMFILE,
- * -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, or the launcher's process does not read), -EPERM, -EPIPE (it is gone).
+ * too small, an initializer or finalizer that is in no loaded module, reserved word not zero), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
+ * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
+ * a control group's pids.max allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked
+ * child, or a sandbox forbids it), -EPIPE (the launcher's process is gone). pp_last_error() names the limit and what to do about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 

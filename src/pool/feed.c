@@ -200,12 +200,13 @@ static int submit_slice(pp_map *map)
     return error;
 }
 
-/* Of a rest of one nothing is gained. */
+/* Of a rest of one nothing is gained, and what was pulled before for a smaller chunk comes first. */
 static bool has_slice(const pp_map *map)
 {
     const struct pp__array_source *array = &map->array;
-    return map->source == pp__map_array_next && map->chunk_size > 1 && array->count - array->next > 1 &&
-           pp__same_room(array->size) == array->size && !map->pool->is_inline && !map->drained;
+    return map->source == pp__map_array_next && !map->holding && map->buffered == 0 && map->chunk_size > 1 &&
+           array->count - array->next > 1 && pp__same_room(array->size) == array->size && !map->pool->is_inline &&
+           !map->drained;
 }
 
 /* A chunk that is measured is no reason to keep inputs of a slow source waiting, nor to use another way for large ones. */

@@ -14,6 +14,7 @@
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/inline.h"
+#include "pool/limits.h"
 #include "pool/log.h"
 #include "pool/loop.h"
 #include "pool/workers.h"
@@ -265,6 +266,8 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
         return error;
     pool->is_inline = pp__launcher_method(pool->launcher) == PP_START_INLINE;
     error = open_duties(pool);
+    if (!error && !pool->is_inline)
+        error = pp__limits_check(pool->max_workers);
     if (error)
         return error;
     error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);

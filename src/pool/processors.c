@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* How many processors this process may use: affinity, lowered to the CPU quota of its cgroup and of those above. */
 #include "base/atomic.h"
+#include "pool/cgroup.h"
 #include "pool/pool.h"
 #include "procpool.h"
 
 #include <limits.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static int by_affinity(void)
@@ -37,70 +35,30 @@ static int allowed(long long quota, long long period)
     return cpus < INT_MAX ? (int)cpus : INT_MAX;
 }
 
-static int read_numbers(const char *directory, const char *file, long long *first, long long *second)
-{
-    char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", directory, file);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    int got = fscanf(f, "%lld %lld", first, second);
-    fclose(f);
-    return got;
-}
-
 /* The quota of one cgroup directory, version 2 or 1. */
 static int quota_of(const char *directory)
 {
     long long quota, period, unused;
-    if (read_numbers(directory, "cpu.max", &quota, &period) == 2)
+    if (pp__cgroup_read(directory, "cpu.max", &quota, &period) == 2)
         return allowed(quota, period);
-    if (read_numbers(directory, "cpu.cfs_quota_us", &quota, &unused) >= 1 &&
-        read_numbers(directory, "cpu.cfs_period_us", &period, &unused) >= 1)
+    if (pp__cgroup_read(directory, "cpu.cfs_quota_us", &quota, &unused) >= 1 &&
+        pp__cgroup_read(directory, "cpu.cfs_period_us", &period, &unused) >= 1)
         return allowed(quota, period);
     return INT_MAX;
 }
 
-/* The least quota from this cgroup up to the root of its hierarchy. */
-static int quota_upwards(const char *mount, char *path)
+/* A visit, with the least quota so far. */
+static void lower(const char *directory, void *least)
 {
-    int least = INT_MAX;
-    for (;;) {
-        char directory[PATH_MAX];
-        if (snprintf(directory, sizeof directory, "%s%s", mount, path) < (int)sizeof directory) {
-            int quota = quota_of(directory);
-            least = quota < least ? quota : least;
-        }
-        char *slash = strrchr(path, '/');
-        if (!slash || path[1] == 0)
-            return least;
-        slash[slash == path] = 0; /* "/a" becomes "/", "/a/b" becomes "/a" */
-    }
+    int quota = quota_of(directory);
+    if (quota < *(int *)least)
+        *(int *)least = quota;
 }
 
-/* A line of /proc/self/cgroup is "number:controllers:path"; version 2 has the number 0 and no controllers. */
 static int by_quota(void)
 {
-    static const char *const mounts[] = {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu"};
-    char line[PATH_MAX + 128];
     int least = INT_MAX;
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        char *controllers = strchr(line, ':');
-        char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!path || path[1] != '/')
-            continue;
-        *path++ = 0;
-        int quota = INT_MAX;
-        if (controllers[1] == 0)
-            quota = quota_upwards("/sys/fs/cgroup", path);
-        else if (strstr(controllers + 1, "cpu") && strcmp(controllers + 1, "cpuset") != 0)
-            quota = quota_upwards(access(mounts[0], F_OK) == 0 ? mounts[0] : mounts[1], path);
-        least = quota < least ? quota : least;
-    }
-    if (f)
-        fclose(f);
+    pp__cgroup_each("cpu", lower, &least);
     return least;
 }
 

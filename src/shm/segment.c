@@ -62,6 +62,9 @@ static int make_memfd(const char *name)
     int fd = PP_SYS(memfd_create)(name, flags | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
         fd = PP_SYS(memfd_create)(name, flags);
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+        return pp__fail_errno(
+            errno, "memfd_create, which shared memory needs (Linux 3.17 or newer, in a sandbox that allows it)");
     return pp__fd_adopt(fd, "shared memory (memfd_create)");
 }
 

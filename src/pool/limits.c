@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/limits.h"
+
+#include "base/error.h"
+#include "pool/cgroup.h"
+#include "pool/channel.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* The pool's own: epoll set, kick, page, connection, control; and those that come and go while a worker starts. */
+#define FDS_OF_POOL 12
+#define FDS_OF_WORKER 3 /* bell, socket, and a large payload on its way */
+
+static rlim_t soft(int resource)
+{
+    struct rlimit limit;
+    return getrlimit((__rlimit_resource_t)resource, &limit) == 0 ? limit.rlim_cur : RLIM_INFINITY;
+}
+
+static rlim_t count_open(void)
+{
+    rlim_t count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    while (directory && readdir(directory))
+        count++;
+    if (directory)
+        closedir(directory);
+    return count > 3 ? count - 3 : 0; /* ".", ".." and its own */
+}
+
+static int check_descriptors(int workers)
+{
+    rlim_t most = soft(RLIMIT_NOFILE), needed = FDS_OF_POOL + FDS_OF_WORKER * (rlim_t)workers;
+    if (most == RLIM_INFINITY || most / 4 > needed) /* counting them takes time */
+        return 0;
+    rlim_t open = count_open();
+    if (open + needed <= most)
+        return 0;
+    return pp__fail(
+        -EMFILE,
+        "%d workers need %llu descriptors; RLIMIT_NOFILE allows %llu, and %llu are open (raise it with ulimit -n or "
+        "setrlimit, or take fewer workers)",
+        workers, (unsigned long long)needed, (unsigned long long)most, (unsigned long long)open);
+}
+
+/* The least that is left, by a visit. */
+struct left {
+    long long processes, most;
+};
+
+static void look_at_group(const char *directory, void *data)
+{
+    struct left *left = data;
+    long long most, now = 0, unused;
+    if (pp__cgroup_read(directory, "pids.max", &most, &unused) < 1)
+        return;
+    pp__cgroup_read(directory, "pids.current", &now, &unused);
+    if (most - now < left->processes)
+        *left = (struct left){.processes = most - now, .most = most};
+}
+
+/* RLIMIT_NPROC is for the user's processes together, and not for root's. */
+static int check_processes(int workers)
+{
+    struct left left = {.processes = LLONG_MAX};
+    rlim_t most = soft(RLIMIT_NPROC), needed = (rlim_t)workers + 1;
+    if (geteuid() != 0 && most != RLIM_INFINITY && most < needed)
+        return pp__fail(-EAGAIN,
+                        "%d workers need %llu processes; RLIMIT_NPROC allows this user %llu (raise it with ulimit -u "
+                        "or setrlimit, or "
+                        "take fewer workers)",
+                        workers, (unsigned long long)needed, (unsigned long long)most);
+    pp__cgroup_each("pids", look_at_group, &left);
+    if (left.processes >= (long long)needed)
+        return 0;
+    return pp__fail(-EAGAIN,
+                    "%d workers need %llu processes; the control group allows %lld, and there is room for %lld (raise "
+                    "its pids.max, or "
+                    "take fewer workers)",
+                    workers, (unsigned long long)needed, left.most, left.processes);
+}
+
+/* Both sides of each worker's channel are mapped here. */
+static int check_memory(int workers)
+{
+    rlim_t most = soft(RLIMIT_AS);
+    rlim_t needed = (rlim_t)workers * (sizeof(struct pp__call_side) + sizeof(struct pp__result_side));
+    if (most == RLIM_INFINITY || needed < most)
+        return 0;
+    return pp__fail(-ENOMEM,
+                    "%d workers need %llu bytes of address space; RLIMIT_AS allows %llu (raise it with ulimit -v or "
+                    "setrlimit, or take "
+                    "fewer workers)",
+                    workers, (unsigned long long)needed, (unsigned long long)most);
+}
+
+int pp__limits_check(int workers)
+{
+    int error = check_descriptors(workers);
+    if (!error)
+        error = check_processes(workers);
+    return error ? error : check_memory(workers);
+}

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+/* What the system allows this process, asked before a pool is made of which not all workers could ever be. */
+#ifndef PP_POOL_LIMITS_H
+#define PP_POOL_LIMITS_H
+
+/* 0, or -EMFILE, -EAGAIN (processes), -ENOMEM, in words that name the limit, and what to do about it. */
+int pp__limits_check(int workers);
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* What the system allows is asked before a pool is made, and named with what to do about it. */
+#include "call_kit.h"
+
+#include <grp.h>
+#include <sys/resource.h>
+
+enum { BEGUN, GATE, WORKERS = 16 };
+
+static void set_limit(int resource, rlim_t most)
+{
+    struct rlimit limit;
+    CHECK_INT(getrlimit((__rlimit_resource_t)resource, &limit), 0);
+    limit.rlim_cur = most;
+    CHECK_INT(setrlimit((__rlimit_resource_t)resource, &limit), 0);
+}
+
+static int create(pp_start_method method, int workers, pp_pool **pool)
+{
+    static const int fds[] = {BOARD_FD};
+    bool passes = method == PP_START_FORKSERVER;
+    return pp_pool_create(&(pp_pool_options){.max_workers = workers,
+                                             .start_method = method,
+                                             .inherit_fds = passes ? fds : NULL,
+                                             .inherit_fd_count = passes},
+                          pool);
+}
+
+/* Refused with this code, in words that name the limit and a way out; and nothing is left of the pool. */
+static void expect_refused(pp_start_method method, int workers, int code, const char *name)
+{
+    pp_pool *pool = NULL;
+    int fds = count_fds();
+    CHECK_INT(create(method, workers, &pool), code);
+    CHECK(pool == NULL);
+    CHECK_HAS(pp_last_error(), name);
+    CHECK_HAS(pp_last_error(), "raise");
+    CHECK_HAS(pp_last_error(), "take fewer workers");
+    CHECK_INT(count_fds(), fds);
+    CHECK_INT(count_descendants_named(getpid(), "pp-"), 0);
+}
+
+/* All of them at once. */
+static void expect_all_to_work(pp_pool *pool, int workers)
+{
+    pp_future *futures[WORKERS];
+    occupy(pool, BEGUN, GATE, workers, futures);
+    open_gate(GATE);
+    for (int i = 0; i < workers; i++) {
+        CHECK_INT(result_u32(futures[i]), (uint32_t)i);
+        pp_future_unref(futures[i]);
+    }
+}
+
+BOTH_WITHIN(a_pool_for_which_there_are_too_few_descriptors_is_refused_and_any_other_works_whole, 30)
+{
+    board_make();
+    pp_pool *pool = NULL;
+    for (rlim_t most = BOARD_FD + 1; !pool; most++) {
+        set_limit(RLIMIT_NOFILE, most);
+        if (create(method, WORKERS, &pool) != 0)
+            CHECK_HAS(pp_last_error(), "RLIMIT_NOFILE");
+        CHECK(most < 4096);
+    }
+    expect_all_to_work(pool, WORKERS);
+    pp_pool_destroy(pool);
+    set_limit(RLIMIT_NOFILE, BOARD_FD + 1);
+    expect_refused(method, 1000, -EMFILE, "1000 workers need 3012 descriptors; RLIMIT_NOFILE allows 121, and ");
+}
+
+BOTH(a_pool_for_which_there_is_too_little_address_space_is_refused)
+{
+    if (KIT_ASAN || KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("a limit of the address space leaves no room for the tool's own");
+    board_make();
+    set_limit(RLIMIT_AS, (rlim_t)120 << 20);
+    expect_refused(method, 1024, -ENOMEM, "RLIMIT_AS allows 125829120");
+}
+
+/* Of a user's processes there may be fewer than workers; root is not bound by that limit. */
+BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
+{
+    if (geteuid() != 0)
+        LEFT_OUT("needs root, to become another user");
+    board_make();
+    set_limit(RLIMIT_NPROC, 8);
+    pp_pool *pool = NULL;
+    CHECK_OK(create(method, 8, &pool));
+    pp_pool_destroy(pool);
+    CHECK_INT(setgroups(0, NULL), 0);
+    CHECK_INT(setresgid(65534, 65534, 65534), 0);
+    CHECK_INT(setresuid(65534, 65534, 65534), 0);
+    expect_refused(method, 8, -EAGAIN, "8 workers need 9 processes; RLIMIT_NPROC allows this user 8");
+}
+
+static bool write_text(const char *directory, const char *file, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", directory, file);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0)
+        close(fd);
+    return written;
+}
+
+/* A control group for processes with room for so many, this one included; or none. */
+static bool enter_group(char directory[64], const char *most)
+{
+    static const char *const mounts[] = {"/sys/fs/cgroup/pids", "/sys/fs/cgroup"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(directory, 64, "%s/procpool-test-%d", mounts[i], (int)getpid());
+        if (mkdir(directory, 0755) == 0 && write_text(directory, "pids.max", most) &&
+            write_text(directory, "cgroup.procs", "0"))
+            return true;
+        rmdir(directory);
+    }
+    return false;
+}
+
+static void leave_group(char directory[64])
+{
+    char above[64];
+    snprintf(above, sizeof above, "%s", directory);
+    *strrchr(above, '/') = 0;
+    CHECK(write_text(above, "cgroup.procs", "0"));
+    until(rmdir(directory) == 0);
+}
+
+BOTH(a_pool_for_which_a_control_group_has_too_few_processes_is_refused)
+{
+    char directory[64];
+    board_make();
+    if (!enter_group(directory, "24"))
+        LEFT_OUT("no control group can be made here");
+    pp_pool *pool = NULL;
+    int code = create(method, 8, &pool);
+    char text[256];
+    snprintf(text, sizeof text, "%s", pp_last_error());
+    if (code == 0)
+        expect_all_to_work(pool, 8);
+    pp_pool_destroy(pool);
+    pp_pool *large = NULL;
+    int refused = create(method, 64, &large);
+    leave_group(directory);
+    if (code != 0)
+        harness_fail(__FILE__, __LINE__, "8 workers were refused: %s", text);
+    CHECK_INT(refused, -EAGAIN);
+    CHECK_HAS(pp_last_error(), "64 workers need 65 processes; the control group allows 24, and there is room for ");
+}
