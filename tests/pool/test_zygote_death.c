@@ -121,7 +121,10 @@ BOTH(pools_of_the_same_launcher_break_and_no_other)
     kill(zygote_of(pools[0]), SIGKILL);
     for (int i = 0; i < 2; i++)
         wait_until(pp_submit(pools[i], nothing, NULL, 0, NULL) == -ENOTRECOVERABLE, 10);
-    CHECK(pp_pool_create(&(pp_pool_options){.launcher = launcher}, &none) < 0);
+    while (pp_pool_create(&(pp_pool_options){.launcher = launcher}, &none) == 0) {
+        pp_pool_destroy(none); /* a process that ends closes one descriptor after the other */
+        none = NULL;
+    }
     CHECK_HAS(pp_last_error(), CAUSE);
     CHECK(none == NULL);
     CHECK_INT(take_int(submit_int(other, echo, 3)), 3);
