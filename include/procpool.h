@@ -49,6 +49,7 @@ typedef struct pp_future pp_future;
 typedef struct pp_map pp_map;
 typedef struct pp_completed pp_completed;
 typedef struct pp_task pp_task;
+struct pp_backtrace;
 
 /* ------------------------------------------------------------------------------------------ general */
 
@@ -97,9 +98,19 @@ PP_API void *pp_task_reserve(pp_task *task, size_t size);
 /*
  * Fails the call: the future's error is of kind PP_ERROR_TASK with `code` (a negative errno by custom; 0 becomes -EIO)
  * and the formatted message, of which the first 1023 bytes travel. Returns code, so that a task can end with
- * `return pp_task_fail(...)`; the call fails with it whatever the task returns. Task only.
+ * `return pp_task_fail(...)`; the call fails with it whatever the task returns. In a pool with `backtraces` the error tells also where
+ * this was called: see pp_error_backtrace. Task only.
  */
 PP_API int pp_task_fail(pp_task *task, int code, const char *format, ...) PP_PRINTF(3, 4);
+#if defined(__GNUC__)
+/* The same; only that no caller leaves its frame before (a tail call), for whoever asks where it failed. */
+#define pp_task_fail(...)                                                                                              \
+    __extension__({                                                                                                    \
+        int pp__code = (pp_task_fail)(__VA_ARGS__);                                                                    \
+        __asm__ __volatile__("");                                                                                      \
+        pp__code;                                                                                                      \
+    })
+#endif
 
 /* The call's id, unique in its pool and growing in the order of submission. Task only. Never fails. */
 PP_API uint64_t pp_task_id(const pp_task *task);
@@ -202,6 +213,7 @@ typedef struct pp_pool_options {
     void (*log)(void *log_data, const char *line);
     void *log_data;
     int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
+    int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
     uint64_t reserved[4];
 } pp_pool_options;
 
@@ -316,10 +328,27 @@ typedef struct pp_error {
     pid_t pid;                      /* the worker's process */
     int signal;                     /* CRASH: the signal that ended it */
     int status;                     /* CRASH: its exit status */
+    int out_of_memory;              /* CRASH: 1 if, by all that can be seen, the kernel killed it as memory ran out */
+    const void *address;            /* CRASH by a fault: what was accessed, or the instruction; else NULL */
+    struct pp_backtrace *backtrace; /* for pp_error_backtrace; NULL: there is none */
     uint32_t tries;                 /* how often it was begun */
     uint64_t run_time;              /* nanoseconds from begin to end */
     const struct pp_error *earlier; /* the try before, if it was tried again; else NULL */
 } pp_error;
+
+/*
+ * Where the call failed, in words: of a crash by SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP or SIGSYS, and of a pp_task_fail in a pool with
+ * `backtraces`; "" of all others. A line for each frame, innermost first, each ending in a newline, up to the task function:
+ *
+ *     #0 decode at /src/codec.c:87 (codec.so+0x11e0)
+ *
+ * What is not known is left out: lines where there is no debug information (or no libdw), names where a file was stripped or replaced.
+ *
+ * The text is made when it is first asked for, from the files of the modules, which takes milliseconds, or as long as their debug information is
+ * large; the calling thread alone waits. It is valid as long as the error, of which `error` may be a copy. Any thread. Never fails: without memory it is
+ * "", and may be asked for again. A child that the owner forked sees what was made before.
+ */
+PP_API const char *pp_error_backtrace(const pp_error *error);
 
 /* Takes one more reference; returns future. */
 PP_API pp_future *pp_future_ref(pp_future *future);

@@ -107,6 +107,9 @@ void pp__fault_reached(const char *place)
         _exit(0);
     case PP__FAULT_ABORT:
         abort();
+    case PP__FAULT_HANG:
+        for (;;)
+            pause();
     case PP__FAULT_NONE:
         break;
     }

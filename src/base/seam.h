@@ -2,7 +2,7 @@
 /*
  * Test seams. In a build with PP_SEAMS
  *   - PP_SYS(call) goes through a table, so that a test can make any system call or allocation fail, and
- *   - PP_FAULT("place") is a named fault point, at which a test can kill, stop or end the process that gets there.
+ *   - PP_FAULT("place") is a named fault point, at which a test can kill, stop, end or hold up the process that gets there.
  * In a release build the first is the call itself and the second is nothing.
  *
  * Orders for fault points lie in memory that forked children share; fresh images take one from the environment:
@@ -43,7 +43,14 @@ extern struct pp__sys pp__sys;
 
 #define PP_SYS(call) (pp__sys.call)
 
-enum pp__fault_action { PP__FAULT_NONE, PP__FAULT_KILL, PP__FAULT_STOP, PP__FAULT_EXIT, PP__FAULT_ABORT };
+enum pp__fault_action {
+    PP__FAULT_NONE,
+    PP__FAULT_KILL,
+    PP__FAULT_STOP,
+    PP__FAULT_EXIT,
+    PP__FAULT_ABORT,
+    PP__FAULT_HANG
+};
 
 /* From now on the `n`-th process or thread to reach `place` does `action`. Replaces an earlier order. */
 void pp__fault_arm(const char *place, unsigned n, enum pp__fault_action action);

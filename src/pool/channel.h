@@ -14,6 +14,7 @@
 #ifndef PP_POOL_CHANNEL_H
 #define PP_POOL_CHANNEL_H
 
+#include "process/trace.h"
 #include "shm/ring.h"
 
 #include <assert.h>
@@ -70,6 +71,10 @@ struct pp__result_side {
     /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result ring's tail that is not
      * published yet; stored (release) when that result has been written. Of a run that was published, or before the first: nothing new. */
     alignas(PP__LINE) _Atomic uint64_t open;
+    /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies of a crash; 0 before. Read when
+     * it is gone. */
+    _Atomic uint32_t crash_size;
+    alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
     alignas(4096) unsigned char results[PP__RING_BYTES];
 };
 
@@ -103,6 +108,7 @@ static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout")
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
 static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u
 
@@ -132,7 +138,8 @@ enum pp__record_type {
 #define PP__SAME 4u       /* a chunk's elements all have the size `each`, and no headers (pp__same_room) */
 #define PP__KEPT 8u       /* BIG: it lies in a buffer; without it, in a memfd of its own, which was sent */
 #define PP__FRESH 16u     /* KEPT: the buffer was sent; what the reader had in that place is no more */
-#define PP__PLACE_SHIFT 8 /* KEPT: the place lies in the flags from this bit on */
+#define PP__TRACED 32u    /* FAILED: a trace (process/trace.h) lies before the message */
+#define PP__PLACE_SHIFT 8 /* KEPT: the place lies in the flags from this bit on; TRACED: the trace's size */
 
 #define PP__MOST_ELEMENTS 65536u /* of a chunk */
 
@@ -192,7 +199,7 @@ static inline void pp__elements_next(struct pp__elements *elements)
 
 enum pp__outcome_type {
     PP__OUTCOME_RESULT, /* payload: the result */
-    PP__OUTCOME_FAILED, /* payload: the task's message */
+    PP__OUTCOME_FAILED, /* payload: the task's message, perhaps behind a trace */
     PP__OUTCOME_TRAVEL  /* payload: what could not travel */
 };
 
@@ -241,7 +248,9 @@ struct pp__attachment {
 struct pp__worker_plan {
     uint64_t seed;
     int32_t number;
-    int32_t spins; /* whether it may spin when it runs dry */
+    int32_t spins;  /* whether it may spin when it runs dry */
+    int32_t traces; /* whether a task's failure carries where it was */
+    int32_t reserved;
 };
 enum { PP__FD_CALL, PP__FD_RESULT, PP__FD_PAGE, PP__FD_BELL, PP__FD_SOCKET, PP__FD_COUNT };
 

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/backtrace.h"
 #include "pool/block.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -55,6 +56,10 @@ static int run(pp_pool *pool, pp_function *function, const void *arg, size_t siz
     int error = pp__task_init(task, NULL, 0, &pool->inl->state);
     if (error)
         return error;
+    if (pool->options.backtraces && pp__task_trace(task) != 0) {
+        pp__task_destroy(task);
+        return -ENOMEM;
+    }
     pool->inl->thread = pthread_self();
     pool->inl->depth++;
     pp__pool_unlock(pool);
@@ -78,6 +83,8 @@ static struct pp__outcome outcome_of(struct pp__item *item, struct pp_task *task
             error->worker = 0;
             error->pid = getpid();
         }
+        if (task->code && task->trace_size > 0)
+            pp__error_trace(error, task->trace, task->trace_size);
         return (struct pp__outcome){.code = error->code, .error = error};
     }
     struct pp__outcome outcome = {.data = task->result, .size = task->size};

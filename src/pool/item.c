@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/seam.h"
 #include "pool/argument.h"
+#include "pool/backtrace.h"
 #include "pool/block.h"
 #include "pool/function.h"
 #include "pool/future.h"
@@ -212,6 +213,7 @@ void pp__error_free(pp_error *error)
 {
     while (error && pp__error_is_own(error)) {
         pp_error *earlier = (pp_error *)error->earlier;
+        pp__backtrace_free(error->backtrace);
         free(error);
         error = earlier;
     }

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/seam.h"
 #include "pool/argument.h"
+#include "pool/backtrace.h"
 #include "pool/block.h"
 #include "pool/dispatch.h"
 #include "pool/results.h"
@@ -117,15 +118,25 @@ static void copy_message(char text[PP__MESSAGE_MAX + 1], const void *payload, si
     text[size] = 0;
 }
 
+/* What of a failure's payload is a trace, before the message. */
+static size_t trace_size(const struct pp__result_record *header)
+{
+    bool traced = header->type == PP__OUTCOME_FAILED && header->flags & PP__TRACED;
+    return traced ? header->flags >> PP__PLACE_SHIFT : 0;
+}
+
 static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *item,
                                   const struct pp__result_record *header, const void *payload, size_t size)
 {
     char text[PP__MESSAGE_MAX + 1];
-    copy_message(text, payload, size);
+    size_t traced = trace_size(header);
+    copy_message(text, (const char *)payload + traced, size - traced);
     pp_error_kind kind = header->type == PP__OUTCOME_FAILED ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
     if (kind == PP_ERROR_TRAVEL)
         pp__argument_doubt(worker, item);
     pp_error *error = pp__item_error(item, kind, header->code, worker, header->run_time, "%s", text);
+    if (traced > 0)
+        pp__error_trace(error, payload, traced);
     return (struct pp__outcome){.code = error->code, .error = error};
 }
 
@@ -189,6 +200,8 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     struct pp__item *item = match(worker, header->slot, record->id);
     if (!item)
         return no_call(worker);
+    if (trace_size(header) > size)
+        return "a trace that is longer than its record";
     header->run_time = plausible(worker, item, header->run_time);
     learn_wake(worker, header->slot);
     item->tries++;

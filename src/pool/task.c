@@ -25,6 +25,13 @@ void pp__task_destroy(struct pp_task *task)
 {
     pp__task_drop(task);
     free(task->small);
+    free(task->trace);
+}
+
+int pp__task_trace(struct pp_task *task)
+{
+    task->trace = PP_SYS(malloc)(PP__TRACE_MAX);
+    return task->trace ? 0 : pp__fail(-ENOMEM, "no memory to note where a task fails");
 }
 
 /* splitmix64's finalizer: neighbouring ids give unrelated seeds. */
@@ -37,13 +44,30 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+static void set_failure(struct pp_task *task, int code, const char *format, va_list arguments)
+{
+    task->code = code ? code : -EIO;
+    task->trace_size = 0;
+    if (format)
+        vsnprintf(task->message, sizeof task->message, format, arguments);
+}
+
+/* Of the task's return there is no place to tell. */
+static void fail_without_place(struct pp_task *task, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    set_failure(task, code, format, arguments);
+    va_end(arguments);
+}
+
 void pp__task_settle(struct pp_task *task, int code)
 {
     if (code == task->travel)
         snprintf(task->message, sizeof task->message, "its result can't travel: %s", pp_last_error());
     else if (task->code == 0)
-        pp_task_fail(task, code, "the task returned %d%s%s", code, code < 0 ? ": " : "",
-                     code < 0 ? pp__strerror(-code) : "");
+        fail_without_place(task, code, "the task returned %d%s%s", code, code < 0 ? ": " : "",
+                           code < 0 ? pp__strerror(-code) : "");
 }
 
 void pp__task_drop(struct pp_task *task)
@@ -130,16 +154,16 @@ int pp_task_return(pp_task *task, const void *data, size_t size)
     return 0;
 }
 
-int pp_task_fail(pp_task *task, int code, const char *format, ...)
+int(pp_task_fail)(pp_task *task, int code, const char *format, ...)
 {
     if (!task)
         return pp__fail(-EINVAL, "pp_task_fail: no task");
-    task->code = code ? code : -EIO;
     va_list arguments;
     va_start(arguments, format);
-    if (format)
-        vsnprintf(task->message, sizeof task->message, format, arguments);
+    set_failure(task, code, format, arguments);
     va_end(arguments);
+    if (task->trace)
+        task->trace_size = pp__trace_here(task->trace, PP__TRACE_MAX, (uintptr_t)__builtin_return_address(0)); // NOLINT
     return task->code;
 }
 

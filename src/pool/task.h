@@ -20,8 +20,10 @@ struct pp_task {
     int place;               /* of the buffer, -1 if none */
     int fd;                  /* of the payload, -1 if none */
     size_t size;
-    int code;   /* of the failure; 0: none reported */
-    int travel; /* why there was no room for a result; 0: there was */
+    int code;          /* of the failure; 0: none reported */
+    int travel;        /* why there was no room for a result; 0: there was */
+    void *trace;       /* PP__TRACE_MAX bytes for where the task fails; NULL: nobody wants to know */
+    size_t trace_size; /* with a code: what of it is one; 0: it was not noted */
     char message[PP__MESSAGE_MAX + 1];
 };
 
@@ -48,6 +50,9 @@ static inline void pp__copy_few(void *to, const void *from, size_t size)
 /* 0 or -ENOMEM. */
 int pp__task_init(struct pp_task *task, struct pp__shelf *shelf, int worker, void **state);
 void pp__task_destroy(struct pp_task *task);
+
+/* From now on pp_task_fail notes where it was called. 0 or -ENOMEM. */
+int pp__task_trace(struct pp_task *task);
 
 /* Lets go of the result. */
 void pp__task_drop(struct pp_task *task);

@@ -12,6 +12,7 @@
 #include "base/spin.h"
 #include "pool/task.h"
 #include "process/child.h"
+#include "process/crash.h"
 #include "process/identity.h"
 #include "shm/buffer.h"
 #include "shm/segment.h"
@@ -248,10 +249,30 @@ static void publish_message(enum pp__record_type type, uint64_t id, struct pp__r
     publish_record(type, id, &header, message, header.size);
 }
 
+/* How the task failed, behind where it did so if that was noted. */
+static void publish_failure(enum pp__record_type type, uint64_t id, struct pp__result_record header)
+{
+    const struct pp_task *task = &self.task;
+    size_t length = strlen(task->message);
+    header.type = PP__OUTCOME_FAILED;
+    header.code = task->code;
+    header.flags = PP__TRACED | (uint32_t)task->trace_size << PP__PLACE_SHIFT;
+    header.size = task->trace_size + length;
+    struct pp__result_record *record = reserve_record(type, id, sizeof header + header.size);
+    *record = header;
+    memcpy(record + 1, task->trace, task->trace_size);
+    memcpy((char *)(record + 1) + task->trace_size, task->message, length);
+    publish();
+}
+
 /* What the task left behind, as one record. */
 static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header)
 {
     struct pp_task *task = &self.task;
+    if (task->code && task->trace_size > 0 && type == PP__RECORD_RESULT) {
+        publish_failure(type, id, header);
+        return;
+    }
     if (task->code) {
         publish_message(type, id, header, PP__OUTCOME_FAILED, task->code, task->message);
         return;
@@ -816,8 +837,11 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     self.spin_limit = PP__SPIN_MAX;
     self.rung_epoch = UINT64_MAX;
     pp__shelf_init(&self.shelf, self.call_side->returned);
-    if (pp__task_init(&self.task, &self.shelf, plan.number, &self.state) != 0)
+    if (pp__task_init(&self.task, &self.shelf, plan.number, &self.state) != 0 ||
+        (plan.traces && pp__task_trace(&self.task) != 0))
         pp__child_exit(EXIT_FAILURE);
+    pp__trace_set_bottom(__builtin_frame_address(0));
+    pp__crash_install(self.result_side->crash, sizeof self.result_side->crash, &self.result_side->crash_size);
     pthread_cleanup_push(left_by_pthread_exit, NULL);
     serve();
     pthread_cleanup_pop(0);

@@ -8,6 +8,7 @@
 #include "base/futex.h"
 #include "base/seam.h"
 #include "pool/argument.h"
+#include "pool/backtrace.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
@@ -245,7 +246,8 @@ static int ask_for(struct pp__worker *worker, int fds[PP__FD_COUNT])
         error = pp__fail_errno(errno, "epoll_ctl");
     if (error)
         return error;
-    struct pp__worker_plan data = {.seed = options->seed, .number = worker->number, .spins = worker->spins};
+    struct pp__worker_plan data = {
+        .seed = options->seed, .number = worker->number, .spins = worker->spins, .traces = options->backtraces};
     struct pp__plan plan = {.serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data};
     snprintf(plan.name, sizeof plan.name, "pp-worker-%d", worker->number);
     memcpy(plan.data, &data, sizeof data);
@@ -680,6 +682,7 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     if (pp__error_is_own(error)) {
         error->signal = code == CLD_EXITED ? 0 : status;
         error->status = code == CLD_EXITED ? status : -1;
+        pp__error_crashed(error, worker);
     }
     return error;
 }

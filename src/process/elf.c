@@ -142,7 +142,8 @@ static int search_file(int fd, uint64_t address, char *name, size_t room)
     int found = 0;
     ElfW(Shdr) *sections = read_part(fd, header.e_shoff, (uint64_t)header.e_shnum * sizeof *sections);
     for (unsigned i = 0; sections && i < header.e_shnum && !found; i++)
-        if (sections[i].sh_type == SHT_SYMTAB && sections[i].sh_link < header.e_shnum)
+        if ((sections[i].sh_type == SHT_SYMTAB || sections[i].sh_type == SHT_DYNSYM) &&
+            sections[i].sh_link < header.e_shnum)
             found = search_table(fd, &sections[i], &sections[sections[i].sh_link], address, name, room);
     free(sections);
     return found;

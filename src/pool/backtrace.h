@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a call failed: the raw traces that errors carry (process/trace.h), and the words that are made of them when somebody asks. Keeping one copies
+ * some hundred bytes, under the pool's lock; the words are made without any.
+ */
+#ifndef PP_POOL_BACKTRACE_H
+#define PP_POOL_BACKTRACE_H
+
+#include "procpool.h"
+
+#include <stddef.h>
+
+struct pp__worker;
+
+/* Gives the error a copy of the `size` bytes at `raw`, which a worker may be able to write to, if they are a trace and there is memory. */
+void pp__error_trace(pp_error *error, const void *raw, size_t size);
+
+/* What the worker, which has died by error->signal, has left of that, and the address. */
+void pp__error_crashed(pp_error *error, const struct pp__worker *worker);
+
+void pp__backtrace_free(struct pp_backtrace *backtrace);
+
+#endif

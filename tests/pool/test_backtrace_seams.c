@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* needs: seams */
+/* Backtraces where something is missing: memory, libdw; and a report that itself runs into what a crash has destroyed. */
+#include "backtrace_kit.h"
+
+#include "base/seam.h"
+
+#include <dlfcn.h>
+
+/* In place of libc's, for the library, which is linked into this program. */
+static bool without_libdw;
+
+void *dlopen(const char *name, int flags)
+{
+    static void *(*real)(const char *, int);
+    if (without_libdw && name && strncmp(name, "libdw", 5) == 0)
+        return NULL;
+    if (!real) {
+        void *found = dlsym(RTLD_NEXT, "dlopen");
+        memcpy(&real, &found, sizeof real);
+    }
+    return real(name, flags);
+}
+
+static char *volatile nowhere;
+static volatile int after;
+
+__attribute__((noinline, no_sanitize("undefined"))) static void go_down(void)
+{
+    *nowhere = 1;
+    after++;
+}
+
+static int crash_task(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    go_down();
+    after++;
+    return 0;
+}
+
+static const pp_error *crash_of(pp_future *future)
+{
+    const pp_error *error = error_of(future, PP_ERROR_CRASH);
+    CHECK_INT(error->signal, SIGSEGV);
+    return error;
+}
+
+/* ------------------------------------------------------------------------------------------ the report */
+
+/* Orders for fault points reach forks only. */
+static void check_disturbed(enum pp__fault_action action)
+{
+    pp_pool *pool = open_workers(1, PP_START_FORK);
+    pp__fault_arm("crash.unwind", 1, action);
+    pp_future *future = submit(pool, crash_task, NULL, 0);
+    const char *text = pp_error_backtrace(crash_of(future));
+    CHECK_INT(pp__fault_hits(), 1);
+    CHECK_INT(count_frames(text), 1); /* what is left out is only what the unwinder would have said */
+    CHECK_INT(frame_with(text, " go_down "), 0);
+    pp_future_unref(future);
+    expect_usable(pool);
+    pp_pool_destroy(pool);
+}
+
+TEST(a_report_that_crashes_itself_ends_by_the_first_signal)
+{
+    check_disturbed(PP__FAULT_ABORT);
+}
+
+TEST_WITHIN(a_report_that_hangs_is_cut_short, 20)
+{
+    check_disturbed(PP__FAULT_HANG);
+}
+
+/* ------------------------------------------------------------------------------------------- the owner */
+
+TEST(without_libdw_there_are_names_without_lines)
+{
+    without_libdw = true;
+    pp_pool *pool = open_workers(1, PP_START_FORKSERVER);
+    pp_future *future = submit(pool, crash_task, NULL, 0);
+    const char *text = pp_error_backtrace(crash_of(future));
+    CHECK_FUNCTIONS(text, "go_down", "crash_task");
+    CHECK(!have_lines(text));
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+static _Atomic int fail_reallocs;
+static _Atomic size_t last_size, refused_size;
+
+static void *failing_malloc(size_t size)
+{
+    if (size == refused_size)
+        return NULL;
+    last_size = size;
+    return malloc(size);
+}
+
+static void *failing_realloc(void *memory, size_t size)
+{
+    return fail_reallocs ? NULL : realloc(memory, size);
+}
+
+TEST(without_memory_for_its_text_a_backtrace_can_be_asked_for_again)
+{
+    pp_pool *pool = open_workers(1, PP_START_FORKSERVER);
+    pp_future *future = submit(pool, crash_task, NULL, 0);
+    const pp_error *error = crash_of(future);
+    pp__sys.realloc = failing_realloc;
+    fail_reallocs = 1;
+    CHECK_STR(pp_error_backtrace(error), "");
+    fail_reallocs = 0;
+    CHECK_FUNCTIONS(pp_error_backtrace(error), "go_down", "crash_task");
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+/* What is allocated last before the call has failed is the copy of the trace: as large for the same crash again. */
+TEST(without_memory_for_a_trace_the_error_is_there_without)
+{
+    pp_pool *pool = open_workers(1, PP_START_FORKSERVER);
+    pp__sys.malloc = failing_malloc;
+    for (int refused = 0; refused <= 1; refused++) {
+        pp_future *future = submit(pool, crash_task, NULL, 0);
+        const pp_error *error = crash_of(future);
+        CHECK_HAS(error->message, "was killed by signal 11");
+        if (refused)
+            CHECK_STR(pp_error_backtrace(error), "");
+        else
+            CHECK(error->backtrace != NULL);
+        refused_size = last_size;
+        pp_future_unref(future);
+    }
+    refused_size = 0;
+    expect_usable(pool);
+    pp_pool_destroy(pool);
+}
