@@ -50,6 +50,7 @@ static void take_report(pp_pool *pool, const struct pp__report *report)
         break;
     case PP__REPORT_ENDED:
         pp__collect_worker(worker); /* drain, then say gone */
+        worker->out_of_memory = report->error == ENOMEM;
         pp__worker_ended(worker, report->code, report->status);
         break;
     default:

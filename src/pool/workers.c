@@ -648,7 +648,9 @@ static void describe_end(const struct pp__worker *worker, char *text, size_t siz
         snprintf(text, size, "exited with status %d", status);
     else
         snprintf(text, size, "was killed by signal %d (%s)%s", status, strsignal(status),
-                 code == CLD_DUMPED ? ", core dumped" : "");
+                 worker->out_of_memory ? " by the kernel, for memory ran out"
+                 : code == CLD_DUMPED  ? ", core dumped"
+                                       : "");
 }
 
 /* Fails the running element, or lets it be tried again. The rest of a chunk goes on elsewhere. */
@@ -682,6 +684,7 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     if (pp__error_is_own(error)) {
         error->signal = code == CLD_EXITED ? 0 : status;
         error->status = code == CLD_EXITED ? status : -1;
+        error->out_of_memory = worker->out_of_memory;
         pp__error_crashed(error, worker);
     }
     return error;

@@ -33,8 +33,9 @@ struct pp__worker {
     pid_t pid; /* 0 before the zygote's report */
     bool left; /* its leave record was read */
     bool kill_asked;
-    bool poisoned;    /* it wrote garbage */
-    char poison[128]; /* which */
+    bool out_of_memory; /* the kernel has killed it, by its counts */
+    bool poisoned;      /* it wrote garbage */
+    char poison[128];   /* which */
 
     struct pp__call_side *call_side;
     struct pp__result_side *result_side;

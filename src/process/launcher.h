@@ -26,7 +26,7 @@ void pp__launcher_disconnect(int connection);
 enum pp__report_type {
     PP__REPORT_STARTED = 1, /* pid is set */
     PP__REPORT_FAILED,      /* the fork failed: error is the errno */
-    PP__REPORT_ENDED        /* pid; code and status as waitid's si_code and si_status */
+    PP__REPORT_ENDED /* pid; code and status as waitid's si_code and si_status; error: ENOMEM if the kernel killed it for want of memory */
 };
 
 struct pp__report {

@@ -14,6 +14,7 @@
 #include "process/begin.h"
 #include "process/identity.h"
 #include "process/launcher.h"
+#include "process/memory.h"
 #include "process/sanitizer.h"
 
 #include <errno.h>
@@ -62,6 +63,8 @@ struct record {
     pid_t told_pid;
     unsigned owes;
     int error, code, status;
+    bool killed;           /* as somebody asked */
+    uint64_t kills_before; /* for want of memory, where its start left the count */
 };
 
 static struct {
@@ -71,7 +74,11 @@ static struct {
     struct source control, owner, deaths;
     struct pp__link connections;
     struct pp__link forsaken; /* children whose connection is gone */
-    void *stack;              /* for the next child; never touched here, so each finds it untouched */
+    /* Where the kernel counts kills for want of memory in the zygote's control group, which is that of its children; "": not looked for yet. */
+    char counter[PP__COUNTER_PATH_MAX];
+    uint64_t kills_told;    /* the count up to which each kill is known to be somebody's */
+    uint64_t machine_kills; /* on the whole machine, when it was looked for */
+    void *stack;            /* for the next child; never touched here, so each finds it untouched */
     size_t stack_size;
 } zygote;
 
@@ -269,10 +276,11 @@ static void free_record(struct record *record)
 }
 
 /* The child is not reaped yet, so both numbers are its own. It may have left its group. */
-static void kill_child(const struct record *record)
+static void kill_child(struct record *record)
 {
     if (record->pid <= 0)
         return;
+    record->killed = true;
     kill(-record->pid, SIGKILL);
     kill(record->pid, SIGKILL);
 }
@@ -303,6 +311,7 @@ static int send_report(struct connection *connection, const struct record *recor
     if (type == PP__REPORT_ENDED) {
         report.code = record->code;
         report.status = record->status;
+        report.error = record->error;
     }
     return pp__fd_send(connection->source.fd, &report, sizeof report, NULL, 0);
 }
@@ -466,6 +475,15 @@ static void fail_start(struct connection *connection, uint64_t serial, int error
     owe(record, OWES_FAILED);
 }
 
+static uint64_t count_kills(void)
+{
+    if (!zygote.counter[0]) {
+        pp__memory_counter(zygote.pid, zygote.counter);
+        zygote.machine_kills = pp__memory_kills(PP__COUNTER_OF_MACHINE);
+    }
+    return pp__memory_kills(zygote.counter);
+}
+
 static bool plan_is_sound(const struct pp__plan *plan)
 {
     return plan->size <= PP__PLAN_MAX && memchr(plan->name, 0, sizeof plan->name) != NULL;
@@ -491,6 +509,8 @@ static void handle_start(struct connection *connection, const void *message, con
     record->pid = pid > 0 ? pid : 0;
     record->told_pid = record->pid;
     owe(record, pid > 0 ? OWES_STARTED : OWES_FAILED);
+    if (pid > 0)
+        record->kills_before = count_kills(); /* while the child begins: its start does not wait for this */
 }
 
 static void handle_kill(struct connection *connection, const void *message, const int *fds, size_t count)
@@ -614,6 +634,26 @@ static void owner_ready(struct source *source, uint32_t events)
 }
 
 /*
+ * Whether memory ran out for a child that ended by a SIGKILL which nobody here has asked for; it is a zombie still. Each kill that was counted
+ * explains one end. Of a child that is in another group by now it is not known what was counted there before: some kill there and some
+ * kill on the machine have to do. (Of a zombie's group of version 1 the kernel says nothing: then it is taken to be this one.)
+ */
+static bool lacked_memory(const struct record *record)
+{
+    char counter[PP__COUNTER_PATH_MAX];
+    uint64_t before = record->kills_before > zygote.kills_told ? record->kills_before : zygote.kills_told;
+    if (!pp__memory_forgets_zombies(zygote.counter)) {
+        pp__memory_counter(record->pid, counter);
+        if (strcmp(counter, zygote.counter) != 0)
+            return pp__memory_kills(counter) > 0 && pp__memory_kills(PP__COUNTER_OF_MACHINE) > zygote.machine_kills;
+    }
+    if (pp__memory_kills(zygote.counter) <= before)
+        return false;
+    zygote.kills_told = before + 1;
+    return true;
+}
+
+/*
  * One dead child: its group is killed while its number, which is the group's, can't be another's. Orphans of children come here
  * too, since the zygote is a subreaper; they are only reaped.
  */
@@ -623,6 +663,8 @@ static void bury(const siginfo_t *seen)
     PP_FAULT("zygote.reap");
     if (record)
         kill(-seen->si_pid, SIGKILL);
+    if (record && seen->si_status == SIGKILL && seen->si_code == CLD_KILLED && !record->killed && lacked_memory(record))
+        record->error = ENOMEM;
     siginfo_t end;
     waitid(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
     if (!record)
