@@ -68,6 +68,8 @@ static int report_failure(struct run *run, const pp_map_result *result)
     else
         snprintf(reason, sizeof reason, "%s", message);
     say_failure(result->input, result->input_size, reason);
+    if (run->options->backtrace)
+        say_below(pp_error_backtrace(error));
     return 0;
 }
 
@@ -159,6 +161,7 @@ static int open_pool(struct run *run, pp_function *function)
         .max_workers = options->jobs,
         .on_crash = options->on_crash,
         .start_method = options->start_method,
+        .backtraces = options->backtrace,
     };
     size_t workers = (size_t)(options->jobs ? options->jobs : pp_usable_processors());
     pp_map_options map = {

@@ -27,6 +27,7 @@ const char options_help[] =
     "      --fail-fast          stop after the first input that fails\n"
     "      --on-crash=RULE      'isolate': a crash costs its input (default); 'break': it ends everything\n"
     "      --start-method=NAME  'forkserver' (default), 'fork', or 'inline' (no processes, for debuggers)\n"
+    "      --backtrace          below the reason of a crash or failure, where in the code it was\n"
     "      --chunk=N            inputs that travel together (default: found by measuring)\n"
     "      --progress           a bar on standard error, if that is a terminal\n"
     "      --help               this text\n"
@@ -43,6 +44,7 @@ enum long_option {
     OPTION_ON_CRASH,
     OPTION_START_METHOD,
     OPTION_CHUNK,
+    OPTION_BACKTRACE,
     OPTION_PROGRESS,
     OPTION_HELP
 };
@@ -58,6 +60,7 @@ static const struct option long_options[] = {
     {"on-crash", required_argument, NULL, OPTION_ON_CRASH},
     {"start-method", required_argument, NULL, OPTION_START_METHOD},
     {"chunk", required_argument, NULL, OPTION_CHUNK},
+    {"backtrace", no_argument, NULL, OPTION_BACKTRACE},
     {"progress", no_argument, NULL, OPTION_PROGRESS},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
@@ -144,6 +147,9 @@ static int set_flag(struct map_options *options, int option)
         break;
     case OPTION_FAIL_FAST:
         options->fail_fast = true;
+        break;
+    case OPTION_BACKTRACE:
+        options->backtrace = true;
         break;
     case OPTION_PROGRESS:
         options->progress = true;

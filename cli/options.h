@@ -19,6 +19,7 @@ struct map_options {
     bool tag;
     bool progress;
     bool fail_fast;
+    bool backtrace;
     bool help;
     char ending; /* of lines, in and out */
 

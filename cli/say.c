@@ -96,6 +96,18 @@ void say(const char *format, ...)
     say_pair("procpool", 8, text);
 }
 
+void say_below(const char *text)
+{
+    char line[TEXT_SHOWN * WIDEST + 8];
+    for (size_t size; *text; text += size + (text[size] == '\n')) {
+        size = strcspn(text, "\n");
+        size_t length = (size_t)sprintf(line, "    ");
+        length += escape(line + length, text, cut(text, size, TEXT_SHOWN));
+        line[length++] = '\n';
+        write_line(line, length);
+    }
+}
+
 void say_failure(const void *input, size_t size, const char *reason)
 {
     say_pair(size ? input : "", size, reason);

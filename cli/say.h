@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the command says on standard error: one line at a time, each in one write, nothing in it that could
+/* What the command says on standard error: each line in one write, nothing in it that could
  * upset a terminal. A line that can't be written is lost; the exit status still tells. */
 #ifndef PROCPOOL_CLI_SAY_H
 #define PROCPOOL_CLI_SAY_H
@@ -17,5 +17,8 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* "INPUT: REASON", the input cut when it is long. */
 void say_failure(const void *input, size_t size, const char *reason);
+
+/* The lines of `text` below it, set in. */
+void say_below(const char *text);
 
 #endif

@@ -91,3 +91,10 @@ timed run_picky
 cmp "$work/expected" "$work/survived" || fail "a crash changed other results"
 echo "    $crashes failed, each by itself, and $files results are still the same as wc's. The first five:"
 head -n 5 "$work/errors" | sed 's/^/        /'
+
+echo "procpool map --backtrace $picky_task segfault"
+status=0
+"$procpool" map --backtrace "$picky_task" segfault 2>"$work/errors" || status=$?
+[ "$status" -eq 1 ] || fail "exit status $status instead of 1: $(head -n 3 "$work/errors")"
+grep -q '^    #.* picky ' "$work/errors" || fail "no backtrace: $(head -n 3 "$work/errors")"
+sed "s|$(pwd)/||g; s/^/        /" "$work/errors"

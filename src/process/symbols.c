@@ -25,21 +25,29 @@
 #include <unistd.h>
 
 #if __has_include(<elfutils/libdwfl.h>)
+#include <dwarf.h>
+#include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #define HAVE_LIBDW 1
 #else
 #define HAVE_LIBDW 0
 #endif
 
-#define NAME_MAX_SHOWN 512
+#define LINE_MAX_SHOWN 512 /* bytes of each part of a line */
+#define DEPTH 16           /* functions that were made part of one another */
 
-/* What is known of one frame. */
+/* One line of the text. A function that its compiler has made a part of another has one too. */
 struct place {
-    uint64_t address;                      /* inside of the call or instruction */
-    const struct pp__trace_module *module; /* NULL: in none */
-    char function[NAME_MAX_SHOWN];         /* "": unknown */
-    char file[NAME_MAX_SHOWN];             /* "": unknown */
+    const char *function; /* NULL: unknown */
+    const char *file;     /* NULL: unknown */
     int line;
+};
+
+/* A frame: the innermost function first. The names are the session's. */
+struct frame {
+    const struct pp__trace_module *module; /* NULL: in none */
+    struct place places[DEPTH];
+    int count; /* at least 1 */
 };
 
 static const char *path_of(const struct pp__trace_module *module)
@@ -71,7 +79,9 @@ static int open_module(const struct pp__trace_module *module)
 #define FUNCTIONS(each)                                                                                                \
     each(dwfl_begin) each(dwfl_end) each(dwfl_report_begin) each(dwfl_report_elf) each(dwfl_report_end)                \
         each(dwfl_addrmodule) each(dwfl_module_addrinfo) each(dwfl_module_getsrc) each(dwfl_lineinfo)                  \
-            each(dwfl_build_id_find_debuginfo) each(dwfl_offline_section_address)
+            each(dwfl_build_id_find_debuginfo) each(dwfl_offline_section_address) each(dwfl_module_addrdie)            \
+                each(dwarf_getscopes) each(dwarf_getscopes_die) each(dwarf_tag) each(dwarf_diename) each(dwarf_attr)   \
+                    each(dwarf_formudata) each(dwarf_getsrcfiles) each(dwarf_filesrc)
 
 #define MEMBER(name) __typeof__(name) *name;
 struct library {
@@ -123,6 +133,7 @@ struct session {
     Dwfl *dwfl; /* NULL: there is no libdw */
     Dwfl_Callbacks callbacks;
     char *debug_path;
+    char symbol[LINE_MAX_SHOWN]; /* the last one from a symbol table */
 };
 
 /* Debug information is looked for on this machine only. */
@@ -155,28 +166,76 @@ static void close_session(struct session *session)
         session->library->dwfl_end(session->dwfl);
 }
 
-static bool look_up(const struct session *session, struct place *place)
+static void find_line(const struct library *library, Dwfl_Module *module, uint64_t address, struct place *place)
+{
+    Dwfl_Line *line = library->dwfl_module_getsrc(module, address);
+    if (line)
+        place->file = library->dwfl_lineinfo(line, NULL, &place->line, NULL, NULL, NULL);
+}
+
+/* Where an inlined function was called. */
+static void find_call(const struct library *library, Dwarf_Die *unit, Dwarf_Die *function, struct place *place)
+{
+    Dwarf_Attribute attribute;
+    Dwarf_Files *files;
+    Dwarf_Word file = 0, line = 0;
+    size_t count = 0;
+    if (library->dwarf_formudata(library->dwarf_attr(function, DW_AT_call_file, &attribute), &file) == 0 &&
+        library->dwarf_formudata(library->dwarf_attr(function, DW_AT_call_line, &attribute), &line) == 0 &&
+        library->dwarf_getsrcfiles(unit, &files, &count) == 0 && file < count)
+        *place = (struct place){.file = library->dwarf_filesrc(files, file, NULL, NULL), .line = (int)line};
+}
+
+/* From the innermost scope outwards: each inlined function gets the place that was known so far, and where it was called is that of the next. */
+static void unfold(const struct library *library, Dwarf_Die *unit, Dwarf_Die *scopes, int count, struct frame *frame)
+{
+    for (int i = 0; i < count && frame->count < DEPTH; i++) {
+        int tag = library->dwarf_tag(&scopes[i]);
+        if (tag == DW_TAG_subprogram)
+            return;
+        if (tag != DW_TAG_inlined_subroutine)
+            continue;
+        struct place *outer = &frame->places[frame->count];
+        outer[-1].function = library->dwarf_diename(&scopes[i]);
+        *outer = (struct place){0};
+        frame->count++;
+        find_call(library, unit, &scopes[i], outer);
+    }
+}
+
+static void find_inlined(const struct library *library, Dwfl_Module *module, uint64_t address, struct frame *frame)
+{
+    Dwarf_Addr bias;
+    Dwarf_Die *unit = library->dwfl_module_addrdie(module, address, &bias), *at = NULL, *scopes = NULL;
+    if (!unit)
+        return;
+    if (library->dwarf_getscopes(unit, address - bias, &at) > 0) {
+        int count = library->dwarf_getscopes_die(&at[0], &scopes);
+        unfold(library, unit, scopes, count, frame);
+    }
+    free(scopes);
+    free(at);
+}
+
+static bool look_up(const struct session *session, uint64_t address, struct frame *frame)
 {
     const struct library *library = session->library;
-    Dwfl_Module *module = session->dwfl ? library->dwfl_addrmodule(session->dwfl, place->address) : NULL;
-    if (!session->dwfl)
-        return false;
+    Dwfl_Module *module = session->dwfl ? library->dwfl_addrmodule(session->dwfl, address) : NULL;
     if (!module)
-        return true;
+        return session->dwfl != NULL;
     GElf_Sym symbol;
     GElf_Off offset;
-    const char *name = library->dwfl_module_addrinfo(module, place->address, &offset, &symbol, NULL, NULL, NULL);
-    snprintf(place->function, sizeof place->function, "%s", name ? name : "");
-    Dwfl_Line *line = library->dwfl_module_getsrc(module, place->address);
-    const char *file = line ? library->dwfl_lineinfo(line, NULL, &place->line, NULL, NULL, NULL) : NULL;
-    snprintf(place->file, sizeof place->file, "%s", file ? file : "");
+    find_line(library, module, address, &frame->places[0]);
+    find_inlined(library, module, address, frame);
+    frame->places[frame->count - 1].function =
+        library->dwfl_module_addrinfo(module, address, &offset, &symbol, NULL, NULL, NULL);
     return true;
 }
 
 #else
 
 struct session {
-    int none;
+    char symbol[LINE_MAX_SHOWN];
 };
 
 static void open_session(struct session *session, const struct pp__trace *trace, size_t size)
@@ -189,9 +248,9 @@ static void close_session(struct session *session)
     (void)session;
 }
 
-static bool look_up(const struct session *session, struct place *place)
+static bool look_up(const struct session *session, uint64_t address, struct frame *frame)
 {
-    (void)session, (void)place;
+    (void)session, (void)address, (void)frame;
     return false;
 }
 
@@ -208,17 +267,16 @@ static const struct pp__trace_module *module_of(const struct pp__trace *trace, s
     return module;
 }
 
-static void find_place(const struct session *session, const struct pp__trace *trace, size_t size, uint32_t i,
-                       struct place *place)
+static void find_frame(struct session *session, const struct pp__trace *trace, size_t size, uint64_t address,
+                       struct frame *frame)
 {
-    *place = (struct place){.address = pp__trace_place(trace, i)};
-    place->module = module_of(trace, size, place->address);
-    if (!place->module || look_up(session, place))
+    *frame = (struct frame){.module = module_of(trace, size, address), .count = 1};
+    if (!frame->module || look_up(session, address, frame))
         return;
-    int fd = open_module(place->module);
-    if (fd >= 0)
-        pp__elf_symbol(path_of(place->module), place->address - place->module->base, place->function,
-                       sizeof place->function);
+    int fd = open_module(frame->module);
+    if (fd >= 0 &&
+        pp__elf_symbol(path_of(frame->module), address - frame->module->base, session->symbol, sizeof session->symbol))
+        frame->places[0].function = session->symbol;
     if (fd >= 0)
         close(fd);
 }
@@ -233,7 +291,7 @@ struct text {
 /* A line at least; everything that is printed is bounded. */
 static bool make_room(struct text *text)
 {
-    size_t room = text->used + 3 * NAME_MAX_SHOWN;
+    size_t room = text->used + 4 * LINE_MAX_SHOWN;
     if (room <= text->room)
         return true;
     char *grown = PP_SYS(realloc)(text->at, 2 * room);
@@ -249,9 +307,9 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *text, const c
     char *from = text->at + text->used;
     va_list arguments;
     va_start(arguments, format);
-    int size = vsnprintf(from, NAME_MAX_SHOWN, format, arguments);
+    int size = vsnprintf(from, LINE_MAX_SHOWN, format, arguments);
     va_end(arguments);
-    text->used += size < NAME_MAX_SHOWN ? (size_t)size : NAME_MAX_SHOWN - 1;
+    text->used += size < LINE_MAX_SHOWN ? (size_t)size : LINE_MAX_SHOWN - 1;
     for (; *from; from++)
         if (iscntrl((unsigned char)*from))
             *from = '?';
@@ -263,32 +321,49 @@ static const char *short_name(const struct pp__trace_module *module)
     return !*name ? program_invocation_short_name : slash ? slash + 1 : name;
 }
 
-static void put_frame(struct text *text, uint32_t i, uint64_t pc, const struct place *place)
+/* Without what a compiler adds to the name where it takes a function apart, as ".cold". */
+static int name_size(const char *function)
 {
-    put(text, "#%u ", i);
-    if (place->function[0])
-        put(text, "%s ", place->function);
-    if (place->file[0])
+    return (int)(1 + strcspn(function + 1, "."));
+}
+
+static void put_line(struct text *text, unsigned number, uint64_t pc, const struct frame *frame,
+                     const struct place *place)
+{
+    put(text, "#%u ", number);
+    if (place->function && place->function[0])
+        put(text, "%.*s ", name_size(place->function), place->function);
+    if (place->file)
         put(text, "at %s:%d ", place->file, place->line);
-    if (place->module)
-        put(text, "(%s+0x%llx)", short_name(place->module), (unsigned long long)(pc - place->module->base));
+    if (frame->module)
+        put(text, "(%s+0x%llx)", short_name(frame->module), (unsigned long long)(pc - frame->module->base));
     else
         put(text, "0x%llx", (unsigned long long)pc);
     text->at[text->used++] = '\n';
     text->at[text->used] = 0;
 }
 
+static bool is_function(const struct place *place, const char *function)
+{
+    size_t size = strlen(function);
+    return place->function && size > 0 && strncmp(place->function, function, size) == 0 &&
+           (place->function[size] == '\0' || place->function[size] == '.');
+}
+
 /* `end` is where the text ends behind the outermost frame of the function, 0 if there is none. */
-static bool put_frames(struct text *text, const struct session *session, const struct pp__trace *trace, size_t size,
+static bool put_frames(struct text *text, struct session *session, const struct pp__trace *trace, size_t size,
                        const char *function, size_t *end)
 {
-    struct place place;
+    struct frame frame;
+    unsigned number = 0;
     for (uint32_t i = 0; i < trace->count; i++) {
-        if (!make_room(text))
-            return false;
-        find_place(session, trace, size, i, &place);
-        put_frame(text, i, trace->pcs[i], &place);
-        if (place.function[0] && strcmp(place.function, function) == 0)
+        find_frame(session, trace, size, pp__trace_place(trace, i), &frame);
+        for (int k = 0; k < frame.count; k++) {
+            if (!make_room(text))
+                return false;
+            put_line(text, number++, trace->pcs[i], &frame, &frame.places[k]);
+        }
+        if (is_function(&frame.places[frame.count - 1], function))
             *end = text->used;
     }
     return make_room(text);

@@ -28,7 +28,7 @@ static inline void check_form(const char *text)
 {
     int i = 0;
     for (const char *line = text; *line; line = strchr(line, '\n') + 1, i++) {
-        char begin[16];
+        char begin[32];
         int size = snprintf(begin, sizeof begin, "#%d ", i);
         if (strncmp(line, begin, (size_t)size) != 0 || !strchr(line, '\n') || line[size] == '\n')
             harness_fail(__FILE__, __LINE__, "line %d has another form in:\n%s", i, text);

@@ -251,8 +251,10 @@ BOTH(a_crash_in_a_library_names_the_library)
     const char *text = pp_error_backtrace(crash_of(future, SIGSEGV));
     CHECK_FUNCTIONS(text, "deep_in_the_plugin", "plugin_crash");
     CHECK_HAS(text, "(libcrasher.so+0x");
-    if (have_lines(text))
+    if (have_lines(text)) {
         CHECK_HAS(text, "plugins/crasher.c:");
+        CHECK_INT(frame_with(text, " at_the_bottom "), 0); /* though it is no function of its own in the code */
+    }
     pp_future_unref(future);
     pp_pool_destroy(pool);
     dlclose(plugin);

@@ -13,7 +13,7 @@
 extern int not_a_function;
 int not_a_function = 1;
 
-pp_function echo, size_of, nothing, picky, hard, slow, stubborn, second_time, two_lines, odd;
+pp_function echo, size_of, nothing, picky, hard, slow, stubborn, second_time, two_lines, odd, lost;
 
 int echo(pp_task *task, const void *arg, size_t size)
 {
@@ -55,6 +55,22 @@ int hard(pp_task *task, const void *arg, size_t size)
     while (strcmp(arg, "hang") == 0)
         pause();
     return pp_task_return(task, arg, size);
+}
+
+static int *volatile nowhere;
+
+__attribute__((noinline, no_sanitize("undefined"))) static int follow(const char *where)
+{
+    return where[0] + *nowhere;
+}
+
+/* Crashes in a function that it calls, or fails in itself. */
+int lost(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    if (strcmp(arg, "fail") == 0)
+        return pp_task_fail(task, -ENOENT, "no way");
+    return pp_task_return(task, NULL, (size_t)(follow(arg) & 0));
 }
 
 /* Takes as many milliseconds as the argument says. */

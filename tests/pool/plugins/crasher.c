@@ -5,9 +5,15 @@
 static char *volatile nowhere;
 static volatile int after;
 
-__attribute__((noinline, no_sanitize("undefined"))) static void deep_in_the_plugin(void)
+/* A part of its caller, with debug information about that. */
+__attribute__((always_inline, no_sanitize("undefined"))) static inline void at_the_bottom(void)
 {
     *nowhere = 1;
+}
+
+__attribute__((noinline, no_sanitize("undefined"))) static void deep_in_the_plugin(void)
+{
+    at_the_bottom();
     after++;
 }
 
