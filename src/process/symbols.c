@@ -78,10 +78,11 @@ static int open_module(const struct pp__trace_module *module)
 
 #define FUNCTIONS(each)                                                                                                \
     each(dwfl_begin) each(dwfl_end) each(dwfl_report_begin) each(dwfl_report_elf) each(dwfl_report_end)                \
-        each(dwfl_addrmodule) each(dwfl_module_addrinfo) each(dwfl_module_getsrc) each(dwfl_lineinfo)                  \
+        each(dwfl_addrmodule) each(dwfl_module_addrinfo) each(dwfl_module_nextcu) each(dwarf_haspc)                    \
             each(dwfl_build_id_find_debuginfo) each(dwfl_offline_section_address) each(dwfl_module_addrdie)            \
                 each(dwarf_getscopes) each(dwarf_getscopes_die) each(dwarf_tag) each(dwarf_diename) each(dwarf_attr)   \
-                    each(dwarf_formudata) each(dwarf_getsrcfiles) each(dwarf_filesrc)
+                    each(dwarf_formudata) each(dwarf_getsrcfiles) each(dwarf_filesrc) each(dwarf_getsrc_die)           \
+                        each(dwarf_lineno) each(dwarf_linesrc)
 
 #define MEMBER(name) __typeof__(name) *name;
 struct library {
@@ -166,11 +167,23 @@ static void close_session(struct session *session)
         session->library->dwfl_end(session->dwfl);
 }
 
-static void find_line(const struct library *library, Dwfl_Module *module, uint64_t address, struct place *place)
+/* The unit that was compiled to what lies there. Some compilers leave no index of addresses: then each unit is asked. */
+static Dwarf_Die *find_unit(const struct library *library, Dwfl_Module *module, uint64_t address, Dwarf_Addr *bias)
 {
-    Dwfl_Line *line = library->dwfl_module_getsrc(module, address);
-    if (line)
-        place->file = library->dwfl_lineinfo(line, NULL, &place->line, NULL, NULL, NULL);
+    Dwarf_Die *unit = library->dwfl_module_addrdie(module, address, bias);
+    if (unit)
+        return unit;
+    while ((unit = library->dwfl_module_nextcu(module, unit, bias)))
+        if (library->dwarf_haspc(unit, address - *bias) == 1)
+            break;
+    return unit;
+}
+
+static void find_line(const struct library *library, Dwarf_Die *unit, uint64_t address, struct place *place)
+{
+    Dwarf_Line *line = library->dwarf_getsrc_die(unit, address);
+    if (line && library->dwarf_lineno(line, &place->line) == 0)
+        place->file = library->dwarf_linesrc(line, NULL, NULL);
 }
 
 /* Where an inlined function was called. */
@@ -203,13 +216,10 @@ static void unfold(const struct library *library, Dwarf_Die *unit, Dwarf_Die *sc
     }
 }
 
-static void find_inlined(const struct library *library, Dwfl_Module *module, uint64_t address, struct frame *frame)
+static void find_inlined(const struct library *library, Dwarf_Die *unit, uint64_t address, struct frame *frame)
 {
-    Dwarf_Addr bias;
-    Dwarf_Die *unit = library->dwfl_module_addrdie(module, address, &bias), *at = NULL, *scopes = NULL;
-    if (!unit)
-        return;
-    if (library->dwarf_getscopes(unit, address - bias, &at) > 0) {
+    Dwarf_Die *at = NULL, *scopes = NULL;
+    if (library->dwarf_getscopes(unit, address, &at) > 0) {
         int count = library->dwarf_getscopes_die(&at[0], &scopes);
         unfold(library, unit, scopes, count, frame);
     }
@@ -225,8 +235,12 @@ static bool look_up(const struct session *session, uint64_t address, struct fram
         return session->dwfl != NULL;
     GElf_Sym symbol;
     GElf_Off offset;
-    find_line(library, module, address, &frame->places[0]);
-    find_inlined(library, module, address, frame);
+    Dwarf_Addr bias;
+    Dwarf_Die *unit = find_unit(library, module, address, &bias);
+    if (unit) {
+        find_line(library, unit, address - bias, &frame->places[0]);
+        find_inlined(library, unit, address - bias, frame);
+    }
     frame->places[frame->count - 1].function =
         library->dwfl_module_addrinfo(module, address, &offset, &symbol, NULL, NULL, NULL);
     return true;
