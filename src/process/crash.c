@@ -169,12 +169,23 @@ static void limit_steps(void)
         syscall(SYS_timer_settime, timer, 0, &when, NULL);
 }
 
+/* Thread sanitizer's runtime calls handlers with all of them blocked. */
+static void unblock(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+        sigaddset(&set, fatal[i]);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static void report(siginfo_t *info, ucontext_t *context)
 {
     uint64_t self = (uint64_t)syscall(SYS_gettid);
     if (pp__cas_u64(&crash.reporter, 0, self)) {
         crash.info = *info;
         crash.context = context;
+        unblock();
         limit_steps();
     } else if (pp__load_relaxed(&crash.reporter) != self) {
         for (;;)

@@ -33,8 +33,8 @@
 #define HAVE_LIBDW 0
 #endif
 
-#define LINE_MAX_SHOWN 512 /* bytes of each part of a line */
-#define DEPTH 16           /* functions that were made part of one another */
+#define LINE_MAX_SHOWN ((size_t)512) /* bytes of each part of a line */
+#define DEPTH 16                     /* functions that were made part of one another */
 
 /* One line of the text. A function that its compiler has made a part of another has one too. */
 struct place {
@@ -84,7 +84,7 @@ static int open_module(const struct pp__trace_module *module)
                     each(dwarf_formudata) each(dwarf_getsrcfiles) each(dwarf_filesrc) each(dwarf_getsrc_die)           \
                         each(dwarf_lineno) each(dwarf_linesrc)
 
-#define MEMBER(name) __typeof__(name) *name;
+#define MEMBER(name) __typeof__(name) *(name);
 struct library {
     FUNCTIONS(MEMBER)
 };
@@ -323,7 +323,7 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *text, const c
     va_start(arguments, format);
     int size = vsnprintf(from, LINE_MAX_SHOWN, format, arguments);
     va_end(arguments);
-    text->used += size < LINE_MAX_SHOWN ? (size_t)size : LINE_MAX_SHOWN - 1;
+    text->used += (size_t)size < LINE_MAX_SHOWN ? (size_t)size : LINE_MAX_SHOWN - 1;
     for (; *from; from++)
         if (iscntrl((unsigned char)*from))
             *from = '?';
