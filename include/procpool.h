@@ -201,12 +201,16 @@ typedef struct pp_pool_options {
     pp_function *initializer; /* runs in each worker before its first call; its failure breaks the pool */
     const void *initializer_arg;
     size_t initializer_arg_size; /* copied */
+    uint32_t
+        start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none */
     pp_function
         *finalizer; /* runs in each worker that is told to leave; its failure is only logged, its result dropped */
     const void *finalizer_arg;
     size_t finalizer_arg_size; /* copied */
-    size_t stack_size;         /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
-    uint64_t seed;             /* for pp_task_seed; 0: a random one */
+    uint32_t
+        finalizer_timeout; /* ms from telling a worker to leave until its finalizer has ended; then it is killed; 0: none */
+    size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
+    uint64_t seed;         /* for pp_task_seed; 0: a random one */
     /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */

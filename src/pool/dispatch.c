@@ -23,7 +23,7 @@
 
 #define FIRST_PAUSE (10 * PP__MILLISECOND)
 #define LONGEST_PAUSE PP__SECOND
-#define GIVE_UP (30 * PP__SECOND)
+#define GIVE_UP 30000u /* ms, without a start_timeout */
 
 /* ---------------------------------------------------------------------------------- pending queue */
 
@@ -147,15 +147,15 @@ static void start_missing(pp_pool *pool)
 
 void pp__dispatch_start_failed(pp_pool *pool, int error)
 {
+    uint32_t limit = pool->options.start_timeout ? pool->options.start_timeout : GIVE_UP;
     uint64_t now = pp__now();
     uint64_t pause = pool->start_pause ? pool->start_pause * 2 : FIRST_PAUSE;
     pool->start_pause = pause < LONGEST_PAUSE ? pause : LONGEST_PAUSE;
     pool->start_after = now + pool->start_pause;
     if (pool->failing_since == 0)
         pool->failing_since = now;
-    if (pool->alive == 0 && now - pool->failing_since >= GIVE_UP)
-        pp__pool_break(pool, error, "no worker could be started for %d s: %s", (int)(GIVE_UP / PP__SECOND),
-                       pp__strerror(error));
+    if (pool->alive == 0 && now - pool->failing_since >= limit * PP__MILLISECOND)
+        pp__pool_break(pool, error, "no worker could be started for %u ms: %s", limit, pp__strerror(error));
 }
 
 /* One item to one worker; false when nothing more can be sent now. */

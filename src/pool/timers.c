@@ -10,6 +10,8 @@
 #include "pool/workers.h"
 #include "process/launcher.h"
 
+#include <errno.h>
+
 /* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 #define RING_AGAIN (50 * PP__MILLISECOND)
 #define STUCK PP__SECOND
@@ -82,20 +84,53 @@ static uint64_t attend_stuck(struct pp__worker *worker, uint64_t now)
     return PP__NEVER;
 }
 
+/* `limit` milliseconds after `since`; 0: never. */
+static uint64_t after(uint64_t since, uint32_t limit)
+{
+    return limit ? since + limit * PP__MILLISECOND : PP__NEVER;
+}
+
+/* One that is not ready in time: its initializer hangs perhaps, and so would that of every other. */
+static uint64_t attend_starting(struct pp__worker *worker, uint64_t now)
+{
+    pp_pool *pool = worker->pool;
+    uint64_t limit = after(worker->free_at, pool->options.start_timeout);
+    if (now < limit)
+        return limit;
+    pp__collect_worker(worker); /* it may have become ready while nobody looked */
+    if (worker->pid == 0 && pp__ring_waiting(&worker->results))
+        return now + PP__MILLISECOND; /* it has: its start is reported first */
+    if (worker->state == PP__WORKER_STARTING)
+        pp__pool_break(pool, ETIMEDOUT, "worker %d (pid %d) was not ready for calls after start_timeout, %u ms%s",
+                       worker->number, (int)worker->pid, pool->options.start_timeout,
+                       pool->options.initializer ? ": its initializer has not returned" : "");
+    return PP__NEVER;
+}
+
 /* One that was told to leave and does not begin to is stopped, perhaps for ever: it has nothing to do but go. */
 static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
 {
+    uint64_t stuck = worker->free_at + STUCK, limit = after(worker->free_at, worker->pool->options.finalizer_timeout);
     pp__worker_ring(worker);
-    if (worker->left || now < worker->free_at + STUCK)
-        return worker->left ? PP__NEVER : worker->free_at + STUCK;
+    if (worker->left)
+        return PP__NEVER;
+    if (now >= limit) {
+        pp__pool_log(worker->pool, "worker %d (pid %d) has not left after finalizer_timeout, %u ms, and is killed",
+                     worker->number, (int)worker->pid, worker->pool->options.finalizer_timeout);
+        pp__worker_kill(worker);
+        return PP__NEVER;
+    }
+    if (now < stuck)
+        return stuck < limit ? stuck : limit;
     /* Against the cas in take_leave (worker.c): a finalizer that runs is left to run. */
     if (pp__cas_u64(&worker->result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
                     pp__slot_word(PP__LEAVE_ID, PP__SLOT_TAKEN))) {
         pp__pool_log(worker->pool, "worker %d (pid %d) does not leave as it was told, and is killed", worker->number,
                      (int)worker->pid);
         pp__worker_kill(worker);
+        return PP__NEVER;
     }
-    return PP__NEVER;
+    return limit;
 }
 
 /*
@@ -121,6 +156,8 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
         pp__worker_kill(worker); /* the zygote's socket was full */
         return now + 10 * PP__MILLISECOND;
     }
+    if (worker->state == PP__WORKER_STARTING)
+        return attend_starting(worker, now);
     if (worker->state == PP__WORKER_LEAVING)
         return attend_leaving(worker, now);
     if (!front && worker->state == PP__WORKER_READY && pp__worker_is_stuck(worker))

@@ -222,6 +222,7 @@ static struct pp__worker *create(pp_pool *pool)
     worker->pool = pool;
     worker->outlasted = worker->graced = UINT64_MAX;
     worker->bell = worker->socket = -1;
+    worker->free_at = pp__now();
     pp__list_init(&worker->items);
     pp__list_init(&worker->unwoken);
     pp__shelf_init(&worker->arguments, NULL);

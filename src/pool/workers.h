@@ -64,7 +64,7 @@ struct pp__worker {
     uint32_t rung;      /* our own copy of the bell: the shared one is never read back */
     uint32_t rung_before;
     uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
-    uint64_t free_at;  /* when its last call ended, or it became ready, or was told to leave */
+    uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, or was told to leave */
     uint8_t *knows;    /* modules it was told of, a byte each */
     size_t knows_count;
 };
