@@ -189,10 +189,19 @@ typedef enum pp_wait_policy {
     PP_WAIT_SLEEP         /* nothing: no processor time is spent on waiting */
 } pp_wait_policy;
 
+/* Whether a process is kept ready to be the next worker, so that it need not be made when one has died. It does not count as a worker, has run nothing
+ * yet, the initializer neither, and is gone with the pool. */
+typedef enum pp_standby {
+    PP_STANDBY_AFTER_DEATH = 0, /* from the first death on */
+    PP_STANDBY_ALWAYS,          /* from the first worker on */
+    PP_STANDBY_NEVER
+} pp_standby;
+
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     pp_crash_rule on_crash;
     pp_wait_policy wait;
+    pp_standby standby;
     pp_launcher *launcher; /* the pool takes its own reference; NULL: the pool makes one from the next four */
     pp_start_method start_method;
     const int *inherit_fds;

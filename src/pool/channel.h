@@ -6,7 +6,7 @@
  * Result side: written by the worker, but for the slots, which both sides change by compare-and-swap.
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
- * What is sent. Call ring: MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
+ * What is sent. Call ring: NUMBER (to a standby), MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
  * RESULT, RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
  * has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is no place for it, in a sealed memfd of its own. The
  * descriptor of what is not known yet went through the socket before the record was published, in the records' order.
@@ -127,7 +127,8 @@ enum pp__record_type {
     PP__RECORD_READY,      /* struct pp__result_record, message */
     PP__RECORD_RESULT,     /* the same, result or message; id: of the element */
     PP__RECORD_RUN,        /* struct pp__run_record, results; id: of the first element */
-    PP__RECORD_LEFT        /* the same */
+    PP__RECORD_LEFT,       /* the same */
+    PP__RECORD_NUMBER /* struct pp__worker_plan, with the number that a process which was made without one has from now on */
 };
 
 /* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is stopped, and is killed. */
@@ -247,11 +248,12 @@ struct pp__attachment {
 /* What a worker is told in its plan (process/child.h); descriptors: call side, result side, page, bell, socket. */
 struct pp__worker_plan {
     uint64_t seed;
-    int32_t number;
+    int32_t number; /* -1: a standby's */
     int32_t spins;  /* whether it may spin when it runs dry */
     int32_t traces; /* whether a task's failure carries where it was */
     int32_t reserved;
 };
+#define PP__WORKER_NAME "pp-worker-%d"
 enum { PP__FD_CALL, PP__FD_RESULT, PP__FD_PAGE, PP__FD_BELL, PP__FD_SOCKET, PP__FD_COUNT };
 
 #define PP__MESSAGE_MAX 1023u

@@ -36,14 +36,15 @@
 
 static void take_report(pp_pool *pool, const struct pp__report *report)
 {
-    struct pp__worker *worker = pp__worker_by_serial(pool, report->serial);
+    struct pp__worker *worker = pp__worker_by_birth(pool, report->serial);
     if (!worker)
         return;
     switch (report->type) {
     case PP__REPORT_STARTED:
         worker->pid = report->pid;
         pool->unreported--;
-        pp__pool_log(pool, "worker %d started (pid %d)", worker->number, (int)report->pid);
+        if (worker->number >= 0)
+            pp__pool_log(pool, "worker %d started (pid %d)", worker->number, (int)report->pid);
         break;
     case PP__REPORT_FAILED:
         pp__worker_failed(worker, report->error);

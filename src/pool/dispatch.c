@@ -127,24 +127,6 @@ static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 
 /* --------------------------------------------------------------------------------------- dispatch */
 
-static void start_missing(pp_pool *pool)
-{
-    if (pool->pending_count <= (size_t)pool->starting || pool->alive == pool->max_workers)
-        return;
-    if (pool->start_after && pp__now() < pool->start_after)
-        return;
-    while (pool->pending_count > (size_t)pool->starting && pool->alive < pool->max_workers) {
-        int error = pp__worker_start(pool);
-        if (error == -EPIPE)
-            return; /* the zygote is gone: its end of file breaks the pool when it is collected */
-        if (error) {
-            pp__pool_log(pool, "no worker can be started: %s", pp_last_error());
-            pp__dispatch_start_failed(pool, -error);
-            return;
-        }
-    }
-}
-
 void pp__dispatch_start_failed(pp_pool *pool, int error)
 {
     uint32_t limit = pool->options.start_timeout ? pool->options.start_timeout : GIVE_UP;
@@ -184,6 +166,28 @@ static bool send_first(pp_pool *pool)
 static void send_pending(pp_pool *pool)
 {
     while (!pp__list_empty(&pool->pending) && send_first(pool)) {
+    }
+}
+
+static void start_missing(pp_pool *pool)
+{
+    if (pool->pending_count <= (size_t)pool->starting || pool->alive == pool->max_workers)
+        return;
+    if (pool->start_after && pp__now() < pool->start_after)
+        return;
+    while (pool->pending_count > (size_t)pool->starting && pool->alive < pool->max_workers) {
+        int error = pp__worker_start(pool);
+        if (error == -EPIPE)
+            return; /* the zygote is gone: its end of file breaks the pool when it is collected */
+        if (error) {
+            pp__pool_log(pool, "no worker can be started: %s", pp_last_error());
+            pp__dispatch_start_failed(pool, -error);
+            return;
+        }
+        if (pp__dispatch_idle(pool)) { /* it was the standby */
+            send_pending(pool);
+            pp__worker_wake_sent(pool);
+        }
     }
 }
 

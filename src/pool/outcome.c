@@ -310,10 +310,7 @@ static const char *take_ready(struct pp__worker *worker, const struct pp__record
         return NULL; /* it does not know yet */
     if (worker->state != PP__WORKER_STARTING)
         return "it says twice that it is ready";
-    worker->state = PP__WORKER_READY;
-    pp__worker_place(worker);
-    worker->pool->starting--;
-    worker->pool->start_pause = worker->pool->start_after = worker->pool->failing_since = 0;
+    pp__worker_is_ready(worker);
     if (header->type != PP__OUTCOME_RESULT) {
         char text[PP__MESSAGE_MAX + 1];
         copy_message(text, payload, size);

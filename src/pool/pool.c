@@ -128,6 +128,8 @@ static int check(const pp_pool_options *o)
         return pp__fail(-EINVAL, "on_crash is %d, which is no rule", (int)o->on_crash);
     if (o->wait != PP_WAIT_ADAPTIVE && o->wait != PP_WAIT_SLEEP)
         return pp__fail(-EINVAL, "wait is %d, which is no policy", (int)o->wait);
+    if ((unsigned)o->standby > PP_STANDBY_NEVER)
+        return pp__fail(-EINVAL, "standby is %d, which is no rule", (int)o->standby);
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
@@ -171,6 +173,7 @@ static int copy_options(pp_pool *pool, const pp_pool_options *given)
     while (pool->options.seed == 0)
         if (getrandom(&pool->options.seed, sizeof pool->options.seed, 0) < 0)
             pool->options.seed = pp__now();
+    pool->standby_kept = given->standby == PP_STANDBY_ALWAYS;
     pool->processors = given->wait == PP_WAIT_SLEEP ? 1 : pp__processors_for_spinning();
     pool->max_workers = given->max_workers ? given->max_workers : pp_usable_processors();
     if (pool->max_workers > PP__MAX_WORKERS)
@@ -299,6 +302,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pp__list_init(&pool->idle[0]);
     pp__list_init(&pool->idle[1]);
     pp__list_init(&pool->active);
+    pp__list_init(&pool->others);
     pp__slab_init(&pool->calls, sizeof(struct pp_future));
     pool->wake_cost = FIRST_WAKE_COST;
     pool->spin_limit = PP__SPIN_MAX;
@@ -325,13 +329,15 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
 
 /* ---------------------------------------------------------------------------------------------- broken */
 
-static void fail_calls(pp_pool *pool, struct pp__worker *worker)
+static void break_worker(struct pp__worker *worker)
 {
+    pp_pool *pool = worker->pool;
     while (worker->count > 0) {
         struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
         pp__worker_detach(worker, item);
         pp__item_fail(item, PP_ERROR_BROKEN, pool->broken_error, pool->broken_text);
     }
+    pp__worker_kill(worker);
 }
 
 void pp__pool_break(pp_pool *pool, int error, const char *format, ...)
@@ -345,12 +351,7 @@ void pp__pool_break(pp_pool *pool, int error, const char *format, ...)
     pool->broken = true;
     pool->broken_error = error;
     pp__pool_log(pool, "the pool is broken: %s", pool->broken_text);
-    for (int i = 0; i < pool->max_workers; i++) {
-        if (!pool->workers[i])
-            continue;
-        fail_calls(pool, pool->workers[i]);
-        pp__worker_kill(pool->workers[i]);
-    }
+    pp__workers_each(pool, break_worker);
     fail_pending(pool, PP_ERROR_BROKEN, error, pool->broken_text);
 }
 
@@ -360,14 +361,10 @@ void pp__pool_lost_zygote(pp_pool *pool)
     char epitaph[128];
     pp__launcher_disconnect(pool->connection);
     pool->connection = -1;
-    for (int i = 0; i < pool->max_workers; i++)
-        if (pool->workers[i])
-            pp__collect_worker(pool->workers[i]);
+    pp__workers_each(pool, pp__collect_worker);
     pp__launcher_epitaph(pool->launcher, epitaph, sizeof epitaph);
     pp__pool_break(pool, EPIPE, "%s", *epitaph ? epitaph : "the process that starts workers has closed its connection");
-    for (int i = 0; i < pool->max_workers; i++)
-        if (pool->workers[i])
-            pp__worker_free(pool->workers[i]);
+    pp__workers_each(pool, pp__worker_free);
     pp__pool_settle(pool);
 }
 
@@ -401,19 +398,29 @@ static void end(pp_pool *pool)
     pp__callbacks_wake(pool);
 }
 
+static void send_home(struct pp__worker *worker)
+{
+    if (worker->state == PP__WORKER_READY)
+        pp__worker_dismiss(worker);
+    else if (worker->state == PP__WORKER_STANDBY)
+        pp__worker_kill(worker); /* it has nothing to finish */
+}
+
 void pp__pool_settle(pp_pool *pool)
 {
     if (!pool->shut || pool->outstanding > 0 || pool->ended)
         return;
-    for (int i = 0; i < pool->max_workers; i++) {
-        struct pp__worker *worker = pool->workers[i];
-        if (worker && worker->state == PP__WORKER_READY)
-            pp__worker_dismiss(worker);
-    }
+    pp__workers_each(pool, send_home);
     if (pool->is_inline && !pp__inline_finish(pool))
         return;
-    if (pool->alive == 0 && !pool->ended)
+    if (pool->alive == 0 && pool->others_count == 0 && !pool->ended)
         end(pool);
+}
+
+static void stop_work(struct pp__worker *worker)
+{
+    pp__worker_take_back_all(worker);
+    pp__worker_stop_chunks(worker);
 }
 
 static void begin_shutdown(pp_pool *pool, bool cancel)
@@ -421,12 +428,7 @@ static void begin_shutdown(pp_pool *pool, bool cancel)
     pool->shut = true;
     if (cancel) {
         pool->cancelling = true;
-        for (int i = 0; i < pool->max_workers; i++) {
-            if (!pool->workers[i])
-                continue;
-            pp__worker_take_back_all(pool->workers[i]);
-            pp__worker_stop_chunks(pool->workers[i]);
-        }
+        pp__workers_each(pool, stop_work);
     }
     pp__dispatch(pool);
     pp__pool_settle(pool);
@@ -455,7 +457,7 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
     begin_shutdown(pool, flags & PP_CANCEL_PENDING);
     int error = pp__wait(pool, &pool->end, has_ended, pool, deadline, false);
     size_t outstanding = pool->outstanding;
-    int alive = pool->alive;
+    int alive = pool->alive + pool->others_count;
     pp__pool_unlock(pool);
     if (error == -ETIMEDOUT)
         return pp__fail(error, "after %d ms %zu calls and %d workers have not ended; they go on", timeout, outstanding,

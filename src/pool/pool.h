@@ -60,13 +60,15 @@ struct pp_pool {
     uint64_t mean_run; /* ns, of late; 0: unknown */
 
     /* workers */
-    struct pp__worker **workers; /* max_workers places; NULL: no process */
+    struct pp__worker **workers; /* max_workers places, by their numbers; NULL: no worker is seated there */
     struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link unwoken; /* those that were sent something and not woken yet: until the end of the dispatch */
     int alive;               /* places in use */
     int starting;            /* of them: not ready for calls yet */
-    int unreported;          /* of them: the zygote has not said that they started */
+    struct pp__link others;  /* workers without a place */
+    int others_count;        /* of them */
+    int unreported;          /* of all: the zygote has not said that they started */
     int busy;                /* of them: with calls */
     int deep;                /* of them: with more than one */
     uint64_t tidy_at;        /* when to look for buffers that are not used any more; 0: there are none */
@@ -76,6 +78,12 @@ struct pp_pool {
     uint64_t start_after;   /* no start before that moment: growing pauses after failures */
     uint64_t start_pause;   /* the last pause, ns */
     uint64_t failing_since; /* 0, or when starts began to fail while no worker was alive */
+
+    /* the standby (standby.h) */
+    struct pp__worker *standby; /* one of the others, or NULL */
+    bool standby_kept;          /* there is to be one as soon as it can be had */
+    bool standby_wanted;        /* the manager is to make one, */
+    uint64_t standby_at;        /* not before that moment */
 
     /* collecting */
     int epoll;

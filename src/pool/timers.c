@@ -206,7 +206,7 @@ static void keep_zygote_going(pp_pool *pool, uint64_t now)
 
 uint64_t pp__timers_run(pp_pool *pool)
 {
-    if (pool->outstanding == 0 && pool->alive == 0)
+    if (pool->outstanding == 0 && pool->alive == 0 && pool->others_count == 0)
         return PP__NEVER;
     uint64_t now = pp__now(), next = pp__dispatch_rebalance(pool, now);
     keep_zygote_going(pool, now);

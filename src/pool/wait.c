@@ -11,6 +11,7 @@
 #include "pool/inline.h"
 #include "pool/loop.h"
 #include "pool/pool.h"
+#include "pool/standby.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -130,6 +131,15 @@ static void pass_duty_on(pp_pool *pool)
     } else {
         leave_to_manager(pool);
     }
+}
+
+void pp__wait_call_manager(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    if (c->manager_in_epoll)
+        pp__fd_ring(pool->kick);
+    atomic_fetch_add_explicit(&c->manager_word, 1, memory_order_release); /* pairs with the load in doze */
+    pp__futex_wake(&c->manager_word, 1, false);
 }
 
 void pp__wait_stay(pp_pool *pool)
@@ -277,14 +287,15 @@ void pp__wait_apart(pp_pool *pool, int change)
 
 /* ---------------------------------------------------------------------------------------- the manager */
 
-/* Sleeps on its word: for a nap, or (`sound`) until it is called. */
-static void doze(pp_pool *pool, bool sound)
+/* Sleeps on its word: for a nap, or (`sound`) until it is called; not beyond `due`. */
+static void doze(pp_pool *pool, bool sound, uint64_t due)
 {
     struct pp__collector *c = &pool->collector;
     uint32_t seen = pp__load_acquire(&c->manager_word); /* pairs with the add in call_manager */
     c->manager_sound = sound;
     pp__pool_unlock(pool);
-    pp__futex_wait(&c->manager_word, seen, sound ? PP__NEVER : pp__now() + NAP, false);
+    uint64_t end = sound ? PP__NEVER : pp__now() + NAP;
+    pp__futex_wait(&c->manager_word, seen, end < due ? end : due, false);
     pp__pool_lock(pool);
     c->manager_sound = false;
 }
@@ -296,13 +307,16 @@ static void manage(pp_pool *pool, uint64_t *leaves_seen)
     bool called = c->manager_called, busy = c->leaves != *leaves_seen;
     c->manager_called = false;
     *leaves_seen = c->leaves;
-    if (c->waiter) {
-        doze(pool, !busy);
+    uint64_t due = pp__standby_due(pool);
+    if (due != PP__NEVER && due <= pp__now()) {
+        pp__standby_make(pool);
+    } else if (c->waiter) {
+        doze(pool, !busy, due);
     } else if (busy && !(called && is_wanted(pool))) {
-        doze(pool, false);
+        doze(pool, false, due);
     } else {
         c->manager = true;
-        pp__collect_sleep(pool, PP__NEVER, false);
+        pp__collect_sleep(pool, due, false);
         c->manager = false;
     }
 }

@@ -81,6 +81,9 @@ void pp__wait_look(struct pp_pool *pool);
 /* There is something to do for whoever is awake: makes sure that somebody is. Under the lock. */
 void pp__wait_attend(struct pp_pool *pool);
 
+/* There is something to do for the manager alone. Under the lock. */
+void pp__wait_call_manager(struct pp_pool *pool);
+
 /* The manager's thread. */
 void *pp__manager_run(void *pool);
 

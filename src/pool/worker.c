@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -697,6 +698,19 @@ static void take_module(const struct pp__record *record, const void *payload)
     module->size = record->size;
 }
 
+/* From standby to a worker with a number. */
+static void take_number(const struct pp__record *record, const void *payload)
+{
+    (void)record;
+    struct pp__worker_plan plan;
+    char name[16];
+    memcpy(&plan, payload, sizeof plan);
+    self.task.worker = plan.number;
+    self.spins = plan.spins != 0;
+    snprintf(name, sizeof name, PP__WORKER_NAME, (int)plan.number);
+    prctl(PR_SET_NAME, name);
+}
+
 static void take_init(const struct pp__record *record, const void *payload)
 {
     (void)record;
@@ -723,10 +737,8 @@ static void take_leave(const struct pp__record *record, const void *payload)
 static void take(const struct pp__record *record, const void *payload)
 {
     static void (*const handlers[])(const struct pp__record *, const void *) = {
-        [PP__RECORD_MODULE] = take_module,
-        [PP__RECORD_INIT] = take_init,
-        [PP__RECORD_CALL] = take_call,
-        [PP__RECORD_LEAVE] = take_leave,
+        [PP__RECORD_MODULE] = take_module, [PP__RECORD_INIT] = take_init,     [PP__RECORD_CALL] = take_call,
+        [PP__RECORD_LEAVE] = take_leave,   [PP__RECORD_NUMBER] = take_number,
     };
     if (record->type < sizeof handlers / sizeof *handlers && handlers[record->type])
         handlers[record->type](record, payload);

@@ -13,6 +13,7 @@
 #include "pool/dispatch.h"
 #include "pool/function.h"
 #include "pool/results.h"
+#include "pool/standby.h"
 #include "pool/tidy.h"
 #include "process/identity.h"
 #include "process/launcher.h"
@@ -28,7 +29,7 @@
 
 /* -------------------------------------------------------------------------------------------- start */
 
-static int open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
+int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
 {
     void *memory;
     fds[PP__FD_CALL] = pp__segment_create("procpool-calls", sizeof *worker->call_side, true, &memory);
@@ -59,7 +60,6 @@ static int open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (error)
         return error;
     worker->socket = pair[0];
-    fds[PP__FD_PAGE] = worker->pool->page_fd;
     fds[PP__FD_BELL] = worker->bell;
     fds[PP__FD_SOCKET] = pair[1];
     return 0;
@@ -214,78 +214,199 @@ static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_fu
     return error;
 }
 
-static struct pp__worker *create(pp_pool *pool)
+struct pp__worker *pp__worker_create(pp_pool *pool)
 {
     struct pp__worker *worker = PP_SYS(calloc)(1, sizeof *worker);
     if (!worker)
         return NULL;
     worker->pool = pool;
+    worker->number = -1;
+    worker->state = PP__WORKER_STANDBY;
     worker->outlasted = worker->graced = UINT64_MAX;
     worker->bell = worker->socket = -1;
-    worker->free_at = pp__now();
     pp__list_init(&worker->items);
     pp__list_init(&worker->unwoken);
+    pp__list_init(&worker->place);
+    pp__list_init(&worker->other);
     pp__shelf_init(&worker->arguments, NULL);
-    while (pool->workers[worker->number])
-        worker->number++;
-    worker->serial = PP__TAG_LAST + (++pool->next_serial * PP__MAX_WORKERS + (uint64_t)worker->number);
-    worker->spins = worker->number < pool->processors - 1;
-    pp__list_insert(&pool->active, &worker->place);
     return worker;
 }
 
-static int ask_for(struct pp__worker *worker, int fds[PP__FD_COUNT])
+void pp__worker_enlist(struct pp__worker *worker)
+{
+    pp__list_insert(&worker->pool->others, &worker->other);
+    worker->pool->others_count++;
+}
+
+/* What the pool counts of it by its state. */
+static void count_state(const struct pp__worker *worker, int change)
+{
+    if (worker->seated && worker->state == PP__WORKER_STARTING)
+        worker->pool->starting += change;
+}
+
+void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state)
+{
+    count_state(worker, -1);
+    worker->state = state;
+    count_state(worker, 1);
+}
+
+void pp__worker_seat(struct pp__worker *worker)
+{
+    pp_pool *pool = worker->pool;
+    count_state(worker, -1);
+    pp__list_remove(&worker->other);
+    pool->others_count--;
+    pool->workers[worker->number] = worker;
+    pool->alive++;
+    worker->seated = true;
+    count_state(worker, 1);
+}
+
+static struct pp__worker_plan plan_of(const struct pp__worker *worker)
+{
+    return (struct pp__worker_plan){.seed = worker->pool->options.seed,
+                                    .number = worker->number,
+                                    .spins = worker->spins,
+                                    .traces = worker->pool->options.backtraces};
+}
+
+static uint64_t new_serial(pp_pool *pool, int number)
+{
+    return PP__TAG_LAST + (++pool->next_serial * PP__MAX_WORKERS + (uint64_t)number);
+}
+
+/* A process that was made without a number is told by a record; it is published with the next one. */
+static int send_number(struct pp__worker *worker)
+{
+    struct pp__worker_plan plan = plan_of(worker);
+    void *payload = pp__ring_reserve(&worker->calls, PP__RECORD_NUMBER, 0, sizeof plan);
+    if (payload)
+        memcpy(payload, &plan, sizeof plan);
+    return payload ? 0 : -EAGAIN;
+}
+
+static int listen_to(struct pp__worker *worker)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->serial};
+    if (PP_SYS(epoll_ctl)(worker->pool->epoll, EPOLL_CTL_ADD, worker->bell, &event) != 0)
+        return pp__fail_errno(errno, "epoll_ctl");
+    return 0;
+}
+
+/* Its process is there, so that nothing is left to be waited for. */
+static bool needs_nothing(const struct pp__worker *worker)
+{
+    return worker->pid != 0 && !worker->pool->options.initializer;
+}
+
+int pp__worker_begin(struct pp__worker *worker, int number)
 {
     pp_pool *pool = worker->pool;
     const pp_pool_options *options = &pool->options;
-    int error = open_channel(worker, fds);
+    int error = 0;
+    worker->number = number;
+    worker->serial = new_serial(pool, number);
+    worker->spins = number < pool->processors - 1;
+    worker->free_at = pp__now();
+    pp__list_insert(&pool->active, &worker->place);
+    pp__worker_set_state(worker, PP__WORKER_STARTING);
+    if (worker->birth)
+        error = send_number(worker);
     if (!error)
-        error = send_duty(worker, PP__RECORD_INIT, options->initializer, options->initializer_arg,
-                          options->initializer_arg_size);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->serial};
-    if (!error && PP_SYS(epoll_ctl)(pool->epoll, EPOLL_CTL_ADD, worker->bell, &event) != 0)
-        error = pp__fail_errno(errno, "epoll_ctl");
-    if (error)
+        error = listen_to(worker);
+    if (error || needs_nothing(worker))
         return error;
-    struct pp__worker_plan data = {
-        .seed = options->seed, .number = worker->number, .spins = worker->spins, .traces = options->backtraces};
-    struct pp__plan plan = {.serial = worker->serial, .stack_size = options->stack_size, .size = sizeof data};
-    snprintf(plan.name, sizeof plan.name, "pp-worker-%d", worker->number);
+    return send_duty(worker, PP__RECORD_INIT, options->initializer, options->initializer_arg,
+                     options->initializer_arg_size);
+}
+
+int pp__worker_launch(struct pp__worker *worker, int fds[PP__FD_COUNT])
+{
+    pp_pool *pool = worker->pool;
+    struct pp__worker_plan data = plan_of(worker);
+    worker->birth = worker->serial ? worker->serial : new_serial(pool, 0);
+    struct pp__plan plan = {.serial = worker->birth, .stack_size = pool->options.stack_size, .size = sizeof data};
+    snprintf(plan.name, sizeof plan.name, worker->number < 0 ? "pp-standby" : PP__WORKER_NAME, worker->number);
     memcpy(plan.data, &data, sizeof data);
+    fds[PP__FD_PAGE] = pool->page_fd;
+    pool->unreported++;
     return pp__launcher_start(pool->connection, &plan, fds, PP__FD_COUNT);
+}
+
+void pp__worker_close_fds(const int fds[PP__FD_COUNT])
+{
+    pp__fd_close(fds[PP__FD_CALL]);
+    pp__fd_close(fds[PP__FD_RESULT]);
+    pp__fd_close(fds[PP__FD_SOCKET]);
+}
+
+static int start_new(pp_pool *pool, int number, struct pp__worker **started)
+{
+    int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
+    struct pp__worker *worker = pp__worker_create(pool);
+    if (!worker)
+        return pp__fail(-ENOMEM, "no memory for a worker");
+    int error = pp__worker_open_channel(worker, fds);
+    pp__worker_enlist(worker);
+    if (!error)
+        error = pp__worker_begin(worker, number);
+    if (!error)
+        error = pp__worker_launch(worker, fds);
+    pp__worker_close_fds(fds);
+    if (error)
+        pp__worker_free(worker);
+    else
+        *started = worker;
+    return error;
 }
 
 int pp__worker_start(pp_pool *pool)
 {
-    struct pp__worker *worker = create(pool);
-    if (!worker)
-        return pp__fail(-ENOMEM, "no memory for a worker");
-    int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
-    int error = ask_for(worker, fds);
-    pp__fd_close(fds[PP__FD_CALL]);
-    pp__fd_close(fds[PP__FD_RESULT]);
-    pp__fd_close(fds[PP__FD_SOCKET]);
-    pool->workers[worker->number] = worker;
-    pool->alive++;
-    pool->starting++;
-    pool->unreported++;
+    struct pp__worker *worker;
+    int number = 0;
+    while (pool->workers[number])
+        number++;
+    int error = pool->standby ? pp__standby_take(pool, number, &worker) : start_new(pool, number, &worker);
     if (error)
-        pp__worker_free(worker);
-    return error;
+        return error;
+    pp__worker_seat(worker);
+    if (needs_nothing(worker))
+        pp__worker_is_ready(worker);
+    return 0;
+}
+
+void pp__worker_is_ready(struct pp__worker *worker)
+{
+    pp_pool *pool = worker->pool;
+    pp__worker_set_state(worker, PP__WORKER_READY);
+    pp__worker_place(worker);
+    pool->start_pause = pool->start_after = pool->failing_since = 0;
+    pp__standby_consider(pool);
+}
+
+static void unlist(struct pp__worker *worker)
+{
+    pp_pool *pool = worker->pool;
+    pp__worker_set_state(worker, PP__WORKER_KILLED);
+    pp__list_remove(&worker->place);
+    pp__list_remove(&worker->unwoken);
+    if (worker->seated)
+        pool->workers[worker->number] = NULL;
+    pool->alive -= worker->seated;
+    pool->others_count -= !worker->seated;
+    pp__list_remove(&worker->other);
+    pool->unreported -= worker->birth != 0 && worker->pid == 0;
+    if (pool->standby == worker)
+        pool->standby = NULL;
 }
 
 void pp__worker_free(struct pp__worker *worker)
 {
-    pp_pool *pool = worker->pool;
-    pp__list_remove(&worker->place);
-    pp__list_remove(&worker->unwoken);
-    pool->workers[worker->number] = NULL;
-    pool->alive--;
-    pool->unreported -= worker->pid == 0;
-    if (worker->state == PP__WORKER_STARTING)
-        pool->starting--;
+    unlist(worker);
     if (worker->bell >= 0)
-        epoll_ctl(pool->epoll, EPOLL_CTL_DEL, worker->bell,
+        epoll_ctl(worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
                   NULL); /* closing is not enough: a child that the host forked may have a copy */
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
@@ -298,6 +419,17 @@ void pp__worker_free(struct pp__worker *worker)
     free(worker);
 }
 
+void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *))
+{
+    for (struct pp__link *link = pool->others.next, *next; link != &pool->others; link = next) {
+        next = link->next;
+        act(pp__container(link, struct pp__worker, other));
+    }
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i])
+            act(pool->workers[i]);
+}
+
 struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
 {
     uint64_t number = (serial - PP__TAG_LAST) % PP__MAX_WORKERS;
@@ -305,6 +437,23 @@ struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
         return NULL;
     struct pp__worker *worker = pool->workers[number];
     return worker && worker->serial == serial ? worker : NULL;
+}
+
+/* One that was a standby has another serial. */
+struct pp__worker *pp__worker_by_birth(pp_pool *pool, uint64_t birth)
+{
+    struct pp__worker *worker = pp__worker_by_serial(pool, birth);
+    if (worker)
+        return worker;
+    for (struct pp__link *link = pool->others.next; link != &pool->others; link = link->next) {
+        worker = pp__container(link, struct pp__worker, other);
+        if (worker->birth == birth)
+            return worker;
+    }
+    for (int i = 0; i < pool->max_workers; i++)
+        if (pool->workers[i] && pool->workers[i]->birth == birth)
+            return pool->workers[i];
+    return NULL;
 }
 
 /* --------------------------------------------------------------------------------------------- send */
@@ -539,12 +688,13 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
 
 void pp__worker_kill(struct pp__worker *worker)
 {
-    if (worker->state == PP__WORKER_STARTING)
-        worker->pool->starting--;
-    worker->state = PP__WORKER_KILLED;
+    pp_pool *pool = worker->pool;
+    pp__worker_set_state(worker, PP__WORKER_KILLED);
     pp__worker_place(worker);
-    if (!worker->kill_asked && worker->pool->connection >= 0)
-        worker->kill_asked = pp__launcher_kill(worker->pool->connection, worker->serial) == 0;
+    if (pool->standby == worker)
+        pp__standby_give_up(pool);
+    if (!worker->kill_asked && pool->connection >= 0)
+        worker->kill_asked = pp__launcher_kill(pool->connection, worker->birth) == 0;
 }
 
 void pp__worker_poison(struct pp__worker *worker, const char *what)
@@ -633,7 +783,7 @@ void pp__worker_dismiss(struct pp__worker *worker)
         if (send_duty(worker, PP__RECORD_LEAVE, NULL, NULL, 0) != 0)
             return;
     }
-    worker->state = PP__WORKER_LEAVING;
+    pp__worker_set_state(worker, PP__WORKER_LEAVING);
     pp__worker_place(worker);
     worker->free_at = pp__now();
     pp__worker_wake(worker);
@@ -727,9 +877,13 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
     char how[192];
     describe_end(worker, how, sizeof how, code, status);
     bool bidden = worker->left || (worker->state == PP__WORKER_KILLED && !worker->poisoned);
-    bool ready = worker->state != PP__WORKER_STARTING;
+    bool ready = worker->state != PP__WORKER_STARTING, left = worker->left;
     int number = worker->number;
-    if (!worker->left)
+    if (number < 0) {
+        pp__standby_lost(worker, bidden ? NULL : how);
+        return;
+    }
+    if (!left)
         pp__pool_log(pool, "worker %d (pid %d) %s%s", number, (int)worker->pid, how, bidden ? ", as asked" : "");
     uint64_t id, begun_at;
     struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
@@ -743,11 +897,17 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
         pool->deaths = 0;
     else if (!bidden && !pool->broken)
         count_death(pool, number, how, ready);
+    if (!left)
+        pp__standby_keep(pool);
 }
 
 void pp__worker_failed(struct pp__worker *worker, int error)
 {
     pp_pool *pool = worker->pool;
+    if (worker->number < 0) {
+        pp__standby_lost(worker, pp__strerror(error));
+        return;
+    }
     pp__pool_log(pool, "worker %d can't be started: %s", worker->number, pp__strerror(error));
     pp__worker_free(worker);
     pp__dispatch_start_failed(pool, error);

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 enum pp__worker_state {
+    PP__WORKER_STANDBY,  /* has no number, and was told nothing yet */
     PP__WORKER_STARTING, /* asked for; INIT is in its ring */
     PP__WORKER_READY,
     PP__WORKER_LEAVING, /* LEAVE is in its ring */
@@ -27,11 +28,13 @@ struct pp__slot {
 
 struct pp__worker {
     pp_pool *pool;
-    int number;
-    uint64_t serial;
+    int number;      /* -1: none yet */
+    uint64_t serial; /* by which we know it; 0 without a number */
+    uint64_t birth;  /* by which the zygote does; 0: it was not asked for */
     enum pp__worker_state state;
-    pid_t pid; /* 0 before the zygote's report */
-    bool left; /* its leave record was read */
+    pid_t pid;   /* 0 before the zygote's report */
+    bool seated; /* in its number's place; else it is one of the others */
+    bool left;   /* its leave record was read */
     bool kill_asked;
     bool out_of_memory; /* the kernel has killed it, by its counts */
     bool poisoned;      /* it wrote garbage */
@@ -49,8 +52,9 @@ struct pp__worker {
 
     struct pp__link place; /* in the pool's idle or active */
     struct pp__link unwoken;
-    bool idle;  /* which */
-    bool spins; /* it may spin when it runs dry */
+    struct pp__link other; /* in the pool's others */
+    bool idle;             /* in which list its place is */
+    bool spins;            /* it may spin when it runs dry */
 
     struct pp__link items; /* sent and not ended, in the order of the ring, which is id order */
     uint32_t count;        /* of them */
@@ -69,8 +73,31 @@ struct pp__worker {
     size_t knows_count;
 };
 
-/* Starts one in the first free place. 0, -EAGAIN (later again) or an errno for want of descriptors or memory. */
+/* One more in the first free place: the standby, or a new one. 0, -EAGAIN (later again) or an errno for want of descriptors or memory. */
 int pp__worker_start(pp_pool *pool);
+
+/*
+ * The steps of that. A worker that nobody knows yet; its channel and what of it travels to the process (both not under the lock, too); then it is one of
+ * the others; a number, which it is told with the initializer to run, so that it is STARTING; its process; and the descriptors closed.
+ */
+struct pp__worker *pp__worker_create(pp_pool *pool);
+int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT]);
+void pp__worker_enlist(struct pp__worker *worker);
+int pp__worker_begin(struct pp__worker *worker, int number);
+int pp__worker_launch(struct pp__worker *worker, int fds[PP__FD_COUNT]);
+void pp__worker_close_fds(const int fds[PP__FD_COUNT]);
+
+/* Puts one of the others into its number's place, which is free. */
+void pp__worker_seat(struct pp__worker *worker);
+
+/* The only way in which the state changes. */
+void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state);
+
+/* It is ready for calls: after READY, or at once where there is nothing to be done before. */
+void pp__worker_is_ready(struct pp__worker *worker);
+
+/* For each, those without a place first. `act` may free the one that it is given. */
+void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *worker));
 
 /* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. The worker is to be woken by pp__worker_wake_sent. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
@@ -148,5 +175,6 @@ void pp__worker_failed(struct pp__worker *worker, int error);
 void pp__worker_free(struct pp__worker *worker);
 
 struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial);
+struct pp__worker *pp__worker_by_birth(pp_pool *pool, uint64_t birth);
 
 #endif
