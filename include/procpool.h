@@ -202,6 +202,13 @@ typedef struct pp_pool_options {
     pp_crash_rule on_crash;
     pp_wait_policy wait;
     pp_standby standby;
+    int min_workers; /* workers that there are at least, from the pool's making on; at most max_workers */
+    uint32_t
+        idle_timeout; /* ms without a call after which a worker is told to leave, unless there are min_workers; 0: none */
+    uint32_t
+        max_tasks; /* calls, elements of maps included, after which a worker is told to leave; another is ready then; 0: none */
+    size_t
+        max_growth; /* bytes; so is one whose own memory in use has grown by more since it was ready for calls; 0: none */
     pp_launcher *launcher; /* the pool takes its own reference; NULL: the pool makes one from the next four */
     pp_start_method start_method;
     const int *inherit_fds;
@@ -231,7 +238,7 @@ typedef struct pp_pool_options {
 } pp_pool_options;
 
 /*
- * Makes a pool. No worker is started before there is a call for it. `options` may be NULL. The pool outlives the thread that
+ * Makes a pool. No worker is started before there is a call for it, but min_workers. `options` may be NULL. The pool outlives the thread that
  * made it. End it with pp_pool_destroy or pp_pool_release.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, unknown enum value, launcher together with options of one, stack
@@ -270,6 +277,15 @@ PP_API int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future
  * success pp_last_error() says why the next was refused.
  */
 PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures);
+
+/*
+ * From now on the pool has at most `max_workers` workers (0: pp_usable_processors(); at most 1024; not less than min_workers). More are started when
+ * there are calls for them. Those that are too many, by their numbers, get no more calls, end those that they have begun and are told to leave; what was
+ * handed to them and has not begun goes to others. Does not wait for that. An inline pool has nothing to change.
+ *
+ * Any thread. Errors: -EINVAL, -ENOMEM, -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM.
+ */
+PP_API int pp_pool_resize(pp_pool *pool, int max_workers);
 
 /* pp_pool_shutdown: cancel what has not begun, instead of letting it run. */
 #define PP_CANCEL_PENDING 1u

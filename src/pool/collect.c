@@ -238,7 +238,8 @@ static bool gathers(const pp_pool *pool)
 /* Whether a worker that runs dry is worth a wake: there is a call for it, and nobody awake who is about to send it. */
 static bool wants_attention(const pp_pool *pool)
 {
-    return (pool->pending_count > 0 && !pool->collector.streaming) || pool->starting > 0 || pool->shut;
+    return (pool->pending_count > 0 && !pool->collector.streaming) || pool->starting > 0 || pool->coming > 0 ||
+           pool->shut;
 }
 
 /* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "pool/recycle.h"
 #include "pool/workers.h"
 
 #include <errno.h>
@@ -77,7 +78,8 @@ static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *work
 static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, const struct pp__item *item)
 {
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
-    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->outlasted == pp__item_next_id(front))
+    if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->withdrawn ||
+        worker->outlasted == pp__item_next_id(front))
         return false;
     if (pp__item_count(item) > 1 ? worker->count >= CHUNKS || worker->count * expected(pool, item) > QUEUE_TIME
                                  : backlog(pool, worker) > QUEUE_TIME)
@@ -169,13 +171,20 @@ static void send_pending(pp_pool *pool)
     }
 }
 
+/* Those that leave have no place any more; but where each takes its time for that, they must not become more and more. */
+static bool wants_more(const pp_pool *pool)
+{
+    return (pool->pending_count > (size_t)pool->starting || pool->alive < pool->options.min_workers) &&
+           pool->alive < pool->max_workers && pool->alive + pool->leaving < 2 * pool->max_workers;
+}
+
 static void start_missing(pp_pool *pool)
 {
-    if (pool->pending_count <= (size_t)pool->starting || pool->alive == pool->max_workers)
+    if (!wants_more(pool))
         return;
     if (pool->start_after && pp__now() < pool->start_after)
         return;
-    while (pool->pending_count > (size_t)pool->starting && pool->alive < pool->max_workers) {
+    while (wants_more(pool)) {
         int error = pp__worker_start(pool);
         if (error == -EPIPE)
             return; /* the zygote is gone: its end of file breaks the pool when it is collected */
@@ -236,6 +245,8 @@ void pp__dispatch(pp_pool *pool)
         cancel_pending(pool);
     if (pool->broken || pool->is_inline)
         return;
+    if (pool->recycle_due)
+        pp__recycle(pool);
     send_pending(pool);
     if (pool->deep > 0 && pp__dispatch_idle(pool))
         share(pool);

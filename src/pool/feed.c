@@ -244,14 +244,14 @@ static size_t least(size_t a, size_t b)
 }
 
 /*
- * By how long elements have lasted so far, and no more than a quarter of those that were given out: a few short ones promise nothing. Towards the end of an
+ * Under the lock. By how long elements have lasted so far, and no more than a quarter of those that were given out: a few short ones promise nothing. Towards the end of an
  * array there is something for each worker.
  */
-static uint32_t measured_size(const pp_map *map, uint64_t mean_run)
+static uint32_t measured_size(const pp_map *map)
 {
     size_t workers = (size_t)map->pool->max_workers;
     size_t size = least(PP__MEASURED_CHUNK, (map->next_index - map->in_flight) / 4);
-    size = mean_run > 0 ? least(size, CHUNK_TIME / mean_run) : 1;
+    size = map->mean_run > 0 ? least(size, CHUNK_TIME / map->mean_run) : 1;
     if (map->options.max_in_flight > 0)
         size = least(size, map->options.max_in_flight / (PP__CHUNKS_IN_FLIGHT * workers));
     if (map->source == pp__map_array_next)
@@ -260,10 +260,10 @@ static uint32_t measured_size(const pp_map *map, uint64_t mean_run)
     return size > 0 ? (uint32_t)size : 1;
 }
 
-/* Of the next chunk: its size, and whether there is place for it. */
-static bool may_pull(pp_map *map, uint64_t mean_run)
+/* Of the next chunk: its size, and whether there is place for it. Under the lock. */
+static bool may_pull(pp_map *map)
 {
-    map->chunk_size = pp__map_measures(map) ? measured_size(map, mean_run) : (uint32_t)map->options.chunk_size;
+    map->chunk_size = pp__map_measures(map) ? measured_size(map) : (uint32_t)map->options.chunk_size;
     size_t most = map->options.max_in_flight;
     if (most == 0)
         most = PP__CHUNKS_IN_FLIGHT * (size_t)map->pool->max_workers * map->chunk_size;
@@ -275,9 +275,9 @@ int pp__map_fill(pp_map *map)
     for (;;) {
         pp__pool_lock(map->pool);
         int refused = pp__pool_accepts(map->pool);
-        uint64_t mean_run = map->mean_run;
+        bool may = may_pull(map);
         pp__pool_unlock(map->pool);
-        if (!may_pull(map, mean_run))
+        if (!may)
             return 0;
         if (refused && !map->drained)
             end_input(map, refused);

@@ -124,6 +124,8 @@ static int check(const pp_pool_options *o)
     if (o->max_workers < 0 || o->max_workers > PP__MAX_WORKERS)
         return pp__fail(-EINVAL, "max_workers is %d; it must be 0 (the default) to %d", o->max_workers,
                         PP__MAX_WORKERS);
+    if (o->min_workers < 0)
+        return pp__fail(-EINVAL, "min_workers is %d", o->min_workers);
     if (o->on_crash != PP_ISOLATE && o->on_crash != PP_BREAK_POOL)
         return pp__fail(-EINVAL, "on_crash is %d, which is no rule", (int)o->on_crash);
     if (o->wait != PP_WAIT_ADAPTIVE && o->wait != PP_WAIT_SLEEP)
@@ -260,7 +262,10 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     int error = copy_options(pool, given);
     if (error)
         return error;
-    pool->workers = PP_SYS(calloc)((size_t)pool->max_workers, sizeof *pool->workers);
+    if (pool->options.min_workers > pool->max_workers)
+        return pp__fail(-EINVAL, "min_workers is %d, and max_workers %d", pool->options.min_workers, pool->max_workers);
+    pool->places = pool->max_workers;
+    pool->workers = PP_SYS(calloc)((size_t)pool->places, sizeof *pool->workers);
     pool->functions = pp__functions_create();
     if (!pool->workers || !pool->functions)
         return pp__fail(-ENOMEM, "no memory for a pool of %d workers", pool->max_workers);
@@ -400,7 +405,7 @@ static void end(pp_pool *pool)
 
 static void send_home(struct pp__worker *worker)
 {
-    if (worker->state == PP__WORKER_READY)
+    if (worker->state == PP__WORKER_READY || worker->state == PP__WORKER_NEXT)
         pp__worker_dismiss(worker);
     else if (worker->state == PP__WORKER_STANDBY)
         pp__worker_kill(worker); /* it has nothing to finish */
@@ -426,6 +431,7 @@ static void stop_work(struct pp__worker *worker)
 static void begin_shutdown(pp_pool *pool, bool cancel)
 {
     pool->shut = true;
+    pool->options.min_workers = 0;
     if (cancel) {
         pool->cancelling = true;
         pp__workers_each(pool, stop_work);

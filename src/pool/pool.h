@@ -60,7 +60,8 @@ struct pp_pool {
     uint64_t mean_run; /* ns, of late; 0: unknown */
 
     /* workers */
-    struct pp__worker **workers; /* max_workers places, by their numbers; NULL: no worker is seated there */
+    struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */
+    int places;                  /* max_workers or, after that was lowered, more */
     struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link unwoken; /* those that were sent something and not woken yet: until the end of the dispatch */
@@ -68,6 +69,11 @@ struct pp_pool {
     int starting;            /* of them: not ready for calls yet */
     struct pp__link others;  /* workers without a place */
     int others_count;        /* of them */
+    int coming;              /* of them: successors that are not ready yet */
+    int leaving;             /* of all: told to leave */
+    bool recycle_due;        /* some are to be succeeded, or to leave (recycle.h) */
+    uint64_t measure_at;     /* when to look at their memory again */
+    uint64_t start_cost;     /* ns from asking for a worker until it is ready, of late */
     int unreported;          /* of all: the zygote has not said that they started */
     int busy;                /* of them: with calls */
     int deep;                /* of them: with more than one */

@@ -31,7 +31,7 @@ uint64_t pp__tidy(pp_pool *pool, uint64_t now)
     bool left = false;
     if (pool->tidy_at == 0 || now < pool->tidy_at)
         return pool->tidy_at ? pool->tidy_at : PP__NEVER;
-    for (int i = 0; i < pool->max_workers; i++)
+    for (int i = 0; i < pool->places; i++)
         if (pool->workers[i])
             left |= tidy_worker(pool->workers[i]);
     pool->tidy_at = left ? now + LOOK_EACH : 0;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/recycle.h"
 #include "pool/tidy.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
@@ -212,12 +213,15 @@ uint64_t pp__timers_run(pp_pool *pool)
     keep_zygote_going(pool, now);
     uint64_t tidy = pp__tidy(pool, now);
     next = tidy < next ? tidy : next;
+    uint64_t recycle = pp__recycle_run(pool, now);
+    next = recycle < next ? recycle : next;
     for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
         behind = link->next;
         uint64_t due = attend(pp__container(link, struct pp__worker, place), now);
         next = due < next ? due : next;
     }
-    if (pool->start_after > now && pool->pending_count > 0)
+    if (pool->start_after > now &&
+        (pool->pending_count > 0 || pool->recycle_due || pool->alive < pool->options.min_workers))
         next = pool->start_after < next ? pool->start_after : next;
     return next;
 }

@@ -12,6 +12,7 @@
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
+#include "pool/recycle.h"
 #include "pool/results.h"
 #include "pool/standby.h"
 #include "pool/tidy.h"
@@ -222,6 +223,7 @@ struct pp__worker *pp__worker_create(pp_pool *pool)
     worker->pool = pool;
     worker->number = -1;
     worker->state = PP__WORKER_STANDBY;
+    worker->free_at = pp__now();
     worker->outlasted = worker->graced = UINT64_MAX;
     worker->bell = worker->socket = -1;
     pp__list_init(&worker->items);
@@ -241,8 +243,10 @@ void pp__worker_enlist(struct pp__worker *worker)
 /* What the pool counts of it by its state. */
 static void count_state(const struct pp__worker *worker, int change)
 {
-    if (worker->seated && worker->state == PP__WORKER_STARTING)
-        worker->pool->starting += change;
+    pp_pool *pool = worker->pool;
+    if (worker->state == PP__WORKER_STARTING)
+        *(worker->seated ? &pool->starting : &pool->coming) += change;
+    pool->leaving += worker->state == PP__WORKER_LEAVING ? change : 0;
 }
 
 void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state)
@@ -262,6 +266,16 @@ void pp__worker_seat(struct pp__worker *worker)
     pool->alive++;
     worker->seated = true;
     count_state(worker, 1);
+}
+
+void pp__worker_unseat(struct pp__worker *worker)
+{
+    count_state(worker, -1);
+    worker->pool->workers[worker->number] = NULL;
+    worker->pool->alive--;
+    worker->seated = false;
+    count_state(worker, 1);
+    pp__worker_enlist(worker);
 }
 
 static struct pp__worker_plan plan_of(const struct pp__worker *worker)
@@ -310,6 +324,7 @@ int pp__worker_begin(struct pp__worker *worker, int number)
     worker->serial = new_serial(pool, number);
     worker->spins = number < pool->processors - 1;
     worker->free_at = pp__now();
+    pp__recycle_begin(worker);
     pp__list_insert(&pool->active, &worker->place);
     pp__worker_set_state(worker, PP__WORKER_STARTING);
     if (worker->birth)
@@ -342,7 +357,7 @@ void pp__worker_close_fds(const int fds[PP__FD_COUNT])
     pp__fd_close(fds[PP__FD_SOCKET]);
 }
 
-static int start_new(pp_pool *pool, int number, struct pp__worker **started)
+int pp__worker_start_other(pp_pool *pool, int number, struct pp__worker **started)
 {
     int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
     struct pp__worker *worker = pp__worker_create(pool);
@@ -368,7 +383,7 @@ int pp__worker_start(pp_pool *pool)
     int number = 0;
     while (pool->workers[number])
         number++;
-    int error = pool->standby ? pp__standby_take(pool, number, &worker) : start_new(pool, number, &worker);
+    int error = pool->standby ? pp__standby_take(pool, number, &worker) : pp__worker_start_other(pool, number, &worker);
     if (error)
         return error;
     pp__worker_seat(worker);
@@ -380,7 +395,8 @@ int pp__worker_start(pp_pool *pool)
 void pp__worker_is_ready(struct pp__worker *worker)
 {
     pp_pool *pool = worker->pool;
-    pp__worker_set_state(worker, PP__WORKER_READY);
+    pp__worker_set_state(worker, worker->predecessor ? PP__WORKER_NEXT : PP__WORKER_READY);
+    pp__recycle_ready(worker);
     pp__worker_place(worker);
     pool->start_pause = pool->start_after = pool->failing_since = 0;
     pp__standby_consider(pool);
@@ -397,6 +413,7 @@ static void unlist(struct pp__worker *worker)
     pool->alive -= worker->seated;
     pool->others_count -= !worker->seated;
     pp__list_remove(&worker->other);
+    pp__recycle_gone(worker);
     pool->unreported -= worker->birth != 0 && worker->pid == 0;
     if (pool->standby == worker)
         pool->standby = NULL;
@@ -425,7 +442,7 @@ void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *))
         next = link->next;
         act(pp__container(link, struct pp__worker, other));
     }
-    for (int i = 0; i < pool->max_workers; i++)
+    for (int i = 0; i < pool->places; i++)
         if (pool->workers[i])
             act(pool->workers[i]);
 }
@@ -433,10 +450,17 @@ void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *))
 struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
 {
     uint64_t number = (serial - PP__TAG_LAST) % PP__MAX_WORKERS;
-    if (serial <= PP__TAG_LAST || number >= (uint64_t)pool->max_workers)
+    if (serial <= PP__TAG_LAST || number >= (uint64_t)pool->places)
         return NULL;
     struct pp__worker *worker = pool->workers[number];
-    return worker && worker->serial == serial ? worker : NULL;
+    if (worker && worker->serial == serial)
+        return worker;
+    for (struct pp__link *link = pool->others.next; link != &pool->others; link = link->next) {
+        worker = pp__container(link, struct pp__worker, other);
+        if (worker->serial == serial)
+            return worker;
+    }
+    return NULL;
 }
 
 /* One that was a standby has another serial. */
@@ -450,7 +474,7 @@ struct pp__worker *pp__worker_by_birth(pp_pool *pool, uint64_t birth)
         if (worker->birth == birth)
             return worker;
     }
-    for (int i = 0; i < pool->max_workers; i++)
+    for (int i = 0; i < pool->places; i++)
         if (pool->workers[i] && pool->workers[i]->birth == birth)
             return pool->workers[i];
     return NULL;
@@ -482,7 +506,9 @@ void pp__worker_allow_spin(pp_pool *pool)
 
 void pp__worker_place(struct pp__worker *worker)
 {
-    bool idle = worker->state == PP__WORKER_READY && worker->count == 0 && worker->stuck_end == 0;
+    bool idle = worker->state == PP__WORKER_READY && worker->count == 0 && worker->stuck_end == 0 && !worker->withdrawn;
+    if (worker->withdrawn)
+        worker->pool->recycle_due = true;
     if (idle == worker->idle)
         return;
     worker->idle = idle;
@@ -519,6 +545,9 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     if (++worker->count == 1)
         count_busy(worker, 1);
     worker->pool->deep += worker->count == 2;
+    worker->budget -= pp__item_count(item);
+    if (worker->budget <= worker->look_at)
+        pp__recycle_look(worker);
     pp__store_release(&worker->result_side->slots[slot],
                       pp__slot_word(pp__item_next_id(item),
                                     PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
@@ -617,6 +646,7 @@ bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
     if (!take(worker, item, next, PP__SLOT_READY) && !(between && take(worker, item, next - 1, PP__SLOT_BEGUN)))
         return false;
     pp__worker_detach(worker, item);
+    pp__recycle_refund(worker, pp__item_count(item) - pp__item_next(item));
     return true;
 }
 
@@ -784,6 +814,8 @@ void pp__worker_dismiss(struct pp__worker *worker)
             return;
     }
     pp__worker_set_state(worker, PP__WORKER_LEAVING);
+    if (worker->seated)
+        pp__worker_unseat(worker);
     pp__worker_place(worker);
     worker->free_at = pp__now();
     pp__worker_wake(worker);

@@ -14,6 +14,7 @@
 enum pp__worker_state {
     PP__WORKER_STANDBY,  /* has no number, and was told nothing yet */
     PP__WORKER_STARTING, /* asked for; INIT is in its ring */
+    PP__WORKER_NEXT,     /* ready, and waits for its predecessor's place */
     PP__WORKER_READY,
     PP__WORKER_LEAVING, /* LEAVE is in its ring */
     PP__WORKER_KILLED   /* the zygote was asked for its death */
@@ -32,9 +33,17 @@ struct pp__worker {
     uint64_t serial; /* by which we know it; 0 without a number */
     uint64_t birth;  /* by which the zygote does; 0: it was not asked for */
     enum pp__worker_state state;
-    pid_t pid;   /* 0 before the zygote's report */
-    bool seated; /* in its number's place; else it is one of the others */
-    bool left;   /* its leave record was read */
+    pid_t pid;                                  /* 0 before the zygote's report */
+    bool seated;                                /* in its number's place; else it is one of the others */
+    bool withdrawn;                             /* it gets no more calls (recycle.h) */
+    bool wants_successor;                       /* it will be soon, or is */
+    bool overgrown;                             /* for the memory that it has */
+    int64_t budget;                             /* calls that it may still be sent */
+    int64_t look_at;                            /* and how few of them are left when that is looked at next */
+    struct pp__worker *successor, *predecessor; /* with the same number, or NULL */
+    uint64_t memory;                            /* bytes that it had when it was ready */
+    uint64_t measured;                          /* its free_at when its memory was looked at last */
+    bool left;                                  /* its leave record was read */
     bool kill_asked;
     bool out_of_memory; /* the kernel has killed it, by its counts */
     bool poisoned;      /* it wrote garbage */
@@ -87,8 +96,12 @@ int pp__worker_begin(struct pp__worker *worker, int number);
 int pp__worker_launch(struct pp__worker *worker, int fds[PP__FD_COUNT]);
 void pp__worker_close_fds(const int fds[PP__FD_COUNT]);
 
-/* Puts one of the others into its number's place, which is free. */
+/* Puts one of the others into its number's place, which is free; and back. */
 void pp__worker_seat(struct pp__worker *worker);
+void pp__worker_unseat(struct pp__worker *worker);
+
+/* One of the others, with that number. 0 or as pp__worker_start. */
+int pp__worker_start_other(pp_pool *pool, int number, struct pp__worker **started);
 
 /* The only way in which the state changes. */
 void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state);
