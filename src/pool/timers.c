@@ -64,6 +64,10 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
         return;
     }
     front = front_of(worker);
+    if (front && pp__worker_lost_slot(worker, front)) {
+        pp__worker_poison(worker, "a slot of no call that it has");
+        return;
+    }
     if (!front || !pp__worker_unbegun(worker, front))
         return;
     pp__worker_ring(worker);

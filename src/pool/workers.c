@@ -627,6 +627,11 @@ bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *
     return slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
 }
 
+bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return (slot_word(worker, item) >> 2) - item->id >= pp__item_count(item);
+}
+
 /* Against the cas in begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
 static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_t id, enum pp__slot_state state)
 {

@@ -139,6 +139,9 @@ void pp__worker_ring(struct pp__worker *worker);
 /* Whether it has certainly not begun the item: the slot still says so. */
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item);
 
+/* Whether the item's slot says what neither side can have written there: it is never seen to begin nor to end. */
+bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item);
+
 /* Takes an item back that it has not begun: true, and it belongs to nobody. */
 bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item);
 

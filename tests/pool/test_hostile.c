@@ -406,6 +406,22 @@ BOTH_WITHIN(garbage_written_all_the_time_in_a_chunk_costs_its_worker_at_most, 60
     run_chunk_vandals(method, LASTING, COMBINATIONS);
 }
 
+/* Its rings are as empty at first as they are when everything is zero. */
+BOTH(a_worker_that_was_a_standby_is_found_out_when_it_wipes_everything)
+{
+    if (KIT_TSAN)
+        LEFT_OUT("thread sanitizer ends the worker, whose second thread races with it on purpose");
+    pp_pool *pool = open_workers(1, method);
+    pid_t zygote = zygote_of(pool);
+    for (unsigned seed = 1; seed <= 5; seed++) {
+        struct vandal vandal = {.region = ALL, .pattern = ZEROS, .duration = LASTING, .seed = seed};
+        expect_end(submit(pool, crash, NULL, 0), -EOWNERDEAD);
+        until(count_descendants_named(zygote, "pp-standby") == 1);
+        run_chunk_vandal(pool, &vandal);
+    }
+    pp_pool_destroy(pool);
+}
+
 /* Results of elements that have not run, beyond the chunk, or before it: what is said of the open run. */
 static int task_boast(pp_task *task, const void *arg, size_t size)
 {
