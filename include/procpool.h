@@ -197,6 +197,16 @@ typedef enum pp_standby {
     PP_STANDBY_NEVER
 } pp_standby;
 
+/* How the finalizer of a worker ended. Valid until the function that it is given to returns. */
+typedef struct pp_finalized {
+    int worker; /* its number */
+    pid_t pid;
+    int code;         /* 0, or the code of the error, as at pp_error_kind */
+    const void *data; /* the result if code is 0, aligned to 16 bytes and followed by a NUL */
+    size_t size;
+    const struct pp_error *error; /* NULL if code is 0; its call_id is 0 */
+} pp_finalized;
+
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     pp_crash_rule on_crash;
@@ -219,14 +229,17 @@ typedef struct pp_pool_options {
     size_t initializer_arg_size; /* copied */
     uint32_t
         start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none */
-    pp_function
-        *finalizer; /* runs in each worker that is told to leave; its failure is only logged, its result dropped */
+    pp_function *finalizer; /* runs in each worker that is told to leave; its failure is logged and costs nothing */
     const void *finalizer_arg;
     size_t finalizer_arg_size; /* copied */
     uint32_t
         finalizer_timeout; /* ms from telling a worker to leave until its finalizer has ended; then it is killed; 0: none */
-    size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
-    uint64_t seed;         /* for pp_task_seed; 0: a random one */
+    /* Receives how each finalizer ended, its worker's death and its timeout included; after the pool has broken perhaps not. Called as `log` is, in turn
+     * with it, with the same rules. */
+    void (*finalized)(void *finalized_data, const pp_finalized *end);
+    void *finalized_data;
+    size_t stack_size; /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
+    uint64_t seed;     /* for pp_task_seed; 0: a random one */
     /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */

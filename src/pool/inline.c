@@ -7,6 +7,7 @@
 #include "pool/backtrace.h"
 #include "pool/block.h"
 #include "pool/dispatch.h"
+#include "pool/finalized.h"
 #include "pool/function.h"
 #include "pool/task.h"
 
@@ -135,6 +136,8 @@ bool pp__inline_finish(pp_pool *pool)
         return true;
     if (task.code || task.message[0])
         pp__pool_log(pool, "the finalizer failed: %s", task.message);
+    struct pp__item duty = pp__finalized_duty(pool);
+    pp__finalized_add(pool, 0, getpid(), outcome_of(&duty, &task, run_time));
     pp__task_destroy(&task);
     return true;
 }

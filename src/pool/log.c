@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/futex.h"
 #include "base/seam.h"
+#include "pool/finalized.h"
 #include "pool/loop.h"
 
 #include <signal.h>
@@ -29,8 +30,29 @@ void pp__pool_log(pp_pool *pool, const char *format, ...)
     if (!line)
         return; /* a line less is all that want of memory costs here */
     memcpy(line->text, text, size);
+    line->end = NULL;
     pp__list_insert(&pool->log, &line->link);
     pp__log_wake(pool);
+}
+
+bool pp__log_finalized(pp_pool *pool, struct pp__finalized *end)
+{
+    struct pp__log_line *line = PP_SYS(malloc)(sizeof *line);
+    if (!line)
+        return false;
+    line->end = end;
+    pp__list_insert(&pool->log, &line->link);
+    pp__log_wake(pool);
+    return true;
+}
+
+static void hand_out(const pp_pool *pool, struct pp__log_line *line)
+{
+    if (line->end)
+        pp__finalized_hand_out(pool, line->end);
+    else
+        pool->options.log(pool->options.log_data, line->text);
+    free(line);
 }
 
 void pp__log_wake(pp_pool *pool)
@@ -53,8 +75,7 @@ void pp__log_hand_out(pp_pool *pool)
         struct pp__log_line *line = pp__container(pool->log.next, struct pp__log_line, link);
         pp__list_remove(&line->link);
         pthread_mutex_unlock(&pool->lock);
-        pool->options.log(pool->options.log_data, line->text);
-        free(line);
+        hand_out(pool, line);
         pthread_mutex_lock(&pool->lock);
     }
     pool->logging = false;
@@ -81,7 +102,7 @@ static void *run(void *argument)
 
 int pp__log_start(pp_pool *pool)
 {
-    if (!pool->options.log || pool->is_inline || pool->loop)
+    if ((!pool->options.log && !pool->options.finalized) || pool->is_inline || pool->loop)
         return 0;
     int error = pp__pool_start_thread(pool, &pool->logger, run);
     pool->has_logger = error == 0;
@@ -106,6 +127,8 @@ void pp__log_free(pp_pool *pool)
     while (link != &pool->log) {
         struct pp__log_line *line = pp__container(link, struct pp__log_line, link);
         link = link->next;
+        if (line->end)
+            pp__finalized_free(line->end);
         free(line);
     }
 }

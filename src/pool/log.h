@@ -9,7 +9,11 @@
 
 #include "pool/pool.h"
 
-/* Starts the thread, if there is a log function. 0 or a negative errno. */
+/* Queues how a finalizer ended. False: there is no memory for that. Under the lock. */
+struct pp__finalized;
+bool pp__log_finalized(pp_pool *pool, struct pp__finalized *end);
+
+/* Starts the thread, if there is a log function, or one for finalizers. 0 or a negative errno. */
 int pp__log_start(pp_pool *pool);
 
 /* Under the lock: there are lines, or the pool has ended. */

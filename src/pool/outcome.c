@@ -14,6 +14,7 @@
 #include "pool/backtrace.h"
 #include "pool/block.h"
 #include "pool/dispatch.h"
+#include "pool/finalized.h"
 #include "pool/results.h"
 #include "pool/tidy.h"
 #include "pool/workers.h"
@@ -323,14 +324,28 @@ static const char *take_left(struct pp__worker *worker, const struct pp__record 
                              struct pp__result_record *header, const void *payload, size_t size)
 {
     (void)record;
-    if (worker->state != PP__WORKER_LEAVING)
+    pp_pool *pool = worker->pool;
+    struct pp__item duty = pp__finalized_duty(pool);
+    struct pp__outcome outcome;
+    if (worker->state == PP__WORKER_KILLED)
+        return NULL; /* too late */
+    if (worker->state != PP__WORKER_LEAVING || worker->left)
         return "it leaves unbidden";
     worker->left = true;
-    if (header->type != PP__OUTCOME_RESULT) {
-        char text[PP__MESSAGE_MAX + 1];
-        copy_message(text, payload, size);
-        pp__pool_log(worker->pool, "the finalizer failed in worker %d: %s", worker->number, text);
+    if (!worker->finalizes)
+        return NULL;
+    if (header->type == PP__OUTCOME_RESULT && header->flags & PP__BIG) {
+        if (large_result(worker, &duty, header, &outcome) != 0)
+            return "a large result that did not come or is not sealed";
+    } else if (header->type == PP__OUTCOME_RESULT) {
+        outcome = small_result(worker, &duty, payload, size);
+    } else {
+        outcome = failure(worker, &duty, header, payload, size);
     }
+    worker->finalizes = false;
+    if (outcome.error)
+        pp__pool_log(pool, "the finalizer failed in worker %d: %s", worker->number, outcome.error->message);
+    pp__finalized_add(pool, worker->number, worker->pid, outcome);
     return NULL;
 }
 

@@ -25,8 +25,10 @@
 struct pp__functions;
 struct pp__loop;
 
+/* A line, or how a finalizer ended. */
 struct pp__log_line {
     struct pp__link link;
+    struct pp__finalized *end; /* NULL: it is a line */
     char text[];
 };
 

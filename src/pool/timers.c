@@ -122,6 +122,7 @@ static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
     if (now >= limit) {
         pp__pool_log(worker->pool, "worker %d (pid %d) has not left after finalizer_timeout, %u ms, and is killed",
                      worker->number, (int)worker->pid, worker->pool->options.finalizer_timeout);
+        worker->overdue = true;
         pp__worker_kill(worker);
         return PP__NEVER;
     }

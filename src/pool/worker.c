@@ -282,8 +282,8 @@ static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__r
         publish_message(type, id, header, PP__OUTCOME_TRAVEL, task->travel, task->message);
         return;
     }
-    if (type != PP__RECORD_RESULT)
-        pp__task_drop(task); /* a duty's result, which nobody takes */
+    if (type == PP__RECORD_READY)
+        pp__task_drop(task); /* an initializer's result, which nobody takes */
     header.size = task->size;
     if (task->fd < 0 && task->place < 0) {
         publish_record(type, id, &header, task->result, task->size);

@@ -11,6 +11,7 @@
 #include "pool/backtrace.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/finalized.h"
 #include "pool/function.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
@@ -818,6 +819,7 @@ void pp__worker_dismiss(struct pp__worker *worker)
         if (send_duty(worker, PP__RECORD_LEAVE, NULL, NULL, 0) != 0)
             return;
     }
+    worker->finalizes = options->finalizer != NULL && error == 0;
     pp__worker_set_state(worker, PP__WORKER_LEAVING);
     if (worker->seated)
         pp__worker_unseat(worker);
@@ -922,6 +924,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
     }
     if (!left)
         pp__pool_log(pool, "worker %d (pid %d) %s%s", number, (int)worker->pid, how, bidden ? ", as asked" : "");
+    if (worker->finalizes)
+        pp__finalized_lost(worker, code, status, how);
     uint64_t id, begun_at;
     struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
     bool timed_out = running && running->timed_out;

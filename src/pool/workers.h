@@ -44,6 +44,8 @@ struct pp__worker {
     uint64_t memory;                            /* bytes that it had when it was ready */
     uint64_t measured;                          /* its free_at when its memory was looked at last */
     bool left;                                  /* its leave record was read */
+    bool finalizes;                             /* it was told to, and has not answered */
+    bool overdue;                               /* for too long */
     bool kill_asked;
     bool out_of_memory; /* the kernel has killed it, by its counts */
     bool poisoned;      /* it wrote garbage */
