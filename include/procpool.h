@@ -238,8 +238,16 @@ typedef struct pp_pool_options {
      * with it, with the same rules. */
     void (*finalized)(void *finalized_data, const pp_finalized *end);
     void *finalized_data;
-    size_t stack_size; /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
-    uint64_t seed;     /* for pp_task_seed; 0: a random one */
+    int pin; /* 1: worker n runs only on the n-th of the processors that the thread which makes the pool may use, after the last from the first again */
+    const int *processors; /* the same with these instead; copied */
+    size_t processor_count;
+    int nice; /* added to the niceness of workers, -20 to 19; below 0 it needs a privilege */
+    const char *const
+        *environment; /* of workers, besides what they inherit: NULL-ended, NAME=VALUE; copied; at most 8 KiB in all */
+    const char *directory; /* that workers run in; NULL: the one that they inherit; copied */
+    int library_threads;   /* that OpenMP and BLAS may use in each worker; 0: as many as they like */
+    size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
+    uint64_t seed;         /* for pp_task_seed; 0: a random one */
     /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
@@ -254,8 +262,9 @@ typedef struct pp_pool_options {
  * Makes a pool. No worker is started before there is a call for it, but min_workers. `options` may be NULL. The pool outlives the thread that
  * made it. End it with pp_pool_destroy or pp_pool_release.
  *
- * Errors: -EINVAL (max_workers negative or above 1024, unknown enum value, launcher together with options of one, stack
- * too small, an initializer or finalizer that is in no loaded module, reserved word not zero), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
+ * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, launcher together with options of one,
+ * stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment or library_threads, reserved word not
+ * zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
  * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
  * a control group's pids.max allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked
  * child, or a sandbox forbids it), -EPIPE (the launcher's process is gone). pp_last_error() names the limit and what to do about it.

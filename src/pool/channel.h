@@ -6,7 +6,7 @@
  * Result side: written by the worker, but for the slots, which both sides change by compare-and-swap.
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
- * What is sent. Call ring: NUMBER (to a standby), MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
+ * What is sent. Call ring: NUMBER (to a standby), SETTING, MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
  * RESULT, RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
  * has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is no place for it, in a sealed memfd of its own. The
  * descriptor of what is not known yet went through the socket before the record was published, in the records' order.
@@ -128,6 +128,7 @@ enum pp__record_type {
     PP__RECORD_RESULT,     /* the same, result or message; id: of the element */
     PP__RECORD_RUN,        /* struct pp__run_record, results; id: of the first element */
     PP__RECORD_LEFT,       /* the same */
+    PP__RECORD_SETTING,    /* struct pp__setting and what is behind it (setting.h): ahead of INIT */
     PP__RECORD_NUMBER /* struct pp__worker_plan, with the number that a process which was made without one has from now on */
 };
 
@@ -201,7 +202,8 @@ static inline void pp__elements_next(struct pp__elements *elements)
 enum pp__outcome_type {
     PP__OUTCOME_RESULT, /* payload: the result */
     PP__OUTCOME_FAILED, /* payload: the task's message, perhaps behind a trace */
-    PP__OUTCOME_TRAVEL  /* payload: what could not travel */
+    PP__OUTCOME_TRAVEL, /* payload: what could not travel */
+    PP__OUTCOME_UNFIT   /* READY: payload: what of its setting can't be had */
 };
 
 struct pp__result_record {

@@ -315,7 +315,10 @@ static const char *take_ready(struct pp__worker *worker, const struct pp__record
     if (header->type != PP__OUTCOME_RESULT) {
         char text[PP__MESSAGE_MAX + 1];
         copy_message(text, payload, size);
-        pp__pool_break(worker->pool, header->code, "the initializer failed in worker %d: %s", worker->number, text);
+        pp__pool_break(worker->pool, header->code,
+                       header->type == PP__OUTCOME_UNFIT ? "worker %d can't be as its pool's options ask: %s"
+                                                         : "the initializer failed in worker %d: %s",
+                       worker->number, text);
     }
     return NULL;
 }

@@ -17,6 +17,7 @@
 #include "pool/limits.h"
 #include "pool/log.h"
 #include "pool/loop.h"
+#include "pool/setting.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 #include "process/owner.h"
@@ -81,6 +82,7 @@ static void destroy(pp_pool *pool)
     if (pool->launcher)
         pp_launcher_unref(pool->launcher);
     pp__functions_destroy(pool->functions);
+    free(pool->setting);
     pp__inline_destroy(pool);
     pp__log_free(pool);
     pp__callbacks_free(pool);
@@ -260,6 +262,9 @@ static int open_duties(pp_pool *pool)
 static int open_pool(pp_pool *pool, const pp_pool_options *given)
 {
     int error = copy_options(pool, given);
+    if (error)
+        return error;
+    error = pp__setting_create(given, &pool->setting);
     if (error)
         return error;
     if (pool->options.min_workers > pool->max_workers)

@@ -59,7 +59,8 @@ struct pp_pool {
     size_t
         promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no deadlock */
     struct pp__functions *functions;
-    uint64_t mean_run; /* ns, of late; 0: unknown */
+    struct pp__setting *setting; /* that workers are to run in, or NULL (setting.h) */
+    uint64_t mean_run;           /* ns, of late; 0: unknown */
 
     /* workers */
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */

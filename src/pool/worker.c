@@ -10,6 +10,7 @@
 #include "base/futex.h"
 #include "base/seam.h"
 #include "base/spin.h"
+#include "pool/setting.h"
 #include "pool/task.h"
 #include "process/child.h"
 #include "process/crash.h"
@@ -56,6 +57,8 @@ static struct worker {
     struct module *modules;
     size_t module_count;
     void *state; /* pp_task_set_state */
+    int unfit;   /* why its setting can't be had, a negative errno, in words: */
+    char unfit_text[256];
     /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
     enum pp__record_type running; /* 0: nothing */
     struct pp_task task;
@@ -711,10 +714,21 @@ static void take_number(const struct pp__record *record, const void *payload)
     prctl(PR_SET_NAME, name);
 }
 
+static void take_setting(const struct pp__record *record, const void *payload)
+{
+    self.unfit = pp__setting_apply(payload, (int)record->id);
+    if (self.unfit)
+        snprintf(self.unfit_text, sizeof self.unfit_text, "%s", pp_last_error());
+}
+
 static void take_init(const struct pp__record *record, const void *payload)
 {
     (void)record;
-    run_duty(payload, PP__RECORD_READY);
+    if (self.unfit)
+        publish_message(PP__RECORD_READY, 0, (struct pp__result_record){0}, PP__OUTCOME_UNFIT, self.unfit,
+                        self.unfit_text);
+    else
+        run_duty(payload, PP__RECORD_READY);
     ring_if_wanted(PP__WANT_ATTENTION);
 }
 
@@ -738,7 +752,7 @@ static void take(const struct pp__record *record, const void *payload)
 {
     static void (*const handlers[])(const struct pp__record *, const void *) = {
         [PP__RECORD_MODULE] = take_module, [PP__RECORD_INIT] = take_init,     [PP__RECORD_CALL] = take_call,
-        [PP__RECORD_LEAVE] = take_leave,   [PP__RECORD_NUMBER] = take_number,
+        [PP__RECORD_LEAVE] = take_leave,   [PP__RECORD_NUMBER] = take_number, [PP__RECORD_SETTING] = take_setting,
     };
     if (record->type < sizeof handlers / sizeof *handlers && handlers[record->type])
         handlers[record->type](record, payload);

@@ -15,6 +15,7 @@
 #include "pool/function.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
+#include "pool/setting.h"
 #include "pool/standby.h"
 #include "pool/tidy.h"
 #include "process/identity.h"
@@ -302,6 +303,15 @@ static int send_number(struct pp__worker *worker)
     return payload ? 0 : -EAGAIN;
 }
 
+static int send_setting(struct pp__worker *worker)
+{
+    const struct pp__setting *setting = worker->pool->setting;
+    void *payload = pp__ring_reserve(&worker->calls, PP__RECORD_SETTING, (uint64_t)worker->number, setting->size);
+    if (payload)
+        memcpy(payload, setting, setting->size);
+    return payload ? 0 : -EAGAIN;
+}
+
 static int listen_to(struct pp__worker *worker)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->serial};
@@ -313,7 +323,7 @@ static int listen_to(struct pp__worker *worker)
 /* Its process is there, so that nothing is left to be waited for. */
 static bool needs_nothing(const struct pp__worker *worker)
 {
-    return worker->pid != 0 && !worker->pool->options.initializer;
+    return worker->pid != 0 && !worker->pool->options.initializer && !worker->pool->setting;
 }
 
 int pp__worker_begin(struct pp__worker *worker, int number)
@@ -330,6 +340,8 @@ int pp__worker_begin(struct pp__worker *worker, int number)
     pp__worker_set_state(worker, PP__WORKER_STARTING);
     if (worker->birth)
         error = send_number(worker);
+    if (!error && pool->setting)
+        error = send_setting(worker);
     if (!error)
         error = listen_to(worker);
     if (error || needs_nothing(worker))
