@@ -135,35 +135,54 @@ typedef enum pp_start_method {
     PP_START_DEFAULT = 0, /* forkserver if main called pp_worker_main, else fork */
     PP_START_FORK,        /* forks of the owner as it was when the launcher was made */
     PP_START_FORKSERVER,  /* forks of a fresh image of the running executable */
+    PP_START_SPAWN,       /* each a fresh image of the running executable, or what a command starts */
     PP_START_INLINE       /* no process: calls run in the owner while somebody waits; no isolation */
 } pp_start_method;
 
 typedef struct pp_launcher_options {
-    pp_start_method start_method; /* overridden by PROCPOOL_START=fork|forkserver|inline in the environment */
+    pp_start_method start_method; /* overridden by PROCPOOL_START=fork|forkserver|spawn|inline in the environment */
     const char *const *preload;   /* forkserver: NULL-ended paths of shared libraries that it opens before it forks */
-    const int
-        *inherit_fds; /* forkserver: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
+    /* spawn: the NULL-ended words of a command, run once for each worker, that starts it: found by PATH; a word "{}" becomes the path of the running
+     * executable. See pp_worker_attach. NULL: workers are started without. Makes spawn the default method. */
+    const char *const *command;
+    const int *
+        inherit_fds; /* forkserver, spawn: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
     size_t inherit_fd_count;
     int close_fds; /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
     uint64_t reserved[4];
 } pp_launcher_options;
 
 /*
- * To be called first thing in main by a program that uses PP_START_FORKSERVER. In the program itself it returns 0
- * at once, having noted that it was called; in the image that the forkserver starts it never returns. -EPROTO: the
+ * To be called first thing in main by a program that uses PP_START_FORKSERVER or PP_START_SPAWN. In the program itself it returns 0
+ * at once, having noted that it was called; in the images that are started as the parent of workers, or as workers, it never returns. One that a
+ * launcher's command has started, and that can't join, exits with status 127. -EPROTO: the
  * environment says that this is such an image, but nobody answers; the program goes on as itself. Call it once,
  * before any thread is made.
  */
 PP_API int pp_worker_main(void);
 
 /*
+ * Makes the calling process a worker of the pool whose launcher's command has started it, or has had it started. `invitation` is what that command
+ * found in its environment as PROCPOOL_INVITATION; NULL: the one that is in this environment, which is then unset. On success it does not return: the
+ * process runs the pool's calls until it is told to leave or killed, and the kernel kills it when the pool's owner ends, whoever its parent is.
+ * Descriptors and memory stay as they are, signal dispositions become the default ones. It has to be of the same user, and in the same network
+ * namespace, and each invitation can be followed once. Of a program that is not the owner's executable only functions in shared libraries
+ * can be called. Call it before any thread is made, and beside no pool of this process.
+ *
+ * Errors: -ENOENT (no invitation), -EINVAL (it is none), -ECONNREFUSED (nobody listens: the pool is gone), -EACCES (nobody has been invited
+ * so, or by another user), -EALREADY (somebody has followed it, or it was withdrawn), -EPROTO (the pool has another build of the library), -ETIMEDOUT (no
+ * answer in 10 s), -EMFILE, -ENFILE, -ENOMEM.
+ */
+PP_API int pp_worker_attach(const char *invitation);
+
+/*
  * Makes a launcher: the parent process of workers, in the state in which the owner is now. One that is made early, before
  * the owner grows and makes threads, starts workers cheaply and cleanly. `options` may be NULL. *launcher has one
  * reference, the caller's.
  *
- * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload with another method), -EBADF (an inherit_fd that is
- * not open), -ENOSYS (forkserver without pp_worker_main), -ENOENT or -ELIBBAD for a preload that can't be opened, -E2BIG (the paths to
- * preload are too long), -EAGAIN (no process can be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE,
+ * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload or command with another method, an empty command), -EBADF
+ * (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main), -ENOENT or -ELIBBAD for a preload that can't be opened,
+ * -E2BIG (the paths to preload, or the command, are too long), -EAGAIN (no process can be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE,
  * -ENFILE, -EPERM.
  * If the launcher's process dies, its pools break with that cause.
  */
@@ -228,7 +247,8 @@ typedef struct pp_pool_options {
     const void *initializer_arg;
     size_t initializer_arg_size; /* copied */
     uint32_t
-        start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none */
+        start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none, but
+                         * for 30000 until it has come at all */
     pp_function *finalizer; /* runs in each worker that is told to leave; its failure is logged and costs nothing */
     const void *finalizer_arg;
     size_t finalizer_arg_size; /* copied */

@@ -61,7 +61,7 @@ static void arm_from_environment(void)
             pp__fault_arm(place, n, (enum pp__fault_action)i);
 }
 
-__attribute__((constructor)) static void make_order(void)
+__attribute__((constructor(101))) static void make_order(void)
 {
     void *memory = mmap(NULL, sizeof *order, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)

@@ -50,6 +50,10 @@ static void take_report(pp_pool *pool, const struct pp__report *report)
         pp__worker_failed(worker, report->error);
         break;
     case PP__REPORT_ENDED:
+        if (worker->pid == 0) { /* it had not taken its plan, and never started */
+            worker->pid = report->pid;
+            pool->unreported -= report->pid != 0;
+        }
         pp__collect_worker(worker); /* drain, then say gone */
         worker->out_of_memory = report->error == ENOMEM;
         pp__worker_ended(worker, report->code, report->status);

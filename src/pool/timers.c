@@ -16,6 +16,8 @@
 /* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 #define RING_AGAIN (50 * PP__MILLISECOND)
 #define STUCK PP__SECOND
+/* Without a start_timeout, a worker that its launcher has not reported has so long to come, ms: a command may never start one. */
+#define COME 30000u
 /* A stopped worker that has nothing is killed after that long when others' calls could use its place. */
 #define STUCK_LONG (5 * PP__SECOND)
 /* A worker that waits for room when its call's time is up has so long to use it. */
@@ -95,20 +97,35 @@ static uint64_t after(uint64_t since, uint32_t limit)
     return limit ? since + limit * PP__MILLISECOND : PP__NEVER;
 }
 
+static void break_unstarted(const struct pp__worker *worker, uint32_t limit)
+{
+    if (worker->pid == 0)
+        pp__pool_break(
+            worker->pool, ETIMEDOUT,
+            "worker %d did not come within %u ms (start_timeout): it was not started, or has not joined the pool: its "
+            "program has to call pp_worker_main() first, or pp_worker_attach()",
+            worker->number, limit);
+    else
+        pp__pool_break(worker->pool, ETIMEDOUT,
+                       "worker %d (pid %d) was not ready for calls after start_timeout, %u ms%s", worker->number,
+                       (int)worker->pid, limit,
+                       worker->pool->options.initializer ? ": its initializer has not returned" : "");
+}
+
 /* One that is not ready in time: its initializer hangs perhaps, and so would that of every other. */
 static uint64_t attend_starting(struct pp__worker *worker, uint64_t now)
 {
-    pp_pool *pool = worker->pool;
-    uint64_t limit = after(worker->free_at, pool->options.start_timeout);
+    uint32_t time = worker->pool->options.start_timeout;
+    if (time == 0 && worker->pid == 0)
+        time = COME;
+    uint64_t limit = after(worker->free_at, time);
     if (now < limit)
         return limit;
     pp__collect_worker(worker); /* it may have become ready while nobody looked */
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return now + PP__MILLISECOND; /* it has: its start is reported first */
     if (worker->state == PP__WORKER_STARTING)
-        pp__pool_break(pool, ETIMEDOUT, "worker %d (pid %d) was not ready for calls after start_timeout, %u ms%s",
-                       worker->number, (int)worker->pid, pool->options.start_timeout,
-                       pool->options.initializer ? ": its initializer has not returned" : "");
+        break_unstarted(worker, time);
     return PP__NEVER;
 }
 

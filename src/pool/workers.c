@@ -846,13 +846,11 @@ static void describe_end(const struct pp__worker *worker, char *text, size_t siz
 {
     if (worker->poisoned)
         snprintf(text, size, "wrote garbage into the channel (%s)", worker->poison);
-    else if (code == CLD_EXITED)
-        snprintf(text, size, "exited with status %d", status);
+    else if (worker->out_of_memory)
+        snprintf(text, size, "was killed by signal %d (%s) by the kernel, for memory ran out", status,
+                 strsignal(status));
     else
-        snprintf(text, size, "was killed by signal %d (%s)%s", status, strsignal(status),
-                 worker->out_of_memory ? " by the kernel, for memory ran out"
-                 : code == CLD_DUMPED  ? ", core dumped"
-                                       : "");
+        pp__launcher_describe_end(code, status, text, size);
 }
 
 /* Fails the running element, or lets it be tried again. The rest of a chunk goes on elsewhere. */

@@ -11,8 +11,9 @@ struct pp__beginning {
     const struct pp__plan *plan;
     const int *fds;
     size_t count;
-    pid_t zygote;
-    void *stack; /* of the task; NULL: the present one */
+    pid_t zygote; /* its parent; 0: any */
+    int line;     /* a descriptor that it keeps as long as it lives; -1: none */
+    void *stack;  /* of the task; NULL: the present one */
     size_t stack_size;
 };
 

@@ -205,10 +205,10 @@ static int help_exec(void *data)
     return pid < 0 ? errno : 0;
 }
 
-static void make_nonce(char nonce[PP__NONCE_SIZE])
+void pp__nonce_make(char nonce[PP__NONCE_SIZE])
 {
     unsigned char random[PP__NONCE_SIZE / 2];
-    if (getrandom(random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         memset(random, (int)(pp__now() & 0xff), sizeof random);
     for (size_t i = 0; i < sizeof random; i++) {
         nonce[2 * i] = "0123456789abcdef"[random[i] >> 4];
@@ -216,38 +216,47 @@ static void make_nonce(char nonce[PP__NONCE_SIZE])
     }
 }
 
-static size_t preload_size(const char *const *preload, uint32_t *count)
+static size_t texts_size(const char *const *texts, uint32_t *count)
 {
     size_t size = 0;
     *count = 0;
-    for (; preload && preload[*count]; ++*count)
-        size += strlen(preload[*count]) + 1;
+    for (; texts && texts[*count]; ++*count)
+        size += strlen(texts[*count]) + 1;
     return size;
 }
 
-/* Lies in the socket before the image exists, so an image finds it at once or is none. */
-static int send_hello(int socket, const struct pp__zygote_setup *setup, const char *const *preload, const char *nonce)
+static char *put_texts(char *place, const char *const *texts, uint32_t count)
 {
-    uint32_t count;
-    size_t size = preload_size(preload, &count);
+    for (uint32_t i = 0; i < count; i++)
+        place = stpcpy(place, texts[i]) + 1;
+    return place;
+}
+
+/* Lies in the socket before the image exists, so an image finds it at once or is none. */
+static int send_hello(int socket, const struct pp__zygote_setup *setup, const pp_launcher_options *options,
+                      const char *nonce)
+{
+    uint32_t preload_count, command_count;
+    size_t size = texts_size(options->preload, &preload_count) + texts_size(options->command, &command_count);
     if (size > PP__PRELOAD_SIZE_MAX)
-        return pp__fail(-E2BIG, "the paths to preload have %zu bytes together, more than %d", size,
+        return pp__fail(-E2BIG, "the paths to preload, or the command, have %zu bytes together, more than %d", size,
                         PP__PRELOAD_SIZE_MAX);
     struct pp__wire_hello *hello = PP_SYS(calloc)(1, sizeof *hello + size);
     if (!hello)
-        return pp__fail(-ENOMEM, "no memory for the paths to preload");
+        return pp__fail(-ENOMEM, "no memory for the paths to preload, or the command");
     *hello = (struct pp__wire_hello){.type = PP__WIRE_HELLO,
                                      .owner_pid = setup->owner_pid,
                                      .owner_start = setup->owner_start,
                                      .inherit_count = (uint32_t)setup->inherit_count,
-                                     .preload_count = count,
-                                     .preload_size = (uint32_t)size};
+                                     .preload_count = preload_count,
+                                     .command_count = command_count,
+                                     .text_size = (uint32_t)size,
+                                     .spawn = setup->spawn};
     memcpy(hello->nonce, nonce, PP__NONCE_SIZE);
     for (size_t i = 0; i < setup->inherit_count; i++)
         hello->inherit[i] = setup->inherit[i];
-    char *place = (char *)(hello + 1);
-    for (uint32_t i = 0; i < count; i++)
-        place = stpcpy(place, preload[i]) + 1;
+    char *behind = put_texts((char *)(hello + 1), options->preload, preload_count);
+    put_texts(behind, options->command, command_count);
     int error = pp__fd_send(socket, hello, sizeof *hello + size, &setup->owner, setup->owner >= 0);
     free(hello);
     return error ? pp__fail_errno(-error, "the first message to the process that starts workers") : 0;
@@ -413,8 +422,8 @@ int pp__birth_fork(const pp_launcher_options *options, struct pp__zygote *zygote
     return error;
 }
 
-/* The file that runs, even if it was replaced or deleted since. On valgrind that link is the tool itself, but reading it is emulated. */
-static const char *find_executable(char path[PATH_MAX])
+/* On valgrind the link is the tool itself, but reading it is emulated. */
+const char *pp__birth_executable(char path[PATH_MAX])
 {
     ssize_t size = PP_ON_VALGRIND ? readlink("/proc/self/exe", path, PATH_MAX - 1) : -1;
     if (size <= 0)
@@ -431,14 +440,14 @@ static int exec_once(struct helper *helper, const pp_launcher_options *options, 
     int error = pp__fd_socketpair(pair);
     if (error)
         return error;
-    make_nonce(nonce);
+    pp__nonce_make(nonce);
     snprintf(marker, sizeof marker, PP__MARKER "=%d:%.*s", pair[1], PP__NONCE_SIZE, nonce);
     helper->threads = has_threads();
     helper->control = pair[1];
-    helper->executable = find_executable(path);
+    helper->executable = pp__birth_executable(path);
     helper->arguments = arguments;
     helper->environment = make_environment(marker);
-    error = helper->environment ? send_hello(pair[0], &helper->setup, options->preload, nonce)
+    error = helper->environment ? send_hello(pair[0], &helper->setup, options, nonce)
                                 : pp__fail(-ENOMEM, "no memory for the environment of a process");
     if (error == 0) {
         error = give_birth(helper, pair, zygote);
@@ -450,12 +459,13 @@ static int exec_once(struct helper *helper, const pp_launcher_options *options, 
     return error;
 }
 
-int pp__birth_forkserver(const pp_launcher_options *options, struct pp__zygote *zygote)
+int pp__birth_image(const pp_launcher_options *options, bool spawn, struct pp__zygote *zygote)
 {
     struct helper helper = {.run = help_exec};
     int error = open_setup(options, &helper.setup);
     if (error)
         return error;
+    helper.setup.spawn = spawn;
     error = exec_once(&helper, options, zygote);
     pp__fd_close(helper.setup.owner);
     return error;

@@ -7,8 +7,11 @@
 #ifndef PP_PROCESS_BIRTH_H
 #define PP_PROCESS_BIRTH_H
 
+#include "process/wire.h"
 #include "procpool.h"
 
+#include <limits.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct pp__zygote {
@@ -19,6 +22,12 @@ struct pp__zygote {
 
 /* Options are valid and belong to the method. 0, or the errors of pp_launcher_create with their texts. */
 int pp__birth_fork(const pp_launcher_options *options, struct pp__zygote *zygote);
-int pp__birth_forkserver(const pp_launcher_options *options, struct pp__zygote *zygote);
+int pp__birth_image(const pp_launcher_options *options, bool spawn, struct pp__zygote *zygote);
+
+/* What a fresh image is executed from: the file that runs, even if it was replaced or deleted since. */
+const char *pp__birth_executable(char path[PATH_MAX]);
+
+/* A name that nobody guesses. */
+void pp__nonce_make(char nonce[PP__NONCE_SIZE]);
 
 #endif

@@ -71,15 +71,17 @@ static void register_exit_handlers(void)
 
 static void close_descriptors(const struct pp__beginning *b)
 {
-    pp__fd_close_inherited(b->fds, b->count);
-    if (!b->setup->close_all)
-        return;
-    int keep[PP__INHERIT_MAX + PP__PLAN_FDS];
+    int keep[PP__PLAN_FDS + 1 + PP__INHERIT_MAX];
     size_t count = 0;
-    for (size_t i = 0; i < b->setup->inherit_count; i++)
-        keep[count++] = b->setup->inherit[i];
     for (size_t i = 0; i < b->count; i++)
         keep[count++] = b->fds[i];
+    if (b->line >= 0)
+        keep[count++] = b->line;
+    pp__fd_close_inherited(keep, count);
+    if (!b->setup->close_all)
+        return;
+    for (size_t i = 0; i < b->setup->inherit_count; i++)
+        keep[count++] = b->setup->inherit[i];
     pp__fd_close_from(3, keep, count);
 }
 
@@ -104,6 +106,8 @@ static void raise_oom_score(void)
 /* Ends with the zygote; one that ended before prctl had said so is seen by the changed parent. */
 static void follow_zygote(pid_t zygote)
 {
+    if (zygote == 0)
+        return; /* it is tied to a line, and stays in the group of what has started it */
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != zygote)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fresh image: pp_worker_main in a program that the forkserver method has started once more. Runs in main's thread, before anything
+ * The fresh image: pp_worker_main in a program that was started once more, as the parent of workers or as a worker (join.c). Runs in main's thread, before anything
  * else; all signals are blocked since the helper's fork.
  */
 #include "process/image.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/seam.h"
+#include "process/join.h"
 #include "process/owner.h"
 #include "process/zygote.h"
 #include "procpool.h"
@@ -57,14 +59,14 @@ static bool is_seqpacket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
-/* The hello is looked at first and taken only if it is for us: the descriptor may be anybody's. */
-static bool is_for_us(int fd, const char *nonce)
+/* The first message is looked at, and taken only if it is for us: the descriptor may be anybody's. Its type; 0: it is not. */
+static uint32_t look_for_message(int fd, const char *nonce)
 {
-    struct pp__wire_hello peeked;
+    struct pp__wire_marked peeked;
     if (!is_seqpacket(fd))
-        return false;
+        return 0;
     ssize_t size = recv(fd, &peeked, sizeof peeked, MSG_PEEK | MSG_DONTWAIT);
-    return size == sizeof peeked && peeked.type == PP__WIRE_HELLO && memcmp(peeked.nonce, nonce, PP__NONCE_SIZE) == 0;
+    return size == sizeof peeked && memcmp(peeked.nonce, nonce, PP__NONCE_SIZE) == 0 ? peeked.type : 0;
 }
 
 /* Whether `count` texts end within `size` bytes, and nothing is left over. */
@@ -83,9 +85,10 @@ static bool texts_are_sound(const char *texts, size_t size, uint32_t count)
 static bool hello_is_sound(ssize_t size)
 {
     const struct pp__wire_hello *hello = &first.hello;
-    return size >= (ssize_t)sizeof *hello && (size_t)size - sizeof *hello == hello->preload_size &&
-           hello->inherit_count <= PP__INHERIT_MAX &&
-           texts_are_sound(first.room + sizeof *hello, hello->preload_size, hello->preload_count);
+    return size >= (ssize_t)sizeof *hello && (size_t)size - sizeof *hello == hello->text_size &&
+           hello->inherit_count <= PP__INHERIT_MAX && hello->preload_count <= PP__PRELOAD_SIZE_MAX &&
+           hello->command_count <= PP__PRELOAD_SIZE_MAX &&
+           texts_are_sound(first.room + sizeof *hello, hello->text_size, hello->preload_count + hello->command_count);
 }
 
 static int take_hello(int socket)
@@ -100,6 +103,7 @@ static int take_hello(int socket)
                                       .owner_pid = first.hello.owner_pid,
                                       .owner_start = first.hello.owner_start,
                                       .close_all = true,
+                                      .spawn = first.hello.spawn != 0,
                                       .inherit_count = first.hello.inherit_count};
     memcpy(setup.inherit, first.hello.inherit, sizeof setup.inherit);
     return 0;
@@ -157,8 +161,24 @@ static void preload(void)
     }
 }
 
+/* Its words, behind the paths to preload; stays as long as the zygote. */
+static char **find_command(void)
+{
+    char *word = first.room + sizeof first.hello;
+    uint32_t count = first.hello.command_count;
+    char **words = count > 0 ? PP_SYS(calloc)((size_t)count + 1, sizeof *words) : NULL;
+    if (count > 0 && !words)
+        _exit(127);
+    for (uint32_t i = 0; i < first.hello.preload_count; i++)
+        word += strlen(word) + 1;
+    for (uint32_t i = 0; i < count; i++, word += strlen(word) + 1)
+        words[i] = word;
+    return words;
+}
+
 static _Noreturn void be_zygote(void)
 {
+    setup.command = find_command();
     pp__signals_block(NULL);
     pp__zygote_become(&setup);
     if (first.hello.preload_count > 0) {
@@ -175,15 +195,20 @@ int pp_worker_main(void)
     char nonce[PP__NONCE_SIZE];
     called = true;
     const char *marker = secure_getenv(PP__MARKER);
-    if (!marker)
+    if (!marker) {
+        pp__join_if_invited();
         return 0;
+    }
     int fd = parse_marker(marker, nonce);
     unsetenv(PP__MARKER);
-    if (fd < 0 || !is_for_us(fd, nonce))
+    uint32_t type = fd < 0 ? 0 : look_for_message(fd, nonce);
+    if (type != PP__WIRE_HELLO && type != PP__WIRE_PLAN)
         return pp__fail(-EPROTO, PP__MARKER " is in the environment, but nobody answers at descriptor %d", fd);
     int socket = pp__fd_adopt(fd, "the control socket");
     if (socket < 0)
         _exit(127); /* this is a second copy of the program: it must not go on as the first */
+    if (type == PP__WIRE_PLAN)
+        pp__join(socket);
     if (take_hello(socket) != 0)
         _exit(127);
     be_zygote();

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,10 @@ static int override_method(pp_start_method *method)
     static const struct {
         const char *name;
         pp_start_method method;
-    } names[] = {{"fork", PP_START_FORK}, {"forkserver", PP_START_FORKSERVER}, {"inline", PP_START_INLINE}};
+    } names[] = {{"fork", PP_START_FORK},
+                 {"forkserver", PP_START_FORKSERVER},
+                 {"spawn", PP_START_SPAWN},
+                 {"inline", PP_START_INLINE}};
     const char *asked = secure_getenv("PROCPOOL_START");
     if (!asked || !*asked)
         return 0;
@@ -53,8 +57,8 @@ static int override_method(pp_start_method *method)
             return 0;
         }
     }
-    return pp__fail(-EINVAL, "PROCPOOL_START is \"%.64s\" in the environment: fork, forkserver and inline are known",
-                    asked);
+    return pp__fail(
+        -EINVAL, "PROCPOOL_START is \"%.64s\" in the environment: fork, forkserver, spawn and inline are known", asked);
 }
 
 static int check_inherit(const pp_launcher_options *options)
@@ -82,16 +86,21 @@ static int check_options(const pp_launcher_options *options)
 static int choose_method(const pp_launcher_options *options, pp_start_method *method)
 {
     *method = options->start_method;
-    if (*method == PP_START_DEFAULT)
+    if (*method == PP_START_DEFAULT && options->command)
+        *method = PP_START_SPAWN;
+    else if (*method == PP_START_DEFAULT)
         *method = pp__worker_main_was_called() ? PP_START_FORKSERVER : PP_START_FORK;
     if (options->preload && options->preload[0] && *method != PP_START_FORKSERVER)
         return pp__fail(-EINVAL,
                         "preload is for PP_START_FORKSERVER only; under fork, workers have what the owner has");
+    if (options->command && (*method != PP_START_SPAWN || !options->command[0]))
+        return pp__fail(-EINVAL, "command is for PP_START_SPAWN only, and needs a word");
     int error = override_method(method);
     if (error)
         return error;
-    if (*method == PP_START_FORKSERVER && !pp__worker_main_was_called())
-        return pp__fail(-ENOSYS, "the start method forkserver needs a call of pp_worker_main() first thing in main()");
+    if ((*method == PP_START_FORKSERVER || *method == PP_START_SPAWN) && !pp__worker_main_was_called())
+        return pp__fail(-ENOSYS, "the start method %s needs a call of pp_worker_main() first thing in main()",
+                        *method == PP_START_SPAWN ? "spawn" : "forkserver");
     return 0;
 }
 
@@ -103,7 +112,9 @@ static int make_zygote(pp_start_method method, const pp_launcher_options *option
     case PP_START_FORK:
         return pp__birth_fork(options, zygote);
     case PP_START_FORKSERVER:
-        return pp__birth_forkserver(options, zygote);
+        return pp__birth_image(options, false, zygote);
+    case PP_START_SPAWN:
+        return pp__birth_image(options, true, zygote);
     default:
         *zygote = (struct pp__zygote){.control = -1, .pidfd = -1};
         return 0;
@@ -195,7 +206,7 @@ _Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of t
 #define INFO_EXIT (UINT64_C(1) << 3)
 #define GET_INFO _IOWR(0xff, 11, struct pidfd_info)
 
-static bool exit_code_of(int pidfd, int *code)
+bool pp__pidfd_exit_code(int pidfd, int *code)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
     if (pidfd < 0 || ioctl(pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
@@ -211,13 +222,31 @@ const char *pp__launcher_epitaph(pp_launcher *launcher, char *text, size_t size)
         text[0] = '\0';
     if (!zygote_is_gone(launcher))
         return text;
-    if (!exit_code_of(launcher->zygote.pidfd, &code))
+    if (!pp__pidfd_exit_code(launcher->zygote.pidfd, &code))
         snprintf(text, size, "the process that starts workers (pid %d) is gone", pid);
     else if (WIFSIGNALED(code))
         snprintf(text, size, "the process that starts workers (pid %d) was killed by signal %d", pid, WTERMSIG(code));
     else
         snprintf(text, size, "the process that starts workers (pid %d) exited with status %d", pid, WEXITSTATUS(code));
     return text;
+}
+
+void pp__launcher_describe_end(int code, int status, char *text, size_t size)
+{
+    const char *unjoined = code & PP__END_UNJOINED
+                               ? " without having joined the pool: its program has to call pp_worker_main() first, or "
+                                 "pp_worker_attach()"
+                               : "";
+    code &= ~PP__END_UNJOINED;
+    if (code == PP__END_EXEC)
+        snprintf(text, size, "could not run its program: %s", pp__strerror(status));
+    else if (code == PP__END_UNKNOWN)
+        snprintf(text, size, "ended in an unknown way%s", unjoined);
+    else if (code == CLD_EXITED)
+        snprintf(text, size, "exited with status %d%s", status, unjoined);
+    else
+        snprintf(text, size, "was killed by signal %d (%s)%s%s", status, strsignal(status),
+                 code == CLD_DUMPED ? ", core dumped" : "", unjoined);
 }
 
 /* ---------------------------------------------------------------------------------------------- connections */

@@ -34,10 +34,21 @@ struct pp__report {
     int32_t error;
     uint64_t serial;
     int32_t pid;
-    int32_t code;
+    int32_t code; /* or one of those below */
     int32_t status;
     int32_t reserved;
 };
+
+/* Codes beside waitid's. UNJOINED comes with another one: it had not taken its plan. */
+#define PP__END_UNJOINED 0x100
+#define PP__END_EXEC 0x200    /* its program could not be run; status is the errno */
+#define PP__END_UNKNOWN 0x400 /* it was nobody's child here */
+
+/* "exited with status 1": how a child has ended, from a report's code and status. */
+void pp__launcher_describe_end(int code, int status, char *text, size_t size);
+
+/* What newer kernels (6.15) keep for a pidfd: a wait status. False where nobody knows. */
+bool pp__pidfd_exit_code(int pidfd, int *code);
 
 /*
  * None of these blocks. Start and kill: 0, -EAGAIN (the socket is full: again later), -EPIPE (the zygote is gone); start also

@@ -14,8 +14,10 @@
 #include "process/begin.h"
 #include "process/identity.h"
 #include "process/launcher.h"
+#include "process/loop.h"
 #include "process/memory.h"
 #include "process/sanitizer.h"
+#include "process/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,13 +41,8 @@
 #define STACK_DEFAULT (8u << 20)
 #define STACK_MAX (UINT64_C(1) << 40)
 
-struct source {
-    void (*ready)(struct source *source, uint32_t events);
-    int fd;
-};
-
 struct connection {
-    struct source source; /* first: the one is the other */
+    struct pp__source source; /* first: the one is the other */
     struct pp__link link;
     struct pp__link records;
     size_t count;
@@ -63,15 +60,16 @@ struct record {
     pid_t told_pid;
     unsigned owes;
     int error, code, status;
-    bool killed;           /* as somebody asked */
-    uint64_t kills_before; /* for want of memory, where its start left the count */
+    bool killed;                 /* as somebody asked */
+    uint64_t kills_before;       /* for want of memory, where its start left the count */
+    struct pp__spawned *spawned; /* NULL: a fork of ours */
 };
 
 static struct {
     struct pp__zygote_setup setup;
     pid_t pid;
     int epoll;
-    struct source control, owner, deaths;
+    struct pp__source control, owner, deaths;
     struct pp__link connections;
     struct pp__link forsaken; /* children whose connection is gone */
     /* Where the kernel counts kills for want of memory in the zygote's control group, which is that of its children; "": not looked for yet. */
@@ -159,7 +157,7 @@ void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, 
 
 /* ---------------------------------------------------------------------------------------------- becoming one */
 
-static void default_dispositions(void)
+void pp__signals_default(void)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     for (int i = 1; i <= 64; i++)
@@ -231,7 +229,7 @@ void pp__zygote_become(const struct pp__zygote_setup *setup)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     close_descriptors(setup);
     standard_descriptors(setup);
-    default_dispositions();
+    pp__signals_default();
     pp__stdio_purge();
 }
 
@@ -272,12 +270,21 @@ static void free_record(struct record *record)
     if (record->connection)
         record->connection->count--;
     pp__list_remove(&record->link);
+    pp__spawn_free(record->spawned);
     free(record);
+}
+
+/* Nothing more can come of it. */
+static bool is_done(const struct record *record)
+{
+    return record->pid == 0 && (!record->spawned || pp__spawn_is_over(record->spawned));
 }
 
 /* The child is not reaped yet, so both numbers are its own. It may have left its group. */
 static void kill_child(struct record *record)
 {
+    if (record->spawned)
+        pp__spawn_kill(record->spawned);
     if (record->pid <= 0)
         return;
     record->killed = true;
@@ -334,11 +341,11 @@ static int pay(struct connection *connection, struct record *record)
     return 0;
 }
 
-static void watch(struct source *source, int operation, uint32_t events)
+void pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = source};
     if (PP_SYS(epoll_ctl)(zygote.epoll, operation, source->fd, &event) != 0 && operation != EPOLL_CTL_DEL)
-        leave(); /* a zygote that is deaf on one side is worse than none */
+        leave();
 }
 
 static void wait_for_room(struct connection *connection, bool wait)
@@ -346,7 +353,7 @@ static void wait_for_room(struct connection *connection, bool wait)
     if (connection->waits_for_room == wait)
         return;
     connection->waits_for_room = wait;
-    watch(&connection->source, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP | (wait ? (uint32_t)EPOLLOUT : 0));
+    pp__zygote_watch(&connection->source, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP | (wait ? (uint32_t)EPOLLOUT : 0));
 }
 
 /* A peer that is gone shows as a hangup, so other errors than "full" are left to that. */
@@ -359,7 +366,7 @@ static void pay_all(struct connection *connection)
             wait_for_room(connection, true);
             return;
         }
-        if (record->pid == 0)
+        if (is_done(record))
             free_record(record);
     }
     wait_for_room(connection, false);
@@ -393,12 +400,14 @@ static void drop(struct connection *connection)
         kill_child(record);
         pp__list_remove(&record->link);
         record->connection = NULL;
-        if (record->pid != 0)
+        if (record->pid != 0) {
             pp__list_insert(&zygote.forsaken, &record->link);
-        else
-            free(record);
+            continue;
+        }
+        pp__list_init(&record->link);
+        free_record(record);
     }
-    watch(&connection->source, EPOLL_CTL_DEL, 0);
+    pp__zygote_watch(&connection->source, EPOLL_CTL_DEL, 0);
     pp__fd_close(connection->source.fd);
     pp__list_remove(&connection->link);
     free(connection);
@@ -432,6 +441,14 @@ static int prepare_stack(uint64_t wanted)
 #endif
 }
 
+int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size)
+{
+    int error = prepare_stack(wanted);
+    *stack = zygote.stack;
+    *size = zygote.stack_size;
+    return error;
+}
+
 static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t count)
 {
     PP_FAULT("zygote.start.before");
@@ -442,6 +459,7 @@ static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t coun
                                                 .fds = fds,
                                                 .count = count,
                                                 .zygote = zygote.pid,
+                                                .line = -1,
                                                 .stack = zygote.stack,
                                                 .stack_size = zygote.stack_size});
     if (pid > 0)
@@ -484,6 +502,35 @@ static uint64_t count_kills(void)
     return pp__memory_kills(zygote.counter);
 }
 
+/* It has started when it has taken its plan. */
+static void spawn_child(struct record *record, const struct pp__plan *plan, const int *fds, size_t count)
+{
+    record->error = pp__spawn_start(&zygote.setup, plan, fds, count, record, &record->spawned, &record->pid);
+    record->told_pid = record->pid;
+    if (record->error)
+        owe(record, OWES_FAILED);
+    else
+        record->kills_before = count_kills();
+}
+
+void pp__zygote_joined(void *joined, pid_t worker)
+{
+    struct record *record = joined;
+    record->told_pid = worker;
+    owe(record, OWES_STARTED);
+}
+
+void pp__zygote_ended(void *ended, int code, int status)
+{
+    struct record *record = ended;
+    record->code = code;
+    record->status = status;
+    if (record->connection)
+        owe(record, OWES_ENDED);
+    else if (is_done(record))
+        free_record(record);
+}
+
 static bool plan_is_sound(const struct pp__plan *plan)
 {
     return plan->size <= PP__PLAN_MAX && memchr(plan->name, 0, sizeof plan->name) != NULL;
@@ -504,6 +551,10 @@ static void handle_start(struct connection *connection, const void *message, con
     struct record *record = new_record(connection, plan->serial);
     if (!record)
         return;
+    if (zygote.setup.spawn) {
+        spawn_child(record, plan, fds, count);
+        return;
+    }
     pid_t pid = fork_child(plan, fds, count);
     record->error = pid < 0 ? errno : 0;
     record->pid = pid > 0 ? pid : 0;
@@ -518,8 +569,11 @@ static void handle_kill(struct connection *connection, const void *message, cons
     (void)fds;
     (void)count;
     struct record *record = find_serial(connection, ((const struct pp__wire_kill *)message)->serial);
-    if (record)
-        kill_child(record);
+    if (!record)
+        return;
+    kill_child(record);
+    if (record->spawned)
+        pp__spawn_settle(record->spawned);
 }
 
 /* What may come on a connection. Anything else costs the connection. */
@@ -558,7 +612,7 @@ static void handle_lost_descriptors(struct connection *connection, const union r
         fail_start(connection, request->start.plan.serial, EMFILE);
 }
 
-static void connection_ready(struct source *source, uint32_t events)
+static void connection_ready(struct pp__source *source, uint32_t events)
 {
     struct connection *connection = (struct connection *)source;
     if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
@@ -597,16 +651,16 @@ static void connect_to(int fd)
         pp__fd_close(fd); /* which the owner sees as an end */
         return;
     }
-    connection->source = (struct source){.ready = connection_ready, .fd = fd};
+    connection->source = (struct pp__source){.ready = connection_ready, .fd = fd};
     pp__list_init(&connection->records);
     pp__list_insert(&zygote.connections, &connection->link);
     go_on_by(fd);
-    watch(&connection->source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
+    pp__zygote_watch(&connection->source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
 }
 
 /* ---------------------------------------------------------------------------------------------- other sources */
 
-static void control_ready(struct source *source, uint32_t events)
+static void control_ready(struct pp__source *source, uint32_t events)
 {
     if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
         leave();
@@ -626,11 +680,24 @@ static void control_ready(struct source *source, uint32_t events)
         pp__fd_close(fds[i]);
 }
 
-static void owner_ready(struct source *source, uint32_t events)
+static void owner_ready(struct pp__source *source, uint32_t events)
 {
     (void)source;
     (void)events;
     leave();
+}
+
+/* Its end may have been told before, or come later: pay_all frees what is done. */
+static void bury_spawned(struct record *record, const siginfo_t *seen)
+{
+    struct connection *connection = record->connection;
+    bool over = pp__spawn_is_over(record->spawned);
+    if (!over)
+        pp__spawn_reaped(record->spawned, seen->si_code, seen->si_status);
+    else if (!connection)
+        free_record(record);
+    else if (!connection->waits_for_room)
+        pay_all(connection);
 }
 
 /*
@@ -661,24 +728,24 @@ static void bury(const siginfo_t *seen)
 {
     struct record *record = find_pid(seen->si_pid);
     PP_FAULT("zygote.reap");
-    if (record)
+    if (record && !(record->spawned && pp__spawn_goes_on(record->spawned, seen->si_code, seen->si_status)))
         kill(-seen->si_pid, SIGKILL);
     if (record && seen->si_status == SIGKILL && seen->si_code == CLD_KILLED && !record->killed && lacked_memory(record))
         record->error = ENOMEM;
     siginfo_t end;
     waitid(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
-    if (!record)
+    if (!record) {
+        pp__spawn_reaped_stranger(seen->si_pid, seen->si_code, seen->si_status);
         return;
+    }
     record->pid = 0;
-    record->code = seen->si_code;
-    record->status = seen->si_status;
-    if (record->connection)
-        owe(record, OWES_ENDED);
+    if (record->spawned)
+        bury_spawned(record, seen);
     else
-        free_record(record);
+        pp__zygote_ended(record, seen->si_code, seen->si_status);
 }
 
-static void deaths_ready(struct source *source, uint32_t events)
+static void deaths_ready(struct pp__source *source, uint32_t events)
 {
     (void)events;
     struct signalfd_siginfo ignored;
@@ -694,12 +761,12 @@ static void deaths_ready(struct source *source, uint32_t events)
 
 /* -------------------------------------------------------------------------------------------------- the loop */
 
-static void open_source(struct source *source, int fd, void (*ready)(struct source *, uint32_t))
+static void open_source(struct pp__source *source, int fd, void (*ready)(struct pp__source *, uint32_t))
 {
-    *source = (struct source){.ready = ready, .fd = fd};
+    *source = (struct pp__source){.ready = ready, .fd = fd};
     if (fd < 0)
         leave();
-    watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
+    pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
 }
 
 static int open_deaths(void)
@@ -722,6 +789,15 @@ static void open_sources(void)
         open_source(&zygote.owner, zygote.setup.owner, owner_ready);
 }
 
+static void open_invitations(void)
+{
+    int error = pp__spawn_open(&zygote.setup);
+    if (!error)
+        return;
+    pp__zygote_say(&zygote.setup, error, true, "a socket for workers that a command starts");
+    _exit(1);
+}
+
 /* One event at a time: what one handler frees, no other event of the same batch can name. */
 void pp__zygote_run(const struct pp__zygote_setup *setup)
 {
@@ -732,6 +808,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     pp__list_init(&zygote.forsaken);
     pp__module_note_birth();
     open_sources();
+    open_invitations();
     pp__zygote_say(setup, 0, true, "");
     for (;;) {
         struct epoll_event event;
@@ -739,7 +816,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
         if (count == 1) {
-            struct source *source = event.data.ptr;
+            struct pp__source *source = event.data.ptr;
             source->ready(source, event.events);
         }
     }

@@ -19,6 +19,8 @@ struct pp__zygote_setup {
     uint64_t owner_start;
     bool close_all;     /* children keep nothing but 1, 2, inherit and the plan's */
     bool shared_images; /* it is a fork of the owner */
+    bool spawn;         /* children are fresh images */
+    char **command;     /* that start them, NULL-ended; NULL: the zygote does */
     int inherit[PP__INHERIT_MAX];
     size_t inherit_count;
 };
@@ -36,6 +38,12 @@ void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, 
 bool pp__zygote_abandoned(const struct pp__zygote_setup *setup);
 
 _Noreturn void pp__zygote_run(const struct pp__zygote_setup *setup);
+
+/* Default dispositions, no alternate stack. */
+void pp__signals_default(void);
+
+/* Room for the stack of the next child, of that many bytes (0: the default): 0 or an errno. *stack is NULL where stacks are not changed. */
+int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size);
 
 /* When the process started, in the kernel's ticks; 0: there is none (any more), or none can be seen. Tells a pid from its reuse. */
 uint64_t pp__process_start(pid_t pid);

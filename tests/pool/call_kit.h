@@ -2,8 +2,8 @@
 /*
  * What tests of calls share: a board of words that owner and workers see, gates on it, and common tasks.
  *
- * The board is a memfd at a fixed descriptor, so it reaches workers of both start methods: forks of the owner have it mapped, forks of a fresh
- * image find the descriptor, which kit_pool names in inherit_fds. A test calls board_make first.
+ * The board is a memfd at a fixed descriptor, so it reaches workers of all start methods: forks of the owner have it mapped, fresh images and their
+ * forks find the descriptor, which kit_pool names in inherit_fds. A test calls board_make first.
  *
  * Nothing here waits for a fixed time: `until` looks until the harness's time limit ends the test.
  */
@@ -53,7 +53,7 @@
 #define KIT_TSAN 0
 #endif
 
-/* The same test twice: NAME_under_fork and NAME_under_forkserver. The body has `method`. */
+/* The same test under each method that has processes: NAME_under_fork, NAME_under_forkserver, NAME_under_spawn. The body has `method`. */
 #define BOTH_WITHIN(name, seconds)                                                                                     \
     static void both__##name(pp_start_method method);                                                                  \
     TEST_WITHIN(name##_under_fork, seconds)                                                                            \
@@ -64,8 +64,25 @@
     {                                                                                                                  \
         both__##name(PP_START_FORKSERVER);                                                                             \
     }                                                                                                                  \
+    TEST_WITHIN(name##_under_spawn, seconds)                                                                           \
+    {                                                                                                                  \
+        both__##name(PP_START_SPAWN);                                                                                  \
+    }                                                                                                                  \
     static void both__##name(pp_start_method method)
 #define BOTH(name) BOTH_WITHIN(name, HARNESS_SECONDS)
+
+/* The same where workers are forks of one image: what it was told at its birth, a fault that is armed above all, is counted for all of them together. */
+#define FORKED_WITHIN(name, seconds)                                                                                   \
+    static void forked__##name(pp_start_method method);                                                                \
+    TEST_WITHIN(name##_under_fork, seconds)                                                                            \
+    {                                                                                                                  \
+        forked__##name(PP_START_FORK);                                                                                 \
+    }                                                                                                                  \
+    TEST_WITHIN(name##_under_forkserver, seconds)                                                                      \
+    {                                                                                                                  \
+        forked__##name(PP_START_FORKSERVER);                                                                           \
+    }                                                                                                                  \
+    static void forked__##name(pp_start_method method)
 
 #define until(condition) wait_until(condition, 3600)
 
@@ -128,13 +145,19 @@ static inline void wait_at(uint32_t gate)
 
 /* --------------------------------------------------------------------------------------------- pools */
 
+/* Whether workers are fresh images, which have no descriptor that is not named. */
+static inline bool is_fresh(pp_start_method method)
+{
+    return method == PP_START_FORKSERVER || method == PP_START_SPAWN;
+}
+
 /* A pool with these options, the method and the board's descriptor added. */
 static inline pp_pool *kit_pool_with(pp_start_method method, pp_pool_options options)
 {
     static const int fds[] = {BOARD_FD};
     pp_pool *pool = NULL;
     options.start_method = method;
-    if (method == PP_START_FORKSERVER && fcntl(BOARD_FD, F_GETFD) >= 0) {
+    if (is_fresh(method) && fcntl(BOARD_FD, F_GETFD) >= 0) {
         options.inherit_fds = fds;
         options.inherit_fd_count = 1;
     }
@@ -157,7 +180,7 @@ static inline pp_pool *kit_sibling(pp_start_method method, pp_pool_options optio
     pp_pool *pool = NULL;
     if (method == PP_START_INLINE)
         return kit_pool_with(method, options);
-    if (method == PP_START_FORKSERVER && fcntl(BOARD_FD, F_GETFD) >= 0) {
+    if (is_fresh(method) && fcntl(BOARD_FD, F_GETFD) >= 0) {
         launcher.inherit_fds = fds;
         launcher.inherit_fd_count = 1;
     }
@@ -168,7 +191,7 @@ static inline pp_pool *kit_sibling(pp_start_method method, pp_pool_options optio
     return pool;
 }
 
-/* The same test three times: under both methods, and inline. */
+/* The same, and inline. */
 #define EACH(name)                                                                                                     \
     static void each__##name(pp_start_method method);                                                                  \
     BOTH(name)                                                                                                         \

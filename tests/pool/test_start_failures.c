@@ -468,28 +468,28 @@ static void check_faults(pp_start_method method, const struct place *place)
     CHECK(is_logged("exited with status 0"));
 }
 
-BOTH_WITHIN(a_worker_that_ends_before_it_begins_a_call_costs_none, 30)
+FORKED_WITHIN(a_worker_that_ends_before_it_begins_a_call_costs_none, 30)
 {
     check_faults(method, &places[0]);
 }
 
-BOTH_WITHIN(a_worker_that_ends_as_it_has_begun_a_call_costs_that_one, 30)
+FORKED_WITHIN(a_worker_that_ends_as_it_has_begun_a_call_costs_that_one, 30)
 {
     check_faults(method, &places[1]);
 }
 
-BOTH_WITHIN(a_worker_that_ends_before_it_publishes_a_result_costs_that_call, 30)
+FORKED_WITHIN(a_worker_that_ends_before_it_publishes_a_result_costs_that_call, 30)
 {
     check_faults(method, &places[2]);
 }
 
-BOTH_WITHIN(a_worker_that_ends_when_it_has_published_a_result_costs_none, 30)
+FORKED_WITHIN(a_worker_that_ends_when_it_has_published_a_result_costs_none, 30)
 {
     check_faults(method, &places[3]);
 }
 
 /* The first hits are those of workers that are only coming up. */
-BOTH_WITHIN(a_worker_that_ends_at_its_first_steps_costs_one_call_at_most, 30)
+FORKED_WITHIN(a_worker_that_ends_at_its_first_steps_costs_one_call_at_most, 30)
 {
     static pp_future *futures[CALLS];
     board_make();
@@ -540,22 +540,22 @@ static void check_stop(pp_start_method method, const struct place *place)
         CHECK_INT(read_word(RUNS + i), 1);
 }
 
-BOTH_WITHIN(calls_that_a_stopped_worker_has_not_begun_run_elsewhere_and_once, 30)
+FORKED_WITHIN(calls_that_a_stopped_worker_has_not_begun_run_elsewhere_and_once, 30)
 {
     check_stop(method, &places[0]);
 }
 
-BOTH_WITHIN(a_worker_that_stops_as_it_has_begun_a_call_ends_it_later, 30)
+FORKED_WITHIN(a_worker_that_stops_as_it_has_begun_a_call_ends_it_later, 30)
 {
     check_stop(method, &places[1]);
 }
 
-BOTH_WITHIN(a_worker_that_stops_with_a_result_in_hand_gives_it_later, 30)
+FORKED_WITHIN(a_worker_that_stops_with_a_result_in_hand_gives_it_later, 30)
 {
     check_stop(method, &places[2]);
 }
 
-BOTH_WITHIN(a_worker_that_stops_when_it_has_published_has_given_its_result, 30)
+FORKED_WITHIN(a_worker_that_stops_when_it_has_published_has_given_its_result, 30)
 {
     check_stop(method, &places[3]);
 }
@@ -637,7 +637,7 @@ BOTH(calls_that_nobody_waits_for_are_done_also_after_threads_that_gave_up_waitin
 }
 
 /* The elements of chunks begin and end like calls: one end of a worker costs one element at most. */
-BOTH_WITHIN(a_worker_that_ends_inside_a_chunk_costs_one_element_at_most, 30)
+FORKED_WITHIN(a_worker_that_ends_inside_a_chunk_costs_one_element_at_most, 30)
 {
     static const struct place places_in_chunks[] = {{"worker.begin.before", 0, 0},
                                                     {"worker.begin.after", 1, 0},

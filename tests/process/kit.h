@@ -26,7 +26,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-/* A test that runs under both methods. */
+/* A test that runs under each method. */
 #define TEST_BOTH_WITHIN(name, seconds)                                                                                \
     static void name(pp_start_method method);                                                                          \
     TEST_WITHIN(name##_under_fork, seconds)                                                                            \
@@ -36,6 +36,10 @@
     TEST_WITHIN(name##_under_forkserver, seconds)                                                                      \
     {                                                                                                                  \
         name(PP_START_FORKSERVER);                                                                                     \
+    }                                                                                                                  \
+    TEST_WITHIN(name##_under_spawn, seconds)                                                                           \
+    {                                                                                                                  \
+        name(PP_START_SPAWN);                                                                                          \
     }                                                                                                                  \
     static void name(pp_start_method method)
 #define TEST_BOTH(name) TEST_BOTH_WITHIN(name, HARNESS_SECONDS)

@@ -156,12 +156,12 @@ TEST(an_image_with_a_damaged_hello_ends)
             char texts[8];
         } message = {.hello = {.type = PP__WIRE_HELLO}, .texts = "abcdefg"};
         size_t size = sizeof message;
-        message.hello.preload_size = 8;
+        message.hello.text_size = 8;
         message.hello.preload_count = 1;
         memcpy(message.hello.nonce, NONCE, PP__NONCE_SIZE);
         switch (how) {
         case 0:
-            message.hello.preload_size = 9;
+            message.hello.text_size = 9;
             break;
         case 1:
             message.hello.preload_count = 2;

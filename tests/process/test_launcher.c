@@ -108,8 +108,8 @@ TEST_BOTH(a_kill_for_an_unknown_or_ended_child_does_nothing)
     int connection = (int)CHECK_OK(pp__launcher_connect(launcher));
     int status = 3;
     kit_start(connection, 1, kit_body_sleep);
-    kit_start_with(connection, 2, body_exit, &status, sizeof status, NULL, 0);
     pid_t pid = kit_started(connection, 1);
+    kit_start_with(connection, 2, body_exit, &status, sizeof status, NULL, 0);
     kit_started(connection, 2);
     kit_ended(connection, 2, CLD_EXITED, 3);
     CHECK_OK(pp__launcher_kill(connection, 2));
@@ -482,10 +482,10 @@ static int create_with(pp_launcher_options options)
 TEST(bad_options_are_refused_with_a_text)
 {
     int fds[65] = {0};
-    const char *const preload[] = {"libm.so.6", NULL};
+    const char *const preload[] = {"libm.so.6", NULL}, *const none[] = {NULL};
     CHECK_INT(pp_launcher_create(NULL, NULL), -EINVAL);
-    CHECK_INT(create_with((pp_launcher_options){.start_method = (pp_start_method)4}), -EINVAL);
-    CHECK_HAS(pp_last_error(), "start_method 4");
+    CHECK_INT(create_with((pp_launcher_options){.start_method = (pp_start_method)5}), -EINVAL);
+    CHECK_HAS(pp_last_error(), "start_method 5");
     CHECK_INT(create_with((pp_launcher_options){.start_method = (pp_start_method)-1}), -EINVAL);
     CHECK_INT(create_with((pp_launcher_options){.reserved = {0, 0, 0, 1}}), -EINVAL);
     CHECK_HAS(pp_last_error(), "reserved[3]");
@@ -500,7 +500,11 @@ TEST(bad_options_are_refused_with_a_text)
     CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_FORK, .preload = preload}), -EINVAL);
     CHECK_HAS(pp_last_error(), "preload");
     CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_INLINE, .preload = preload}), -EINVAL);
+    CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_SPAWN, .preload = preload}), -EINVAL);
     CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_FORKSERVER, .preload = preload}), 0);
+    CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_FORKSERVER, .command = preload}), -EINVAL);
+    CHECK_HAS(pp_last_error(), "command");
+    CHECK_INT(create_with((pp_launcher_options){.command = none}), -EINVAL);
 }
 
 TEST(inline_has_no_process)
@@ -521,6 +525,7 @@ TEST(PROCPOOL_START_overrides_the_method)
         pp_start_method asked, got;
     } cases[] = {{"fork", PP_START_FORKSERVER, PP_START_FORK},
                  {"forkserver", PP_START_FORK, PP_START_FORKSERVER},
+                 {"spawn", PP_START_FORK, PP_START_SPAWN},
                  {"inline", PP_START_DEFAULT, PP_START_INLINE},
                  {"", PP_START_FORK, PP_START_FORK}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -530,7 +535,7 @@ TEST(PROCPOOL_START_overrides_the_method)
         CHECK_INT(pp__launcher_method(launcher), cases[i].got);
         pp_launcher_unref(launcher);
     }
-    static const char *const wrong[] = {"spawn", "Fork", "fork ", "forkserver2"};
+    static const char *const wrong[] = {"spawned", "Fork", "fork ", "forkserver2"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         setenv("PROCPOOL_START", wrong[i], 1);
         CHECK_INT(create_with((pp_launcher_options){0}), -EINVAL);
@@ -561,6 +566,8 @@ TEST(without_pp_worker_main_the_default_is_fork_and_forkserver_says_what_to_do)
     CHECK_INT(pp__launcher_method(launcher), PP_START_FORK);
     pp_launcher_unref(launcher);
     CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_FORKSERVER}), -ENOSYS);
+    CHECK_INT(create_with((pp_launcher_options){.start_method = PP_START_SPAWN}), -ENOSYS);
+    CHECK_HAS(pp_last_error(), "spawn needs a call of pp_worker_main");
     CHECK_HAS(pp_last_error(), "pp_worker_main()");
     setenv("PROCPOOL_START", "forkserver", 1);
     CHECK_INT(create_with((pp_launcher_options){0}), -ENOSYS);
