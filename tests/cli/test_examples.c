@@ -19,9 +19,7 @@ static struct outcome run_example(const char *path, const char *text, const char
 TEST(first_prints_a_result)
 {
     struct outcome outcome = EXAMPLE("first", "", );
-    CHECK_STR(outcome.err, "");
-    CHECK_INT(outcome.status, 0);
-    CHECK_INT(count_lines(outcome.out), 1);
+    CHECK_DONE(outcome, "49\n");
 }
 
 TEST(array_prints_what_became_of_all)
@@ -106,4 +104,10 @@ TEST(a_pool_works_in_libuvs_loop)
 TEST(a_pool_works_in_glibs_main_loop)
 {
     check_loop_of(PP_TEST_BUILD "/examples/loop_glib", "loop_glib");
+}
+
+TEST(nice_prints_the_niceness_that_its_workers_were_started_with)
+{
+    struct outcome outcome = EXAMPLE("nice", "", );
+    CHECK_DONE(outcome, "19\n");
 }
