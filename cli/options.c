@@ -26,7 +26,7 @@ const char options_help[] =
     "      --retries=N          begin a call again up to N times after a crash or a timeout\n"
     "      --fail-fast          stop after the first input that fails\n"
     "      --on-crash=RULE      'isolate': a crash costs its input (default); 'break': it ends everything\n"
-    "      --start-method=NAME  'forkserver' (default), 'fork', or 'inline' (no processes, for debuggers)\n"
+    "      --start-method=NAME  'forkserver' (default), 'fork', 'spawn', or 'inline' (no processes, for debuggers)\n"
     "      --backtrace          below the reason of a crash or failure, where in the code it was\n"
     "      --chunk=N            inputs that travel together (default: found by measuring)\n"
     "      --progress           a bar on standard error, if that is a terminal\n"
@@ -126,10 +126,12 @@ static int parse_start_method(const char *value, pp_start_method *method)
         *method = PP_START_FORKSERVER;
     else if (strcmp(value, "fork") == 0)
         *method = PP_START_FORK;
+    else if (strcmp(value, "spawn") == 0)
+        *method = PP_START_SPAWN;
     else if (strcmp(value, "inline") == 0)
         *method = PP_START_INLINE;
     else
-        return wrong_value("start-method", value, "'forkserver', 'fork' or 'inline'");
+        return wrong_value("start-method", value, "'forkserver', 'fork', 'spawn' or 'inline'");
     return 0;
 }
 

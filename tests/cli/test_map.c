@@ -213,8 +213,8 @@ TEST(with_the_rule_break_a_crash_ends_everything_with_its_cause)
 
 TEST(every_start_method_gives_the_same_results)
 {
-    static const char *const methods[] = {"forkserver", "fork", "inline"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const methods[] = {"forkserver", "fork", "spawn", "inline"};
+    for (int i = 0; i < 4; i++) {
         struct outcome o = RUN("a\nbad\nb\n", "map", "--start-method", methods[i], TASK("picky"));
         CHECK_STR(o.out, "a\nb\n");
         CHECK_STR(o.err, "bad: it is bad\n");
