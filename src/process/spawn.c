@@ -166,7 +166,7 @@ static void line_is_gone(struct pp__spawned *s)
 static void take_word(struct pp__spawned *s, const struct pp__wire_joined *word)
 {
     if (word->error) {
-        s->failure = word->error;
+        s->failure = s->state == (s->by_command ? INVITED : PLANNED) ? word->error : s->failure;
         return;
     }
     if (s->state != PLANNED)
@@ -179,14 +179,13 @@ static void take_word(struct pp__spawned *s, const struct pp__wire_joined *word)
 
 static void line_ready(struct pp__source *source, uint32_t events)
 {
-    (void)events;
     struct pp__spawned *s = owner_of_line(source);
     struct pp__wire_joined word;
     ssize_t size = pp__fd_receive(source->fd, &word, sizeof word, NULL, NULL, MSG_DONTWAIT);
     if (size == sizeof word && word.type == PP__WIRE_JOINED)
         take_word(s, &word);
-    else if (size != -EAGAIN)
-        line_is_gone(s);
+    else if (size >= 0 || size == -EMSGSIZE || (events & (EPOLLHUP | EPOLLERR)))
+        line_is_gone(s); /* else there is no memory to receive it now: it is still there */
 }
 
 /* What the dead have said comes first. */

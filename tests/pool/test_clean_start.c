@@ -250,6 +250,13 @@ TEST(under_forkserver_a_worker_has_what_inherit_fds_names_and_two_of_the_library
         (int[]){0, 1, 2, 41, BOARD_FD, -1});
 }
 
+TEST(under_spawn_a_worker_has_what_inherit_fds_names_and_two_of_the_librarys)
+{
+    static const int inherit[] = {41, BOARD_FD};
+    check_workers_fds((pp_pool_options){.start_method = PP_START_SPAWN, .inherit_fds = inherit, .inherit_fd_count = 2},
+                      (int[]){0, 1, 2, 41, BOARD_FD, -1});
+}
+
 TEST(under_fork_a_worker_has_the_owners_descriptors_and_two_of_the_librarys)
 {
     int wanted[1025], count = 0;

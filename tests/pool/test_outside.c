@@ -125,6 +125,23 @@ static void knock_badly(char *invitation)
     attach();
 }
 
+/* As another user it is not heard, whatever it knows. */
+static void knock_as_stranger(char *invitation)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        char answer[sizeof(struct pp__wire_plan)];
+        CHECK_INT(setgid(65534) | setuid(65534), 0);
+        int fd = connect_raw(invitation);
+        CHECK_INT(recv(fd, answer, sizeof answer, 0), 0);
+        CHECK_INT(pp_worker_attach(invitation), -EACCES);
+        _exit(0);
+    }
+    atomic_store(word(CODE), (uint32_t)wait_for(pid));
+    add(TRIED);
+    attach();
+}
+
 static void note_errors(void)
 {
     CHECK_INT(pp_worker_attach("nonsense"), -EINVAL);
@@ -153,6 +170,8 @@ __attribute__((constructor)) static void attach_as_told(void)
         die_half_way(copy);
     if (strcmp(how, "badly") == 0)
         knock_badly(copy);
+    if (strcmp(how, "stranger") == 0)
+        knock_as_stranger(copy);
 }
 
 /* ---------------------------------------------------------------------------------------------- what works */
@@ -413,6 +432,23 @@ TEST(what_knocks_with_garbage_or_in_silence_harms_nobody)
     CHECK_INT(take_int(submit_int(pool, task_square, 5)), 25);
     CHECK_INT(read_word(TRIED), 1);
     pp_pool_destroy(pool);
+}
+
+TEST(another_user_is_refused)
+{
+    if (geteuid() != 0)
+        LEFT_OUT("only root can become another user");
+    pp_pool *pool = told_pool("stranger", (pp_pool_options){.max_workers = 1});
+    CHECK_INT(take_int(submit_int(pool, task_square, 5)), 25);
+    CHECK_INT(read_word(TRIED), 1);
+    CHECK_INT(read_word(CODE), 0);
+    pp_pool_destroy(pool);
+}
+
+SLOW_TEST(a_worker_that_does_not_come_is_not_waited_for_longer_than_half_a_minute)
+{
+    static const char *const command[] = {"true", NULL};
+    expect_broken(outside_pool(command, (pp_pool_options){.max_workers = 1}), "did not come within 30000 ms");
 }
 
 TEST(an_invitation_that_is_none_is_refused)

@@ -115,10 +115,10 @@ static int open_descriptors(void)
 }
 
 /* What one launcher does: it is made, has a connection and a child, which ends. Any step may fail, none may hang. */
-static void live(pp_start_method method)
+static void live_with(const pp_launcher_options *options)
 {
     pp_launcher *launcher = NULL;
-    int error = pp_launcher_create(&(pp_launcher_options){.start_method = method}, &launcher);
+    int error = pp_launcher_create(options, &launcher);
     if (error) {
         CHECK(!launcher);
         CHECK(error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EAGAIN || error == -ENOBUFS);
@@ -143,6 +143,11 @@ static void live(pp_start_method method)
     }
     pp__launcher_disconnect(connection);
     pp_launcher_unref(launcher);
+}
+
+static void live(pp_start_method method)
+{
+    live_with(&(pp_launcher_options){.start_method = method});
 }
 
 static _Noreturn void leave_at_once(const void *data, size_t size, const int *fds, size_t count, int shared_images)
@@ -179,6 +184,50 @@ __attribute__((constructor)) static void leave_if_asked(void)
 {
     if (getenv("PP_TEST_LEAVE"))
         pp__child_run = leave_at_once;
+}
+
+/* Counted in each fresh image, the zygote's and its child's. */
+#define FAIL "PP_TEST_FAIL"
+
+__attribute__((constructor)) static void fail_if_asked(void)
+{
+    const char *order = getenv(FAIL);
+    unsigned i;
+    int n;
+    if (!order || sscanf(order, "%u:%d", &i, &n) != 2)
+        return;
+    calls[i].set(true);
+    countdown = n;
+    error_to_give = calls[i].error;
+}
+
+static void fail_in_images(const char *const *command)
+{
+    const pp_launcher_options options = {.start_method = PP_START_SPAWN, .command = command};
+    int before = open_descriptors();
+    setenv("PP_TEST_LEAVE", "1", 1);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        for (int n = 1; n <= 16; n++) {
+            char order[32];
+            fprintf(stderr, "%s %d\n", calls[i].name, n);
+            snprintf(order, sizeof order, "%zu:%d", i, n);
+            setenv(FAIL, order, 1);
+            live_with(&options);
+            CHECK_INT(open_descriptors(), before);
+        }
+    }
+    unsetenv(FAIL);
+    live_with(&options);
+}
+
+TEST_WITHIN(each_failing_system_call_in_a_fresh_image_is_an_error_or_got_over, 120)
+{
+    fail_in_images(NULL);
+}
+
+TEST_WITHIN(each_failing_system_call_in_an_image_that_a_command_starts_is_an_error_or_got_over, 120)
+{
+    fail_in_images((const char *const[]){"env", "{}", NULL});
 }
 
 /* ------------------------------------------------------------------------------------------ fault points */
