@@ -181,7 +181,7 @@ PP_API int pp_worker_attach(const char *invitation);
  * reference, the caller's.
  *
  * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload or command with another method, an empty command), -EBADF
- * (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main), -ENOENT or -ELIBBAD for a preload that can't be opened,
+ * (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main, or with raised privileges), -ENOENT or -ELIBBAD for a preload that can't be opened,
  * -E2BIG (the paths to preload, or the command, are too long), -EAGAIN (no process can be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE,
  * -ENFILE, -EPERM.
  * If the launcher's process dies, its pools break with that cause.

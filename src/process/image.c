@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -193,7 +194,8 @@ static _Noreturn void be_zygote(void)
 int pp_worker_main(void)
 {
     char nonce[PP__NONCE_SIZE];
-    called = true;
+    called = !getauxval(
+        AT_SECURE); /* no image of such a program would believe its marker: each would go on as the program */
     const char *marker = secure_getenv(PP__MARKER);
     if (!marker) {
         pp__join_if_invited();

@@ -99,8 +99,10 @@ static int choose_method(const pp_launcher_options *options, pp_start_method *me
     if (error)
         return error;
     if ((*method == PP_START_FORKSERVER || *method == PP_START_SPAWN) && !pp__worker_main_was_called())
-        return pp__fail(-ENOSYS, "the start method %s needs a call of pp_worker_main() first thing in main()",
-                        *method == PP_START_SPAWN ? "spawn" : "forkserver");
+        return pp__fail(
+            -ENOSYS,
+            "the start method %s needs a call of pp_worker_main() first thing in main(), and no raised privileges",
+            *method == PP_START_SPAWN ? "spawn" : "forkserver");
     return 0;
 }
 

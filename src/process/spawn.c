@@ -473,7 +473,8 @@ static void exec_command(const struct pp__spawned *s, char *const *command, pid_
         words[i] = command[i] && strcmp(command[i], "{}") == 0 ? path : command[i];
     snprintf(text, sizeof text, "%s:%.*s", name, PP__NONCE_SIZE, s->message.nonce);
     setenv(PP__INVITATION, text, 1);
-    execvp(words[0], words);
+    if (words[0])
+        execvp(words[0], words);
 }
 
 static void exec_self(const struct pp__spawned *s, int line)
@@ -496,7 +497,7 @@ static _Noreturn void become_image(const struct pp__spawned *s, const struct pp_
         _exit(127);
     pp__signals_set(0);
     PP_FAULT("spawn.exec.before");
-    if (s->by_command)
+    if (setup->command)
         exec_command(s, setup->command, zygote);
     else
         exec_self(s, line);

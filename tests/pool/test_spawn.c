@@ -2,6 +2,7 @@
 /* What the start method spawn alone has: each worker is an image of its own, of the executable that runs, whatever became of its file. */
 #include "processes_kit.h"
 
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 
 /* Words of the board behind `struct shared`. */
@@ -164,6 +165,30 @@ static void run_in_copy(const char *name)
     unlink(path);
     rmdir(directory);
     CHECK_INT(status, 0);
+}
+
+/* Its images would not believe what they find in their environment, and be the program once more, without end. */
+TEST(a_program_with_raised_privileges_starts_no_images)
+{
+    const char *copy = getenv(COPY);
+    pp_launcher *launcher;
+    if (geteuid() != 0 && !copy)
+        LEFT_OUT("only root can give a program away");
+    if (!copy) {
+        run_in_copy("a_program_with_raised_privileges_starts_no_images");
+        return;
+    }
+    if (!getauxval(AT_SECURE)) {
+        CHECK_INT(chown(copy, 65534, 65534), 0);
+        CHECK_INT(chmod(copy, 04755), 0);
+        CHECK(getenv("PP_TEST_AGAIN") == NULL); /* a file system that is mounted without privileges */
+        setenv("PP_TEST_AGAIN", "1", 1);
+        execl(copy, copy, "--run", "a_program_with_raised_privileges_starts_no_images", NULL);
+        harness_fail(__FILE__, __LINE__, "exec: %s", strerror(errno));
+    }
+    CHECK_INT(pp_launcher_create(&(pp_launcher_options){.start_method = PP_START_FORKSERVER}, &launcher), -ENOSYS);
+    CHECK_INT(pp_launcher_create(&(pp_launcher_options){.start_method = PP_START_SPAWN}, &launcher), -ENOSYS);
+    CHECK_HAS(pp_last_error(), "raised privileges");
 }
 
 static void use_spoiled(const char *const *command)

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 
 static void body_exit(const int *fds, size_t count, const void *data, size_t size, int shared)
 {
@@ -88,9 +89,9 @@ TEST_BOTH(a_kill_reaches_the_named_child_alone)
     int connection = (int)CHECK_OK(pp__launcher_connect(launcher));
     int other = (int)CHECK_OK(pp__launcher_connect(launcher));
     kit_start(connection, 1, kit_body_sleep);
+    pid_t first = kit_started(connection, 1);
     kit_start(connection, 2, kit_body_sleep);
     kit_start(other, 2, kit_body_sleep);
-    pid_t first = kit_started(connection, 1);
     kit_started(connection, 2);
     pid_t others = kit_started(other, 2);
     CHECK_OK(pp__launcher_kill(connection, 2));
@@ -129,10 +130,10 @@ TEST_BOTH(a_disconnect_kills_that_connections_children_alone)
     int connection = (int)CHECK_OK(pp__launcher_connect(launcher));
     int other = (int)CHECK_OK(pp__launcher_connect(launcher));
     pid_t pids[3];
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         kit_start(i == 2 ? other : connection, (uint64_t)i, kit_body_sleep);
-    for (int i = 0; i < 3; i++)
         pids[i] = kit_started(i == 2 ? other : connection, (uint64_t)i);
+    }
     pp__launcher_disconnect(connection);
     wait_until(!test_process_alive(pids[0]) && !test_process_alive(pids[1]), 5);
     test_sleep_ms(20);
@@ -378,6 +379,13 @@ static pid_t zygote_of(int connection)
     return parent;
 }
 
+static int bytes_in(int socket)
+{
+    int size = 0;
+    CHECK_INT(ioctl(socket, FIONREAD, &size), 0);
+    return size;
+}
+
 TEST_BOTH(when_the_zygote_dies_its_reports_are_drained_then_it_is_gone_and_so_are_the_children)
 {
     pp_launcher *launcher = kit_launcher(method);
@@ -386,15 +394,13 @@ TEST_BOTH(when_the_zygote_dies_its_reports_are_drained_then_it_is_gone_and_so_ar
     pid_t zygote = zygote_of(connection);
     CHECK_STR(pp__launcher_epitaph(launcher, text, sizeof text), "");
     kit_start(connection, 1, kit_body_sleep);
+    pid_t pid = kit_started(connection, 1);
     kit_start_with(connection, 2, body_exit, &status, sizeof status, NULL, 0);
-    struct pollfd watched = {.fd = connection, .events = POLLIN};
-    CHECK_INT(poll(&watched, 1, 5000), 1);
-    test_sleep_ms(50 * harness_scale());
+    wait_until(bytes_in(connection) == 2 * (int)sizeof(struct pp__report), 5);
     kill(zygote, SIGSTOP);
     CHECK_OK(pp__launcher_kill(connection, 55)); /* dies with this unread */
     kill(zygote, SIGKILL);
     wait_until(!test_process_alive(zygote), 5);
-    pid_t pid = kit_started(connection, 1);
     kit_started(connection, 2);
     kit_ended(connection, 2, CLD_EXITED, 2);
     kit_gone(connection);
