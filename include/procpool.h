@@ -169,8 +169,8 @@ PP_API int pp_worker_main(void);
  * namespace, and each invitation can be followed once. Of a program that is not the owner's executable only functions in shared libraries
  * can be called. Call it before any thread is made, and beside no pool of this process.
  *
- * Errors: -ENOENT (no invitation), -EINVAL (it is none), -ECONNREFUSED (nobody listens: the pool is gone), -EACCES (nobody has been invited
- * so, or by another user), -EALREADY (somebody has followed it, or it was withdrawn), -EPROTO (the pool has another build of the library), -ETIMEDOUT (no
+ * Errors: -ENOENT (no invitation), -EINVAL (it is none), -ECONNREFUSED (nobody listens: the pool is gone), -EACCES (nobody is invited
+ * so, or not any more, or by another user), -EALREADY (somebody has followed it), -EPROTO (the pool has another build of the library), -ETIMEDOUT (no
  * answer in 10 s), -EMFILE, -ENFILE, -ENOMEM.
  */
 PP_API int pp_worker_attach(const char *invitation);

@@ -125,9 +125,9 @@ static int fail_refused(int error)
 {
     switch (error) {
     case -EACCES:
-        return pp__fail(error, "nobody was invited with this token");
+        return pp__fail(error, "nobody is invited with this token, or not any more");
     case -EALREADY:
-        return pp__fail(error, "the invitation was followed by another process, or withdrawn");
+        return pp__fail(error, "another process has followed the invitation");
     case -EPROTO:
         return pp__fail(error, "the pool that invites has another build of the library");
     case -ETIMEDOUT:

@@ -373,7 +373,7 @@ static void guest_ready(struct pp__source *source, uint32_t events)
     if (s && s->state == INVITED)
         seat(guest, s);
     else
-        refuse(guest, s ? -EALREADY : -EACCES);
+        refuse(guest, s && s->state < REFUSED ? -EALREADY : -EACCES);
 }
 
 static size_t count_guests(void)

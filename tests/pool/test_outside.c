@@ -142,6 +142,15 @@ static void knock_as_stranger(char *invitation)
     attach();
 }
 
+/* Its pool has given it up by then. */
+static _Noreturn void attach_late(char *invitation)
+{
+    while (!read_word(GO))
+        test_sleep_ms(1);
+    note_code(pp_worker_attach(invitation));
+    _exit(0);
+}
+
 static void note_errors(void)
 {
     CHECK_INT(pp_worker_attach("nonsense"), -EINVAL);
@@ -170,6 +179,8 @@ __attribute__((constructor)) static void attach_as_told(void)
         die_half_way(copy);
     if (strcmp(how, "badly") == 0)
         knock_badly(copy);
+    if (strcmp(how, "late") == 0)
+        attach_late(copy);
     if (strcmp(how, "stranger") == 0)
         knock_as_stranger(copy);
 }
@@ -432,6 +443,59 @@ TEST(what_knocks_with_garbage_or_in_silence_harms_nobody)
     CHECK_INT(take_int(submit_int(pool, task_square, 5)), 25);
     CHECK_INT(read_word(TRIED), 1);
     pp_pool_destroy(pool);
+}
+
+TEST(who_comes_too_late_is_refused)
+{
+    static const char *const command[] = {"sh", "-c", ATTACH "=late setsid \"$0\" & exit 0", "{}", NULL};
+    pp_launcher *launcher;
+    share();
+    const pp_launcher_options wanted = {.command = command, .inherit_fds = board_fds, .inherit_fd_count = 1};
+    CHECK_OK(pp_launcher_create(&wanted, &launcher));
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .start_timeout = 1000, .launcher = launcher}, 0);
+    drop_failed(submit(pool, nothing, NULL, 0), PP_ERROR_BROKEN);
+    until(read_word(STARTS) == 1);
+    pp_pool_destroy(pool);
+    atomic_store(word(GO), 1);
+    until(read_word(TRIED) == 1);
+    CHECK_INT(read_word(CODE), EACCES);
+    pp_launcher_unref(launcher);
+}
+
+static int begin_worker(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    static int state = 77;
+    pp_task_set_state(task, &state);
+    return 0;
+}
+
+static int end_worker(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    add(TRIED);
+    return 0;
+}
+
+/* More than the stack that was asked for would be if it were the default. */
+static int task_state_and_stack(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    volatile char room[20 << 20];
+    for (size_t i = 0; i < sizeof room; i += 4096)
+        room[i] = 1;
+    int value = *(int *)pp_task_state(task) + room[4096];
+    return pp_task_return(task, &value, sizeof value);
+}
+
+TEST(a_pools_options_hold_for_workers_that_a_command_starts)
+{
+    pp_pool *pool = outside_pool(
+        by_parent, (pp_pool_options){
+                       .max_workers = 1, .initializer = begin_worker, .finalizer = end_worker, .stack_size = 32 << 20});
+    CHECK_INT(take_int(submit(pool, task_state_and_stack, NULL, 0)), 78);
+    pp_pool_destroy(pool);
+    CHECK_INT(read_word(TRIED), 1);
 }
 
 TEST(another_user_is_refused)
