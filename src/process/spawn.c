@@ -240,7 +240,7 @@ void pp__spawn_kill(struct pp__spawned *s)
 {
     if (s->ender.fd >= 0)
         syscall(SYS_pidfd_send_signal, s->ender.fd, SIGKILL, NULL, 0);
-    if (s->state >= REFUSED || (s->state == JOINED && s->ender.fd >= 0))
+    if (s->state >= REFUSED)
         return;
     unwatch(&s->line); /* which kills who is tied to it */
     if (s->state != JOINED)
