@@ -131,23 +131,6 @@ static bool is_stranger(const struct pp__spawned *s)
 
 /* ---------------------------------------------------------------------------------------------- the end */
 
-/* It is ours to reap if its parent has ended, else newer kernels tell. */
-static void ender_ready(struct pp__source *source, uint32_t events)
-{
-    (void)events;
-    struct pp__spawned *s = pp__container(source, struct pp__spawned, ender);
-    siginfo_t end = {.si_pid = 0};
-    int code;
-    if (waitid(P_PID, (id_t)s->worker, &end, WEXITED | WNOHANG) == 0 && end.si_pid != 0)
-        tell_end(s, end.si_code, end.si_status);
-    else if (!pp__pidfd_exit_code(source->fd, &code))
-        tell_end(s, PP__END_UNKNOWN, 0);
-    else if (WIFSIGNALED(code))
-        tell_end(s, CLD_KILLED, WTERMSIG(code));
-    else
-        tell_end(s, CLD_EXITED, WEXITSTATUS(code));
-}
-
 /* Whoever was sent the plan has given it up. If that is not the process that was started, nobody else will tell. */
 static void line_is_gone(struct pp__spawned *s)
 {
@@ -197,6 +180,31 @@ static void hear_out(struct pp__spawned *s)
             take_word(s, &word);
 }
 
+/* It is ours to reap if its parent has ended, else newer kernels tell. By the pidfd: its number may be another child's by now. */
+static int how_it_ended(int pidfd, int *status)
+{
+    siginfo_t end = {.si_pid = 0};
+    int code;
+    *status = 0;
+    if (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED | WNOHANG) == 0 && end.si_pid != 0) {
+        *status = end.si_status;
+        return end.si_code;
+    }
+    if (!pp__pidfd_exit_code(pidfd, &code))
+        return PP__END_UNKNOWN;
+    *status = WIFSIGNALED(code) ? WTERMSIG(code) : WEXITSTATUS(code);
+    return WIFSIGNALED(code) ? CLD_KILLED : CLD_EXITED;
+}
+
+static void ender_ready(struct pp__source *source, uint32_t events)
+{
+    (void)events;
+    struct pp__spawned *s = pp__container(source, struct pp__spawned, ender);
+    int status, code = how_it_ended(source->fd, &status);
+    hear_out(s);
+    tell_end(s, code | (s->state == JOINED ? 0 : PP__END_UNJOINED), status);
+}
+
 /* A command that has ended well may have handed its order on: its worker can still come. */
 static bool may_still_come(const struct pp__spawned *s, bool stranger, int code, int status)
 {
@@ -211,8 +219,7 @@ bool pp__spawn_goes_on(const struct pp__spawned *s, int code, int status)
 
 void pp__spawn_reaped(struct pp__spawned *s, int code, int status)
 {
-    if (!is_stranger(s))
-        hear_out(s);
+    hear_out(s);
     bool stranger = is_stranger(s);
     s->child = 0;
     if (s->state == OVER || (stranger && s->state == JOINED))
@@ -342,6 +349,7 @@ static void seat(struct guest *guest, struct pp__spawned *s)
     guest->source.fd = -1;
     see_off(guest);
     unwatch(&s->line);
+    unwatch(&s->ender);
     watch(&s->line, fd, line_ready);
     s->worker = pid;
     if (pid != s->child) {
