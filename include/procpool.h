@@ -379,7 +379,7 @@ typedef enum pp_future_status {
 typedef enum pp_error_kind {
     PP_ERROR_NONE = 0,
     PP_ERROR_TASK,      /* -EREMOTEIO: the task failed */
-    PP_ERROR_CRASH,     /* -EOWNERDEAD: its worker died while it ran */
+    PP_ERROR_CRASH,     /* -EOWNERDEAD: its worker died while it ran, or was killed on request */
     PP_ERROR_TIMEOUT,   /* -ETIME: it outlived its timeout; its worker was killed */
     PP_ERROR_CANCELLED, /* -ECANCELED: it was cancelled before it began */
     PP_ERROR_BROKEN,    /* -ENOTRECOVERABLE: its pool broke */
@@ -467,6 +467,17 @@ PP_API int pp_future_error(pp_future *future, int timeout, const pp_error **erro
  * tried again; -EALREADY: it has ended; -EINVAL, -EPERM. Who waits for it is woken.
  */
 PP_API int pp_future_cancel(pp_future *future);
+
+/*
+ * Ends the call, whatever it does. One that no worker has begun is cancelled, as by pp_future_cancel. One that runs fails with kind
+ * PP_ERROR_CRASH and a message that says so, its worker is killed with all processes that it made, and another one starts; it is not tried
+ * again, and the pool does not break by it (PP_BREAK_POOL). One that waits to be tried again is not, and ends with the error of its last try. No
+ * other call is touched: if it has ended before the kill it keeps its result, and what its worker runs then goes on.
+ *
+ * Does not wait for the death: the future is done soon after. Returns 0 (also when it is being killed already, or was cancelled before). Errors:
+ * -EALREADY (it has ended), -ENOTSUP (it runs in this process: an inline pool's, or one that the program completes), -EINVAL, -EPERM. Any thread.
+ */
+PP_API int pp_future_kill(pp_future *future);
 
 /* A pp_future_status (0 or greater), or -EINVAL, -EPERM. Never blocks. */
 PP_API int pp_future_state(pp_future *future);

@@ -321,8 +321,7 @@ int pp_future_error(pp_future *future, int timeout, const pp_error **error)
 
 /* -------------------------------------------------------------------------------- state and cancel */
 
-/* What the worker has done meanwhile, taken in: nobody else may be looking. */
-static void refresh(pp_future *future)
+void pp__future_refresh(pp_future *future)
 {
     if (!is_done(future) && future->item.worker)
         pp__collect_worker(future->item.worker);
@@ -343,7 +342,7 @@ int pp_future_state(pp_future *future)
     if (is_done(future))
         return pp__future_state(future);
     pp__pool_lock(future->item.pool);
-    refresh(future);
+    pp__future_refresh(future);
     int state = pp__future_state(future);
     if (state == PP_PENDING && (has_begun(&future->item) || pp__inline_runs(future->item.pool, &future->item)))
         state = PP_RUNNING;
@@ -351,10 +350,9 @@ int pp_future_state(pp_future *future)
     return state;
 }
 
-/* Under the lock. */
-static int cancel(pp_future *future)
+int pp__future_cancel(pp_future *future)
 {
-    refresh(future);
+    pp__future_refresh(future);
     if (is_done(future))
         return pp__future_state(future) == PP_FINISHED ? -EALREADY : 0;
     struct pp__item *item = &future->item;
@@ -380,7 +378,7 @@ int pp_future_cancel(pp_future *future)
     if (!pp__pool_is_own(future->item.pool))
         return pp__owner_refuse();
     pp__pool_lock(future->item.pool);
-    int code = cancel(future);
+    int code = pp__future_cancel(future);
     pp__pool_unlock(future->item.pool);
     if (code)
         pp__fail(code, "call %llu has %s", (unsigned long long)future->item.id, code == -EBUSY ? "begun" : "ended");

@@ -35,6 +35,12 @@ void pp__future_cancel_forsaken(struct pp__item *item);
 /* The outcome of the item's call. Under the lock. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome);
 
+/* What the worker has done meanwhile is taken in: nobody else may be looking. Under the lock. */
+void pp__future_refresh(pp_future *future);
+
+/* As pp_future_cancel, without a text for its failures. Under the lock. */
+int pp__future_cancel(pp_future *future);
+
 /* The item has ended: gives up its reference. */
 void pp__future_item_ended(struct pp__item *item);
 

@@ -777,41 +777,57 @@ void pp__worker_stop_chunks(struct pp__worker *worker)
 }
 
 /*
- * A call that was not begun by its deadline has not failed: it goes to others. Between seeing that an element runs and the
+ * Whether the worker runs the item's next element, and can run nothing behind it any more. Between seeing that an element runs and a
  * kill, it can end and another begin. So: what has not begun goes back, what has
- * ended is taken in, the chunk is stopped behind the element; only if that still runs is the worker killed.
+ * ended is taken in, the chunk is stopped behind the element; only if that still runs is the worker to be killed.
  */
-void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
+static bool corner(struct pp__worker *worker, struct pp__item *item)
 {
     uint64_t target = pp__item_next_id(item);
     uint32_t slot = item->slot;
-    if (pp__worker_unbegun(worker, item)) {
-        pp__worker_give_up(worker);
-        return;
-    }
     pp__worker_take_back_all(worker);
     if (worker->count == 0) { /* it was between two elements */
         note_stuck(worker);
-        return;
+        return false;
     }
     uint64_t at = slot_word(worker, item) >> 2; /* results of the elements below it were published before */
     pp__collect_worker(worker);
     if (worker->poisoned || worker->slots[slot].item != item || pp__item_next_id(item) != target)
-        return;
-    if (at != target) {
+        return false;
+    if (at != target || &item->link != worker->items.next) {
         pp__worker_poison(worker, "a slot that is not the one of the call it runs");
-        return;
+        return false;
     }
     bool last = pp__item_end(item) == pp__item_next(item) + 1; /* or stopped there */
     if (!last && !take(worker, item, target, PP__SLOT_BEGUN)) {
         if (slot_word(worker, item) >> 2 == target)
             pp__worker_poison(worker, "a slot that was not taken back");
-        return; /* else it went on, and the kill would hit the element behind */
+        return false; /* else it went on, and the kill would hit the element behind */
     }
     if (!item->plain)
         item->x.end = item->x.next + 1;
+    return true;
+}
+
+/* A call that was not begun by its deadline has not failed: it goes to others. */
+void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
+{
+    if (pp__worker_unbegun(worker, item)) {
+        pp__worker_give_up(worker);
+        return;
+    }
+    if (!corner(worker, item))
+        return;
     item->timed_out = true;
     pp__worker_kill(worker);
+}
+
+void pp__worker_kill_on_request(struct pp__worker *worker, struct pp__item *item)
+{
+    if (worker->state != PP__WORKER_KILLED && corner(worker, item))
+        pp__worker_kill(worker);
+    if (item->worker == worker)
+        worker->doomed = true; /* also if it is being killed already, for a timeout or for garbage */
 }
 
 void pp__worker_dismiss(struct pp__worker *worker)
@@ -858,7 +874,7 @@ static void end_running(struct pp__worker *worker, struct pp__item *item, pp_err
 {
     pp_pool *pool = worker->pool;
     pp__worker_detach(worker, item);
-    if (item->tries <= item->retries) {
+    if (item->tries <= item->retries && !worker->doomed) {
         item->earlier = error;
         item->timed_out = false;
         pp__pending_insert(pool, item);
@@ -879,8 +895,9 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     if (worker->poisoned)
         return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time, "its worker %d %s and was killed",
                               worker->number, how);
-    pp_error *error =
-        pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number, how);
+    bool requested = worker->doomed && code == CLD_KILLED && status == SIGKILL;
+    pp_error *error = pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number,
+                                     requested ? "was killed on request" : how);
     if (pp__error_is_own(error)) {
         error->signal = code == CLD_EXITED ? 0 : status;
         error->status = code == CLD_EXITED ? status : -1;
@@ -925,7 +942,7 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
     pp_pool *pool = worker->pool;
     char how[192];
     describe_end(worker, how, sizeof how, code, status);
-    bool bidden = worker->left || (worker->state == PP__WORKER_KILLED && !worker->poisoned);
+    bool bidden = worker->left || worker->doomed || (worker->state == PP__WORKER_KILLED && !worker->poisoned);
     bool ready = worker->state != PP__WORKER_STARTING, left = worker->left;
     int number = worker->number;
     if (number < 0) {
@@ -938,8 +955,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
         pp__finalized_lost(worker, code, status, how);
     uint64_t id, begun_at;
     struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
-    bool timed_out = running && running->timed_out;
-    if (running && !timed_out && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
+    bool expected = running && (running->timed_out || worker->doomed);
+    if (running && !expected && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
         pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, how, (unsigned long long)id,
                        running->function->name);
     bool died = !pool->broken && bury(worker, code, status, how);

@@ -48,6 +48,7 @@ struct pp__worker {
     bool overdue;                               /* for too long */
     bool kill_asked;
     bool out_of_memory; /* the kernel has killed it, by its counts */
+    bool doomed;        /* the program asked for its end: what it runs is not tried again, and no pool breaks for it */
     bool poisoned;      /* it wrote garbage */
     char poison[128];   /* which */
 
@@ -167,6 +168,9 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
 
 /* The procedure for a call that has outlived its timeout: whatever else it has goes back, then it is killed. */
 void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item);
+
+/* The same for one that has begun and that the program wants dead, unless it has ended meanwhile. */
+void pp__worker_kill_on_request(struct pp__worker *worker, struct pp__item *item);
 
 /* A chunk that has begun ends behind the element that runs, and the rest goes back when that has ended. To be called when taking back has failed. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Killing on request: one running call, or all workers of a pool. Any thread; nothing here waits for a death. */
+#include "base/cancel.h"
+#include "base/error.h"
+#include "pool/dispatch.h"
+#include "pool/future.h"
+#include "pool/inline.h"
+#include "pool/pool.h"
+#include "pool/workers.h"
+#include "process/owner.h"
+
+#include <errno.h>
+
+static int ended(const pp_future *future)
+{
+    return pp__future_state(future) == PP_FINISHED ? -EALREADY : 0;
+}
+
+/* One that a worker has begun, as far as known. Under the lock. */
+static int kill_running(pp_future *future)
+{
+    struct pp__item *item = &future->item;
+    pp__worker_kill_on_request(item->worker, item);
+    if (!item->worker && !pp__future_is_done(future))
+        return pp__future_cancel(future); /* its slot said once more that it has not begun */
+    pp__dispatch(item->pool);             /* what waited behind it moves on */
+    pp__wait_attend(item->pool);          /* somebody is to hear of the death */
+    return pp__future_is_done(future) ? ended(future) : 0;
+}
+
+/* Under the lock. */
+static int kill_call(pp_future *future)
+{
+    struct pp__item *item = &future->item;
+    int code = pp__future_cancel(future);
+    if (code != -EBUSY)
+        return code;
+    if (item->promised || pp__inline_runs(item->pool, item))
+        return -ENOTSUP;
+    if (item->worker)
+        return kill_running(future);
+    pp__pending_remove(item->pool, item);
+    pp__item_cancel(item, "cancelled before it was tried again"); /* with the error of its last try */
+    pp__dispatch(item->pool);
+    pp__pool_settle(item->pool);
+    return 0;
+}
+
+int pp_future_kill(pp_future *future)
+{
+    PP__NO_CANCELLATION();
+    if (!future)
+        return pp__fail(-EINVAL, "pp_future_kill: no future");
+    if (!pp__pool_is_own(future->item.pool))
+        return pp__owner_refuse();
+    pp__pool_lock(future->item.pool);
+    int code = kill_call(future);
+    pp__pool_unlock(future->item.pool);
+    if (code)
+        pp__fail(code, "call %llu %s", (unsigned long long)future->item.id,
+                 code == -EALREADY ? "has ended" : "runs in this process, which is not killed for it");
+    return code;
+}
