@@ -341,6 +341,19 @@ PP_API int pp_pool_resize(pp_pool *pool, int max_workers);
 PP_API int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout);
 
 /*
+ * Shut down as pp_pool_shutdown with PP_CANCEL_PENDING and a timeout of 0 does, and send each worker SIGTERM, or SIGKILL: what has not begun is
+ * cancelled, what runs fails with kind PP_ERROR_CRASH as its worker dies, and is not tried again; a result that was there before that is a result. No
+ * pool breaks by it. A task that handles or ignores SIGTERM goes on to its end, of which its future tells, and its worker then leaves; pp_pool_kill
+ * can come after that. Finalizers of workers that die so do not run to their end.
+ *
+ * Neither waits for the deaths: pp_pool_shutdown does, and the handle is still to be given up. May be called again, by several threads, also
+ * after a shutdown, on a broken pool (whose workers were killed) and in callbacks. In an inline pool what runs goes on. Any thread. Errors: -EINVAL,
+ * -EPERM.
+ */
+PP_API int pp_pool_terminate(pp_pool *pool);
+PP_API int pp_pool_kill(pp_pool *pool);
+
+/*
  * Shuts down, waiting (not stopped by signals), and gives up the handle. Futures and maps of the pool outlive it.
  * Not from a task or a log function of this pool. In a callback of this pool it does not wait, as pp_pool_release, and pp_last_error() says so.
  */

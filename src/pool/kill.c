@@ -61,3 +61,37 @@ int pp_future_kill(pp_future *future)
                  code == -EALREADY ? "has ended" : "runs in this process, which is not killed for it");
     return code;
 }
+
+static void doom(struct pp__worker *worker)
+{
+    worker->doomed = true;
+}
+
+/* A worker without a call goes as told, or dies on its way. */
+static int end_workers(pp_pool *pool, void (*end)(struct pp__worker *worker), const char *caller)
+{
+    if (!pool)
+        return pp__fail(-EINVAL, "%s: no pool", caller);
+    if (!pp__pool_is_own(pool))
+        return pp__owner_refuse();
+    pp__pool_lock(pool);
+    pp__pool_begin_shutdown(pool, true);
+    pp__workers_each(pool, doom);
+    pp__workers_each(pool, end);
+    if (!pool->ended)
+        pp__wait_attend(pool);
+    pp__pool_unlock(pool);
+    return 0;
+}
+
+int pp_pool_terminate(pp_pool *pool)
+{
+    PP__NO_CANCELLATION();
+    return end_workers(pool, pp__worker_terminate, "pp_pool_terminate");
+}
+
+int pp_pool_kill(pp_pool *pool)
+{
+    PP__NO_CANCELLATION();
+    return end_workers(pool, pp__worker_kill, "pp_pool_kill");
+}

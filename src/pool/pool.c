@@ -433,7 +433,7 @@ static void stop_work(struct pp__worker *worker)
     pp__worker_stop_chunks(worker);
 }
 
-static void begin_shutdown(pp_pool *pool, bool cancel)
+void pp__pool_begin_shutdown(pp_pool *pool, bool cancel)
 {
     pool->shut = true;
     pool->options.min_workers = 0;
@@ -465,7 +465,7 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
         pp__pool_unlock(pool);
         return pp__fail(-EDEADLK, "a callback waits for the end of its pool, which waits for it");
     }
-    begin_shutdown(pool, flags & PP_CANCEL_PENDING);
+    pp__pool_begin_shutdown(pool, flags & PP_CANCEL_PENDING);
     int error = pp__wait(pool, &pool->end, has_ended, pool, deadline, false);
     size_t outstanding = pool->outstanding;
     int alive = pool->alive + pool->others_count;
@@ -513,7 +513,7 @@ static void release(pp_pool *pool)
     pp__callbacks_detach(pool);
     if (pool->is_inline)
         cancel_forsaken(pool);
-    begin_shutdown(pool, false);
+    pp__pool_begin_shutdown(pool, false);
     pp__pool_unlock(pool);
     pp__pool_unref(pool);
 }
@@ -529,7 +529,7 @@ void pp_pool_destroy(pp_pool *pool)
         pp__fail(-EDEADLK, "a callback does not wait for the end of its pool, which waits for it");
         return;
     }
-    begin_shutdown(pool, false);
+    pp__pool_begin_shutdown(pool, false);
     pp__wait(pool, &pool->end, has_ended, pool, PP__NEVER, true);
     pp__loop_destroy(pool);
     pp__pool_close_epoll(pool); /* for want of a thread that would */

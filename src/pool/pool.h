@@ -159,6 +159,9 @@ void pp__pool_close_epoll(pp_pool *pool);
 /* What an event in the epoll set is about: one of these, or a worker's serial, which is larger. */
 enum { PP__TAG_KICK = 1, PP__TAG_ZYGOTE, PP__TAG_LAST };
 
+/* No more submits; with `cancel`, what has not begun never does. Under the lock. */
+void pp__pool_begin_shutdown(pp_pool *pool, bool cancel);
+
 /* When nothing is outstanding any more in a shut pool: sends workers home and, when the last is gone, ends it. Under the lock. */
 void pp__pool_settle(pp_pool *pool);
 

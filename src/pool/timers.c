@@ -181,6 +181,10 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
     }
     if (worker->state == PP__WORKER_STARTING)
         return attend_starting(worker, now);
+    if (worker->owes_term) {
+        pp__worker_terminate(worker);
+        return now + 10 * PP__MILLISECOND;
+    }
     if (worker->state == PP__WORKER_LEAVING)
         return attend_leaving(worker, now);
     if (!front && worker->state == PP__WORKER_READY && pp__worker_is_stuck(worker))

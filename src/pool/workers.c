@@ -745,6 +745,13 @@ void pp__worker_kill(struct pp__worker *worker)
         worker->kill_asked = pp__launcher_kill(pool->connection, worker->birth) == 0;
 }
 
+void pp__worker_terminate(struct pp__worker *worker)
+{
+    worker->doomed = true;
+    if (worker->state != PP__WORKER_KILLED && worker->pool->connection >= 0)
+        worker->owes_term = pp__launcher_terminate(worker->pool->connection, worker->birth) == -EAGAIN;
+}
+
 void pp__worker_poison(struct pp__worker *worker, const char *what)
 {
     if (worker->poisoned)
@@ -895,7 +902,7 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     if (worker->poisoned)
         return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time, "its worker %d %s and was killed",
                               worker->number, how);
-    bool requested = worker->doomed && code == CLD_KILLED && status == SIGKILL;
+    bool requested = worker->doomed && code == CLD_KILLED && (status == SIGKILL || status == SIGTERM);
     pp_error *error = pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number,
                                      requested ? "was killed on request" : how);
     if (pp__error_is_own(error)) {

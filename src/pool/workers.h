@@ -47,6 +47,7 @@ struct pp__worker {
     bool finalizes;                             /* it was told to, and has not answered */
     bool overdue;                               /* for too long */
     bool kill_asked;
+    bool owes_term;     /* SIGTERM is still to be asked for */
     bool out_of_memory; /* the kernel has killed it, by its counts */
     bool doomed;        /* the program asked for its end: what it runs is not tried again, and no pool breaks for it */
     bool poisoned;      /* it wrote garbage */
@@ -183,6 +184,9 @@ void pp__worker_poison(struct pp__worker *worker, const char *what);
 
 /* Asks the zygote for its death. */
 void pp__worker_kill(struct pp__worker *worker);
+
+/* Asks the zygote to send it SIGTERM: it may end by that, at any moment, or go on. */
+void pp__worker_terminate(struct pp__worker *worker);
 
 /* Tells it to leave. */
 void pp__worker_dismiss(struct pp__worker *worker);

@@ -316,6 +316,12 @@ int pp__launcher_kill(int connection, uint64_t serial)
     return pp__fd_send(connection, &message, sizeof message, NULL, 0);
 }
 
+int pp__launcher_terminate(int connection, uint64_t serial)
+{
+    struct pp__wire_kill message = {.type = PP__WIRE_TERMINATE, .serial = serial};
+    return pp__fd_send(connection, &message, sizeof message, NULL, 0);
+}
+
 /* A zygote that died with our words unread shows as an end (a reset, in fact) once, before what it said itself: look again. */
 int pp__launcher_report(int connection, struct pp__report *report)
 {

@@ -51,11 +51,12 @@ void pp__launcher_describe_end(int code, int status, char *text, size_t size);
 bool pp__pidfd_exit_code(int pidfd, int *code);
 
 /*
- * None of these blocks. Start and kill: 0, -EAGAIN (the socket is full: again later), -EPIPE (the zygote is gone); start also
- * -ETOOMANYREFS and -EMFILE. A kill for a child that has ended, or is not known, does nothing.
+ * None of these blocks. Start, kill (SIGKILL) and terminate (SIGTERM): 0, -EAGAIN (the socket is full: again later), -EPIPE (the zygote is gone); start also
+ * -ETOOMANYREFS and -EMFILE. One for a child that has ended, or is not known, does nothing.
  */
 int pp__launcher_start(int connection, const struct pp__plan *plan, const int *fds, size_t count);
 int pp__launcher_kill(int connection, uint64_t serial);
+int pp__launcher_terminate(int connection, uint64_t serial);
 
 /* The next report: 1, 0 if there is none now, -EPIPE when the zygote is gone and everything it said has been read. */
 int pp__launcher_report(int connection, struct pp__report *report);

@@ -255,6 +255,14 @@ void pp__spawn_kill(struct pp__spawned *s)
     forget_descriptors(s);
 }
 
+void pp__spawn_terminate(const struct pp__spawned *s)
+{
+    if (s->ender.fd < 0)
+        return;
+    syscall(SYS_pidfd_send_signal, s->ender.fd, SIGTERM, NULL, 0);
+    syscall(SYS_pidfd_send_signal, s->ender.fd, SIGCONT, NULL, 0);
+}
+
 void pp__spawn_settle(struct pp__spawned *s)
 {
     bool somebody = is_stranger(s) ? s->ender.fd >= 0 : s->child > 0;

@@ -39,6 +39,9 @@ void pp__spawn_reaped_stranger(pid_t pid, int code, int status);
 /* Kills the worker, where it is not the process that was started; nobody can join any more. */
 void pp__spawn_kill(struct pp__spawned *spawned);
 
+/* Asks the worker to end, where it is not the process that was started. */
+void pp__spawn_terminate(const struct pp__spawned *spawned);
+
 /* After a kill: tells the end, if there is no process left whose end would. */
 void pp__spawn_settle(struct pp__spawned *spawned);
 

@@ -6,7 +6,7 @@
  *
  *   control socket, owner to zygote: HELLO (forkserver: before the image starts), CONNECT (with one end of a new pair)
  *   control socket, zygote to owner: struct pp__wire_ready, any number with `done` 0, then one with `done` 1
- *   connection, owner to zygote:     START (with the plan's descriptors), KILL
+ *   connection, owner to zygote:     START (with the plan's descriptors), KILL, TERMINATE
  *   connection, zygote to owner:     struct pp__report
  *   line, image to zygote:           KNOCK (where it has connected by an invitation), JOINED; or JOINED with an error, from a failed exec
  *   line, zygote to image:           PLAN (with the plan's descriptors), or a refusal
@@ -24,6 +24,7 @@ enum pp__wire_type {
     PP__WIRE_CONNECT,
     PP__WIRE_START,
     PP__WIRE_KILL,
+    PP__WIRE_TERMINATE,
     PP__WIRE_PLAN,
     PP__WIRE_KNOCK,
     PP__WIRE_JOINED
@@ -40,6 +41,7 @@ struct pp__wire_start {
     struct pp__plan plan;
 };
 
+/* TERMINATE too. */
 struct pp__wire_kill {
     uint32_t type;
     uint32_t reserved;

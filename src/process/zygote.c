@@ -576,6 +576,20 @@ static void handle_kill(struct connection *connection, const void *message, cons
         pp__spawn_settle(record->spawned);
 }
 
+/* SIGTERM, which a stopped child takes too. Its group is its own affair, until it has ended. */
+static void handle_terminate(struct connection *connection, const void *message, const int *fds, size_t count)
+{
+    (void)fds;
+    (void)count;
+    struct record *record = find_serial(connection, ((const struct pp__wire_kill *)message)->serial);
+    if (record && record->spawned)
+        pp__spawn_terminate(record->spawned);
+    if (!record || record->pid <= 0)
+        return;
+    kill(record->pid, SIGTERM);
+    kill(record->pid, SIGCONT);
+}
+
 /* What may come on a connection. Anything else costs the connection. */
 static const struct {
     uint32_t type;
@@ -585,6 +599,7 @@ static const struct {
 } requests[] = {
     {PP__WIRE_START, sizeof(struct pp__wire_start), PP__PLAN_FDS, handle_start},
     {PP__WIRE_KILL, sizeof(struct pp__wire_kill), 0, handle_kill},
+    {PP__WIRE_TERMINATE, sizeof(struct pp__wire_kill), 0, handle_terminate},
 };
 
 union request {
