@@ -226,6 +226,12 @@ typedef struct pp_finalized {
     const struct pp_error *error; /* NULL if code is 0; its call_id is 0 */
 } pp_finalized;
 
+/* What a submit does when max_pending calls are pending already. */
+typedef enum pp_full_rule {
+    PP_FULL_WAIT = 0, /* it waits, for submit_timeout at most; who came first goes on first */
+    PP_FULL_REFUSE    /* it returns -EAGAIN */
+} pp_full_rule;
+
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     pp_crash_rule on_crash;
@@ -275,6 +281,10 @@ typedef struct pp_pool_options {
     void *log_data;
     int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
     int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
+    size_t
+        max_pending; /* calls accepted and not begun at any time, a map's chunk as one; 0: no bound. Maps wait for no room. */
+    pp_full_rule when_full;
+    uint32_t submit_timeout; /* ms that a submit waits for room, then -ETIMEDOUT; 0: no limit */
     uint64_t reserved[4];
 } pp_pool_options;
 
@@ -282,7 +292,7 @@ typedef struct pp_pool_options {
  * Makes a pool. No worker is started before there is a call for it, but min_workers. `options` may be NULL. The pool outlives the thread that
  * made it. End it with pp_pool_destroy or pp_pool_release.
  *
- * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, launcher together with options of one,
+ * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, when_full or submit_timeout without max_pending or together, launcher together with options of one,
  * stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment or library_threads, reserved word not
  * zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
  * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
@@ -306,7 +316,12 @@ typedef struct pp_call {
  *
  * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -ENOMEM, -EMFILE or -ENFILE (no
  * descriptor for a large argument), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown or release), -ENOTRECOVERABLE
- * (pool broken; wins over -ESHUTDOWN), -EPERM. Never blocks for a worker. What a crash does: see pp_future_error.
+ * (pool broken; wins over -ESHUTDOWN), -EPERM. What a crash does: see pp_future_error.
+ *
+ * Never blocks, but in a pool with max_pending: there it waits while so many calls are pending, unless that pool refuses then. It wakes in the order
+ * in which threads came, and at once, with its error, when the pool is shut down or breaks; in an inline pool it runs calls meanwhile. Errors of
+ * such a pool: -EAGAIN (no room, and the pool refuses; or, always, in a callback of this pool, which does not wait), -ETIMEDOUT, -EINTR (nothing was
+ * submitted), -EDEADLK (as pp_future_wait).
  */
 PP_API int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future);
 
@@ -315,7 +330,7 @@ PP_API int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future
 
 /*
  * Submits `count` calls in order; futures[i] (or `futures` NULL) answers calls[i]. Returns how many were accepted, always the
- * first ones; if that is none and count is not 0, the error of pp_submit_call that the first one met. After a partial
+ * first ones; if that is none and count is not 0, the error of pp_submit_call that the first one met. Each call may wait for room. After a partial
  * success pp_last_error() says why the next was refused.
  */
 PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "pool/recycle.h"
+#include "pool/room.h"
 #include "pool/workers.h"
 
 #include <errno.h>
@@ -243,14 +244,17 @@ void pp__dispatch(pp_pool *pool)
 {
     if (pool->cancelling)
         cancel_pending(pool);
-    if (pool->broken || pool->is_inline)
+    if (pool->broken || pool->is_inline) {
+        pp__room_made(pool);
         return;
+    }
     if (pool->recycle_due)
         pp__recycle(pool);
     send_pending(pool);
     if (pool->deep > 0 && pp__dispatch_idle(pool))
         share(pool);
     pp__worker_wake_sent(pool);
+    pp__room_made(pool);
     start_missing(pool);
 }
 

@@ -9,6 +9,7 @@
 #include "pool/dispatch.h"
 #include "pool/finalized.h"
 #include "pool/function.h"
+#include "pool/room.h"
 #include "pool/task.h"
 
 #include <errno.h>
@@ -187,6 +188,7 @@ bool pp__inline_step(pp_pool *pool)
         initialize(pool);
     if (!pp__list_empty(&pool->pending))
         run_first(pool);
+    pp__room_made(pool);
     pp__pool_settle(pool);
     return some;
 }

@@ -17,6 +17,7 @@
 #include "pool/limits.h"
 #include "pool/log.h"
 #include "pool/loop.h"
+#include "pool/room.h"
 #include "pool/setting.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
@@ -134,6 +135,12 @@ static int check(const pp_pool_options *o)
         return pp__fail(-EINVAL, "wait is %d, which is no policy", (int)o->wait);
     if ((unsigned)o->standby > PP_STANDBY_NEVER)
         return pp__fail(-EINVAL, "standby is %d, which is no rule", (int)o->standby);
+    if (o->when_full != PP_FULL_WAIT && o->when_full != PP_FULL_REFUSE)
+        return pp__fail(-EINVAL, "when_full is %d, which is no rule", (int)o->when_full);
+    if (o->max_pending == 0 && (o->when_full || o->submit_timeout))
+        return pp__fail(-EINVAL, "when_full and submit_timeout are for a pool with max_pending");
+    if (o->when_full == PP_FULL_REFUSE && o->submit_timeout)
+        return pp__fail(-EINVAL, "a submit that is refused at once has no submit_timeout");
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
@@ -320,6 +327,8 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pp__list_init(&pool->collector.waiters);
     pp__list_init(&pool->unwoken);
     pp__list_init(&pool->groups);
+    pp__list_init(&pool->blocked);
+    pp__subject_init(&pool->room);
     pp__subject_init(&pool->futures);
     pp__subject_init(&pool->end);
     error = open_pool(pool, given);
@@ -363,6 +372,7 @@ void pp__pool_break(pp_pool *pool, int error, const char *format, ...)
     pp__pool_log(pool, "the pool is broken: %s", pool->broken_text);
     pp__workers_each(pool, break_worker);
     fail_pending(pool, PP_ERROR_BROKEN, error, pool->broken_text);
+    pp__room_wake_all(pool);
 }
 
 /* Results that came before are results. The workers die by themselves (PDEATHSIG). */
@@ -437,6 +447,7 @@ void pp__pool_begin_shutdown(pp_pool *pool, bool cancel)
 {
     pool->shut = true;
     pool->options.min_workers = 0;
+    pp__room_wake_all(pool);
     if (cancel) {
         pool->cancelling = true;
         pp__workers_each(pool, stop_work);
@@ -449,7 +460,8 @@ void pp__pool_begin_shutdown(pp_pool *pool, bool cancel)
 
 static bool has_ended(const void *pool)
 {
-    return ((const pp_pool *)pool)->ended && pp__callbacks_are_over(pool);
+    const pp_pool *p = pool;
+    return p->ended && pp__callbacks_are_over(p) && pp__list_empty(&p->blocked);
 }
 
 int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)

@@ -58,6 +58,8 @@ struct pp_pool {
     struct pp__callbacks *callbacks; /* NULL before the first */
     size_t
         promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no deadlock */
+    struct pp__link blocked; /* threads that wait for room for their calls (room.h), first come first */
+    struct pp__subject room;
     struct pp__functions *functions;
     struct pp__setting *setting; /* that workers are to run in, or NULL (setting.h) */
     uint64_t mean_run;           /* ns, of late; 0: unknown */

@@ -9,6 +9,7 @@
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/pool.h"
+#include "pool/room.h"
 #include "process/owner.h"
 
 #include <errno.h>
@@ -164,6 +165,8 @@ static int enqueue(pp_pool *pool, const pp_call *call, struct large large, pp_fu
 {
     const struct pp__function *function = NULL;
     int error = find_function(pool, call->function, &function);
+    if (!error && pool->options.max_pending)
+        error = pp__room_wait(pool);
     if (error)
         return error;
     if (large.loan && !pp__loan_stands(pool, large.loan))
@@ -272,6 +275,8 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
         *error = check(call);
         if (*error || !is_small(call) || !pp__functions_find(pool->functions, call->function))
             break;
+        if (pool->options.max_pending && !pp__room_is_there(pool))
+            break; /* the next batch waits, when these have been sent */
         *error = enqueue(pool, call, (struct large){0}, futures ? &futures[done] : NULL);
         if (*error)
             break;
