@@ -307,6 +307,10 @@ typedef struct pp_call {
     size_t size;      /* bytes */
     uint32_t timeout; /* ms from the begin; then its worker is killed and the call fails with -ETIME; 0: none */
     uint32_t retries; /* how many times it may be begun again after a crash, a timeout or -EPROTO; at most 1000 */
+    /* Calls of a higher one begin first, those of one in the order of their submits; -100 to 100. What has begun goes on. */
+    int priority;
+    uint32_t
+        deadline; /* ms from the submit; one that has not begun by then never does, and fails with -ETIME; 0: none */
     uint64_t reserved[4];
 } pp_call;
 
@@ -406,9 +410,9 @@ typedef enum pp_future_status {
 
 typedef enum pp_error_kind {
     PP_ERROR_NONE = 0,
-    PP_ERROR_TASK,      /* -EREMOTEIO: the task failed */
-    PP_ERROR_CRASH,     /* -EOWNERDEAD: its worker died while it ran, or was killed on request */
-    PP_ERROR_TIMEOUT,   /* -ETIME: it outlived its timeout; its worker was killed */
+    PP_ERROR_TASK,    /* -EREMOTEIO: the task failed */
+    PP_ERROR_CRASH,   /* -EOWNERDEAD: its worker died while it ran, or was killed on request */
+    PP_ERROR_TIMEOUT, /* -ETIME: it outlived its timeout, and its worker was killed; or (tries 0) its deadline passed */
     PP_ERROR_CANCELLED, /* -ECANCELED: it was cancelled before it began */
     PP_ERROR_BROKEN,    /* -ENOTRECOVERABLE: its pool broke */
     PP_ERROR_TRAVEL,    /* -EBADMSG: function, argument or result could not travel */

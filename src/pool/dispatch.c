@@ -32,7 +32,7 @@
 /* New items have the highest id, and those that come back are among the lowest: a few steps from the right end. */
 void pp__pending_insert(pp_pool *pool, struct pp__item *item)
 {
-    struct pp__link *end = &pool->pending, *place = end;
+    struct pp__link *end = item->wishes ? pp__wish_list(item) : &pool->pending, *place = end;
     if (end->previous != end && pp__container(end->previous, struct pp__item, link)->id > item->id) {
         place = end->next;
         while (pp__container(place, struct pp__item, link)->id < item->id)
@@ -79,6 +79,8 @@ static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *work
 static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, const struct pp__item *item)
 {
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
+    if (item->wishes && pp__wish_has_deadline(item))
+        return false; /* it begins when it is sent, or soon */
     if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->withdrawn ||
         worker->outlasted == pp__item_next_id(front))
         return false;
@@ -128,6 +130,43 @@ static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
     return idle && !soon ? idle : busy;
 }
 
+/* Whether the last call that the worker has is one that `item` goes before. */
+static bool has_lower(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return worker->count > 1 &&
+           pp__item_priority(pp__container(worker->items.previous, struct pp__item, link)) < pp__item_priority(item);
+}
+
+static struct pp__worker *least_busy_with_lower(const pp_pool *pool, const struct pp__item *item)
+{
+    struct pp__worker *best = NULL;
+    int looks = 0;
+    for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
+         link = link->next, looks++) {
+        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
+        if (worker->state == PP__WORKER_READY && has_lower(worker, item) && (!best || worker->count < best->count))
+            best = worker;
+    }
+    return best;
+}
+
+/* Calls of a lower priority that the worker (NULL: one of those that are full) has not begun go back, and the item goes before them. The one that
+ * can have it now, or NULL. */
+static struct pp__worker *make_way(pp_pool *pool, const struct pp__item *item, struct pp__worker *worker)
+{
+    if (!worker)
+        worker = least_busy_with_lower(pool, item);
+    if (!worker || worker->count == 0)
+        return worker;
+    while (has_lower(worker, item)) {
+        struct pp__item *last = pp__container(worker->items.previous, struct pp__item, link);
+        if (!pp__worker_take_back(worker, last))
+            break;
+        pp__pending_insert(pool, last);
+    }
+    return may_queue(pool, worker, item) ? worker : NULL;
+}
+
 /* --------------------------------------------------------------------------------------- dispatch */
 
 void pp__dispatch_start_failed(pp_pool *pool, int error)
@@ -146,8 +185,17 @@ void pp__dispatch_start_failed(pp_pool *pool, int error)
 /* One item to one worker; false when nothing more can be sent now. */
 static bool send_first(pp_pool *pool)
 {
-    struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+    struct pp__item *item = pp__pending_first(pool);
+    if (!item)
+        return false;
+    if (item->wishes && pp__wish_is_late(item)) {
+        pp__pending_remove(pool, item);
+        pp__wish_fail(item);
+        return true;
+    }
     struct pp__worker *worker = item->abandoned ? NULL : choose(pool, item);
+    if (item->wishes)
+        worker = make_way(pool, item, worker);
     if (!worker && !item->abandoned)
         return false;
     pp__pending_remove(pool, item);
@@ -168,7 +216,7 @@ static bool send_first(pp_pool *pool)
 
 static void send_pending(pp_pool *pool)
 {
-    while (!pp__list_empty(&pool->pending) && send_first(pool)) {
+    while (send_first(pool)) {
     }
 }
 
@@ -203,8 +251,8 @@ static void start_missing(pp_pool *pool)
 
 static void cancel_pending(pp_pool *pool)
 {
-    while (!pp__list_empty(&pool->pending)) {
-        struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+    struct pp__item *item;
+    while ((item = pp__pending_first(pool))) {
         pp__pending_remove(pool, item);
         pp__item_cancel(item, "cancelled as its pool was shut down");
     }

@@ -3,7 +3,7 @@
 #ifndef PP_POOL_DISPATCH_H
 #define PP_POOL_DISPATCH_H
 
-#include "pool/pool.h"
+#include "pool/wish.h"
 
 /* Sends what can be sent and starts the workers that are missing for the rest. */
 void pp__dispatch(pp_pool *pool);
@@ -11,9 +11,17 @@ void pp__dispatch(pp_pool *pool);
 /* A worker that waits for calls and would get the next one, or NULL. */
 struct pp__worker *pp__dispatch_idle(const pp_pool *pool);
 
-/* Puts an item (new, or taken back) into the pending queue by its id. */
+/* Puts an item (new, or taken back) into the pending queue by its priority and id. */
 void pp__pending_insert(pp_pool *pool, struct pp__item *item);
 void pp__pending_remove(pp_pool *pool, struct pp__item *item);
+
+/* Whose turn it is; NULL: nothing is pending. */
+static inline struct pp__item *pp__pending_first(const pp_pool *pool)
+{
+    if (pool->wishes)
+        return pp__wishes_first(pool);
+    return pp__list_empty(&pool->pending) ? NULL : pp__container(pool->pending.next, struct pp__item, link);
+}
 
 /* A worker could not be started, for this errno: the next try comes after a pause that grows; the pool breaks when that goes on for too long
  * and no worker is alive. */

@@ -11,6 +11,7 @@
 #include "pool/function.h"
 #include "pool/room.h"
 #include "pool/task.h"
+#include "pool/wish.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -157,11 +158,15 @@ static void run_first(pp_pool *pool)
 {
     struct pp_task task;
     uint64_t run_time = 0;
-    struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+    struct pp__item *item = pp__pending_first(pool);
     struct pp__elements element = pp__item_elements(item);
-    if (!item->plain && item->x.at)
+    if (!item->in_future && item->x.at)
         element.place = (const char *)item->x.at;
     pp__pending_remove(pool, item);
+    if (pp__wish_is_late(item)) {
+        pp__wish_fail(item);
+        return;
+    }
     item->runs = true;
     int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element),
                     pp__item_next_id(item), &task, &run_time);
@@ -170,7 +175,7 @@ static void run_first(pp_pool *pool)
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
         return;
     }
-    if (!item->plain) {
+    if (!item->in_future) {
         pp__elements_next(&element);
         item->x.at = (const struct pp__element *)(const void *)element.place;
     }
@@ -183,10 +188,10 @@ bool pp__inline_step(pp_pool *pool)
 {
     if (pool->inl->depth > 0 && !is_self(pool))
         return false;
-    bool some = !pp__list_empty(&pool->pending);
+    bool some = pp__pending_first(pool) != NULL;
     if (some && !pool->inl->initialized)
         initialize(pool);
-    if (!pp__list_empty(&pool->pending))
+    if (pp__pending_first(pool))
         run_first(pool);
     pp__room_made(pool);
     pp__pool_settle(pool);

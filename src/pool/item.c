@@ -10,6 +10,7 @@
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/pool.h"
+#include "pool/wish.h"
 #include "pool/workers.h"
 #include "shm/segment.h"
 
@@ -83,6 +84,9 @@ void pp__item_close(struct pp__item *item)
 {
     if (pp__item_home(item))
         pp__argument_leave(item);
+    if (item->wishes)
+        pp__wish_free(item->x.wish);
+    item->wishes = false;
     if (item->borrowed)
         item->x.elements = NULL;
     if (!item->plain)

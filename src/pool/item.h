@@ -23,6 +23,7 @@
 struct pp__worker;
 struct pp__function;
 struct pp__item;
+struct pp__wish;
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {
@@ -56,7 +57,8 @@ struct pp__arguments {
     void *elements; /* count of them (channel.h), or NULL if they lie in fd */
     uint64_t size;  /* bytes of all elements */
     union {
-        const struct pp__element *at; /* inline: element `next`; NULL: the first */
+        const struct pp__element *at; /* inline, of a chunk: element `next`; NULL: the first */
+        struct pp__wish *wish;        /* of a call with wishes */
         uint64_t each;                /* else, where all elements have the `same` size and no headers: that */
     };
     union {
@@ -86,6 +88,7 @@ struct pp__item {
     uint32_t retries : 10;   /* allowed for each element */
     uint32_t tries : 10;     /* so far, of element `next` */
     uint32_t plain_size : 6; /* of a plain item's argument */
+    uint32_t wishes : 1;     /* it has a priority or a deadline (wish.h), and is no plain one */
     uint8_t slot;
     _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */
     uint16_t plain : 1;    /* one call, whose argument lies in room */

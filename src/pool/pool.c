@@ -19,6 +19,7 @@
 #include "pool/loop.h"
 #include "pool/room.h"
 #include "pool/setting.h"
+#include "pool/wish.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 #include "process/owner.h"
@@ -67,8 +68,8 @@ void pp__pool_unlock(pp_pool *pool)
 
 static void fail_pending(pp_pool *pool, pp_error_kind kind, int error, const char *text)
 {
-    while (!pp__list_empty(&pool->pending)) {
-        struct pp__item *item = pp__container(pool->pending.next, struct pp__item, link);
+    struct pp__item *item;
+    while ((item = pp__pending_first(pool))) {
         pp__pending_remove(pool, item);
         pp__item_fail(item, kind, error, text);
     }
@@ -87,6 +88,7 @@ static void destroy(pp_pool *pool)
     pp__inline_destroy(pool);
     pp__log_free(pool);
     pp__callbacks_free(pool);
+    pp__wishes_destroy(pool);
     free((void *)pool->options.initializer_arg);
     free((void *)pool->options.finalizer_arg);
     free(pool->workers);
@@ -490,15 +492,21 @@ int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)
 }
 
 /* An inline pool runs what somebody waits for; nobody will wait for these. */
-static void cancel_forsaken(pp_pool *pool)
+static void cancel_forsaken(struct pp__link *list)
 {
-    struct pp__link *link = pool->pending.next;
-    while (link != &pool->pending) {
+    struct pp__link *link = list->next;
+    while (link != list) {
         struct pp__item *item = pp__container(link, struct pp__item, link);
         link = link->next;
         if (pp__future_is_forsaken(item))
             pp__future_cancel_forsaken(item);
     }
+}
+
+static void cancel_all_forsaken(pp_pool *pool)
+{
+    cancel_forsaken(&pool->pending);
+    pp__wishes_each(pool, cancel_forsaken);
 }
 
 /* Nobody dispatches a pool any more whose handle is given up: it gets threads. 0 or why they can't be made. */
@@ -524,7 +532,7 @@ static void release(pp_pool *pool)
     pp__log_detach(pool);
     pp__callbacks_detach(pool);
     if (pool->is_inline)
-        cancel_forsaken(pool);
+        cancel_all_forsaken(pool);
     pp__pool_begin_shutdown(pool, false);
     pp__pool_unlock(pool);
     pp__pool_unref(pool);

@@ -44,8 +44,8 @@ struct pp_pool {
     pp_launcher *launcher;
 
     /* work */
-    struct pp__link pending; /* items no worker has, by id */
-    size_t pending_count;    /* items */
+    struct pp__link pending; /* items no worker has, by id: those without a priority */
+    size_t pending_count;    /* items, of all priorities */
     size_t outstanding;      /* items not ended: pending or at a worker */
     uint64_t delivered;      /* elements ended so far */
     uint64_t next_id;
@@ -60,6 +60,7 @@ struct pp_pool {
         promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no deadlock */
     struct pp__link blocked; /* threads that wait for room for their calls (room.h), first come first */
     struct pp__subject room;
+    struct pp__wishes *wishes; /* priorities and deadlines (wish.h); NULL before the first */
     struct pp__functions *functions;
     struct pp__setting *setting; /* that workers are to run in, or NULL (setting.h) */
     uint64_t mean_run;           /* ns, of late; 0: unknown */

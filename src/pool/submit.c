@@ -10,6 +10,7 @@
 #include "pool/future.h"
 #include "pool/pool.h"
 #include "pool/room.h"
+#include "pool/wish.h"
 #include "process/owner.h"
 
 #include <errno.h>
@@ -102,6 +103,9 @@ static int check(const pp_call *call)
         return pp__fail(-EINVAL, "an argument of %zu bytes is larger than any memory", call->size);
     if (call->retries > PP__MOST_RETRIES)
         return pp__fail(-EINVAL, "retries is %u; it must be at most %u", call->retries, PP__MOST_RETRIES);
+    if (call->priority < -PP__PRIORITY_MAX || call->priority > PP__PRIORITY_MAX)
+        return pp__fail(-EINVAL, "priority is %d; it must be from %d to %d", call->priority, -PP__PRIORITY_MAX,
+                        PP__PRIORITY_MAX);
     const uint64_t *reserved = call->reserved;
     static_assert(sizeof call->reserved == 4 * sizeof *reserved, "all of them");
     if (reserved[0] | reserved[1] | reserved[2] | reserved[3])
@@ -136,10 +140,11 @@ static int open_large(const pp_pool *pool, const pp_call *call, struct pp__item 
     return error;
 }
 
-/* Where a large argument is, if it is not beside its item: one of them. */
+/* Where an argument is, if it is not beside its item, one of the first two; and what is wished for such a call, or NULL. */
 struct large {
     const struct pp__item *item;
     const struct pp__loan *loan;
+    struct pp__wish *wish;
 };
 
 static void fill(pp_future *future, const pp_call *call, const struct pp__function *function, struct large large)
@@ -155,6 +160,8 @@ static void fill(pp_future *future, const pp_call *call, const struct pp__functi
         pp__loan_turn_over(future->item.pool, large.loan, item, pp__element_room(call->size));
     else
         pp__item_fill(item, call->arg, call->size);
+    if (large.wish)
+        pp__wish_give(item->pool, large.wish, item);
 }
 
 /* The worker whose buffer it is has ended. */
@@ -171,6 +178,8 @@ static int enqueue(pp_pool *pool, const pp_call *call, struct large large, pp_fu
         return error;
     if (large.loan && !pp__loan_stands(pool, large.loan))
         return LOST;
+    if (large.wish && (error = pp__wish_admit(pool, large.wish)) != 0)
+        return error;
     pp_future *future = pp__future_create(pool, result != NULL);
     if (!future)
         return -ENOMEM;
@@ -181,8 +190,13 @@ static int enqueue(pp_pool *pool, const pp_call *call, struct large large, pp_fu
     return 0;
 }
 
+static uint32_t sooner(uint32_t one, uint32_t other)
+{
+    return one == 0 || (other > 0 && other < one) ? other : one;
+}
+
 /* Straight into a buffer of the worker that will get it, if there is one. True: it was; *error says how that ended. */
-static bool submit_lent(pp_pool *pool, const pp_call *call, pp_future **result, int *error)
+static bool submit_lent(pp_pool *pool, const pp_call *call, struct pp__wish *wish, pp_future **result, int *error)
 {
     struct pp__loan loan;
     uint64_t size = pp__element_room(call->size);
@@ -190,37 +204,47 @@ static bool submit_lent(pp_pool *pool, const pp_call *call, pp_future **result, 
         return false;
     pp__item_add(pp__loan_elements(&loan), call->arg, call->size);
     pp__pool_lock(pool);
-    *error = enqueue(pool, call, (struct large){.loan = &loan}, result);
+    *error = enqueue(pool, call, (struct large){.loan = &loan, .wish = wish}, result);
     if (*error)
         pp__loan_close(pool, &loan);
     else
-        send(pool, call->timeout);
+        send(pool, sooner(call->timeout, call->deadline));
     pp__pool_unlock(pool);
     return *error != LOST;
 }
 
-static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
+static int submit_copied(pp_pool *pool, const pp_call *call, struct pp__wish *wish, pp_future **result)
 {
     struct pp__item large = {0};
-    int error;
-    if (submit_lent(pool, call, result, &error))
-        return error;
-    error = open_large(pool, call, &large);
+    int error = open_large(pool, call, &large);
     if (error)
         return error;
     pp__pool_lock(pool);
-    error = enqueue(pool, call, (struct large){.item = &large}, result);
+    error = enqueue(pool, call, (struct large){.item = &large, .wish = wish}, result);
     if (!error)
-        send(pool, call->timeout);
+        send(pool, sooner(call->timeout, call->deadline));
     pp__pool_unlock(pool);
     if (error)
         pp__item_close(&large);
     return error;
 }
 
+static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
+{
+    struct pp__wish *wish;
+    int error = pp__wish_create(call, &wish);
+    if (error)
+        return error;
+    if (!submit_lent(pool, call, wish, result, &error))
+        error = submit_copied(pool, call, wish, result);
+    if (error)
+        pp__wish_free(wish);
+    return error;
+}
+
 static bool is_small(const pp_call *call)
 {
-    return call->size < PP__ROOM;
+    return call->size < PP__ROOM && !pp__wish_is_in(call);
 }
 
 static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
@@ -249,11 +273,6 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
 int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
 {
     return pp_submit_call(pool, &(pp_call){.function = function, .arg = arg, .size = size}, future);
-}
-
-static uint32_t sooner(uint32_t one, uint32_t other)
-{
-    return one == 0 || (other > 0 && other < one) ? other : one;
 }
 
 /*

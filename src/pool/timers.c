@@ -8,6 +8,7 @@
 #include "pool/dispatch.h"
 #include "pool/recycle.h"
 #include "pool/tidy.h"
+#include "pool/wish.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
 
@@ -241,6 +242,8 @@ uint64_t pp__timers_run(pp_pool *pool)
     next = tidy < next ? tidy : next;
     uint64_t recycle = pp__recycle_run(pool, now);
     next = recycle < next ? recycle : next;
+    uint64_t late = pp__wishes_expire(pool, now);
+    next = late < next ? late : next;
     for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
         behind = link->next;
         uint64_t due = attend(pp__container(link, struct pp__worker, place), now);

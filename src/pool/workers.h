@@ -69,7 +69,7 @@ struct pp__worker {
     bool idle;             /* in which list its place is */
     bool spins;            /* it may spin when it runs dry */
 
-    struct pp__link items; /* sent and not ended, in the order of the ring, which is id order */
+    struct pp__link items; /* sent and not ended, in the order of the ring, which is id order within a priority */
     uint32_t count;        /* of them */
     struct pp__slot slots[PP__SLOTS];
     uint32_t next_slot; /* where the search for a free one begins */

@@ -234,16 +234,22 @@ BOTH_WITHIN(a_pool_is_made_whole_or_not_at_all, 60)
 static const size_t sizes[] = {0, 10, 20000, 3 << 20};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
-/* One call of each size, both ways. */
+/* One call of each size, both ways, and another with wishes. */
 static void call_with_all_sizes(pp_pool *pool, const char *argument)
 {
-    pp_future *futures[SIZES];
-    int codes[SIZES];
-    for (size_t i = 0; i < SIZES; i++)
-        codes[i] = check_code(pp_submit(pool, echo, argument, sizes[i], &futures[i]));
-    for (size_t i = 0; i < SIZES; i++)
+    pp_future *futures[2 * SIZES];
+    int codes[2 * SIZES];
+    for (size_t i = 0; i < 2 * SIZES; i++) {
+        pp_call call = {.function = echo, .arg = argument, .size = sizes[i % SIZES]};
+        if (i >= SIZES) {
+            call.priority = (int)i;
+            call.deadline = 100000;
+        }
+        codes[i] = check_code(pp_submit_call(pool, &call, &futures[i]));
+    }
+    for (size_t i = 0; i < 2 * SIZES; i++)
         if (codes[i] == 0)
-            check_end(futures[i], sizes[i]);
+            check_end(futures[i], sizes[i % SIZES]);
 }
 
 static char *large_argument(void)

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/wish.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/seam.h"
+#include "pool/dispatch.h"
+#include "pool/workers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define FIRST_CAPACITY 16
+
+/* The pending items of one priority. It stays until the pool goes: there are only so many. */
+struct pp__rank {
+    struct pp__link link; /* in the pool's ranks, the highest first */
+    int priority;
+    struct pp__link items; /* by id */
+};
+
+struct pp__wishes {
+    struct pp__link ranks;
+    struct pp__wish **heap; /* those that are to begin by some moment: the next one first, none before its parent */
+    size_t count, capacity;
+};
+
+/* ------------------------------------------------------------------------------------- the deadlines' heap */
+
+static void put(struct pp__wishes *w, size_t at, struct pp__wish *wish)
+{
+    w->heap[at] = wish;
+    wish->place = at + 1;
+}
+
+static void swap(struct pp__wishes *w, size_t one, size_t other)
+{
+    struct pp__wish *wish = w->heap[one];
+    put(w, one, w->heap[other]);
+    put(w, other, wish);
+}
+
+static bool is_before(const struct pp__wishes *w, size_t one, size_t other)
+{
+    return w->heap[one]->begin_by < w->heap[other]->begin_by;
+}
+
+static size_t rise(struct pp__wishes *w, size_t at)
+{
+    for (; at > 0 && is_before(w, at, (at - 1) / 2); at = (at - 1) / 2)
+        swap(w, at, (at - 1) / 2);
+    return at;
+}
+
+static void sink(struct pp__wishes *w, size_t at)
+{
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child + 1 < w->count && is_before(w, child + 1, child))
+            child++;
+        if (child >= w->count || !is_before(w, child, at))
+            return;
+        swap(w, at, child);
+        at = child;
+    }
+}
+
+static void enter(struct pp__wishes *w, struct pp__wish *wish)
+{
+    put(w, w->count++, wish);
+    rise(w, w->count - 1);
+}
+
+static void withdraw(struct pp__wishes *w, struct pp__wish *wish)
+{
+    size_t at = wish->place - 1;
+    wish->place = 0;
+    if (at == --w->count)
+        return;
+    put(w, at, w->heap[w->count]);
+    sink(w, rise(w, at));
+}
+
+static int make_room(struct pp__wishes *w)
+{
+    if (w->count < w->capacity)
+        return 0;
+    size_t capacity = w->capacity ? 2 * w->capacity : FIRST_CAPACITY;
+    struct pp__wish **grown = PP_SYS(realloc)(w->heap, capacity * sizeof(struct pp__wish *));
+    if (!grown)
+        return pp__fail(-ENOMEM, "no memory for a call's deadline");
+    w->heap = grown;
+    w->capacity = capacity;
+    return 0;
+}
+
+/* ----------------------------------------------------------------------------------------------- ranks */
+
+static int find_rank(struct pp__wishes *w, int priority, struct pp__rank **found)
+{
+    struct pp__link *place = w->ranks.next;
+    while (place != &w->ranks && pp__container(place, struct pp__rank, link)->priority > priority)
+        place = place->next;
+    *found = place == &w->ranks ? NULL : pp__container(place, struct pp__rank, link);
+    if (*found && (*found)->priority == priority)
+        return 0;
+    struct pp__rank *rank = PP_SYS(calloc)(1, sizeof *rank);
+    if (!rank)
+        return pp__fail(-ENOMEM, "no memory for a new priority");
+    rank->priority = priority;
+    pp__list_init(&rank->items);
+    pp__list_insert(place, &rank->link);
+    *found = rank;
+    return 0;
+}
+
+struct pp__link *pp__wish_list(const struct pp__item *item)
+{
+    struct pp__rank *rank = item->x.wish->rank;
+    return rank ? &rank->items : &item->pool->pending;
+}
+
+struct pp__item *pp__wishes_first(const pp_pool *pool)
+{
+    const struct pp__link *low = NULL;
+    for (const struct pp__link *link = pool->wishes->ranks.next; link != &pool->wishes->ranks; link = link->next) {
+        const struct pp__rank *rank = pp__container(link, struct pp__rank, link);
+        if (pp__list_empty(&rank->items))
+            continue;
+        if (rank->priority > 0)
+            return pp__container(rank->items.next, struct pp__item, link);
+        low = low ? low : rank->items.next;
+    }
+    if (!pp__list_empty(&pool->pending))
+        low = pool->pending.next;
+    return low ? pp__container(low, struct pp__item, link) : NULL;
+}
+
+void pp__wishes_each(pp_pool *pool, void (*act)(struct pp__link *list))
+{
+    if (!pool->wishes)
+        return;
+    struct pp__link *ranks = &pool->wishes->ranks;
+    for (struct pp__link *link = ranks->next; link != ranks; link = link->next)
+        act(&pp__container(link, struct pp__rank, link)->items);
+}
+
+/* ------------------------------------------------------------------------------------------ one's life */
+
+int pp__wish_create(const pp_call *call, struct pp__wish **created)
+{
+    *created = NULL;
+    if (!pp__wish_is_in(call))
+        return 0;
+    struct pp__wish *wish = PP_SYS(calloc)(1, sizeof *wish);
+    if (!wish)
+        return pp__fail(-ENOMEM, "no memory for a call's priority and deadline");
+    wish->priority = call->priority;
+    wish->deadline = call->deadline;
+    wish->begin_by = call->deadline ? pp__now() + call->deadline * PP__MILLISECOND : PP__NEVER;
+    *created = wish;
+    return 0;
+}
+
+int pp__wish_admit(pp_pool *pool, struct pp__wish *wish)
+{
+    if (!pool->wishes) {
+        pool->wishes = PP_SYS(calloc)(1, sizeof *pool->wishes);
+        if (!pool->wishes)
+            return pp__fail(-ENOMEM, "no memory for priorities and deadlines");
+        pp__list_init(&pool->wishes->ranks);
+    }
+    int error = wish->priority ? find_rank(pool->wishes, wish->priority, &wish->rank) : 0;
+    return error || !wish->deadline ? error : make_room(pool->wishes);
+}
+
+void pp__wish_give(pp_pool *pool, struct pp__wish *wish, struct pp__item *item)
+{
+    item->wishes = true;
+    item->x.wish = wish;
+    wish->item = item;
+    if (wish->deadline)
+        enter(pool->wishes, wish);
+}
+
+void pp__wish_free(struct pp__wish *wish)
+{
+    if (wish && wish->place)
+        withdraw(wish->item->pool->wishes, wish);
+    free(wish);
+}
+
+void pp__wishes_destroy(pp_pool *pool)
+{
+    struct pp__wishes *w = pool->wishes;
+    if (!w)
+        return;
+    while (!pp__list_empty(&w->ranks)) {
+        struct pp__rank *rank = pp__container(w->ranks.next, struct pp__rank, link);
+        pp__list_remove(&rank->link);
+        free(rank);
+    }
+    free(w->heap);
+    free(w);
+}
+
+/* ------------------------------------------------------------------------------------------- deadlines */
+
+bool pp__wish_has_deadline(const struct pp__item *item)
+{
+    return item->wishes && item->x.wish->place;
+}
+
+bool pp__wish_is_late(const struct pp__item *item)
+{
+    return pp__wish_has_deadline(item) && item->tries == 0 && pp__now() >= item->x.wish->begin_by;
+}
+
+void pp__wish_fail(struct pp__item *item)
+{
+    pp_error *error = pp__item_error(item, PP_ERROR_TIMEOUT, 0, NULL, 0, "was not begun by its deadline of %u ms",
+                                     item->x.wish->deadline);
+    pp__item_deliver(item, 1, (struct pp__outcome){.code = error->code, .error = error});
+}
+
+/* One that has begun, or begun once, is not late any more. */
+static void expire(pp_pool *pool, struct pp__wish *wish)
+{
+    struct pp__item *item = wish->item;
+    withdraw(pool->wishes, wish);
+    if (item->tries > 0 || item->runs)
+        return;
+    if (!item->worker)
+        pp__pending_remove(pool, item);
+    else if (!pp__worker_take_back(item->worker, item))
+        return;
+    pp__wish_fail(item);
+}
+
+uint64_t pp__wishes_expire(pp_pool *pool, uint64_t now)
+{
+    const struct pp__wishes *w = pool->wishes;
+    if (!w)
+        return PP__NEVER;
+    while (w->count > 0 && w->heap[0]->begin_by <= now)
+        expire(pool, w->heap[0]);
+    return w->count > 0 ? w->heap[0]->begin_by : PP__NEVER;
+}

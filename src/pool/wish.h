@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What few calls wish for: a priority, and a moment by which they have begun. It lies apart, so that calls without wishes, and pools without such
+ * calls, cost nothing more. All under the pool's lock, but for the making.
+ */
+#ifndef PP_POOL_WISH_H
+#define PP_POOL_WISH_H
+
+#include "pool/pool.h"
+
+#define PP__PRIORITY_MAX 100
+
+struct pp__rank;
+
+struct pp__wish {
+    struct pp__item *item;
+    struct pp__rank *rank; /* NULL: that of all calls without a wish, 0 */
+    int priority;
+    uint32_t deadline; /* ms, as it was given */
+    uint64_t begin_by; /* PP__NEVER: whenever it comes */
+    size_t place;      /* 1 + where it is in the heap of deadlines; 0: nowhere */
+};
+
+static inline bool pp__wish_is_in(const pp_call *call)
+{
+    return call->priority != 0 || call->deadline != 0;
+}
+
+/* 0 or -ENOMEM; NULL if the call has none. */
+int pp__wish_create(const pp_call *call, struct pp__wish **wish);
+
+/* Before its item is made: whatever can fail. 0 or -ENOMEM. */
+int pp__wish_admit(pp_pool *pool, struct pp__wish *wish);
+
+/* The item, which is no plain one, has it from now on. */
+void pp__wish_give(pp_pool *pool, struct pp__wish *wish, struct pp__item *item);
+
+/* With its item, or in place of one. NULL is allowed. */
+void pp__wish_free(struct pp__wish *wish);
+
+/* The pending items of the same priority. */
+struct pp__link *pp__wish_list(const struct pp__item *item);
+
+static inline int pp__item_priority(const struct pp__item *item)
+{
+    return item->wishes ? item->x.wish->priority : 0;
+}
+
+/* Whether it may not begin any more. One that has begun once may, if it is tried again. */
+bool pp__wish_is_late(const struct pp__item *item);
+
+/* Whether it is to begin by some moment. */
+bool pp__wish_has_deadline(const struct pp__item *item);
+
+/* It has left the queue, and is late: it ends. */
+void pp__wish_fail(struct pp__item *item);
+
+/* Ends what is late. Returns when to look again, or PP__NEVER. */
+uint64_t pp__wishes_expire(pp_pool *pool, uint64_t now);
+
+/* The pending item of the highest priority that was submitted first, where there may be several; or NULL. */
+struct pp__item *pp__wishes_first(const pp_pool *pool);
+
+/* For the pending items of each priority but 0. */
+void pp__wishes_each(pp_pool *pool, void (*act)(struct pp__link *list));
+
+void pp__wishes_destroy(pp_pool *pool);
+
+#endif
