@@ -30,9 +30,9 @@
 /* ---------------------------------------------------------------------------------- pending queue */
 
 /* New items have the highest id, and those that come back are among the lowest: a few steps from the right end. */
-void pp__pending_insert(pp_pool *pool, struct pp__item *item)
+static inline void insert(pp_pool *pool, struct pp__link *end, struct pp__item *item)
 {
-    struct pp__link *end = item->wishes ? pp__wish_list(item) : &pool->pending, *place = end;
+    struct pp__link *place = end;
     if (end->previous != end && pp__container(end->previous, struct pp__item, link)->id > item->id) {
         place = end->next;
         while (pp__container(place, struct pp__item, link)->id < item->id)
@@ -40,6 +40,20 @@ void pp__pending_insert(pp_pool *pool, struct pp__item *item)
     }
     pp__list_insert(place, &item->link);
     pool->pending_count++;
+}
+
+/* Apart, for the sake of the others. */
+__attribute__((noinline)) static void insert_wishing(pp_pool *pool, struct pp__item *item)
+{
+    insert(pool, pp__wish_list(item), item);
+}
+
+void pp__pending_insert(pp_pool *pool, struct pp__item *item)
+{
+    if (item->wishes)
+        insert_wishing(pool, item);
+    else
+        insert(pool, &pool->pending, item);
 }
 
 void pp__pending_remove(pp_pool *pool, struct pp__item *item)
@@ -76,11 +90,10 @@ static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *work
 }
 
 /* Whether `item` may be queued behind what the worker has. Calls of unknown duration travel alone. */
-static bool may_queue(const pp_pool *pool, const struct pp__worker *worker, const struct pp__item *item)
+static inline __attribute__((always_inline)) bool may_queue(const pp_pool *pool, const struct pp__worker *worker,
+                                                            const struct pp__item *item)
 {
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
-    if (item->wishes && pp__wish_has_deadline(item))
-        return false; /* it begins when it is sent, or soon */
     if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->withdrawn ||
         worker->outlasted == pp__item_next_id(front))
         return false;
@@ -137,34 +150,38 @@ static bool has_lower(const struct pp__worker *worker, const struct pp__item *it
            pp__item_priority(pp__container(worker->items.previous, struct pp__item, link)) < pp__item_priority(item);
 }
 
-static struct pp__worker *least_busy_with_lower(const pp_pool *pool, const struct pp__item *item)
+/* The busy one with the fewest calls, of a few. */
+static struct pp__worker *fewest(const pp_pool *pool)
 {
     struct pp__worker *best = NULL;
     int looks = 0;
     for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
          link = link->next, looks++) {
         struct pp__worker *worker = pp__container(link, struct pp__worker, place);
-        if (worker->state == PP__WORKER_READY && has_lower(worker, item) && (!best || worker->count < best->count))
+        if (worker->state == PP__WORKER_READY && worker->count > 0 && (!best || worker->count < best->count))
             best = worker;
     }
     return best;
 }
 
-/* Calls of a lower priority that the worker (NULL: one of those that are full) has not begun go back, and the item goes before them. The one that
- * can have it now, or NULL. */
-static struct pp__worker *make_way(pp_pool *pool, const struct pp__item *item, struct pp__worker *worker)
+/*
+ * The worker for an item with wishes: an idle one, or that with the fewest calls, of which those of a lower priority that it has not begun go back,
+ * and the item goes before them. One with a deadline begins when it is sent, so it waits for an idle worker. Apart, for the sake of the others.
+ */
+__attribute__((noinline)) static struct pp__worker *choose_wishing(pp_pool *pool, const struct pp__item *item)
 {
+    struct pp__worker *home = pp__item_home(item), *idle = pp__dispatch_idle(pool), *worker = fewest(pool);
+    if (idle)
+        return home && home->idle ? home : idle;
     if (!worker)
-        worker = least_busy_with_lower(pool, item);
-    if (!worker || worker->count == 0)
-        return worker;
+        return NULL;
     while (has_lower(worker, item)) {
         struct pp__item *last = pp__container(worker->items.previous, struct pp__item, link);
         if (!pp__worker_take_back(worker, last))
             break;
         pp__pending_insert(pool, last);
     }
-    return may_queue(pool, worker, item) ? worker : NULL;
+    return !pp__wish_has_deadline(item) && may_queue(pool, worker, item) ? worker : NULL;
 }
 
 /* --------------------------------------------------------------------------------------- dispatch */
@@ -186,16 +203,7 @@ void pp__dispatch_start_failed(pp_pool *pool, int error)
 static bool send_first(pp_pool *pool)
 {
     struct pp__item *item = pp__pending_first(pool);
-    if (!item)
-        return false;
-    if (item->wishes && pp__wish_is_late(item)) {
-        pp__pending_remove(pool, item);
-        pp__wish_fail(item);
-        return true;
-    }
-    struct pp__worker *worker = item->abandoned ? NULL : choose(pool, item);
-    if (item->wishes)
-        worker = make_way(pool, item, worker);
+    struct pp__worker *worker = item->abandoned ? NULL : item->wishes ? choose_wishing(pool, item) : choose(pool, item);
     if (!worker && !item->abandoned)
         return false;
     pp__pending_remove(pool, item);
@@ -216,7 +224,7 @@ static bool send_first(pp_pool *pool)
 
 static void send_pending(pp_pool *pool)
 {
-    while (send_first(pool)) {
+    while (pool->pending_count > 0 && send_first(pool)) {
     }
 }
 
@@ -298,6 +306,8 @@ void pp__dispatch(pp_pool *pool)
     }
     if (pool->recycle_due)
         pp__recycle(pool);
+    if (pool->wishes)
+        pp__wishes_expire(pool, pp__now());
     send_pending(pool);
     if (pool->deep > 0 && pp__dispatch_idle(pool))
         share(pool);

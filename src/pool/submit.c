@@ -229,7 +229,7 @@ static int submit_copied(pp_pool *pool, const pp_call *call, struct pp__wish *wi
     return error;
 }
 
-static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
+__attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
 {
     struct pp__wish *wish;
     int error = pp__wish_create(call, &wish);
@@ -247,7 +247,7 @@ static bool is_small(const pp_call *call)
     return call->size < PP__ROOM && !pp__wish_is_in(call);
 }
 
-static int submit(pp_pool *pool, const pp_call *call, pp_future **result)
+static inline __attribute__((always_inline)) int submit(pp_pool *pool, const pp_call *call, pp_future **result)
 {
     if (!is_small(call))
         return submit_large(pool, call, result);
