@@ -128,6 +128,19 @@ PP_API uint64_t pp_task_seed(const pp_task *task);
 PP_API void *pp_task_state(const pp_task *task);
 PP_API void pp_task_set_state(pp_task *task, void *state);
 
+/*
+ * Whether the program has asked this call to stop, with pp_future_request_stop: 1 or 0. What the program did before that is seen. A task that looks now and
+ * then ends soon after, with a result or a failure as it likes. It costs next to nothing. Always 0 in initializers, finalizers and elements of a map.
+ * Task only, from any thread of it. Never fails.
+ */
+PP_API int pp_task_cancelled(const pp_task *task);
+
+/*
+ * Tells how far the call is, in whatever unit: pp_future_progress shows the last value. It costs a store. In initializers, finalizers and elements of a
+ * map nobody sees it. Task only, from the thread that runs the task. Never fails.
+ */
+PP_API void pp_task_progress(pp_task *task, uint64_t progress);
+
 /* ---------------------------------------------------------------------------------------- launchers */
 
 /* Where workers come from. */
@@ -510,6 +523,21 @@ PP_API int pp_future_cancel(pp_future *future);
  * -EALREADY (it has ended), -ENOTSUP (it runs in this process: an inline pool's, or one that the program completes), -EINVAL, -EPERM. Any thread.
  */
 PP_API int pp_future_kill(pp_future *future);
+
+/*
+ * Asks the call to stop by itself. One that no worker has begun is cancelled, as by pp_future_cancel. One that runs sees it by pp_task_cancelled and ends
+ * as it likes, or does not look and goes on; it is not tried again, whatever happens to its worker. One that waits to be tried again is not,
+ * and ends with the error of its last try. Does not wait. May be called again.
+ *
+ * Returns 0, or -EALREADY (it has ended), -ENOTSUP (the program completes it, and has begun), -EINVAL, -EPERM. Any thread.
+ */
+PP_API int pp_future_request_stop(pp_future *future);
+
+/*
+ * The last value that the call's task has told by pp_task_progress, in this try; 0 before the first, and before it has begun. Never blocks.
+ * Returns 0, or -EALREADY (it has ended, and *progress is not written), -EINVAL, -EPERM. Any thread.
+ */
+PP_API int pp_future_progress(pp_future *future, uint64_t *progress);
 
 /* A pp_future_status (0 or greater), or -EINVAL, -EPERM. Never blocks. */
 PP_API int pp_future_state(pp_future *future);

@@ -42,6 +42,12 @@
  * with a page or that malloc has mapped: with glibc before 2.39 some processors copy that twenty times slower. */
 #define PP__ELEMENTS_AT 48u
 
+/* How far a call says that it is, and which: its id + 1, 0 for none. Another call's value comes before its id, and behind the result of this one. */
+struct pp__progress {
+    _Atomic uint64_t id;
+    _Atomic uint64_t value;
+};
+
 struct pp__call_side {
     uint64_t magic; /* these three: owner, before the worker exists */
     uint32_t version;
@@ -54,6 +60,8 @@ struct pp__call_side {
     alignas(PP__LINE) _Atomic uint32_t returned[PP__PLACES];
     /* owner -> worker, release: for each place of the owner's shelf, how many buffers had been sent for it when the last one was given up. */
     alignas(PP__LINE) _Atomic uint32_t discarded[PP__PLACES];
+    /* owner -> worker, release: the id + 1 of the call that is asked to stop; 0: none was. Of a call that has ended: nothing. */
+    alignas(PP__LINE) _Atomic uint64_t stop;
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
@@ -74,6 +82,8 @@ struct pp__result_side {
     /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies of a crash; 0 before. Read when
      * it is gone. */
     _Atomic uint32_t crash_size;
+    /* worker -> owner, any number is as good as another; of a call that has ended: nothing. */
+    struct pp__progress progress;
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
     alignas(4096) unsigned char results[PP__RING_BYTES];
 };
@@ -103,11 +113,13 @@ static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout"
 static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
 static_assert(offsetof(struct pp__call_side, returned) == 256, "fixed layout");
 static_assert(offsetof(struct pp__call_side, discarded) == 320, "fixed layout");
+static_assert(offsetof(struct pp__call_side, stop) == 384, "fixed layout");
 static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout");
 static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
 static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, progress) == 208 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u

@@ -370,6 +370,20 @@ int pp__future_cancel(pp_future *future)
     return 0;
 }
 
+bool pp__future_give_up(pp_future *future)
+{
+    struct pp__item *item = &future->item;
+    pp_pool *pool = item->pool;
+    if (!item->worker)
+        pp__pending_remove(pool, item);
+    else if (!pp__worker_take_back(item->worker, item))
+        return false;
+    pp__item_cancel(item, "cancelled before it was tried again");
+    pp__dispatch(pool);
+    pp__pool_settle(pool);
+    return true;
+}
+
 int pp_future_cancel(pp_future *future)
 {
     PP__NO_CANCELLATION();

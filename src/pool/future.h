@@ -41,6 +41,9 @@ void pp__future_refresh(pp_future *future);
 /* As pp_future_cancel, without a text for its failures. Under the lock. */
 int pp__future_cancel(pp_future *future);
 
+/* One that waits to be tried again is not: it ends with the error of its last try. False: it has begun. Under the lock. */
+bool pp__future_give_up(pp_future *future);
+
 /* The item has ended: gives up its reference. */
 void pp__future_item_ended(struct pp__item *item);
 

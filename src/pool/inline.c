@@ -21,8 +21,9 @@
 /* The thread that runs an element may come back through a wait inside the task, then elements nest; others wait. */
 struct pp__inline {
     pthread_t thread;
-    int depth;   /* 0: nobody runs anything */
-    void *state; /* pp_task_set_state */
+    int depth;                      /* 0: nobody runs anything */
+    void *state;                    /* pp_task_set_state */
+    struct pp__inline_words *words; /* of the calls that run, the innermost first */
     bool initialized, finished;
 };
 
@@ -52,9 +53,17 @@ bool pp__inline_is_stuck(const pp_pool *pool)
     return is_self(pool) && pool->promised == 0;
 }
 
-/* Runs `function` without the lock. The outcome's error, if any, is made by the caller from the task. */
+struct pp__inline_words *pp__inline_words(const pp_pool *pool, uint64_t id)
+{
+    struct pp__inline_words *words = pool->inl->words;
+    while (words->id != id)
+        words = words->outer;
+    return words;
+}
+
+/* Runs `function` without the lock. The outcome's error, if any, is made by the caller from the task. Duties have no words. */
 static int run(pp_pool *pool, pp_function *function, const void *arg, size_t size, uint64_t id, struct pp_task *task,
-               uint64_t *run_time)
+               struct pp__inline_words *words, uint64_t *run_time)
 {
     int error = pp__task_init(task, NULL, 0, &pool->inl->state);
     if (error)
@@ -62,6 +71,10 @@ static int run(pp_pool *pool, pp_function *function, const void *arg, size_t siz
     if (pool->options.backtraces && pp__task_trace(task) != 0) {
         pp__task_destroy(task);
         return -ENOMEM;
+    }
+    if (words) {
+        task->stop = &words->stop;
+        task->progress = &words->progress;
     }
     pool->inl->thread = pthread_self();
     pool->inl->depth++;
@@ -114,8 +127,8 @@ static void initialize(pp_pool *pool)
     pool->inl->initialized = true;
     if (!options->initializer)
         return;
-    int error =
-        run(pool, options->initializer, options->initializer_arg, options->initializer_arg_size, 0, &task, &run_time);
+    int error = run(pool, options->initializer, options->initializer_arg, options->initializer_arg_size, 0, &task, NULL,
+                    &run_time);
     if (error || task.code || task.message[0])
         pp__pool_break(pool, error ? error : task.code, "the initializer failed: %s",
                        error ? pp_last_error() : task.message);
@@ -134,7 +147,8 @@ bool pp__inline_finish(pp_pool *pool)
     if (!options->finalizer || !pool->inl->initialized || pool->broken || pool->inl->finished)
         return true;
     pool->inl->finished = true;
-    if (run(pool, options->finalizer, options->finalizer_arg, options->finalizer_arg_size, 0, &task, &run_time) != 0)
+    if (run(pool, options->finalizer, options->finalizer_arg, options->finalizer_arg_size, 0, &task, NULL, &run_time) !=
+        0)
         return true;
     if (task.code || task.message[0])
         pp__pool_log(pool, "the finalizer failed: %s", task.message);
@@ -167,10 +181,13 @@ static void run_first(pp_pool *pool)
         pp__wish_fail(item);
         return;
     }
+    struct pp__inline_words words = {.outer = pool->inl->words, .id = pp__item_next_id(item)};
+    pool->inl->words = &words;
     item->runs = true;
-    int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element),
-                    pp__item_next_id(item), &task, &run_time);
+    int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element), words.id,
+                    &task, &words, &run_time);
     item->runs = false;
+    pool->inl->words = words.outer;
     if (error) {
         pp__item_fail(item, PP_ERROR_TRAVEL, error, pp_last_error());
         return;

@@ -11,6 +11,17 @@ struct pp__inline;
 int pp__inline_create(pp_pool *pool);
 void pp__inline_destroy(pp_pool *pool);
 
+/* What a running call and its owner tell each other, as in the channel of a worker. */
+struct pp__inline_words {
+    struct pp__inline_words *outer; /* of the call inside which this one runs */
+    uint64_t id;
+    _Atomic uint64_t stop;
+    struct pp__progress progress;
+};
+
+/* Those of the call `id`, which runs. Under the lock. */
+struct pp__inline_words *pp__inline_words(const pp_pool *pool, uint64_t id);
+
 /* Whether an element of `item` runs now. Under the lock. */
 bool pp__inline_runs(const pp_pool *pool, const struct pp__item *item);
 

@@ -88,6 +88,7 @@ struct pp__item {
     uint32_t retries : 10;   /* allowed for each element */
     uint32_t tries : 10;     /* so far, of element `next` */
     uint32_t plain_size : 6; /* of a plain item's argument */
+    uint32_t stopping : 1;   /* it was asked to stop: it is not tried again */
     uint32_t wishes : 1;     /* it has a priority or a deadline (wish.h), and is no plain one */
     uint8_t slot;
     _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */

@@ -22,9 +22,9 @@ static int kill_running(pp_future *future)
     struct pp__item *item = &future->item;
     pp__worker_kill_on_request(item->worker, item);
     if (!item->worker && !pp__future_is_done(future))
-        return pp__future_cancel(future); /* its slot said once more that it has not begun */
-    pp__dispatch(item->pool);             /* what waited behind it moves on */
-    pp__wait_attend(item->pool);          /* somebody is to hear of the death */
+        pp__future_give_up(future); /* its slot said once more that it has not begun */
+    pp__dispatch(item->pool);       /* what waited behind it moves on */
+    pp__wait_attend(item->pool);    /* somebody is to hear of the death */
     return pp__future_is_done(future) ? ended(future) : 0;
 }
 
@@ -37,13 +37,7 @@ static int kill_call(pp_future *future)
         return code;
     if (item->promised || pp__inline_runs(item->pool, item))
         return -ENOTSUP;
-    if (item->worker)
-        return kill_running(future);
-    pp__pending_remove(item->pool, item);
-    pp__item_cancel(item, "cancelled before it was tried again"); /* with the error of its last try */
-    pp__dispatch(item->pool);
-    pp__pool_settle(item->pool);
-    return 0;
+    return pp__future_give_up(future) ? 0 : kill_running(future);
 }
 
 int pp_future_kill(pp_future *future)

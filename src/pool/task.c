@@ -2,6 +2,7 @@
 /* The functions that a task calls. They run in the worker, in the thread that runs the task (inline: in the owner). */
 #include "pool/task.h"
 
+#include "base/atomic.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
@@ -191,4 +192,23 @@ void pp_task_set_state(pp_task *task, void *state)
 {
     if (task)
         *task->state = state;
+}
+
+int pp_task_cancelled(const pp_task *task)
+{
+    /* Pairs with the store in ask_to_stop (progress.c): what the program did before it is seen. */
+    return task && task->stop && pp__load_acquire(task->stop) == task->id + 1;
+}
+
+/* Read by look_at_progress (progress.c). Of an id that is there, a value is: its first one is stored before. */
+void pp_task_progress(pp_task *task, uint64_t progress)
+{
+    if (!task || !task->progress)
+        return;
+    /* Pairs with the load there: the results of earlier calls were published before it is seen. */
+    pp__store_release(&task->progress->value, progress);
+    if (task->told == task->id + 1)
+        return;
+    task->told = task->id + 1;
+    pp__store_release(&task->progress->id, task->told); /* pairs with the load there: the value is seen */
 }

@@ -20,10 +20,13 @@ struct pp_task {
     int place;               /* of the buffer, -1 if none */
     int fd;                  /* of the payload, -1 if none */
     size_t size;
-    int code;          /* of the failure; 0: none reported */
-    int travel;        /* why there was no room for a result; 0: there was */
-    void *trace;       /* PP__TRACE_MAX bytes for where the task fails; NULL: nobody wants to know */
-    size_t trace_size; /* with a code: what of it is one; 0: it was not noted */
+    const _Atomic uint64_t *stop;  /* where its owner asks it to stop (channel.h); NULL: a duty's, which nobody asks */
+    struct pp__progress *progress; /* where it tells how far it is; NULL as well */
+    uint64_t told;                 /* id + 1 of the last call that did; 0: none */
+    int code;                      /* of the failure; 0: none reported */
+    int travel;                    /* why there was no room for a result; 0: there was */
+    void *trace;                   /* PP__TRACE_MAX bytes for where the task fails; NULL: nobody wants to know */
+    size_t trace_size;             /* with a code: what of it is one; 0: it was not noted */
     char message[PP__MESSAGE_MAX + 1];
 };
 

@@ -660,6 +660,13 @@ static void run_call(const struct pp__call_record *call, uint64_t id)
     close_elements(&elements);
 }
 
+/* While it runs calls; nobody asks a duty. */
+static void listen_for_stops(void)
+{
+    self.task.stop = &self.call_side->stop;
+    self.task.progress = &self.result_side->progress;
+}
+
 /* The initializer or finalizer, if there is one; its outcome answers as a record of `type`. */
 static void run_duty(const struct pp__call_record *duty, enum pp__record_type type)
 {
@@ -672,10 +679,13 @@ static void run_duty(const struct pp__call_record *duty, enum pp__record_type ty
     open_elements(duty, 0, &elements);
     begin_time(duty->flags);
     if (find_function(duty, &elements)) {
+        self.task.stop = NULL;
+        self.task.progress = NULL;
         pp__task_begin(&self.task, 0, self.seed);
         run_element(elements.function, type, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
         send_alone(type, 0, 0);
         pp__task_drop(&self.task);
+        listen_for_stops();
     } else {
         publish_message(type, 0, header, PP__OUTCOME_TRAVEL, elements.error, elements.text);
     }
@@ -866,6 +876,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     if (pp__task_init(&self.task, &self.shelf, plan.number, &self.state) != 0 ||
         (plan.traces && pp__task_trace(&self.task) != 0))
         pp__child_exit(EXIT_FAILURE);
+    listen_for_stops();
     pp__trace_set_bottom(__builtin_frame_address(0));
     pp__crash_install(self.result_side->crash, sizeof self.result_side->crash, &self.result_side->crash_size);
     pthread_cleanup_push(left_by_pthread_exit, NULL);

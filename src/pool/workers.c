@@ -881,7 +881,7 @@ static void end_running(struct pp__worker *worker, struct pp__item *item, pp_err
 {
     pp_pool *pool = worker->pool;
     pp__worker_detach(worker, item);
-    if (item->tries <= item->retries && !worker->doomed) {
+    if (item->tries <= item->retries && !worker->doomed && !item->stopping) {
         item->earlier = error;
         item->timed_out = false;
         pp__pending_insert(pool, item);
