@@ -245,6 +245,12 @@ typedef enum pp_full_rule {
     PP_FULL_REFUSE    /* it returns -EAGAIN */
 } pp_full_rule;
 
+/* What becomes of a pool that is there when the program exits, by exit(3) or the end of main. */
+typedef enum pp_exit_policy {
+    PP_EXIT_WAIT = 0, /* its accepted calls end, for exit_timeout at most; then its workers are killed */
+    PP_EXIT_KILL      /* its workers are killed, what has not begun is cancelled */
+} pp_exit_policy;
+
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     pp_crash_rule on_crash;
@@ -297,7 +303,9 @@ typedef struct pp_pool_options {
     size_t
         max_pending; /* calls accepted and not begun at any time, a map's chunk as one; 0: no bound. Maps wait for no room. */
     pp_full_rule when_full;
-    uint32_t submit_timeout; /* ms that a submit waits for room, then -ETIMEDOUT; 0: no limit */
+    uint32_t submit_timeout;    /* ms that a submit waits for room, then -ETIMEDOUT; 0: no limit */
+    pp_exit_policy exit_policy; /* see pp_pool_create */
+    uint32_t exit_timeout;      /* ms; 0: no limit */
     uint64_t reserved[4];
 } pp_pool_options;
 
@@ -305,12 +313,18 @@ typedef struct pp_pool_options {
  * Makes a pool. No worker is started before there is a call for it, but min_workers. `options` may be NULL. The pool outlives the thread that
  * made it. End it with pp_pool_destroy or pp_pool_release.
  *
+ * When the program exits, a handler of exit(3)'s shuts all pools that are left and does as their exit_policy says, those that were released
+ * included; from then on submits and new pools are refused, in all threads. It runs where it was registered, with the pools: before handlers that the
+ * program registered before it made its last pool (of the first 32), and after those that it registered later, in which pools work as ever. Futures can
+ * be waited for in all of them, and pools be destroyed. Calls of an inline pool are not awaited, nor is anything by _exit(2), quick_exit(3), a signal's
+ * end or a child that the program forked. In a task, exit(3) awaits the pools that this task made.
+ *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, when_full or submit_timeout without max_pending or together, launcher together with options of one,
  * stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment or library_threads, reserved word not
  * zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
  * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
  * a control group's pids.max allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked
- * child, or a sandbox forbids it), -EPIPE (the launcher's process is gone). pp_last_error() names the limit and what to do about it.
+ * child, or a sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 

@@ -11,6 +11,7 @@
 #include "pool/callbacks.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/exit.h"
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/inline.h"
@@ -78,6 +79,7 @@ static void fail_pending(pp_pool *pool, pp_error_kind kind, int error, const cha
 /* Nobody refers to it: only an inline pool can still have calls, without futures, which nobody will ever run. */
 static void destroy(pp_pool *pool)
 {
+    pp__exit_leave(pool);
     if (pool->pending.next)
         fail_pending(pool, PP_ERROR_CANCELLED, 0, "its pool is gone");
     pp__pool_close_epoll(pool);
@@ -105,6 +107,15 @@ bool pp__pool_is_own(const pp_pool *pool)
 void pp__pool_ref(pp_pool *pool)
 {
     atomic_fetch_add_explicit(&pool->refs, 1, memory_order_relaxed);
+}
+
+bool pp__pool_try_ref(pp_pool *pool)
+{
+    uint32_t have = pp__load_relaxed(&pool->refs);
+    while (have > 0 && !atomic_compare_exchange_weak_explicit(&pool->refs, &have, have + 1, memory_order_relaxed,
+                                                              memory_order_relaxed)) {
+    }
+    return have > 0;
 }
 
 /* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. */
@@ -143,6 +154,10 @@ static int check(const pp_pool_options *o)
         return pp__fail(-EINVAL, "when_full and submit_timeout are for a pool with max_pending");
     if (o->when_full == PP_FULL_REFUSE && o->submit_timeout)
         return pp__fail(-EINVAL, "a submit that is refused at once has no submit_timeout");
+    if (o->exit_policy != PP_EXIT_WAIT && o->exit_policy != PP_EXIT_KILL)
+        return pp__fail(-EINVAL, "exit_policy is %d, which is no policy", (int)o->exit_policy);
+    if (o->exit_policy == PP_EXIT_KILL && o->exit_timeout)
+        return pp__fail(-EINVAL, "a pool that is killed at the exit has no exit_timeout");
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
@@ -298,6 +313,16 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     return error || pool->is_inline || pool->loop ? error : start_threads(pool);
 }
 
+/* The exit may have begun meanwhile. */
+static void enter_live(pp_pool *pool)
+{
+    if (pp__exit_enter(pool))
+        return;
+    pp__pool_lock(pool);
+    pp__pool_begin_shutdown(pool, false);
+    pp__pool_unlock(pool);
+}
+
 int pp_pool_create(const pp_pool_options *options, pp_pool **result)
 {
     static const pp_pool_options defaults;
@@ -308,6 +333,8 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     int error = pp__owner_enter();
     if (!error)
         error = check(given);
+    if (!error)
+        error = pp__exit_prepare();
     if (error)
         return error;
     pp_pool *pool = PP_SYS(calloc)(1, sizeof *pool);
@@ -344,6 +371,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
         pp__pool_unref(pool);
         return error;
     }
+    enter_live(pool);
     *result = pool;
     return 0;
 }
@@ -464,6 +492,17 @@ static bool has_ended(const void *pool)
 {
     const pp_pool *p = pool;
     return p->ended && pp__callbacks_are_over(p) && pp__list_empty(&p->blocked);
+}
+
+static bool has_ended_but_for_callbacks(const void *pool)
+{
+    return ((const pp_pool *)pool)->ended;
+}
+
+int pp__pool_await_end(pp_pool *pool, uint64_t deadline)
+{
+    bool inside = pp__callbacks_are_running_here(pool);
+    return pp__wait(pool, &pool->end, inside ? has_ended_but_for_callbacks : has_ended, pool, deadline, true);
 }
 
 int pp_pool_shutdown(pp_pool *pool, unsigned flags, int timeout)

@@ -120,7 +120,9 @@ struct pp_pool {
     bool ended;       /* no work, no worker, nothing left of the system's */
     int broken_error; /* the errno behind it, or 0 */
     char broken_text[512];
-    struct pp__subject end; /* who waits for `ended` */
+    struct pp__subject end;  /* who waits for `ended` */
+    struct pp__link in_live; /* the list of live pools (exit.c), under its lock */
+    unsigned exit_round;     /* likewise */
 
     /* the log */
     struct pp__link log;
@@ -150,6 +152,9 @@ int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *p
 void pp__pool_ref(pp_pool *pool);
 void pp__pool_unref(pp_pool *pool); /* not under the lock */
 
+/* A reference to one that may be going: false, if it has none left. */
+bool pp__pool_try_ref(pp_pool *pool);
+
 /* Breaks the pool: outstanding calls fail with kind BROKEN and the text, workers are killed. Under the lock. */
 void pp__pool_break(pp_pool *pool, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -164,6 +169,10 @@ enum { PP__TAG_KICK = 1, PP__TAG_ZYGOTE, PP__TAG_LAST };
 
 /* No more submits; with `cancel`, what has not begun never does. Under the lock. */
 void pp__pool_begin_shutdown(pp_pool *pool, bool cancel);
+
+/* Waits, not stopped by signals, until it has ended and the callbacks that are due have returned; in one of them, until it has ended. 0, -ETIMEDOUT or
+ * -EDEADLK. Under the lock. */
+int pp__pool_await_end(pp_pool *pool, uint64_t deadline);
 
 /* When nothing is outstanding any more in a shut pool: sends workers home and, when the last is gone, ends it. Under the lock. */
 void pp__pool_settle(pp_pool *pool);

@@ -79,9 +79,10 @@ static int task_deaf(pp_task *task, const void *arg, size_t size)
     return 0;
 }
 
+/* They would never end by themselves. */
 static void own_deaf(pp_start_method method)
 {
-    pp_pool *pool = open_workers(WORKERS, method);
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = WORKERS, .exit_policy = PP_EXIT_KILL}, method);
     note_workers(pool, 0);
     for (int i = 0; i < WORKERS; i++)
         submit(pool, task_deaf, NULL, 0);
