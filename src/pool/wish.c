@@ -101,9 +101,10 @@ static int find_rank(struct pp__wishes *w, int priority, struct pp__rank **found
     struct pp__link *place = w->ranks.next;
     while (place != &w->ranks && pp__container(place, struct pp__rank, link)->priority > priority)
         place = place->next;
-    *found = place == &w->ranks ? NULL : pp__container(place, struct pp__rank, link);
-    if (*found && (*found)->priority == priority)
+    if (place != &w->ranks && pp__container(place, struct pp__rank, link)->priority == priority) {
+        *found = pp__container(place, struct pp__rank, link);
         return 0;
+    }
     struct pp__rank *rank = PP_SYS(calloc)(1, sizeof *rank);
     if (!rank)
         return pp__fail(-ENOMEM, "no memory for a new priority");
