@@ -7,6 +7,9 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <malloc.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 
 /* ------------------------------------------------------------------------------------- ways to go down */
 
@@ -386,6 +389,38 @@ BOTH(a_child_of_a_tasks_that_crashes_leaves_no_trace)
     pp_pool_destroy(pool);
 }
 
+/* A child that has the worker's memory, as posix_spawn makes them, is a process of its own all the same. */
+__attribute__((noinline)) static void crash_behind_child(void)
+{
+    pid_t child = vfork();
+    if (child == 0)
+        go_down(TO_NULL);
+    shared()->words[2] = wait_for(child);
+    go_down(TO_NULL);
+    zero++;
+}
+
+static int crash_behind_child_task(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    crash_behind_child();
+    zero++;
+    return 0;
+}
+
+BOTH(a_task_that_crashes_behind_a_child_that_shared_its_memory_tells_where_it_was)
+{
+    if (KIT_TSAN)
+        LEFT_OUT("thread sanitizer makes a fork of a vfork");
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit(pool, crash_behind_child_task, NULL, 0);
+    CHECK_FUNCTIONS(pp_error_backtrace(crash_of(future, SIGSEGV)), "go_down", "crash_behind_child",
+                    "crash_behind_child_task");
+    CHECK(WIFSIGNALED(shared()->words[2]) && WTERMSIG(shared()->words[2]) == SIGSEGV);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
 static int wait_to_be_hit(pp_task *task, const void *arg, size_t size)
 {
     (void)task, (void)arg, (void)size;
@@ -406,6 +441,84 @@ BOTH(a_signal_from_outside_tells_where_it_found_the_task)
     CHECK(error->address == NULL);
     pp_future_unref(future);
     pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------ how it dies */
+
+/* What a debugger sees at a stop by a signal. */
+struct stop {
+    siginfo_t info;
+    uintptr_t pc;
+};
+
+static bool see_stop(pid_t pid, int number, struct stop *stop)
+{
+    struct user_regs_struct registers;
+    struct iovec place = {.iov_base = &registers, .iov_len = sizeof registers};
+    int status;
+    CHECK_INT(waitpid(pid, &status, __WALL), pid);
+    if (!WIFSTOPPED(status) || WSTOPSIG(status) != number)
+        return false;
+    CHECK_INT(ptrace(PTRACE_GETSIGINFO, pid, NULL, &stop->info), 0);
+    CHECK_INT(ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &place), 0);
+#if defined(__x86_64__)
+    stop->pc = registers.rip;
+#else
+    stop->pc = registers.pc;
+#endif
+    return true;
+}
+
+static int crash_behind_gate(pp_task *task, const void *arg, size_t size)
+{
+    shared()->pid[0] = getpid();
+    gate_wait(0);
+    return crash_task(task, arg, size);
+}
+
+/* The signal comes twice: to the handler, and to the end. The second time must be like the first. */
+static void check_death(pp_start_method method, enum way way, int number)
+{
+    struct stop first, second;
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_int(pool, crash_behind_gate, (int)way);
+    gate_wait_arrived(0, 1);
+    pid_t pid = shared()->pid[0];
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) != 0) {
+        gate_open(0);
+        drop_failed(future, PP_ERROR_CRASH);
+        pp_pool_destroy(pool);
+        LEFT_OUT("nobody may be traced here");
+    }
+    gate_open(0);
+    CHECK(see_stop(pid, number, &first));
+    CHECK_INT(ptrace(PTRACE_CONT, pid, NULL, number), 0);
+    CHECK(see_stop(pid, number, &second));
+    CHECK_INT(ptrace(PTRACE_CONT, pid, NULL, number), 0);
+    CHECK_INT(second.pc, first.pc);
+    CHECK_INT(second.info.si_code, first.info.si_code);
+    CHECK_INT((intptr_t)second.info.si_addr, (intptr_t)first.info.si_addr);
+    int status;
+    CHECK_INT(waitpid(pid, &status, __WALL), pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == number);
+    crash_of(future, number);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_worker_dies_where_it_crashed_as_without_the_report)
+{
+    check_death(method, TO_PAGE, SIGSEGV);
+}
+
+BOTH(a_worker_dies_of_a_call_to_nowhere_as_without_the_report)
+{
+    check_death(method, CALL_NULL, SIGSEGV);
+}
+
+BOTH(a_worker_dies_of_a_signal_that_was_sent_as_without_the_report)
+{
+    check_death(method, TRAP, SIGTRAP);
 }
 
 /* ------------------------------------------------------------------------------------------- reading it */
