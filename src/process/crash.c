@@ -7,6 +7,7 @@
 
 #include "base/atomic.h"
 #include "base/seam.h"
+#include "process/sanitizer.h"
 #include "process/trace.h"
 
 #include <errno.h>
@@ -211,6 +212,8 @@ void pp__crash_install(void *room, size_t most, _Atomic uint32_t *size)
 {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     stack_t before = {.ss_flags = SS_DISABLE};
+    if (PP_ON_VALGRIND)
+        return; /* it tells where it was itself, and takes a fault's signal that is sent for a fault of its own */
     memset(&crash, 0, sizeof crash);
     crash.room = room;
     crash.most = most;
@@ -220,7 +223,7 @@ void pp__crash_install(void *room, size_t most, _Atomic uint32_t *size)
         sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
     for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
         struct sigaction there = {.sa_handler = SIG_DFL};
-        if (sigaction(fatal[i], NULL, &there) == 0 && there.sa_handler == SIG_DFL)
-            sigaction(fatal[i], &action, NULL);
+        if (sigaction(fatal[i], &action, &there) == 0 && there.sa_handler != SIG_DFL)
+            sigaction(fatal[i], &there, NULL);
     }
 }

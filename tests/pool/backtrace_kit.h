@@ -5,6 +5,14 @@
 
 #include "processes_kit.h"
 
+/* Workers that report their crashes. */
+static inline pp_pool *open_reporting(int workers, pp_start_method method)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind crashes are valgrind's affair");
+    return open_workers(workers, method);
+}
+
 /* The number of the frame whose line has `part`, -1: none has. */
 static inline int frame_with(const char *text, const char *part)
 {

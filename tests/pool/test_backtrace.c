@@ -145,7 +145,7 @@ static const pp_error *crash_of(pp_future *future, int signal_number)
 
 static void check_crash(pp_start_method method, enum way way, int signal_number)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, crash_task, (int)way);
     const pp_error *error = crash_of(future, signal_number);
     const char *text = pp_error_backtrace(error);
@@ -218,7 +218,7 @@ BOTH(a_crash_inside_malloc_with_its_lock_held_tells_where_it_was)
 /* Only the innermost frames are kept. */
 BOTH(a_stack_overflow_tells_where_it_was)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, crash_task, OVERFLOW);
     const char *text = pp_error_backtrace(crash_of(future, SIGSEGV));
     check_form(text);
@@ -230,7 +230,7 @@ BOTH(a_stack_overflow_tells_where_it_was)
 
 BOTH(of_a_destroyed_stack_the_first_frame_is_told_and_the_signal_stays)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, crash_task, SMASH);
     const char *text = pp_error_backtrace(crash_of(future, SIGSEGV));
     check_form(text);
@@ -246,7 +246,7 @@ BOTH(a_crash_in_a_library_names_the_library)
     void *plugin = dlopen(PP_TEST_PLUGINS "/libcrasher.so", RTLD_NOW | RTLD_LOCAL);
     if (!plugin)
         harness_fail(__FILE__, __LINE__, "%s", dlerror());
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_function *function;
     void *found = dlsym(plugin, "plugin_crash");
     memcpy(&function, &found, sizeof function);
@@ -280,7 +280,7 @@ static int handle_itself(pp_task *task, const void *arg, size_t size)
 
 BOTH(a_tasks_own_handler_wins)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, handle_itself, TO_NULL);
     const pp_error *error = error_of(future, PP_ERROR_CRASH);
     CHECK_INT(error->signal, 0);
@@ -299,7 +299,7 @@ static int take_default(pp_task *task, const void *arg, size_t size)
 
 BOTH(a_task_that_wants_the_default_action_has_it)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, take_default, ABORT);
     CHECK_STR(pp_error_backtrace(crash_of(future, SIGABRT)), "");
     pp_future_unref(future);
@@ -322,7 +322,7 @@ static int crash_by_thread(pp_task *task, const void *arg, size_t size)
 
 BOTH(a_thread_that_a_task_has_started_tells_where_it_was)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, crash_by_thread, TO_NULL);
     const char *text = pp_error_backtrace(crash_of(future, SIGSEGV));
     check_form(text);
@@ -354,7 +354,7 @@ static int crash_in_many_threads(pp_task *task, const void *arg, size_t size)
 
 BOTH(of_threads_that_crash_at_once_one_is_told)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     for (int i = 0; i < 20; i++) {
         shared()->words[1] = 0;
         pp_future *future = submit(pool, crash_in_many_threads, NULL, 0);
@@ -381,7 +381,7 @@ static int crash_by_child(pp_task *task, const void *arg, size_t size)
 
 BOTH(a_child_of_a_tasks_that_crashes_leaves_no_trace)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit(pool, crash_by_child, NULL, 0);
     CHECK_STR(pp_error_backtrace(crash_of(future, SIGKILL)), "");
     CHECK(WIFSIGNALED(shared()->words[2]) && WTERMSIG(shared()->words[2]) == SIGSEGV);
@@ -412,7 +412,7 @@ BOTH(a_task_that_crashes_behind_a_child_that_shared_its_memory_tells_where_it_wa
 {
     if (KIT_TSAN)
         LEFT_OUT("thread sanitizer makes a fork of a vfork");
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit(pool, crash_behind_child_task, NULL, 0);
     CHECK_FUNCTIONS(pp_error_backtrace(crash_of(future, SIGSEGV)), "go_down", "crash_behind_child",
                     "crash_behind_child_task");
@@ -432,7 +432,7 @@ static int wait_to_be_hit(pp_task *task, const void *arg, size_t size)
 
 BOTH(a_signal_from_outside_tells_where_it_found_the_task)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit(pool, wait_to_be_hit, NULL, 0);
     wait_until(shared()->pid[0] != 0, 60);
     kill(shared()->pid[0], SIGSEGV);
@@ -480,7 +480,7 @@ static int crash_behind_gate(pp_task *task, const void *arg, size_t size)
 static void check_death(pp_start_method method, enum way way, int number)
 {
     struct stop first, second;
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, crash_behind_gate, (int)way);
     gate_wait_arrived(0, 1);
     pid_t pid = shared()->pid[0];
@@ -525,7 +525,7 @@ BOTH(a_worker_dies_of_a_signal_that_was_sent_as_without_the_report)
 
 BOTH(errors_of_earlier_tries_have_backtraces_of_their_own)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     int way = TO_NULL;
     pp_future *future;
     CHECK_OK(pp_submit_call(pool, &(pp_call){.function = crash_task, .arg = &way, .size = sizeof way, .retries = 2},
@@ -541,7 +541,7 @@ BOTH(errors_of_earlier_tries_have_backtraces_of_their_own)
 BOTH(an_element_of_a_chunk_that_crashes_has_a_backtrace)
 {
     static const int ways[2] = {TO_NULL, ABORT}, signals[2] = {SIGSEGV, SIGABRT};
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_map *map;
     pp_map_result result;
     CHECK_OK(pp_map_open_array(pool, crash_task, ways, 2, sizeof *ways, &(pp_map_options){.chunk_size = 4}, &map));
@@ -570,7 +570,7 @@ BOTH(eight_threads_that_ask_at_once_get_the_same_text)
 {
     struct question questions[8];
     pthread_t threads[8];
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *future = submit_int(pool, crash_task, TO_NULL);
     const pp_error copy = *crash_of(future, SIGSEGV);
     pp_pool_destroy(pool); /* it is not needed for that */
@@ -588,7 +588,7 @@ BOTH(eight_threads_that_ask_at_once_get_the_same_text)
 
 BOTH(a_child_that_the_owner_forks_sees_what_was_asked_for_before)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *asked = submit_int(pool, crash_task, TO_NULL), *not_asked = submit_int(pool, crash_task, TO_NULL);
     const pp_error *first = crash_of(asked, SIGSEGV), *second = crash_of(not_asked, SIGSEGV);
     const char *text = pp_error_backtrace(first);
@@ -604,7 +604,7 @@ BOTH(a_child_that_the_owner_forks_sees_what_was_asked_for_before)
 
 BOTH(errors_of_other_kinds_have_none)
 {
-    pp_pool *pool = open_workers(1, method);
+    pp_pool *pool = open_reporting(1, method);
     pp_future *killed = submit(pool, crash, NULL, 0), *failed = submit(pool, refuse, NULL, 0);
     CHECK_STR(pp_error_backtrace(error_of(killed, PP_ERROR_CRASH)), "");
     CHECK_STR(pp_error_backtrace(error_of(failed, PP_ERROR_TASK)), "");

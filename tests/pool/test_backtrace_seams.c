@@ -51,7 +51,7 @@ static const pp_error *crash_of(pp_future *future)
 /* Orders for fault points reach forks only. */
 static void check_disturbed(enum pp__fault_action action)
 {
-    pp_pool *pool = open_workers(1, PP_START_FORK);
+    pp_pool *pool = open_reporting(1, PP_START_FORK);
     pp__fault_arm("crash.unwind", 1, action);
     pp_future *future = submit(pool, crash_task, NULL, 0);
     const char *text = pp_error_backtrace(crash_of(future));
@@ -78,7 +78,7 @@ TEST_WITHIN(a_report_that_hangs_is_cut_short, 20)
 TEST(without_libdw_there_are_names_without_lines)
 {
     without_libdw = true;
-    pp_pool *pool = open_workers(1, PP_START_FORKSERVER);
+    pp_pool *pool = open_reporting(1, PP_START_FORKSERVER);
     pp_future *future = submit(pool, crash_task, NULL, 0);
     const char *text = pp_error_backtrace(crash_of(future));
     CHECK_FUNCTIONS(text, "go_down", "crash_task");
@@ -105,7 +105,7 @@ static void *failing_realloc(void *memory, size_t size)
 
 TEST(without_memory_for_its_text_a_backtrace_can_be_asked_for_again)
 {
-    pp_pool *pool = open_workers(1, PP_START_FORKSERVER);
+    pp_pool *pool = open_reporting(1, PP_START_FORKSERVER);
     pp_future *future = submit(pool, crash_task, NULL, 0);
     const pp_error *error = crash_of(future);
     pp__sys.realloc = failing_realloc;
@@ -120,7 +120,7 @@ TEST(without_memory_for_its_text_a_backtrace_can_be_asked_for_again)
 /* What is allocated last before the call has failed is the copy of the trace: as large for the same crash again. */
 TEST(without_memory_for_a_trace_the_error_is_there_without)
 {
-    pp_pool *pool = open_workers(1, PP_START_FORKSERVER);
+    pp_pool *pool = open_reporting(1, PP_START_FORKSERVER);
     pp__sys.malloc = failing_malloc;
     for (int refused = 0; refused <= 1; refused++) {
         pp_future *future = submit(pool, crash_task, NULL, 0);
