@@ -213,7 +213,7 @@ void pp__crash_install(void *room, size_t most, _Atomic uint32_t *size)
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     stack_t before = {.ss_flags = SS_DISABLE};
     if (PP_ON_VALGRIND)
-        return; /* it tells where it was itself, and takes a fault's signal that is sent for a fault of its own */
+        return; /* which tells of a crash itself, and takes a signal that is sent as a fault's for a fault of its own */
     memset(&crash, 0, sizeof crash);
     crash.room = room;
     crash.most = most;

@@ -819,6 +819,8 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.setup = *setup;
     zygote.pid = getpid();
     zygote.stack = NULL;
+    zygote.counter[0] = '\0'; /* a worker that makes pools of its own has its zygote's */
+    zygote.kills_told = 0;
     pp__list_init(&zygote.connections);
     pp__list_init(&zygote.forsaken);
     pp__module_note_birth();
