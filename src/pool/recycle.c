@@ -214,9 +214,9 @@ void pp__recycle(pp_pool *pool)
 void pp__recycle_retire(struct pp__worker *worker)
 {
     worker->withdrawn = true;
+    pp__worker_unseat(worker); /* first: what is refunded to one with a place lets it go on */
     pp__worker_take_back_all(worker);
     pp__worker_stop_chunks(worker);
-    pp__worker_unseat(worker);
     if (worker->successor)
         dismiss_successor(worker);
     pp__worker_place(worker);

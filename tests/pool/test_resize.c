@@ -2,6 +2,8 @@
 /* Pools that get another number of workers while they work. */
 #include "processes_kit.h"
 
+#include <time.h>
+
 enum { GATE = 1, ENDS = 40 };
 
 static int note_end(pp_task *task, const void *arg, size_t size)
@@ -138,6 +140,56 @@ BOTH(a_chunk_of_a_worker_that_is_too_many_goes_on_elsewhere)
     for (int i = 0; i < 100; i++)
         by_second += shared()->runs[i] == 2;
     CHECK_INT(by_second, 1);
+    pp_pool_destroy(pool);
+}
+
+static int64_t microseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+}
+
+struct begin {
+    int64_t at;
+    int worker;
+};
+
+static int task_begin(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    struct begin begin = {microseconds(), pp_task_worker(task)};
+    while (microseconds() < begin.at + 50)
+        sched_yield();
+    return pp_task_return(task, &begin, sizeof begin);
+}
+
+/* How many calls worker 1 has begun after the pool was to have but one. The first may have been begun before that, and have said so afterwards. */
+static int begun_too_late(pp_pool *pool, pp_future **futures, int count)
+{
+    int late = 0;
+    CHECK_OK(pp_pool_resize(pool, 1));
+    int64_t resized = microseconds();
+    for (int i = 0; i < count; i++) {
+        struct begin begin;
+        CHECK_OK(pp_future_result(futures[i], -1, &begin, sizeof begin, NULL));
+        late += begin.worker == 1 && begin.at > resized;
+        pp_future_unref(futures[i]);
+    }
+    return late;
+}
+
+BOTH_WITHIN(short_calls_that_were_handed_to_a_worker_that_is_too_many_run_elsewhere, 60)
+{
+    pp_future *futures[100];
+    pp_pool *pool = open_workers(2, method);
+    for (int round = 0; round < 20; round++) {
+        CHECK_OK(pp_pool_resize(pool, 2));
+        for (int i = 0; i < 100; i++)
+            futures[i] = submit(pool, task_begin, NULL, 0);
+        until(pp_future_state(futures[10]) == PP_FINISHED);
+        CHECK(begun_too_late(pool, futures, 100) <= 1);
+    }
     pp_pool_destroy(pool);
 }
 
