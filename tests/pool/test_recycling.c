@@ -257,6 +257,25 @@ BOTH(a_worker_that_grows_is_recycled_and_one_that_does_not_is_not)
     pp_pool_destroy(pool);
 }
 
+static int leak_at_start(pp_task *task, const void *arg, size_t size)
+{
+    for (int i = 0; i < 8; i++)
+        task_leak(task, arg, size);
+    return 0;
+}
+
+BOTH(what_a_worker_has_from_its_initializer_does_not_count)
+{
+    pp_pool *pool =
+        open_pool((pp_pool_options){.max_workers = 1, .max_growth = 4 * LEAK, .initializer = leak_at_start}, method);
+    pid_t pid = pid_of(pool);
+    for (int i = 0; i < 50; i++) {
+        test_sleep_ms(10);
+        CHECK_INT(pid_of(pool), pid);
+    }
+    pp_pool_destroy(pool);
+}
+
 /* ---------------------------------------------------------------------------------------- idle_timeout */
 
 BOTH(workers_that_are_idle_for_long_leave_and_come_again)
