@@ -182,6 +182,31 @@ BOTH(who_leaves_as_told_has_not_died_and_who_leaves_unbidden_has)
     CHECK_HAS(lines, "exited with status 0");
 }
 
+/* Successors are being started, are ready, or have just taken their places. */
+BOTH_WITHIN(a_pool_whose_workers_are_recycled_may_end_at_any_moment, 60)
+{
+    for (int round = 0; round < 60; round++) {
+        pp_future *futures[8];
+        pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2,
+                                                    .max_tasks = 1 + (uint32_t)round % 3,
+                                                    .initializer = note_start,
+                                                    .finalizer = note_end,
+                                                    .standby = (pp_standby)(round % 2)},
+                                  method);
+        for (int i = 0; i < 8; i++)
+            futures[i] = submit_int(pool, task_square, i);
+        for (int i = 0; i < round % 9; i++)
+            CHECK_OK(pp_future_wait(futures[i], -1));
+        CHECK_OK(pp_pool_shutdown(pool, round % 4 == 0 ? PP_CANCEL_PENDING : 0, -1));
+        for (int i = 0; i < 8; i++) {
+            CHECK_OK(pp_future_wait(futures[i], 0));
+            pp_future_unref(futures[i]);
+        }
+        pp_pool_destroy(pool);
+        CHECK_INT(shared()->words[0], shared()->words[1]);
+    }
+}
+
 /* Whichever of the two dies. */
 BOTH_WITHIN(deaths_of_workers_that_are_recycled_cost_what_they_ran_at_most, 60)
 {

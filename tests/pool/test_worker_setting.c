@@ -216,6 +216,23 @@ BOTH(a_directory_that_has_gone_breaks_the_pool_with_that_cause)
     pp_pool_destroy(pool);
 }
 
+/* The same where there is no initializer and the process is there already. */
+BOTH(a_standby_that_can_not_be_as_the_pool_asks_breaks_it_too)
+{
+    char made[] = "/tmp/procpool-XXXXXX";
+    CHECK(mkdtemp(made) != NULL);
+    pp_pool *pool =
+        open_pool((pp_pool_options){.max_workers = 1, .directory = made, .standby = PP_STANDBY_ALWAYS}, method);
+    pid_t zygote = zygote_of(pool);
+    until(count_descendants_named(zygote, "pp-standby") == 1);
+    CHECK_INT(rmdir(made), 0);
+    drop_failed(submit(pool, crash, NULL, 0), PP_ERROR_CRASH);
+    pp_future *future = submit(pool, task_directory, NULL, 0);
+    CHECK_HAS(error_of(future, PP_ERROR_BROKEN)->message, "directory");
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
 /* --------------------------------------------------------------------------------- threads of libraries */
 
 static int task_omp(pp_task *task, const void *arg, size_t size)
