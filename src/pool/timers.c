@@ -19,6 +19,8 @@
 #define STUCK PP__SECOND
 /* Without a start_timeout, a worker that its launcher has not reported has so long to come, ms: a command may never start one. */
 #define COME 30000u
+/* And an owner that was stopped meanwhile so long to read the report that has come. */
+#define READ_REPORT (200 * PP__MILLISECOND)
 /* A stopped worker that has nothing is killed after that long when others' calls could use its place. */
 #define STUCK_LONG (5 * PP__SECOND)
 /* A worker that waits for room when its call's time is up has so long to use it. */
@@ -125,6 +127,10 @@ static uint64_t attend_starting(struct pp__worker *worker, uint64_t now)
     pp__collect_worker(worker); /* it may have become ready while nobody looked */
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return now + PP__MILLISECOND; /* it has: its start is reported first */
+    if (worker->pid == 0 && worker->graced_at == 0)
+        worker->graced_at = now;
+    if (worker->pid == 0 && now - worker->graced_at < READ_REPORT)
+        return worker->graced_at + READ_REPORT;
     if (worker->state == PP__WORKER_STARTING)
         break_unstarted(worker, time);
     return PP__NEVER;

@@ -134,6 +134,35 @@ TEST(a_program_that_forgets_pp_worker_main_and_goes_on_breaks_the_pool_in_time)
     CHECK(read_word(IMAGES) <= 1);
 }
 
+static int wait_at_gate(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    gate_wait(0);
+    return 0;
+}
+
+/* The report that its worker has come lies there unread when its time to come is over. */
+SLOW_TEST(an_owner_that_was_stopped_for_long_does_not_take_its_worker_for_one_that_never_came)
+{
+    share();
+    pid_t owner = fork();
+    CHECK(owner >= 0);
+    if (owner == 0) {
+        pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .initializer = wait_at_gate}, PP_START_SPAWN);
+        pp_future *future = submit_int(pool, task_square, 4);
+        raise(SIGSTOP);
+        CHECK_INT(take_int(future), 16);
+        pp_pool_destroy(pool);
+        _exit(0);
+    }
+    wait_until(is_stopped(owner), 10);
+    test_sleep_ms(31000);
+    kill(owner, SIGCONT);
+    test_sleep_ms(1000);
+    gate_open(0);
+    CHECK_INT(wait_for(owner), 0);
+}
+
 /* ------------------------------------------------------------------------------- the file of the executable */
 
 static void copy_file(const char *from, const char *to)
