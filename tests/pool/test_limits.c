@@ -18,7 +18,7 @@ static void set_limit(int resource, rlim_t most)
 static int create(pp_start_method method, int workers, pp_pool **pool)
 {
     static const int fds[] = {BOARD_FD};
-    bool passes = method == PP_START_FORKSERVER;
+    bool passes = method != PP_START_FORK;
     return pp_pool_create(&(pp_pool_options){.max_workers = workers,
                                              .start_method = method,
                                              .inherit_fds = passes ? fds : NULL,

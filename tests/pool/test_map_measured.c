@@ -172,7 +172,8 @@ BOTH(a_map_that_is_not_done_in_its_time_ends)
     CHECK(pulled < 20); /* eight in flight, and five given out */
     pp_map_close(map);
     CHECK_INT(feed.pulled, pulled);
-    pp_pool_release(pool); /* the one that hangs goes with this process */
+    CHECK_OK(pp_pool_kill(pool));
+    pp_pool_destroy(pool);
 }
 
 BOTH(results_that_are_there_when_a_maps_time_ends_are_given_out)
@@ -229,7 +230,8 @@ BOTH(a_step_runs_out_before_its_map_does)
     CHECK_INT(pp_map_next(map, -1, &result), -ETIME);
     CHECK_INT(pp_map_next(map, -1, &result), 0);
     pp_map_close(map);
-    pp_pool_release(pool);
+    CHECK_OK(pp_pool_kill(pool));
+    pp_pool_destroy(pool);
 }
 
 BOTH(a_loop_that_is_not_done_in_its_time_fails)
@@ -242,5 +244,6 @@ BOTH(a_loop_that_is_not_done_in_its_time_fails)
     behave(3, HANG);
     const pp_map_options options = {.total_timeout = 200};
     CHECK_INT(pp_map_array(pool, act, numbers, 8, sizeof *numbers, squares, sizeof *squares, &options), -ETIME);
-    pp_pool_release(pool);
+    CHECK_OK(pp_pool_kill(pool));
+    pp_pool_destroy(pool);
 }
