@@ -9,8 +9,8 @@ static _Atomic int stop_waiting;
 /* There the helper that makes a zygote is a plain fork, which its host sees for a moment. */
 static void leave_out_where_the_host_sees_a_helper(void)
 {
-    if (KIT_TSAN)
-        LEFT_OUT("under thread sanitizer the helper is an ordinary child");
+    if (KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("under these tools the helper of a process with threads is an ordinary child");
 }
 
 static void expect_no_child(void)
@@ -369,6 +369,8 @@ static void *use_all_the_time(void *pool)
 /* Whatever lock another thread holds at the fork: the child is refused without taking it. */
 BOTH_WITHIN(children_forked_in_the_midst_of_calls_are_refused_and_do_not_hang, 30)
 {
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("what another thread held at the fork is lost in the child, and told as a leak");
     pthread_t threads[2];
     pp_pool *pool = open_workers(2, method);
     pp_future *future = submit_int(pool, task_square, 3);

@@ -816,8 +816,8 @@ BOTH(results_of_some_kibibytes_are_held_in_any_number)
 {
     enum { COUNT = 1000 };
     static pp_future *futures[COUNT];
-    if (KIT_ASAN || KIT_TSAN)
-        LEFT_OUT("the sanitizer's own allocator needs mappings");
+    if (KIT_ASAN || KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("the tool's own allocator needs mappings");
     pp_pool *pool = kit_pool(method, 1);
     expect_usable(pool);
     use_up_mappings(200);
