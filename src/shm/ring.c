@@ -175,12 +175,14 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     PP_FAULT("ring.publish.after");
 }
 
-/* Only the size is written: the rest of the header may be looked at right now (pp__ring_peek). */
+/* Only the size is written: the rest of the header may be looked at right now (pp__ring_peek). Nothing is read: what else writes into the ring, a task
+ * by mistake, is not to move the writer. */
 void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t size)
 {
     struct pp__record *header = (struct pp__record *)payload - 1;
-    assert(size <= header->size);
-    writer->position -= record_room(header->size) - record_room(size);
+    uint64_t room = (writer->position - (uint64_t)((unsigned char *)header - writer->data)) & (writer->capacity - 1);
+    assert(record_room(size) <= room);
+    writer->position -= room - record_room(size);
     header->size = size;
 }
 

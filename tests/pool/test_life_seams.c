@@ -180,7 +180,7 @@ BOTH(a_pool_that_finds_no_memory_to_grow_stays_as_it_is)
 BOTH_WITHIN(a_pool_with_a_setting_is_made_whole_or_not_at_all, 60)
 {
     static const char *const environment[] = {"PP_FRUIT=fig", NULL};
-    const int *fds = method == PP_START_FORKSERVER ? board_fds : NULL;
+    const int *fds = method != PP_START_FORK ? board_fds : NULL;
     bool met = true;
     pp_pool_destroy(open_workers(1, method));
     int before = count_fds();
