@@ -253,59 +253,64 @@ typedef enum pp_exit_policy {
 
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
-    pp_crash_rule on_crash;
-    pp_wait_policy wait;
-    pp_standby standby;
     int min_workers; /* workers that there are at least, from the pool's making on; at most max_workers */
+    pp_standby standby;
     uint32_t
         idle_timeout; /* ms without a call after which a worker is told to leave, unless there are min_workers; 0: none */
     uint32_t
         max_tasks; /* calls, elements of maps included, after which a worker is told to leave; another is ready then; 0: none */
+    uint32_t
+        start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none, but
+                             * for 30000 until it has come at all */
     size_t
-        max_growth; /* bytes; so is one whose own memory in use has grown by more since it was ready for calls; 0: none */
+        max_growth; /* bytes; a worker whose own memory in use has grown by more since it was ready for calls is told to leave, too; 0: none */
+    pp_crash_rule on_crash;
+    pp_wait_policy wait;
+
     pp_launcher *launcher; /* the pool takes its own reference; NULL: the pool makes one from the next four */
     pp_start_method start_method;
+    int close_fds;
     const int *inherit_fds;
     size_t inherit_fd_count;
-    int close_fds;
+
     pp_function *initializer; /* runs in each worker before its first call; its failure breaks the pool */
     const void *initializer_arg;
     size_t initializer_arg_size; /* copied */
-    uint32_t
-        start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none, but
-                         * for 30000 until it has come at all */
     pp_function *finalizer; /* runs in each worker that is told to leave; its failure is logged and costs nothing */
     const void *finalizer_arg;
     size_t finalizer_arg_size; /* copied */
-    uint32_t
-        finalizer_timeout; /* ms from telling a worker to leave until its finalizer has ended; then it is killed; 0: none */
     /* Receives how each finalizer ended, its worker's death and its timeout included; after the pool has broken perhaps not. Called as `log` is, in turn
      * with it, with the same rules. */
     void (*finalized)(void *finalized_data, const pp_finalized *end);
     void *finalized_data;
+    uint32_t
+        finalizer_timeout; /* ms from telling a worker to leave until its finalizer has ended; then it is killed; 0: none */
+
     int pin; /* 1: worker n runs only on the n-th of the processors that the thread which makes the pool may use, after the last from the first again */
     const int *processors; /* the same with these instead; copied */
     size_t processor_count;
-    int nice; /* added to the niceness of workers, -20 to 19; below 0 it needs a privilege */
+    int nice;            /* added to the niceness of workers, -20 to 19; below 0 it needs a privilege */
+    int library_threads; /* that OpenMP and BLAS may use in each worker; 0: as many as they like */
     const char *const
         *environment; /* of workers, besides what they inherit: NULL-ended, NAME=VALUE; copied; at most 8 KiB in all */
     const char *directory; /* that workers run in; NULL: the one that they inherit; copied */
-    int library_threads;   /* that OpenMP and BLAS may use in each worker; 0: as many as they like */
     size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
     uint64_t seed;         /* for pp_task_seed; 0: a random one */
-    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
-     * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
-     * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
-    void (*log)(void *log_data, const char *line);
-    void *log_data;
-    int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
-    int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
+
     size_t
         max_pending; /* calls accepted and not begun at any time, a map's chunk as one; 0: no bound. Maps wait for no room. */
     pp_full_rule when_full;
     uint32_t submit_timeout;    /* ms that a submit waits for room, then -ETIMEDOUT; 0: no limit */
     pp_exit_policy exit_policy; /* see pp_pool_create */
     uint32_t exit_timeout;      /* ms; 0: no limit */
+
+    int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
+    int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
+    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
+     * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
+     * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
+    void (*log)(void *log_data, const char *line);
+    void *log_data;
     uint64_t reserved[4];
 } pp_pool_options;
 
@@ -319,8 +324,8 @@ typedef struct pp_pool_options {
  * be waited for in all of them, and pools be destroyed. Calls of an inline pool are not awaited, nor is anything by _exit(2), quick_exit(3), a signal's
  * end or a child that the program forked. In a task, exit(3) awaits the pools that this task made.
  *
- * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, when_full or submit_timeout without max_pending or together, launcher together with options of one,
- * stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment or library_threads, reserved word not
+ * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, when_full or submit_timeout without max_pending or
+ * together, launcher together with options of one, stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment or library_threads, reserved word not
  * zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
  * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
  * a control group's pids.max allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked

@@ -38,8 +38,7 @@ struct pp_pool {
     uint32_t owner;          /* pp__owner_token() of the process that made it */
     pp_pool_options options; /* with its own copies of the arguments */
     int max_workers;
-    int processors; /* that spinners and running calls together may take; 1: nobody spins */
-    bool is_inline;
+    int processors;         /* that spinners and running calls together may take; 1: nobody spins */
     struct pp__inline *inl; /* of an inline pool */
     pp_launcher *launcher;
 
@@ -49,12 +48,14 @@ struct pp_pool {
     size_t outstanding;      /* items not ended: pending or at a worker */
     uint64_t delivered;      /* elements ended so far */
     uint64_t next_id;
-    bool queued;           /* some call was queued behind another since whoever collects last went to sleep */
-    unsigned unlooked;     /* calls submitted since results were last taken */
+    bool recycle_due; /* some are to be succeeded, or to leave (recycle.h) */
+    bool queued;      /* some call was queued behind another since whoever collects last went to sleep */
+    bool is_inline;
+    unsigned unlooked; /* calls submitted since results were last taken */
+    int apart; /* threads that wait for futures of this pool and others, and futures with callbacks: the manager collects for them */
     struct pp__slab calls; /* struct pp_future */
     struct pp__subject futures;
-    struct pp__link groups; /* of futures that somebody waits for */
-    int apart; /* threads that wait for futures of this pool and others, and futures with callbacks: the manager collects for them */
+    struct pp__link groups;          /* of futures that somebody waits for */
     struct pp__callbacks *callbacks; /* NULL before the first */
     size_t
         promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no deadlock */
@@ -67,24 +68,23 @@ struct pp_pool {
 
     /* workers */
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */
-    int places;                  /* max_workers or, after that was lowered, more */
     struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link unwoken; /* those that were sent something and not woken yet: until the end of the dispatch */
     int alive;               /* places in use */
     int starting;            /* of them: not ready for calls yet */
     struct pp__link others;  /* workers without a place */
+    int places;              /* max_workers or, after that was lowered, more */
     int others_count;        /* of them */
     int coming;              /* of them: successors that are not ready yet */
     int leaving;             /* of all: told to leave */
-    bool recycle_due;        /* some are to be succeeded, or to leave (recycle.h) */
     uint64_t measure_at;     /* when to look at their memory again */
     uint64_t start_cost;     /* ns from asking for a worker until it is ready, of late */
     int unreported;          /* of all: the zygote has not said that they started */
     int busy;                /* of them: with calls */
-    int deep;                /* of them: with more than one */
     uint64_t tidy_at;        /* when to look for buffers that are not used any more; 0: there are none */
     uint64_t next_serial;
+    int deep;               /* workers with more than one call */
     int connection;         /* to the zygote; -1 once the pool has ended or broken */
     int deaths;             /* ends outside a call in a row */
     uint64_t start_after;   /* no start before that moment: growing pauses after failures */
@@ -109,20 +109,20 @@ struct pp_pool {
     uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
     struct pp__collector collector;
     pthread_t manager;
-    bool has_manager;
     struct pp__loop *loop; /* of the host, in the manager's place; or NULL */
 
     /* the end */
+    bool has_manager;
     bool shut;       /* no more submits */
     bool released;   /* nobody will join its threads */
     bool cancelling; /* what has not begun does not run any more */
     bool broken;
-    bool ended;       /* no work, no worker, nothing left of the system's */
-    int broken_error; /* the errno behind it, or 0 */
+    bool ended;          /* no work, no worker, nothing left of the system's */
+    unsigned exit_round; /* of exit(3), under the lock of the list of live pools (exit.c) */
+    int broken_error;    /* the errno behind it, or 0 */
     char broken_text[512];
     struct pp__subject end;  /* who waits for `ended` */
     struct pp__link in_live; /* the list of live pools (exit.c), under its lock */
-    unsigned exit_round;     /* likewise */
 
     /* the log */
     struct pp__link log;

@@ -118,11 +118,11 @@ static int square_or_die(pp_task *task, const void *arg, size_t size)
     CHECK_INT(size, sizeof *input);
     if (setjmp(call_place))
         return 0;
+    shared()->runs[input->index]++;
     if (input->way != LIVE) {
         shared()->number[0] = pp_task_worker(task);
-        shared()->pid[0] = getpid();
+        shared()->pid[0] = getpid(); /* after which it may be killed */
     }
-    shared()->runs[input->index]++;
     if (input->way != LIVE)
         dying[input->way]();
     have_call_place = true;
