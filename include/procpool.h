@@ -376,7 +376,8 @@ PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count,
  * there are calls for them. Those that are too many, by their numbers, get no more calls, end those that they have begun and are told to leave; what was
  * handed to them and has not begun goes to others. Does not wait for that. An inline pool has nothing to change.
  *
- * Any thread. Errors: -EINVAL, -ENOMEM, -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM.
+ * Any thread. Errors: -EINVAL, -ENOMEM, -EMFILE, -EAGAIN (the last three also where a limit has no room for so many more, as at pp_pool_create),
+ * -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM.
  */
 PP_API int pp_pool_resize(pp_pool *pool, int max_workers);
 

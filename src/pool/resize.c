@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/dispatch.h"
+#include "pool/limits.h"
 #include "pool/recycle.h"
 #include "process/owner.h"
 
@@ -68,8 +69,15 @@ int pp_pool_resize(pp_pool *pool, int max_workers)
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     int count = max_workers ? max_workers : pp_usable_processors();
+    count = count < PP__MAX_WORKERS ? count : PP__MAX_WORKERS;
     pp__pool_lock(pool);
-    int error = resize(pool, count < PP__MAX_WORKERS ? count : PP__MAX_WORKERS);
+    int more = pool->is_inline ? 0 : count - pool->max_workers;
+    pp__pool_unlock(pool);
+    int error = more > 0 ? pp__limits_check(more) : 0; /* reads files, so without the lock */
+    if (error)
+        return error;
+    pp__pool_lock(pool);
+    error = resize(pool, count);
     pp__pool_unlock(pool);
     return error;
 }

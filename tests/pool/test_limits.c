@@ -93,6 +93,20 @@ BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
     expect_refused(method, 8, -EAGAIN, "8 workers need 9 processes; RLIMIT_NPROC allows this user 8");
 }
 
+BOTH(a_pool_grows_by_no_more_than_there_are_descriptors_for)
+{
+    board_make();
+    pp_pool *pool = NULL;
+    CHECK_OK(create(method, 1, &pool));
+    expect_usable(pool);
+    set_limit(RLIMIT_NOFILE, BOARD_FD + 1);
+    CHECK_INT(pp_pool_resize(pool, 1000), -EMFILE);
+    CHECK_HAS(pp_last_error(), "999 workers need 3009 descriptors; RLIMIT_NOFILE allows 121");
+    CHECK_OK(pp_pool_resize(pool, 4));
+    expect_all_to_work(pool, 4);
+    pp_pool_destroy(pool);
+}
+
 static bool write_text(const char *directory, const char *file, const char *text)
 {
     char path[256];
