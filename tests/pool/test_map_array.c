@@ -254,7 +254,8 @@ BOTH(a_pool_that_breaks_ends_a_loop)
     struct loop *loop = make_loop();
     pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 2, .on_crash = PP_BREAK_POOL});
     behave(100, CRASH);
-    CHECK_INT(run_loop(pool, act, loop, COUNT, (pp_map_options){.max_in_flight = 200}), -ENOTRECOVERABLE);
+    behave_all(150, COUNT, WAIT); /* so that the rest is not pulled before the death is known */
+    CHECK_INT(run_loop(pool, act, loop, COUNT, (pp_map_options){.max_in_flight = 50}), -ENOTRECOVERABLE);
     CHECK_HAS(pp_last_error(), "while it ran call");
     for (uint32_t i = 0; i < COUNT; i++)
         CHECK(loop->out[i] == UNTOUCHED || (loop->out[i] == i * i && i != 100));
