@@ -326,12 +326,21 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     return count == -EINTR ? -EINTR : 0;
 }
 
-int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
+/* What is due is done, and what follows from it; when the next thing is. Workers that were just told to leave, or started, are among what is watched. */
+static uint64_t look_after(pp_pool *pool)
 {
-    uint64_t delivered = pool->delivered;
+    int starting = pool->starting, coming = pool->coming, leaving = pool->leaving;
     uint64_t next = pp__timers_run(pool);
     pp__dispatch(pool);
     pp__pool_settle(pool);
+    bool changed = pool->starting != starting || pool->coming != coming || pool->leaving != leaving;
+    return changed && !pool->ended ? pp__timers_run(pool) : next;
+}
+
+int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
+{
+    uint64_t delivered = pool->delivered;
+    uint64_t next = look_after(pool);
     if (pool->ended || pool->delivered != delivered)
         return 0; /* what the caller waits for may be among it, and nobody would wake it */
     int error = sleep_for_events(pool, next < deadline ? next : deadline, every);
@@ -343,9 +352,7 @@ int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
 bool pp__collect_arm(pp_pool *pool, uint64_t *next)
 {
     struct pp__collector *c = &pool->collector;
-    *next = pp__timers_run(pool);
-    pp__dispatch(pool);
-    pp__pool_settle(pool);
+    *next = look_after(pool);
     if (pool->ended) {
         pp__pool_close_epoll(pool);
         return true;

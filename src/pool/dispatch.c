@@ -158,7 +158,8 @@ static struct pp__worker *fewest(const pp_pool *pool)
     for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
          link = link->next, looks++) {
         struct pp__worker *worker = pp__container(link, struct pp__worker, place);
-        if (worker->state == PP__WORKER_READY && worker->count > 0 && (!best || worker->count < best->count))
+        if (worker->state == PP__WORKER_READY && !worker->withdrawn && worker->count > 0 &&
+            (!best || worker->count < best->count))
             best = worker;
     }
     return best;
@@ -312,8 +313,8 @@ void pp__dispatch(pp_pool *pool)
     if (pool->deep > 0 && pp__dispatch_idle(pool))
         share(pool);
     pp__worker_wake_sent(pool);
-    pp__room_made(pool);
     start_missing(pool);
+    pp__room_made(pool);
 }
 
 uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)

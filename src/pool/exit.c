@@ -77,6 +77,8 @@ static void begin(pp_pool *pool, uint64_t begun)
         return;
     }
     pp__pool_lock(pool);
+    if (pool->loop && !pool->is_inline)
+        pp__pool_leave_loop(pool); /* or who waits for its end does what there is to do */
     pp__pool_begin_shutdown(pool, false);
     pp__pool_unlock(pool);
 }
@@ -176,9 +178,10 @@ bool pp__exit_enter(pp_pool *pool)
 void pp__exit_leave(pp_pool *pool)
 {
     struct live *l = find();
-    if (!l || !pool->in_live.next)
+    if (!l)
         return;
     pthread_mutex_lock(&l->lock);
-    pp__list_remove(&pool->in_live);
+    if (pool->in_live.next) /* else it was never made whole */
+        pp__list_remove(&pool->in_live);
     pthread_mutex_unlock(&l->lock);
 }

@@ -252,6 +252,8 @@ static uint32_t measured_size(const pp_map *map)
     size_t workers = (size_t)map->pool->max_workers;
     size_t size = least(PP__MEASURED_CHUNK, (map->next_index - map->in_flight) / 4);
     size = map->mean_run > 0 ? least(size, CHUNK_TIME / map->mean_run) : 1;
+    if (map->pool->options.max_tasks > 0)
+        size = least(size, map->pool->options.max_tasks);
     if (map->options.max_in_flight > 0)
         size = least(size, map->options.max_in_flight / (PP__CHUNKS_IN_FLIGHT * workers));
     if (map->source == pp__map_array_next)

@@ -6,6 +6,7 @@
 #include "base/seam.h"
 #include "pool/backtrace.h"
 #include "pool/block.h"
+#include "pool/callbacks.h"
 #include "pool/dispatch.h"
 #include "pool/finalized.h"
 #include "pool/function.h"
@@ -78,7 +79,7 @@ static int run(pp_pool *pool, pp_function *function, const void *arg, size_t siz
     }
     pool->inl->thread = pthread_self();
     pool->inl->depth++;
-    pp__pool_unlock(pool);
+    pthread_mutex_unlock(&pool->lock); /* callbacks that are due are run where no call is marked as running */
     uint64_t begun = pp__now();
     pp__task_begin(task, id, pool->options.seed);
     pp__task_run(task, function, arg, size);
@@ -205,6 +206,10 @@ bool pp__inline_step(pp_pool *pool)
 {
     if (pool->inl->depth > 0 && !is_self(pool))
         return false;
+    if (pp__callbacks_are_mine(pool)) {
+        pp__callbacks_run(pool);
+        return true;
+    }
     bool some = pp__pending_first(pool) != NULL;
     if (some && !pool->inl->initialized)
         initialize(pool);

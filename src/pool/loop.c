@@ -10,6 +10,7 @@
 #include "pool/collect.h"
 #include "pool/inline.h"
 #include "pool/log.h"
+#include "pool/standby.h"
 #include "process/owner.h"
 
 #include <errno.h>
@@ -93,20 +94,34 @@ static void set_timer(struct pp__loop *loop, uint64_t at)
     timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &when, NULL); /* which also makes it unreadable */
 }
 
+/* As the manager does. Releases the lock meanwhile. When it is due next. */
+static uint64_t make_standby(pp_pool *pool)
+{
+    uint64_t due = pp__standby_due(pool);
+    if (due > pp__now())
+        return due;
+    pp__standby_make(pool);
+    return PP__NEVER;
+}
+
 /* Sleeps as the manager does, but for the sleeping itself. What came meanwhile is for the next dispatch: the host has other things to do. */
 static void arm(pp_pool *pool)
 {
-    uint64_t next = PP__NEVER;
+    uint64_t next = PP__NEVER, standby = pool->is_inline ? PP__NEVER : make_standby(pool);
+    if (!pool->loop)
+        return;
     if (!pool->ended && !pool->is_inline && !pool->collector.waiter && pp__collect_arm(pool, &next))
         pp__loop_wake(pool);
-    set_timer(pool->loop, next);
+    if (pool->loop)
+        set_timer(pool->loop, next < standby ? next : standby);
 }
 
 /* One call of an inline pool; what else there is has its turn when the host comes back. */
 static void step_inline(pp_pool *pool)
 {
-    pp__inline_step(pool);
-    if (pool->loop && !pp__list_empty(&pool->pending))
+    bool some =
+        pp__inline_step(pool); /* false, too, when another thread is at it, which wakes the loop when it is done */
+    if (some && pool->loop && pool->pending_count > 0)
         pp__loop_wake(pool);
 }
 
@@ -131,6 +146,8 @@ static void dispatch(pp_pool *pool)
         step_inline(pool);
     else if (!pool->ended && !pool->collector.waiter)
         pp__collect_events(pool);
+    if (pool->ended)
+        pp__pool_close_epoll(pool); /* what woke the loop last lies in there */
     if (pp__callbacks_are_mine(pool))
         pp__callbacks_run(pool);
     pp__log_hand_out(pool);

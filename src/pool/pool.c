@@ -548,11 +548,12 @@ static void cancel_all_forsaken(pp_pool *pool)
     pp__wishes_each(pool, cancel_forsaken);
 }
 
-/* Nobody dispatches a pool any more whose handle is given up: it gets threads. 0 or why they can't be made. */
-static int leave_loop(pp_pool *pool)
+int pp__pool_leave_loop(pp_pool *pool)
 {
+    struct pp__collector *c = &pool->collector;
     pp__loop_destroy(pool);
-    pool->collector.manager = pool->collector.asleep = false;
+    if (c->manager)
+        c->manager = c->asleep = false;
     int error = pool->is_inline || pool->ended ? 0 : start_threads(pool);
     return error || !pool->callbacks ? error : pp__callbacks_need_thread(pool);
 }
@@ -560,12 +561,12 @@ static int leave_loop(pp_pool *pool)
 /* Under the lock, which is released. */
 static void release(pp_pool *pool)
 {
-    pool->released = true;
-    if (pool->loop && leave_loop(pool) != 0) {
+    if (pool->loop && pp__pool_leave_loop(pool) != 0) {
         pp__pool_unlock(pool);
         pp_pool_destroy(pool);
         return;
     }
+    pool->released = true;
     if (pool->has_manager)
         pthread_detach(pool->manager);
     pp__log_detach(pool);
@@ -590,6 +591,8 @@ void pp_pool_destroy(pp_pool *pool)
     }
     pp__pool_begin_shutdown(pool, false);
     pp__wait(pool, &pool->end, has_ended, pool, PP__NEVER, true);
+    if (pool->loop)
+        pp__log_hand_out(pool);
     pp__loop_destroy(pool);
     pp__pool_close_epoll(pool); /* for want of a thread that would */
     pp__pool_unlock(pool);

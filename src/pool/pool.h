@@ -137,6 +137,9 @@ struct pp_pool {
 void pp__pool_lock(pp_pool *pool);
 void pp__pool_unlock(pp_pool *pool);
 
+/* Nobody dispatches any more: a pool of an event loop gets threads. 0 or why they can't be made. Under the lock. */
+int pp__pool_leave_loop(pp_pool *pool);
+
 /* pp_usable_processors, but a quota that changes is not noticed. */
 int pp__processors_for_spinning(void);
 

@@ -149,14 +149,27 @@ void pp__recycle_refund(struct pp__worker *worker, uint32_t calls)
     pp__worker_place(worker);
 }
 
+/* Where no process can be made beside it, the next one is made in its place. */
+static void go_first(struct pp__worker *worker)
+{
+    if (!worker->withdrawn || worker->count > 0)
+        return;
+    pp__worker_unseat(worker);
+    pp__worker_dismiss(worker);
+}
+
 static void start_successor(struct pp__worker *worker)
 {
     pp_pool *pool = worker->pool;
     if (pool->shut && pool->pending_count == 0)
         return;               /* looked at again when the worker's calls go back */
     pool->recycle_due = true; /* until it is there */
-    if (pool->leaving >= pool->max_workers || (pool->start_after && pp__now() < pool->start_after))
+    if (pool->leaving >= pool->max_workers)
         return;
+    if (pool->start_after && pp__now() < pool->start_after) {
+        go_first(worker);
+        return;
+    }
     int error = pp__worker_start_other(pool, worker->number, &worker->successor);
     if (error == 0) {
         worker->successor->predecessor = worker;

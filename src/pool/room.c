@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "pool/callbacks.h"
+#include "pool/collect.h"
 
 #include <errno.h>
 
@@ -78,6 +79,10 @@ int pp__room_wait(pp_pool *pool)
 {
     const pp_pool_options *options = &pool->options;
     if (pp__room_is_there(pool))
+        return 0;
+    if (options->when_full == PP_FULL_REFUSE)
+        pp__collect(pool); /* what has ended, and was not seen yet, makes room */
+    if (options->when_full == PP_FULL_REFUSE && pp__room_is_there(pool))
         return 0;
     if (options->when_full == PP_FULL_REFUSE)
         return pp__fail(-EAGAIN, "no room: %zu calls are pending, and max_pending is %zu", pending(pool),

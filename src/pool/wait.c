@@ -136,6 +136,10 @@ static void pass_duty_on(pp_pool *pool)
 void pp__wait_call_manager(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
+    if (pool->loop) {
+        pp__loop_wake(pool);
+        return;
+    }
     if (c->manager_in_epoll)
         pp__fd_ring(pool->kick);
     atomic_fetch_add_explicit(&c->manager_word, 1, memory_order_release); /* pairs with the load in doze */
@@ -264,6 +268,8 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
 /* Who is roused runs what there is, or leaves and passes it on in turn. */
 void pp__wait_pass_inline(pp_pool *pool)
 {
+    if (pool->loop && pool->pending_count > 0)
+        pp__loop_wake(pool);
     if (pp__list_empty(&pool->collector.waiters))
         pp__groups_rouse(pool);
     else

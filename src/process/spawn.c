@@ -405,7 +405,8 @@ static void welcome(int fd)
     struct ucred peer = {.uid = (uid_t)-1};
     socklen_t size = sizeof peer;
     struct guest *guest = NULL;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid())
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid() &&
+        peer.pid > 0) /* 0: one in a namespace of processes from which we could not tell its end */
         guest = PP_SYS(calloc)(1, sizeof *guest);
     if (!guest) {
         pp__fd_close(fd);

@@ -743,9 +743,11 @@ static void bury(const siginfo_t *seen)
 {
     struct record *record = find_pid(seen->si_pid);
     PP_FAULT("zygote.reap");
-    if (record && !(record->spawned && pp__spawn_goes_on(record->spawned, seen->si_code, seen->si_status)))
+    bool goes_on = record && record->spawned && pp__spawn_goes_on(record->spawned, seen->si_code, seen->si_status);
+    if (record && !goes_on)
         kill(-seen->si_pid, SIGKILL);
-    if (record && seen->si_status == SIGKILL && seen->si_code == CLD_KILLED && !record->killed && lacked_memory(record))
+    if (record && !goes_on && seen->si_status == SIGKILL && seen->si_code == CLD_KILLED && !record->killed &&
+        lacked_memory(record))
         record->error = ENOMEM;
     siginfo_t end;
     waitid(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);

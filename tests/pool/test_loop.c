@@ -346,7 +346,7 @@ BOTH(a_released_pool_of_a_loop_ends_by_itself)
     CHECK_INT(result_u32(future), 11);
     pp_future_unref(future);
     pp_future_unref(behind);
-    until(count_descendants_named(getpid(), "pp-") == 0);
+    until(count_descendants_named(getppid(), "pp-") == 0);
 }
 
 static int count_threads_of_pools(void)
@@ -453,5 +453,70 @@ BOTH(a_forked_child_has_no_loop)
     CHECK_INT(waitpid(child, &status, 0), child);
     CHECK_INT(status, 0);
     expect_usable(pool);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------- beside other things */
+
+EACH(calls_with_priorities_are_done_too)
+{
+    board_make();
+    pp_pool *pool = loop_pool(method, 1);
+    for (uint32_t i = 0; i < 5; i++) {
+        const pp_call call = {.function = echo, .arg = &i, .size = sizeof i, .priority = 5};
+        pp_future *future;
+        CHECK_OK(pp_submit_call(pool, &call, &future));
+        CHECK_OK(pp_future_add_callback(future, see, NULL));
+        pp_future_unref(future);
+    }
+    loop_until(pool, seen.count == 5);
+    CHECK_INT(seen.sum, 10);
+    pp_pool_destroy(pool);
+}
+
+static int finalized;
+
+static void count_finalized(void *data, const pp_finalized *end)
+{
+    (void)data;
+    CHECK_INT(end->code, 0);
+    finalized++;
+}
+
+BOTH(destroying_hands_out_what_finalizers_returned_and_the_log)
+{
+    board_make();
+    int data = 42;
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1,
+                                                            .event_loop = 1,
+                                                            .finalizer = nothing,
+                                                            .finalized = count_finalized,
+                                                            .log = count_line,
+                                                            .log_data = &data});
+    expect_usable(pool);
+    pp_pool_destroy(pool);
+    CHECK_INT(finalized, 1);
+    CHECK(lines > 0);
+}
+
+BOTH(a_loop_is_left_alone_when_its_pool_has_ended)
+{
+    board_make();
+    pp_pool *pool = loop_pool(method, 1);
+    int wakes = 0;
+    CHECK_OK(pp_pool_shutdown(pool, 0, 0));
+    for (; wakes < 20 && is_readable(pool, 300); wakes++)
+        CHECK_INT(dispatch(pool), 0);
+    CHECK(wakes < 20);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_loop_keeps_a_standby)
+{
+    board_make();
+    pp_pool *pool =
+        kit_pool_with(method, (pp_pool_options){.max_workers = 1, .event_loop = 1, .standby = PP_STANDBY_ALWAYS});
+    submit_seen(pool, echo, 1);
+    loop_until(pool, seen.count == 1 && count_descendants_named(getppid(), "pp-standby") == 1);
     pp_pool_destroy(pool);
 }
