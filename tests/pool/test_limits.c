@@ -37,7 +37,7 @@ static void expect_refused(pp_start_method method, int workers, int code, const 
     CHECK_HAS(pp_last_error(), "raise");
     CHECK_HAS(pp_last_error(), "take fewer workers");
     CHECK_INT(count_fds(), fds);
-    CHECK_INT(count_descendants_named(getppid(), "pp-"), 0);
+    until(count_descendants_named(getppid(), "pp-") == 0);
 }
 
 /* All of them at once. */
