@@ -155,7 +155,7 @@ int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *p
 void pp__pool_ref(pp_pool *pool);
 void pp__pool_unref(pp_pool *pool); /* not under the lock */
 
-/* A reference to one that may be going: false, if it has none left. */
+/* A reference to one that may be going: false, if it has none left. Under the lock of the list of live pools, which keeps the memory there. */
 bool pp__pool_try_ref(pp_pool *pool);
 
 /* Breaks the pool: outstanding calls fail with kind BROKEN and the text, workers are killed. Under the lock. */

@@ -75,18 +75,23 @@ static int refuse(const pp_pool *pool, int error)
     return error;
 }
 
+/* What has ended, and was not seen yet, makes room. */
+static int look_again(pp_pool *pool)
+{
+    pp__collect(pool);
+    if (pp__room_is_there(pool))
+        return 0;
+    return pp__fail(-EAGAIN, "no room: %zu calls are pending, and max_pending is %zu", pending(pool),
+                    pool->options.max_pending);
+}
+
 int pp__room_wait(pp_pool *pool)
 {
     const pp_pool_options *options = &pool->options;
     if (pp__room_is_there(pool))
         return 0;
     if (options->when_full == PP_FULL_REFUSE)
-        pp__collect(pool); /* what has ended, and was not seen yet, makes room */
-    if (options->when_full == PP_FULL_REFUSE && pp__room_is_there(pool))
-        return 0;
-    if (options->when_full == PP_FULL_REFUSE)
-        return pp__fail(-EAGAIN, "no room: %zu calls are pending, and max_pending is %zu", pending(pool),
-                        options->max_pending);
+        return look_again(pool);
     if (pp__callbacks_are_running_here(pool))
         return pp__fail(-EAGAIN, "no room: max_pending is %zu, and a callback does not wait", options->max_pending);
     struct blocked me = {.pool = pool};

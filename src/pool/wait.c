@@ -75,17 +75,12 @@ void pp__wait_look(pp_pool *pool)
 static void call_manager(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
-    if (pool->loop) {
-        pp__loop_wake(pool);
-        return;
-    }
-    if (c->manager_in_epoll)
+    if (pool->loop || (pool->has_manager && !c->manager_called && (c->staying == 0 || pool->shut))) {
+        c->manager_called = true;
+        pp__wait_call_manager(pool);
+    } else if (c->manager_in_epoll) {
         pp__fd_ring(pool->kick);
-    if (c->manager_called || !pool->has_manager || (c->staying > 0 && !pool->shut))
-        return;
-    c->manager_called = true;
-    atomic_fetch_add_explicit(&c->manager_word, 1, memory_order_release); /* pairs with the load in doze */
-    pp__futex_wake(&c->manager_word, 1, false);
+    }
 }
 
 /* Only the manager can be relieved: it sleeps, or it would hold the lock. */
@@ -297,7 +292,7 @@ void pp__wait_apart(pp_pool *pool, int change)
 static void doze(pp_pool *pool, bool sound, uint64_t due)
 {
     struct pp__collector *c = &pool->collector;
-    uint32_t seen = pp__load_acquire(&c->manager_word); /* pairs with the add in call_manager */
+    uint32_t seen = pp__load_acquire(&c->manager_word); /* pairs with the add in pp__wait_call_manager */
     c->manager_sound = sound;
     pp__pool_unlock(pool);
     uint64_t end = sound ? PP__NEVER : pp__now() + NAP;

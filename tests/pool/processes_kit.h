@@ -131,6 +131,39 @@ static inline int task_gate(pp_task *task, const void *arg, size_t size)
     return task_pid(task, NULL, 0);
 }
 
+/* Calls that never end, in a process that pid[0] tells; arrived[0] counts them. */
+static inline _Noreturn void pause_for_ever(void)
+{
+    for (;;)
+        pause();
+}
+
+static inline int task_hang(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    shared()->pid[0] = getpid();
+    shared()->number[0] = pp_task_worker(task);
+    shared()->arrived[0]++;
+    pause_for_ever();
+}
+
+static inline int task_hang_deaf(pp_task *task, const void *arg, size_t size)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    return task_hang(task, arg, size);
+}
+
+/* An initializer: the second worker waits for gate 1. */
+static inline int wait_in_second(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    if (++shared()->words[0] == 2)
+        gate_wait(1);
+    return 0;
+}
+
 /* Fills the pool: `count` workers each run a call that waits at the gate. Their pids. */
 static inline void occupy_at(pp_pool *pool, int gate, int count, pp_future **futures)
 {

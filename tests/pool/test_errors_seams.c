@@ -6,8 +6,7 @@
  * needs: seams
  */
 #include "call_kit.h"
-
-#include "base/seam.h"
+#include "want_kit.h"
 
 #include <stdarg.h>
 
@@ -15,32 +14,7 @@ enum { BEGUN, GATE, RUNS };
 
 /* ------------------------------------------------------------------------------------------ the failures */
 
-static _Atomic long countdown; /* the call that fails; 0: none */
-static _Atomic pid_t failing;  /* the process in which */
-static _Atomic long hits;
 static _Atomic bool spare_recvmsg;
-static struct pp__sys real;
-
-static bool fails(int error)
-{
-    if (atomic_load(&countdown) <= 0 || atomic_load(&failing) != getpid())
-        return false;
-    if (atomic_fetch_sub(&countdown, 1) != 1)
-        return false;
-    atomic_fetch_add(&hits, 1);
-    errno = error;
-    return true;
-}
-
-static void *failing_malloc(size_t size)
-{
-    return fails(ENOMEM) ? NULL : real.malloc(size);
-}
-
-static void *failing_calloc(size_t count, size_t size)
-{
-    return fails(ENOMEM) ? NULL : real.calloc(count, size);
-}
 
 static void *failing_realloc(void *memory, size_t size)
 {
@@ -50,11 +24,6 @@ static void *failing_realloc(void *memory, size_t size)
 static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
-}
-
-static int failing_memfd_create(const char *name, unsigned flags)
-{
-    return fails(EMFILE) ? -1 : real.memfd_create(name, flags);
 }
 
 static int failing_fallocate(int fd, off_t from, off_t size)
@@ -79,19 +48,9 @@ static int failing_socketpair(int domain, int type, int protocol, int pair[2])
     return fails(EMFILE) ? -1 : real.socketpair(domain, type, protocol, pair);
 }
 
-static int failing_eventfd(unsigned count, int flags)
-{
-    return fails(ENFILE) ? -1 : real.eventfd(count, flags);
-}
-
 static int failing_epoll_create1(int flags)
 {
     return fails(EMFILE) ? -1 : real.epoll_create1(flags);
-}
-
-static int failing_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
-{
-    return fails(ENOMEM) ? -1 : real.epoll_ctl(epoll, operation, fd, event);
 }
 
 static ssize_t failing_sendmsg(int socket, const struct msghdr *message, int flags)
@@ -127,23 +86,6 @@ __attribute__((constructor)) static void put_hooks(void)
     pp__sys.sendmsg = failing_sendmsg;
     pp__sys.recvmsg = failing_recvmsg;
     pp__sys.pthread_create = failing_pthread_create;
-}
-
-static long last_armed;
-
-static void arm(long n)
-{
-    last_armed = n;
-    atomic_store(&hits, 0);
-    atomic_store(&failing, getpid());
-    atomic_store(&countdown, n);
-}
-
-/* Whether the failure came. */
-static bool disarm(void)
-{
-    atomic_store(&countdown, 0);
-    return atomic_load(&hits) > 0;
 }
 
 /* The scenario ran once without a failure, after several with one. */

@@ -4,29 +4,6 @@
 
 #include <time.h>
 
-static _Noreturn void hang(void)
-{
-    for (;;)
-        pause();
-}
-
-static int task_hang(pp_task *task, const void *arg, size_t size)
-{
-    (void)arg, (void)size;
-    shared()->pid[0] = getpid();
-    shared()->number[0] = pp_task_worker(task);
-    shared()->arrived[0]++;
-    hang();
-}
-
-static int task_hang_deaf(pp_task *task, const void *arg, size_t size)
-{
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, NULL);
-    return task_hang(task, arg, size);
-}
-
 static int task_hang_stopped(pp_task *task, const void *arg, size_t size)
 {
     shared()->pid[0] = getpid();
@@ -239,15 +216,6 @@ BOTH(eight_threads_kill_one_call)
 }
 
 /* ---------------------------------------------------------------------------------------- between tries */
-
-/* The second worker waits for gate 1. */
-static int wait_in_second(pp_task *task, const void *arg, size_t size)
-{
-    (void)task, (void)arg, (void)size;
-    if (++shared()->words[0] == 2)
-        gate_wait(1);
-    return 0;
-}
 
 BOTH(a_call_that_waits_to_be_tried_again_ends_with_its_last_error)
 {

@@ -5,51 +5,11 @@
  * needs: seams
  */
 #include "processes_kit.h"
-
-#include "base/seam.h"
+#include "want_kit.h"
 
 #include <sys/prctl.h>
 
 /* ------------------------------------------------------------------------------------------ the failures */
-
-static _Atomic long countdown; /* the step that fails; 0: none */
-static _Atomic pid_t failing;  /* the process in which */
-static _Atomic long hits;
-static struct pp__sys real;
-
-static bool fails(int error)
-{
-    if (atomic_load(&failing) != getpid() || atomic_load(&countdown) <= 0 || atomic_fetch_sub(&countdown, 1) != 1)
-        return false;
-    atomic_fetch_add(&hits, 1);
-    errno = error;
-    return true;
-}
-
-static void *failing_malloc(size_t size)
-{
-    return fails(ENOMEM) ? NULL : real.malloc(size);
-}
-
-static void *failing_calloc(size_t count, size_t size)
-{
-    return fails(ENOMEM) ? NULL : real.calloc(count, size);
-}
-
-static int failing_memfd_create(const char *name, unsigned flags)
-{
-    return fails(EMFILE) ? -1 : real.memfd_create(name, flags);
-}
-
-static int failing_eventfd(unsigned count, int flags)
-{
-    return fails(ENFILE) ? -1 : real.eventfd(count, flags);
-}
-
-static int failing_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
-{
-    return fails(ENOMEM) ? -1 : real.epoll_ctl(epoll, operation, fd, event);
-}
 
 /* Which of the zygote's forks fail: those from FROM on, as many as COUNT. */
 enum { FORKS, FROM, COUNT };
@@ -77,20 +37,6 @@ __attribute__((constructor)) static void put_hooks(void)
     pp__sys.eventfd = failing_eventfd;
     pp__sys.epoll_ctl = failing_epoll_ctl;
     pp__sys.fork = scarce_fork;
-}
-
-static void arm(long n)
-{
-    atomic_store(&hits, 0);
-    atomic_store(&failing, getpid());
-    atomic_store(&countdown, n);
-}
-
-/* Whether the failure came. */
-static bool disarm(void)
-{
-    atomic_store(&countdown, 0);
-    return atomic_load(&hits) > 0;
 }
 
 /* The most steps that a scenario can have; it is over when a round met no failure. */

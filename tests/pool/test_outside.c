@@ -234,18 +234,18 @@ TEST_WITHIN(workers_run_calls_whichever_way_they_came, 30)
         use_way(ways[i].command);
 }
 
-static _Noreturn int task_hang(pp_task *task, const void *arg, size_t size)
+/* One that has nothing of the test's. */
+static _Noreturn int hang(pp_task *task, const void *arg, size_t size)
 {
     (void)task, (void)arg, (void)size;
-    for (;;)
-        pause();
+    pause_for_ever();
 }
 
 /* One killed inside a call, one that outlives its timeout, one killed idle: each costs what it had and is replaced. */
 static void kill_on_way(const char *const *command)
 {
     pp_pool *pool = outside_pool(command, (pp_pool_options){.max_workers = 1});
-    const pp_call hangs = {.function = task_hang, .timeout = 50};
+    const pp_call hangs = {.function = hang, .timeout = 50};
     pp_future *future;
     expect_end(submit(pool, crash, NULL, 0), -EOWNERDEAD);
     CHECK_OK(pp_submit_call(pool, &hangs, &future));

@@ -93,15 +93,6 @@ BOTH(a_call_that_was_asked_to_stop_is_not_tried_again)
     pp_pool_destroy(pool);
 }
 
-/* The second worker waits for gate 1. */
-static int wait_in_second(pp_task *task, const void *arg, size_t size)
-{
-    (void)task, (void)arg, (void)size;
-    if (++shared()->words[0] == 2)
-        gate_wait(1);
-    return 0;
-}
-
 BOTH(a_call_that_waits_to_be_tried_again_and_is_to_stop_ends_with_its_last_error)
 {
     pp_future *future;

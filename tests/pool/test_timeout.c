@@ -17,31 +17,7 @@ static void stop(pid_t pid)
     wait_until(is_stopped(pid), 10);
 }
 
-static _Noreturn void hang(void)
-{
-    for (;;)
-        pause();
-}
-
 /* ------------------------------------------------------------------------------------- one that hangs */
-
-static int task_hang(pp_task *task, const void *arg, size_t size)
-{
-    (void)arg, (void)size;
-    shared()->pid[0] = getpid();
-    shared()->number[0] = pp_task_worker(task);
-    hang();
-}
-
-static int task_hang_deaf(pp_task *task, const void *arg, size_t size)
-{
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, NULL);
-    for (int i = 1; i < NSIG; i++)
-        signal(i, SIG_IGN);
-    return task_hang(task, arg, size);
-}
 
 static int task_stop(pp_task *task, const void *arg, size_t size)
 {
@@ -140,7 +116,7 @@ static int task_hang_at_first(pp_task *task, const void *arg, size_t size)
     int64_t try = ++shared()->words[0];
     shared()->pid[try] = getpid();
     if (try <= read_int(arg))
-        hang();
+        pause_for_ever();
     return pp_task_return(task, arg, size);
 }
 
@@ -173,7 +149,7 @@ static int task_fourth_hangs(pp_task *task, const void *arg, size_t size)
     int index = read_int(arg);
     shared()->runs[index]++;
     if (index % 4 == 1)
-        hang();
+        pause_for_ever();
     return task_square(task, arg, size);
 }
 

@@ -222,14 +222,6 @@ BOTH_WITHIN(at_whatever_moment_it_dies_each_call_ends_and_nothing_is_left, 60)
 
 /* --------------------------------------------------------------------------------------- stopped, not dead */
 
-static int task_hang(pp_task *task, const void *arg, size_t size)
-{
-    (void)task, (void)arg, (void)size;
-    shared()->pid[0] = getpid();
-    gate_wait(2); /* which nobody opens */
-    return 0;
-}
-
 static void stop(pid_t pid)
 {
     kill(pid, SIGSTOP);
