@@ -122,19 +122,21 @@ static void *produce_runs(void *argument)
     uint64_t lengths = 1;
     for (uint64_t id = 0; id < RECORDS;) {
         uint64_t *words = pp__ring_reserve(&ring->kit.writer, 7, id, RUN_MOST * sizeof *words);
-        uint32_t length = kit_below(&lengths, RUN_MOST) + 1;
+        uint64_t length = kit_below(&lengths, RUN_MOST) + 1;
+        if (length > RECORDS - id) /* the consumer looks at nothing beyond, and would not be waited for in vain */
+            length = RECORDS - id;
         if (!words) {
             sched_yield();
             continue;
         }
-        for (uint32_t i = 0; i < length; i++, id++) {
+        for (uint64_t i = 0; i < length; i++, id++) {
             words[i] = id * 3;
             pp__store_ordered(&ring->open, id + 1, RUN_OPEN_ORDER); /* pairs with the load in consume_runs */
         }
         while (length == RUN_MOST &&
                pp__load_relaxed(&ring->seen) < id) /* whatever the scheduler does, some are looked into */
             sched_yield();
-        pp__ring_shrink(&ring->kit.writer, words, length * (uint32_t)sizeof *words);
+        pp__ring_shrink(&ring->kit.writer, words, (uint32_t)(length * sizeof *words));
         pp__ring_publish(&ring->kit.writer);
     }
     return NULL;
