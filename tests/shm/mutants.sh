@@ -38,7 +38,7 @@ build() { # NAME [OPTION...]
 
 # Whether a run reports a race; anything else that goes wrong counts as none.
 races() { # NAME TEST
-    TSAN_OPTIONS="halt_on_error=1 exitcode=66 ${TSAN_OPTIONS:-}" "$work/$1" --run "$2" >"$work/$1.out" 2>&1
+    TSAN_OPTIONS="halt_on_error=1 exitcode=66 ${TSAN_OPTIONS:-}" timeout 60 "$work/$1" --run "$2" >"$work/$1.out" 2>&1
     [ $? -eq 66 ] && grep -q "data race" "$work/$1.out"
 }
 
@@ -87,7 +87,7 @@ if ! build_common || ! build unchanged; then
     exit 1
 fi
 for test in $ring $runs $slots; do
-    if TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" "$work/unchanged" --run "$test" >"$work/unchanged.out" 2>&1; then
+    if TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}" timeout 60 "$work/unchanged" --run "$test" >"$work/unchanged.out" 2>&1; then
         pass unchanged "no race in $test"
     else
         fail unchanged "$test fails"
