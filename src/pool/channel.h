@@ -101,7 +101,7 @@ struct pp__pool_page {
 enum pp__want {
     PP__WANT_NOTHING,   /* somebody is collecting */
     PP__WANT_ROOM,      /* ring when the result ring is half full */
-    PP__WANT_ATTENTION, /* and when the call ring ran dry: there is more */
+    PP__WANT_ATTENTION, /* and when the call ring ran dry, or half of its chunks are done: there is more */
     PP__WANT_EVERY      /* ring for every result */
 };
 

@@ -121,7 +121,7 @@ static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32
         return;
     }
     learn(map, chunk);
-    if (pp__list_empty(&chunk->in_ready))
+    if (pp__list_empty(&chunk->in_ready) && (!map->patient || chunk->ended == chunk->count))
         pp__list_insert(&map->ready, &chunk->in_ready);
     if (pp__map_has_result(map))
         pp__subject_wake(&map->subject, item->pool, map);

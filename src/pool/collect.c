@@ -235,8 +235,8 @@ static int bounded(pp_pool *pool, uint64_t deadline)
  */
 static bool gathers(const pp_pool *pool)
 {
-    return pool->busy >= pool->processors && pool->mean_run < GATHER && pool->outstanding > (size_t)pool->busy &&
-           pp__now() - pool->collector.looked_at < GATHER;
+    return pool->collector.impatient > 0 && pool->busy >= pool->processors && pool->mean_run < GATHER &&
+           pool->outstanding > (size_t)pool->busy && pp__now() - pool->collector.looked_at < GATHER;
 }
 
 /* Whether a worker that runs dry is worth a wake: there is a call for it, and nobody awake who is about to send it. */
@@ -246,10 +246,10 @@ static bool wants_attention(const pp_pool *pool)
            pool->shut;
 }
 
-/* What the manager sleeps through while nobody waits: results, as long as there is room for more and no call to be sent for them. */
+/* What the manager sleeps through while nobody waits, and who waits patiently: results, as long as there is room for more and no call to be sent for them. */
 static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering)
 {
-    if ((every && !gathering) || pool->apart > 0)
+    if ((every && !gathering && pool->collector.impatient > 0) || pool->apart > 0)
         return PP__WANT_EVERY;
     return every || wants_attention(pool) ? PP__WANT_ATTENTION : PP__WANT_ROOM;
 }

@@ -142,6 +142,13 @@ static int end_overdue(pp_map *map)
     return pp__fail(-ETIME, "the map was not done within %u ms", map->options.total_timeout);
 }
 
+/* Under the lock. */
+static int await(pp_map *map, uint64_t deadline)
+{
+    return map->patient ? pp__wait_patiently(map->pool, &map->subject, pp__map_has_result, map, deadline)
+                        : pp__wait(map->pool, &map->subject, pp__map_has_result, map, deadline, false);
+}
+
 /* Waits for a batch. While results are to come, want of memory or descriptors is no failure: they give back what was in want. */
 static int await_batch(pp_map *map, uint64_t deadline)
 {
@@ -156,8 +163,7 @@ static int await_batch(pp_map *map, uint64_t deadline)
     if (map->in_flight == 0)
         return filled ? filled : end_of(map);
     pp__pool_lock(map->pool);
-    int error = pp__wait(map->pool, &map->subject, pp__map_has_result, map,
-                         deadline < map->deadline ? deadline : map->deadline, false);
+    int error = await(map, deadline < map->deadline ? deadline : map->deadline);
     if (error >= 0)
         take_batch(map);
     pp__pool_unlock(map->pool);
@@ -201,8 +207,9 @@ static void stay(pp_map *map)
 {
     pp__pool_lock(map->pool);
     pp__wait_stay(map->pool);
-    pp__pool_unlock(map->pool);
     map->stays = true;
+    map->patient = map->options.unordered && !map->options.fail_fast && map->deadline == PP__NEVER;
+    pp__pool_unlock(map->pool);
 }
 
 int pp__map_next_run(pp_map *map, int timeout, pp_map_result *result, size_t *count)

@@ -45,6 +45,7 @@ struct pp_map {
     bool holding;
 
     bool stays;    /* its thread comes back at once (pp__wait_stay) */
+    bool patient;  /* nobody sees its results before the end: a chunk has some when it has all */
     bool drained;  /* the source is not asked any more */
     bool finished; /* fail-fast: nothing is given out any more */
     int end_error; /* told once, after the last result, in these words */

@@ -204,7 +204,8 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
         return PP__NEVER;
     bool more = pp__item_end(front) - pp__item_next(front) > 1 ||
                 (pp__item_count(front) > 1 && worker->count > 1); /* as it rings: tell (worker.c) */
-    uint64_t glance = more && worker->pool->collector.waiter ? now + GLANCE : PP__NEVER;
+    const struct pp__collector *c = &worker->pool->collector;
+    uint64_t glance = more && c->waiter && c->impatient > 0 ? now + GLANCE : PP__NEVER;
     if (!front->timeout)
         return glance;
     uint64_t deadline = deadline_of(worker, front, now);

@@ -232,8 +232,8 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
     return 0;
 }
 
-int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
-             uint64_t deadline, bool deaf)
+static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
+                    uint64_t deadline, bool deaf)
 {
     struct pp__waiter me = {.what = what};
     bool looked = false;
@@ -258,6 +258,23 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
     else if (pool->is_inline)
         pp__wait_pass_inline(pool);
     return ready(what) ? 0 : error;
+}
+
+int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
+             uint64_t deadline, bool deaf)
+{
+    struct pp__collector *c = &pool->collector;
+    if (c->impatient++ == 0 && c->waiter)
+        pp__wait_look(pool); /* that one sleeps patiently */
+    int error = wait_for(pool, subject, ready, what, deadline, deaf);
+    c->impatient--;
+    return error;
+}
+
+int pp__wait_patiently(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
+                       uint64_t deadline)
+{
+    return wait_for(pool, subject, ready, what, deadline, false);
 }
 
 /* Who is roused runs what there is, or leaves and passes it on in turn. */

@@ -45,7 +45,8 @@ struct pp__collector {
     uint64_t leaves;    /* how often a waiting thread has given the duty up */
     uint64_t next_id_seen; /* pool->next_id at the manager's last sleep */
     bool streaming;        /* many calls had come since the one before: who submits takes results and sends calls on */
-    unsigned staying; /* threads that come back at once whenever they leave: the manager is not called in between */
+    unsigned staying;   /* threads that come back at once whenever they leave: the manager is not called in between */
+    unsigned impatient; /* threads that wait, but for those that do so patiently: each result may be one's */
 };
 
 void pp__subject_init(struct pp__subject *subject);
@@ -60,6 +61,10 @@ void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool, const v
  */
 int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf);
+
+/* The same for what takes many results: a worker rings when it has little left to do or no room for more, and not for each of them. */
+int pp__wait_patiently(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what),
+                       const void *what, uint64_t deadline);
 
 /* Threads that wait for this pool's futures and others' come (1) and go (-1). What is there when one comes is taken; meanwhile the manager
  * collects, if no other thread does. Takes the lock. */

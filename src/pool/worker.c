@@ -52,8 +52,9 @@ static struct worker {
     uint64_t seed;
     struct pp__ring_reader calls;
     struct pp__ring_writer results;
-    uint64_t rung_epoch; /* the owner's sleep that was last rung */
-    uint64_t rung_at;    /* and when */
+    uint64_t rung_epoch;  /* the owner's sleep that was last rung */
+    uint64_t rung_at;     /* and when */
+    uint32_t most_behind; /* bytes in the call ring, since there was last little */
     struct module *modules;
     size_t module_count;
     void *state; /* pp_task_set_state */
@@ -576,11 +577,17 @@ static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_
     return won;
 }
 
-/* A chunk's last result is not waited for while more than one record like its own lies behind it: the owner has time to send more. */
-static bool is_urgent(const struct pp__call_record *call)
+/* Whether half of what lay behind chunks is done, or there is but one more like this one: the owner has time to send more. */
+static bool runs_low(const struct pp__call_record *call)
 {
+    uint32_t behind = pp__ring_behind(&self.calls);
     uint64_t room = sizeof(struct pp__record) + sizeof *call + (call->flags & PP__BIG ? 0 : call->size);
-    return call->count == 1 || pp__ring_behind(&self.calls) <= room + PP__RING_ALIGN;
+    if (behind > self.most_behind)
+        self.most_behind = behind;
+    if (behind > self.most_behind / 2 && behind > room + PP__RING_ALIGN)
+        return false;
+    self.most_behind = behind;
+    return true;
 }
 
 /* Behind an element. The owner is rung at the end, and in the middle of a chunk when it has waited for RING_INTERVAL or the result ring fills. */
@@ -591,7 +598,9 @@ static void tell(const struct pp__call_record *call, bool last)
         close_run();
     if (pp__ring_used(&self.results) > PP__RING_BYTES / 2)
         ring_if_wanted(PP__WANT_ROOM);
-    else if ((last && is_urgent(call)) ||
+    else if (last && call->count > 1 && runs_low(call))
+        ring_if_wanted(PP__WANT_ATTENTION);
+    else if ((last && call->count == 1) ||
              (int64_t)(now - self.rung_at) >= (int64_t)RING_INTERVAL) /* the clock may be behind the last ring */
         ring_if_wanted(PP__WANT_EVERY);
 }
