@@ -482,7 +482,8 @@ typedef struct pp_error {
  *
  * The text is made when it is first asked for, from the files of the modules, which takes milliseconds, or as long as their debug information is
  * large; the calling thread alone waits. It is valid as long as the error, of which `error` may be a copy. Any thread. Never fails: without memory it is
- * "", and may be asked for again. A child that the owner forked sees what was made before.
+ * "", and may be asked for again. A child that the owner forked sees what was made before. The worker says which files are read, by libdw and in the
+ * owner: don't ask for the backtrace of a worker that could misuse an error of libdw's.
  */
 PP_API const char *pp_error_backtrace(const pp_error *error);
 

@@ -3,13 +3,17 @@
  * Names come from elfutils' libdw. It brings four more libraries with it, so it is loaded when the first name is wanted: a program without crashes
  * does not pay for it at each start, nor do its workers. Where it is missing there are names of functions, from the symbol tables, and no lines.
  *
- * The trace may be a lie, and its modules' names those of any file. Only regular files are opened, and none is looked into that has not the build-id
- * which the trace says; what is printed has no control characters.
+ * The trace may be a lie, and its modules' names those of any file, even one that the worker has written for libdw to read. Only regular files are
+ * opened, and none is looked into that has not the build-id which the trace says; what is printed has no control characters. That is all: a worker
+ * is trusted as far as libdw and what it makes of a file can be.
+ *
+ * libdw maps what it reads, so it gets copies: a file that is cut short meanwhile, as by a compiler that writes it anew, can't kill the owner.
  */
 #include "process/symbols.h"
 
 #include "base/atomic.h"
 #include "base/seam.h"
+#include "process/copy.h"
 #include "process/elf.h"
 #include "process/identity.h"
 
@@ -35,6 +39,7 @@
 
 #define LINE_MAX_SHOWN ((size_t)512) /* bytes of each part of a line */
 #define DEPTH 16                     /* functions that were made part of one another */
+#define COPIES_MAX ((size_t)1 << 29) /* bytes of all files of one trace */
 
 /* One line of the text. A function that its compiler has made a part of another has one too. */
 struct place {
@@ -56,20 +61,28 @@ static const char *path_of(const struct pp__trace_module *module)
     return *name ? name : "/proc/self/exe"; /* the main program is the owner's own in all workers */
 }
 
-/* The file of the module, if it is still what the worker had; -1. Opening must not wait, as it would for a pipe. */
-static int open_module(const struct pp__trace_module *module)
+static bool has_id(int fd, const void *wanted, size_t size)
 {
     unsigned char id[PP__BUILD_ID_MAX];
     struct stat status;
-    int fd = open(path_of(module), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return -1;
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-        pp__elf_file_build_id(fd, id, sizeof id) == (int)module->id_size &&
-        memcmp(id, pp__trace_id(module), module->id_size) == 0)
+    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+           pp__elf_file_build_id(fd, id, sizeof id) == (int)size && memcmp(id, wanted, size) == 0;
+}
+
+/* The file with this build-id; -1. Opening must not wait, as it would for a pipe. */
+static int open_file(const char *path, const void *id, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || has_id(fd, id, size))
         return fd;
     close(fd);
     return -1;
+}
+
+/* The file of the module, if it is still what the worker had; -1. */
+static int open_module(const struct pp__trace_module *module)
+{
+    return open_file(path_of(module), pp__trace_id(module), module->id_size);
 }
 
 /* --------------------------------------------------------------------------------------------- libdw */
@@ -79,10 +92,10 @@ static int open_module(const struct pp__trace_module *module)
 #define FUNCTIONS(each)                                                                                                \
     each(dwfl_begin) each(dwfl_end) each(dwfl_report_begin) each(dwfl_report_elf) each(dwfl_report_end)                \
         each(dwfl_addrmodule) each(dwfl_module_addrinfo) each(dwfl_module_nextcu) each(dwarf_haspc)                    \
-            each(dwfl_build_id_find_debuginfo) each(dwfl_offline_section_address) each(dwfl_module_addrdie)            \
-                each(dwarf_getscopes) each(dwarf_getscopes_die) each(dwarf_tag) each(dwarf_diename) each(dwarf_attr)   \
-                    each(dwarf_formudata) each(dwarf_getsrcfiles) each(dwarf_filesrc) each(dwarf_getsrc_die)           \
-                        each(dwarf_lineno) each(dwarf_linesrc)
+            each(dwfl_module_build_id) each(dwfl_module_info) each(dwfl_offline_section_address)                       \
+                each(dwfl_module_addrdie) each(dwarf_getscopes) each(dwarf_getscopes_die) each(dwarf_tag)              \
+                    each(dwarf_diename) each(dwarf_attr) each(dwarf_formudata) each(dwarf_getsrcfiles)                 \
+                        each(dwarf_filesrc) each(dwarf_getsrc_die) each(dwarf_lineno) each(dwarf_linesrc)
 
 #define MEMBER(name) __typeof__(name) *(name);
 struct library {
@@ -133,31 +146,74 @@ struct session {
     const struct library *library;
     Dwfl *dwfl; /* NULL: there is no libdw */
     Dwfl_Callbacks callbacks;
-    char *debug_path;
+    size_t left;                 /* bytes that may yet be copied */
     char symbol[LINE_MAX_SHOWN]; /* the last one from a symbol table */
 };
 
-/* Debug information is looked for on this machine only. */
+/* What was opened is copied, and what was copied is looked at: the file may have changed in between. -1: none. */
+static int copy_file(int fd, const void *id, size_t size, size_t *left)
+{
+    int copy = fd < 0 ? -1 : pp__copy_file(fd, left);
+    if (fd >= 0)
+        close(fd);
+    if (copy < 0 || has_id(copy, id, size))
+        return copy;
+    close(copy);
+    return -1;
+}
+
+/* libdw's question: debug information is looked for on this machine only, by the build-id, where distributions put it. */
+static int find_debug_file(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr base, const char *file,
+                           const char *link, GElf_Word sum, char **path)
+{
+    struct session *session = *data;
+    const unsigned char *id = NULL;
+    GElf_Addr place;
+    char text[64 + 2 * PP__BUILD_ID_MAX];
+    (void)name, (void)base, (void)file, (void)link, (void)sum;
+    int size = session->library->dwfl_module_build_id(module, &id, &place);
+    if (size < 2 || size > PP__BUILD_ID_MAX)
+        return -1;
+    int used = snprintf(text, sizeof text, "/usr/lib/debug/.build-id/%02x/", id[0]);
+    for (int i = 1; i < size; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%02x", id[i]);
+    snprintf(text + used, sizeof text - (size_t)used, ".debug");
+    int fd = copy_file(open_file(text, id, (size_t)size), id, (size_t)size, &session->left);
+    *path = fd < 0 ? NULL : strdup(text);
+    return fd;
+}
+
+/* libdw takes the descriptor over with the module. */
+static void report_module(struct session *session, const struct pp__trace_module *module)
+{
+    void **data;
+    int fd = copy_file(open_module(module), pp__trace_id(module), module->id_size, &session->left);
+    if (fd < 0)
+        return;
+    Dwfl_Module *made = session->library->dwfl_report_elf(session->dwfl, pp__trace_name_of(module), path_of(module), fd,
+                                                          module->base, true);
+    if (!made) {
+        close(fd);
+        return;
+    }
+    session->library->dwfl_module_info(made, &data, NULL, NULL, NULL, NULL, NULL, NULL);
+    *data = session;
+}
+
 static void open_session(struct session *session, const struct pp__trace *trace, size_t size)
 {
-    static char no_path[] = ":.debug:/usr/lib/debug";
     const struct library *library = get_library();
-    *session = (struct session){.library = library, .debug_path = no_path};
+    *session = (struct session){.library = library, .left = COPIES_MAX};
     if (!library)
         return;
-    session->callbacks.find_debuginfo = library->dwfl_build_id_find_debuginfo;
+    session->callbacks.find_debuginfo = find_debug_file;
     session->callbacks.section_address = library->dwfl_offline_section_address;
-    session->callbacks.debuginfo_path = &session->debug_path;
     session->dwfl = library->dwfl_begin(&session->callbacks);
     if (!session->dwfl)
         return;
     library->dwfl_report_begin(session->dwfl);
-    for (const struct pp__trace_module *module = NULL; (module = pp__trace_next(trace, size, module));) {
-        int fd = open_module(module);
-        if (fd >= 0 && !library->dwfl_report_elf(session->dwfl, pp__trace_name_of(module), path_of(module), fd,
-                                                 module->base, true))
-            close(fd);
-    }
+    for (const struct pp__trace_module *module = NULL; (module = pp__trace_next(trace, size, module));)
+        report_module(session, module);
     library->dwfl_report_end(session->dwfl, NULL, NULL);
 }
 
@@ -232,7 +288,7 @@ static bool look_up(const struct session *session, uint64_t address, struct fram
     const struct library *library = session->library;
     Dwfl_Module *module = session->dwfl ? library->dwfl_addrmodule(session->dwfl, address) : NULL;
     if (!module)
-        return session->dwfl != NULL;
+        return false;
     GElf_Sym symbol;
     GElf_Off offset;
     Dwarf_Addr bias;

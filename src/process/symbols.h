@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * From a raw trace (trace.h) to words, in the owner: names of functions, and file and line where there is debug information. Reads the modules'
- * files, which takes milliseconds and more where they are large: to be called with no lock held.
+ * files, which takes milliseconds and more where they are large: to be called with no lock held. The files are those that the worker names; libdw, where
+ * it is there, is trusted to bear whatever lies in them.
  */
 #ifndef PP_PROCESS_SYMBOLS_H
 #define PP_PROCESS_SYMBOLS_H

@@ -6,6 +6,8 @@
 #include "base/seam.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/sendfile.h>
 
 /* In place of libc's, for the library, which is linked into this program. */
 static bool without_libdw;
@@ -20,6 +22,34 @@ void *dlopen(const char *name, int flags)
         memcpy(&real, &found, sizeof real);
     }
     return real(name, flags);
+}
+
+/* Cuts the file at `cut` short once libdw has been given all files, and before it is asked anything. */
+static const char *cut;
+typedef int report_end_function(void *, void *, void *); /* by names that need no header of libdw's */
+static report_end_function *real_report_end;
+
+static int cut_then_report_end(void *dwfl, void *removed, void *arg)
+{
+    CHECK_OK(truncate(cut, 4096));
+    return real_report_end(dwfl, removed, arg);
+}
+
+void *dlsym(void *handle, const char *name)
+{
+    static void *(*real)(void *, const char *);
+    void *found = real ? NULL : dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+    if (!real && !found)
+        found = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+    if (!real)
+        memcpy(&real, &found, sizeof real);
+    found = real(handle, name);
+    if (!cut || strcmp(name, "dwfl_report_end") != 0)
+        return found;
+    memcpy(&real_report_end, &found, sizeof found);
+    report_end_function *instead = cut_then_report_end;
+    memcpy(&found, &instead, sizeof found);
+    return found;
 }
 
 static char *volatile nowhere;
@@ -83,6 +113,57 @@ TEST(without_libdw_there_are_names_without_lines)
     const char *text = pp_error_backtrace(crash_of(future));
     CHECK_FUNCTIONS(text, "go_down", "crash_task");
     CHECK(!have_lines(text));
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+static int no_memfd(const char *name, unsigned flags)
+{
+    (void)name, (void)flags;
+    errno = ENOSYS;
+    return -1;
+}
+
+TEST(without_memory_for_copies_of_files_there_are_names_without_lines)
+{
+    pp_pool *pool = open_reporting(1, PP_START_FORKSERVER);
+    pp_future *future = submit(pool, crash_task, NULL, 0);
+    const pp_error *error = crash_of(future);
+    pp__sys.memfd_create = no_memfd;
+    const char *text = pp_error_backtrace(error);
+    pp__sys.memfd_create = memfd_create;
+    CHECK_FUNCTIONS(text, "go_down", "crash_task");
+    CHECK(!have_lines(text));
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+/* The owner does not load it: what is cut short would be its own memory. */
+static int crash_in_file(pp_task *task, const void *arg, size_t size)
+{
+    void *plugin = dlopen(arg, RTLD_NOW | RTLD_LOCAL);
+    pp_function *function = NULL;
+    void *found = plugin ? dlsym(plugin, "plugin_crash") : NULL;
+    memcpy(&function, &found, sizeof function);
+    return function ? function(task, arg, size) : -ENOENT;
+}
+
+TEST(a_file_that_is_cut_short_while_it_is_read_has_its_lines)
+{
+    char path[] = "/tmp/pp-crasher-XXXXXX";
+    int from = open(PP_TEST_PLUGINS "/libcrasher.so", O_RDONLY | O_CLOEXEC), to = mkstemp(path);
+    CHECK(from >= 0 && to >= 0);
+    while (sendfile(to, from, NULL, 1 << 20) > 0) {
+    }
+    close(from);
+    close(to);
+    pp_pool *pool = open_reporting(1, PP_START_FORKSERVER);
+    pp_future *future = submit(pool, crash_in_file, path, sizeof path);
+    const pp_error *error = crash_of(future);
+    cut = path;
+    const char *text = pp_error_backtrace(error);
+    CHECK_OK(unlink(path));
+    CHECK_INT(frame_with(text, " deep_in_the_plugin "), have_lines(text) ? 1 : 0);
     pp_future_unref(future);
     pp_pool_destroy(pool);
 }
