@@ -51,6 +51,7 @@ struct helper {
     char *const *arguments;
     char **environment;
     int control; /* the zygote's end */
+    int *error;  /* what run returned: an errno or 0; in memory that helper and owner share */
 };
 
 /* ------------------------------------------------------------------------------------------------- the helper */
@@ -75,7 +76,8 @@ static int run_on_tools(void *data)
     struct helper *helper = data;
     if (PP_ON_VALGRIND)
         pp__stdio_purge();
-    return helper->run(helper);
+    *helper->error = helper->run(helper);
+    return 0;
 }
 
 static pid_t start_helper(struct helper *helper)
@@ -95,11 +97,14 @@ static bool has_threads(void)
     return stat("/proc/self/task", &task) != 0 || task.st_nlink > 3;
 }
 
-/* Runs helper->run(helper) in a process that shares our memory; what it returns (an errno or 0) is its exit status. */
+/*
+ * Runs helper->run(helper) in a process that shares our memory, and returns what that did. Its exit status says nothing: valgrind puts one of its own in
+ * the place of that of a process that it finds fault with, and a host that waits for everything with __WALL may have been first to take it (ECHILD).
+ */
 static int run_helper(struct helper *helper)
 {
     uint64_t mask;
-    int status = 0;
+    int status;
     pp__signals_block(&mask);
     pp__module_lock(); /* what the fork goes on with is whole: the list of modules, */
     pp__fd_lock();     /* and no descriptor is made and not yet registered */
@@ -107,11 +112,31 @@ static int run_helper(struct helper *helper)
     int error = pid < 0 ? errno : 0;
     pp__fd_unlock();
     pp__module_unlock();
-    /* A host that waits for everything with __WALL may have been first (ECHILD); a failure then shows as a missing word. */
-    if (pid > 0 && waitpid(pid, &status, __WALL) == pid && WIFEXITED(status))
-        error = WEXITSTATUS(status);
+    if (pid > 0) {
+        waitpid(pid, &status, __WALL);
+        error = *helper->error; /* of one that was killed: none, and a failure shows as a missing word */
+    }
     pp__signals_set(mask);
     return error ? pp__fail_errno(error, "fork of the process that starts workers") : 0;
+}
+
+/* Where tools make a fork of the helper, its own memory is not ours. Else the page ends with it, and what it forks has none. */
+static int open_error(struct helper *helper)
+{
+    void *page = PP_SYS(mmap)(NULL, sizeof *helper->error, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return pp__fail_errno(errno, "a page for starting a process");
+#ifndef PP_TSAN
+    if (!PP_ON_VALGRIND)
+        madvise(page, sizeof *helper->error, MADV_DONTFORK);
+#endif
+    helper->error = page;
+    return 0;
+}
+
+static void close_error(struct helper *helper)
+{
+    munmap(helper->error, sizeof *helper->error);
 }
 
 static int open_stack(struct helper *helper)
@@ -359,15 +384,25 @@ static int open_setup(const pp_launcher_options *options, struct pp__zygote_setu
     return setup->owner < 0 ? setup->owner : 0;
 }
 
-/* From a prepared helper to a zygote that has spoken. Closes the zygote's end in every case. */
-static int give_birth(struct helper *helper, int pair[2], struct pp__zygote *zygote)
+static int run_on_stack(struct helper *helper)
 {
-    struct pp__zygote born = {.control = pair[0], .pidfd = -1};
-    int error = open_stack(helper);
+    int error = open_error(helper);
+    if (error)
+        return error;
+    error = open_stack(helper);
     if (error == 0) {
         error = run_helper(helper);
         close_stack(helper);
     }
+    close_error(helper);
+    return error;
+}
+
+/* From a prepared helper to a zygote that has spoken. Closes the zygote's end in every case. */
+static int give_birth(struct helper *helper, int pair[2], struct pp__zygote *zygote)
+{
+    struct pp__zygote born = {.control = pair[0], .pidfd = -1};
+    int error = run_on_stack(helper);
     pp__fd_close(pair[1]);
     if (error == 0)
         error = await_birth(&born);
