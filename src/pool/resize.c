@@ -27,17 +27,29 @@ static int make_places(pp_pool *pool, int count)
     return 0;
 }
 
-/* One that still runs what it had when its place was taken from it gets that back: no other may run under its number. */
+/*
+ * One that still runs what it had when its place was taken from it gets that back: no other may run under its number. One that has had its calls, or has
+ * grown too large, only waits there for a successor.
+ */
 static void reinstate(struct pp__worker *worker)
 {
     pp_pool *pool = worker->pool;
     bool may = worker->state == PP__WORKER_READY || (worker->state == PP__WORKER_STARTING && !worker->predecessor);
-    if (worker->seated || !may || worker->number >= pool->max_workers || pool->workers[worker->number] ||
-        worker->budget <= 0 || worker->overgrown)
+    if (worker->seated || !may || worker->number >= pool->max_workers || pool->workers[worker->number])
         return;
-    worker->withdrawn = false;
+    worker->withdrawn = worker->budget <= 0 || worker->overgrown;
+    worker->wants_successor |= worker->withdrawn;
+    if (!worker->withdrawn && pool->options.max_tasks)
+        worker->look_at = worker->budget; /* at the next call: it may have been past its last one */
     pp__worker_seat(worker);
     pp__worker_place(worker);
+}
+
+/* Before those that have nothing to run, as one that was started to succeed it. */
+static void reinstate_busy(struct pp__worker *worker)
+{
+    if (worker->count > 0)
+        reinstate(worker);
 }
 
 static int resize(pp_pool *pool, int count)
@@ -53,6 +65,7 @@ static int resize(pp_pool *pool, int count)
     for (int i = count; i < pool->places; i++)
         if (pool->workers[i])
             pp__recycle_retire(pool->workers[i]);
+    pp__workers_each(pool, reinstate_busy);
     pp__workers_each(pool, reinstate);
     pp__dispatch(pool);
     pp__wait_attend(pool);

@@ -103,6 +103,45 @@ BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once)
     CHECK_INT(shared()->words[ENDS], 3);
 }
 
+/* Each number is still that of the worker which runs its last call. */
+BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once_though_its_workers_have_had_their_calls)
+{
+    pp_future *first[2], *second[4];
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .max_tasks = 1}, method);
+    occupy_numbers(pool, GATE, 2, first);
+    CHECK_OK(pp_pool_resize(pool, 1));
+    CHECK_OK(pp_pool_resize(pool, 2));
+    for (int i = 0; i < 4; i++)
+        second[i] = submit(pool, task_number, NULL, 0);
+    CHECK_INT(pp_future_wait(second[0], 300), -ETIMEDOUT);
+    gate_open(GATE);
+    for (int i = 0; i < 2; i++)
+        CHECK(take_int(first[i]) < 2);
+    for (int i = 0; i < 4; i++)
+        CHECK(take_int(second[i]) < 2);
+    pp_pool_destroy(pool);
+}
+
+/* A successor that was on its way, or ready, does not get the place before it. */
+BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once_though_successors_are_ready)
+{
+    pp_future *first[2], *second[4];
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .max_tasks = 1}, method);
+    occupy_numbers(pool, GATE, 2, first);
+    CHECK_INT(pp_future_wait(first[0], 300), -ETIMEDOUT); /* meanwhile they are started */
+    CHECK_OK(pp_pool_resize(pool, 1));
+    CHECK_OK(pp_pool_resize(pool, 2));
+    for (int i = 0; i < 4; i++)
+        second[i] = submit(pool, task_number, NULL, 0);
+    CHECK_INT(pp_future_wait(second[0], 300), -ETIMEDOUT);
+    gate_open(GATE);
+    for (int i = 0; i < 2; i++)
+        CHECK(take_int(first[i]) < 2);
+    for (int i = 0; i < 4; i++)
+        CHECK(take_int(second[i]) < 2);
+    pp_pool_destroy(pool);
+}
+
 /* The worker that is too many has begun a chunk: it ends the element that runs, the rest is run by the other. */
 static int task_in_chunk(pp_task *task, const void *arg, size_t size)
 {
