@@ -251,6 +251,9 @@ typedef enum pp_exit_policy {
     PP_EXIT_KILL      /* its workers are killed, what has not begun is cancelled */
 } pp_exit_policy;
 
+/* Where tasks write: descriptor 1 and descriptor 2. */
+typedef enum pp_stream { PP_STDOUT = 1, PP_STDERR = 2 } pp_stream;
+
 typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     int min_workers; /* workers that there are at least, from the pool's making on; at most max_workers */
@@ -306,6 +309,10 @@ typedef struct pp_pool_options {
 
     int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
     int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
+    unsigned
+        capture; /* PP_STDOUT, PP_STDERR or both: what calls write there is kept for pp_future_output; 0: it goes where the owner's goes */
+    size_t
+        capture_limit; /* bytes of each stream that are kept of a call, the first ones; 0: 1 MiB; at most 1 GiB; not without capture */
     /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
@@ -325,8 +332,8 @@ typedef struct pp_pool_options {
  * end or a child that the program forked. In a task, exit(3) awaits the pools that this task made.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, when_full or submit_timeout without max_pending or
- * together, launcher together with options of one, stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment or library_threads, reserved word not
- * zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
+ * together, launcher together with options of one, stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment, library_threads,
+ * capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
  * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
  * a control group's pids.max allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked
  * child, or a sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
@@ -519,6 +526,25 @@ PP_API int pp_future_view(pp_future *future, int timeout, const void **data, siz
  * -ENODATA. Errors as pp_future_view, and -ENOMEM. */
 PP_API int pp_future_take(pp_future *future, int timeout, void **data, size_t *size);
 
+/* What a call wrote to one stream. */
+typedef struct pp_output {
+    const char *data; /* aligned to 16 bytes and followed by a NUL */
+    size_t size;      /* bytes */
+    size_t dropped;   /* bytes behind them that were beyond capture_limit */
+} pp_output;
+
+/*
+ * Waits, then shows what the call wrote to `stream` (in its last try, if it was tried again), valid until the last unref: all that went to descriptor 1
+ * or 2 while it ran, by stdio, write(2) or processes that it made, whether it succeeded, failed, crashed, was killed or ran out of its time. Of a
+ * call that never began it is nothing. What a call leaves in a stdio buffer is written out when it ends; if its worker dies, that is lost: standard output has a
+ * buffer of a line there. What is beyond capture_limit takes memory only until the call ends. What processes and threads that it made write
+ * after its end is nobody's, or a later call's of that worker. Output outside calls (initializer, finalizer) goes where the owner's goes.
+ *
+ * Any thread. Errors: -ETIMEDOUT, -EINTR, -EDEADLK (as pp_future_wait); -ENOTSUP (its pool does not capture that stream, is inline, or the
+ * program completes it), -ENOMEM (there was no memory to keep it), -EINVAL, -EPERM.
+ */
+PP_API int pp_future_output(pp_future *future, int timeout, pp_stream stream, pp_output *output);
+
 /* Frees what pp_future_take gave. NULL is allowed; works in a forked child too. */
 PP_API void pp_free(void *data);
 
@@ -699,6 +725,12 @@ PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *e
  * results of those accepted; -ENOMEM, -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
  */
 PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);
+
+/*
+ * What the element wrote whose result the last pp_map_next has given out, as pp_future_output; valid until the next call on this map. In a pool that
+ * captures, elements travel one by one, whatever chunk_size says. Errors: -EINVAL (no result was given out, or the arguments), -ENOTSUP, -ENOMEM, -EPERM.
+ */
+PP_API int pp_map_output(pp_map *map, pp_stream stream, pp_output *output);
 
 /* Ends the map, early too: what has not begun is cancelled, what runs is not waited for. */
 PP_API void pp_map_close(pp_map *map);

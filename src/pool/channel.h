@@ -6,8 +6,8 @@
  * Result side: written by the worker, but for the slots, which both sides change by compare-and-swap.
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
- * What is sent. Call ring: NUMBER (to a standby), SETTING, MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the initializer),
- * RESULT, RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
+ * What is sent. Call ring: NUMBER (to a standby), SETTING, CAPTURE, MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the
+ * initializer), RESULT, OUTPUT (what a call wrote, ahead of its RESULT), RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
  * has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is no place for it, in a sealed memfd of its own. The
  * descriptor of what is not known yet went through the socket before the record was published, in the records' order.
  */
@@ -41,6 +41,9 @@
 /* Where in a buffer elements begin. The first one's bytes, behind its header, are then no 16 bytes apart, modulo a page, from a caller's memory that begins
  * with a page or that malloc has mapped: with glibc before 2.39 some processors copy that twenty times slower. */
 #define PP__ELEMENTS_AT 48u
+
+/* Standard output and standard error, in this order wherever both are. */
+#define PP__STREAMS 2u
 
 /* How far a call says that it is, and which: its id + 1, 0 for none. Another call's value comes before its id, and behind the result of this one. */
 struct pp__progress {
@@ -84,6 +87,9 @@ struct pp__result_side {
     _Atomic uint32_t crash_size;
     /* worker -> owner, any number is as good as another; of a call that has ended: nothing. */
     struct pp__progress progress;
+    /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says BEGUN. Of a worker whose output
+     * is not captured: 0. */
+    _Atomic uint64_t output[PP__STREAMS];
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
     alignas(4096) unsigned char results[PP__RING_BYTES];
 };
@@ -120,6 +126,7 @@ static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
 static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, progress) == 208 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, output) == 224 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u
@@ -141,7 +148,9 @@ enum pp__record_type {
     PP__RECORD_RUN,        /* struct pp__run_record, results; id: of the first element */
     PP__RECORD_LEFT,       /* the same */
     PP__RECORD_SETTING,    /* struct pp__setting and what is behind it (setting.h): ahead of INIT */
-    PP__RECORD_NUMBER /* struct pp__worker_plan, with the number that a process which was made without one has from now on */
+    PP__RECORD_NUMBER, /* struct pp__worker_plan, with the number that a process which was made without one has from now on */
+    PP__RECORD_CAPTURE, /* struct pp__capture_order; the files' descriptors were sent ahead: ahead of INIT */
+    PP__RECORD_OUTPUT   /* struct pp__output_record; id: of the call */
 };
 
 /* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is stopped, and is killed. */
@@ -246,6 +255,25 @@ struct pp__run_record {
 
 /* Larger results travel alone. */
 #define PP__RUN_EACH_MAX 1024u
+
+/* What its calls write to these streams, bits of pp_stream, a worker writes into the files that came with this, at the end. */
+struct pp__capture_order {
+    uint64_t limit; /* bytes of each stream that are kept of a call */
+    uint32_t streams;
+    uint32_t reserved;
+};
+
+/*
+ * Where in the files the output of a call lies. They grow until the owner has read all that was told; then the worker empties them before its
+ * next call.
+ */
+struct pp__output_record {
+    uint32_t slot;
+    uint32_t reserved;
+    uint64_t begin[PP__STREAMS];
+    uint64_t end[PP__STREAMS];
+    uint64_t dropped[PP__STREAMS]; /* bytes behind the end that were not kept */
+};
 
 static_assert(sizeof(struct pp__run_record) == 32, "nothing is written between its fields");
 static_assert(sizeof(struct pp__call_record) == 48, "elements behind it are aligned to 16");

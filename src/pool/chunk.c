@@ -6,6 +6,7 @@
 #include "pool/dispatch.h"
 #include "pool/inline.h"
 #include "pool/map.h"
+#include "pool/output.h"
 #include "pool/pool.h"
 #include "pool/workers.h"
 #include "shm/segment.h"
@@ -28,6 +29,7 @@ static void empty_chunk(struct pp__chunk *chunk)
             pp__outcome_free(&chunk->outcomes[i]);
     if (chunk->mapped)
         pp__payload_unmap(chunk->mapped, chunk->size);
+    pp__output_free(chunk->receiver.output);
     free(chunk->elements);
     free(chunk->tags);
 }

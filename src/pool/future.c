@@ -13,6 +13,7 @@
 #include "pool/dispatch.h"
 #include "pool/group.h"
 #include "pool/inline.h"
+#include "pool/output.h"
 #include "pool/pool.h"
 #include "pool/workers.h"
 #include "process/owner.h"
@@ -48,6 +49,8 @@ static void destroy(pp_future *future)
     pp_pool *pool = future->item.pool;
     bool wanted = future->item.wanted;
     drop_data(future, future->item.outcome.data);
+    if (future->item.captured)
+        pp__output_free(future->item.output);
     pp__error_free(future->item.outcome.error);
     pp__slab_give(&pool->calls, future);
     if (wanted)
@@ -306,6 +309,24 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
     }
     pp__pool_unlock(future->item.pool);
     return moved ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", future->item.outcome.size);
+}
+
+/* The lock: a call is done some moments before its future has the output. */
+int pp_future_output(pp_future *future, int timeout, pp_stream stream, pp_output *output)
+{
+    if (!output)
+        return pp__fail(-EINVAL, "pp_future_output: no place for the output");
+    int error = wait_done(future, timeout, "pp_future_output");
+    if (!error)
+        error = pp__output_is_captured(future->item.pool, stream);
+    if (error)
+        return error;
+    if (future->item.promised)
+        return pp__fail(-ENOTSUP, "call %llu is the program's own", (unsigned long long)future->item.id);
+    pp__pool_lock(future->item.pool);
+    error = pp__output_show(future->item.captured ? future->item.output : NULL, stream, output);
+    pp__pool_unlock(future->item.pool);
+    return error;
 }
 
 int pp_future_error(pp_future *future, int timeout, const pp_error **error)

@@ -9,6 +9,7 @@
 #include "pool/block.h"
 #include "pool/function.h"
 #include "pool/future.h"
+#include "pool/output.h"
 #include "pool/pool.h"
 #include "pool/wish.h"
 #include "pool/workers.h"
@@ -84,6 +85,8 @@ void pp__item_close(struct pp__item *item)
 {
     if (pp__item_home(item))
         pp__argument_leave(item);
+    if (item->wishes && item->x.wish->output)
+        pp__output_hand_over(item);
     if (item->wishes)
         pp__wish_free(item->x.wish);
     item->wishes = false;

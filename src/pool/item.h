@@ -24,6 +24,7 @@ struct pp__worker;
 struct pp__function;
 struct pp__item;
 struct pp__wish;
+struct pp__output;
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {
@@ -42,7 +43,8 @@ struct pp__receiver {
     /* Where results of elements from `next` on, all of `each` bytes, are to lie one right behind the other; NULL: nowhere. Under the pool's lock.
      * NULL itself: results come one by one. */
     void *(*room)(struct pp__receiver *receiver, struct pp__item *item, size_t each);
-    uint64_t run_time; /* ns, of each of the elements that are delivered; 0: not known */
+    uint64_t run_time;         /* ns, of each of the elements that are delivered; 0: not known */
+    struct pp__output *output; /* of the element that is delivered; the receiver's to free. NULL: none was captured */
 };
 
 /* What there is for an argument, or a result, in a plain item, the NUL behind it included. */
@@ -82,14 +84,19 @@ struct pp__item {
     };
     pp_pool *pool;
     uint64_t id;
-    const struct pp__function *function;
+    union {
+        const struct pp__function *function;
+        struct pp__output *output; /* once it has ended, where it is `captured` */
+    };
     pp_error *earlier;       /* errors of the tries so far, the latest first */
     uint32_t timeout;        /* ms, 0: none */
     uint32_t retries : 10;   /* allowed for each element */
     uint32_t tries : 10;     /* so far, of element `next` */
     uint32_t plain_size : 6; /* of a plain item's argument */
     uint32_t stopping : 1;   /* it was asked to stop: it is not tried again */
-    uint32_t wishes : 1;     /* it has a priority or a deadline (wish.h), and is no plain one */
+    uint32_t
+        wishes : 1; /* it has a priority or a deadline, or its output is captured (wish.h), and it is no plain one */
+    uint32_t captured : 1; /* a future's: it has the output (output.h) */
     uint8_t slot;
     _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */
     uint16_t plain : 1;    /* one call, whose argument lies in room */

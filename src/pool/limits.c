@@ -13,7 +13,7 @@
 
 /* The pool's own: epoll set, kick, page, connection, control; and those that come and go while a worker starts. */
 #define FDS_OF_POOL 12
-#define FDS_OF_WORKER 3 /* bell, socket, and a large payload on its way */
+#define FDS_OF_WORKER 3 /* bell, socket, and a large payload on its way; a captured stream has one more */
 
 static rlim_t soft(int resource)
 {
@@ -32,9 +32,10 @@ static rlim_t count_open(void)
     return count > 3 ? count - 3 : 0; /* ".", ".." and its own */
 }
 
-static int check_descriptors(int workers)
+static int check_descriptors(int workers, unsigned capture)
 {
-    rlim_t most = soft(RLIMIT_NOFILE), needed = FDS_OF_POOL + FDS_OF_WORKER * (rlim_t)workers;
+    rlim_t each = FDS_OF_WORKER + (rlim_t)__builtin_popcount(capture);
+    rlim_t most = soft(RLIMIT_NOFILE), needed = FDS_OF_POOL + each * (rlim_t)workers;
     if (most == RLIM_INFINITY || most / 4 > needed) /* counting them takes time */
         return 0;
     rlim_t open = count_open();
@@ -98,9 +99,9 @@ static int check_memory(int workers)
                     workers, (unsigned long long)needed, (unsigned long long)most);
 }
 
-int pp__limits_check(int workers)
+int pp__limits_check(int workers, unsigned capture)
 {
-    int error = check_descriptors(workers);
+    int error = check_descriptors(workers, capture);
     if (!error)
         error = check_processes(workers);
     return error ? error : check_memory(workers);

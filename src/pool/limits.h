@@ -3,7 +3,7 @@
 #ifndef PP_POOL_LIMITS_H
 #define PP_POOL_LIMITS_H
 
-/* 0, or -EMFILE, -EAGAIN (processes), -ENOMEM, in words that name the limit, and what to do about it. */
-int pp__limits_check(int workers);
+/* 0, or -EMFILE, -EAGAIN (processes), -ENOMEM, in words that name the limit, and what to do about it. `capture` as in pp_pool_options. */
+int pp__limits_check(int workers, unsigned capture);
 
 #endif

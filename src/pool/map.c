@@ -7,6 +7,7 @@
 #include "base/seam.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
+#include "pool/output.h"
 #include "pool/pool.h"
 #include "process/owner.h"
 
@@ -203,6 +204,17 @@ int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
     return 1;
 }
 
+/* The batch of the result that was given out is a chunk of one element: nobody else looks at that any more. */
+int pp_map_output(pp_map *map, pp_stream stream, pp_output *output)
+{
+    if (!map || !output || !map->batch)
+        return pp__fail(-EINVAL, "pp_map_output: no %s", !map ? "map" : !output ? "place for the output" : "result");
+    if (!pp__pool_is_own(map->pool))
+        return pp__owner_refuse();
+    int error = pp__output_is_captured(map->pool, stream);
+    return error ? error : pp__output_show(map->batch->receiver.output, stream, output);
+}
+
 static void stay(pp_map *map)
 {
     pp__pool_lock(map->pool);
@@ -262,6 +274,8 @@ static int open_map(pp_pool *pool, pp_function *function, const pp_map_options *
     pp__pool_ref(pool);
     map->pool = pool;
     map->options = options ? *options : (pp_map_options){0};
+    if (pool->options.capture)
+        map->options.chunk_size = 1; /* each element's output is its own */
     map->deadline = map->options.total_timeout ? pp__now() + map->options.total_timeout * PP__MILLISECOND : PP__NEVER;
     pp__subject_init(&map->subject);
     pp__list_init(&map->chunks);

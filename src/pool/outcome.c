@@ -15,6 +15,7 @@
 #include "pool/block.h"
 #include "pool/dispatch.h"
 #include "pool/finalized.h"
+#include "pool/output.h"
 #include "pool/results.h"
 #include "pool/tidy.h"
 #include "pool/workers.h"
@@ -303,6 +304,16 @@ static const char *take_open(struct pp__worker *worker, uint64_t until)
     return take_results(worker, &run, next, until - next, (const char *)payload + sizeof run + taken * run.each);
 }
 
+static const char *take_output(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+{
+    struct pp__output_record told;
+    if (record->size < sizeof told || !worker->pool->options.capture)
+        return "output that nobody asked for";
+    pp__shm_copy(&told, payload, sizeof told);
+    struct pp__item *item = match(worker, told.slot, record->id);
+    return item ? pp__output_told(worker, item, &told) : no_call(worker);
+}
+
 static const char *take_ready(struct pp__worker *worker, const struct pp__record *record,
                               struct pp__result_record *header, const void *payload, size_t size)
 {
@@ -367,7 +378,7 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
     if (worker->looked_into)
         return "another record in place of a run";
     if (record->type >= sizeof handlers / sizeof *handlers || !handlers[record->type])
-        return "a record of no known type";
+        return record->type == PP__RECORD_OUTPUT ? take_output(worker, record, payload) : "a record of no known type";
     if (record->size < sizeof header)
         return "a record that is too short";
     pp__shm_copy(&header, payload, sizeof header);
@@ -378,7 +389,7 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
 }
 
 /*
- * Each record ends an outstanding element or poisons, or is a run that was looked into; as none is released before the last, there are no
+ * Each record ends an outstanding element or poisons, or is a run that was looked into, or tells the output of a call for the first time; as none is released before the last, there are no
  * more than the ring holds: the worker does not decide how long this loops. The open run is looked at behind all of them, and once.
  */
 void pp__collect_worker(struct pp__worker *worker)

@@ -18,6 +18,7 @@
 #include "pool/limits.h"
 #include "pool/log.h"
 #include "pool/loop.h"
+#include "pool/output.h"
 #include "pool/room.h"
 #include "pool/setting.h"
 #include "pool/wish.h"
@@ -168,7 +169,8 @@ static int check(const pp_pool_options *o)
         return pp__fail(-EINVAL, "an argument is NULL and its size is not 0");
     if (o->initializer_arg_size > PTRDIFF_MAX / 2 || o->finalizer_arg_size > PTRDIFF_MAX / 2)
         return pp__fail(-EINVAL, "an argument is larger than any memory");
-    return check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
+    int error = pp__output_check(o);
+    return error ? error : check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
 static int copy_argument(const void **argument, size_t size)
@@ -302,9 +304,11 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     if (error)
         return error;
     pool->is_inline = pp__launcher_method(pool->launcher) == PP_START_INLINE;
+    if (pool->is_inline)
+        pool->options.capture = 0; /* what calls write is the owner's own output */
     error = open_duties(pool);
     if (!error && !pool->is_inline)
-        error = pp__limits_check(pool->max_workers);
+        error = pp__limits_check(pool->max_workers, given->capture);
     if (error)
         return error;
     error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);
@@ -383,6 +387,8 @@ static void break_worker(struct pp__worker *worker)
     pp_pool *pool = worker->pool;
     while (worker->count > 0) {
         struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+        if (!pp__worker_unbegun(worker, item))
+            pp__output_salvage(worker, item);
         pp__worker_detach(worker, item);
         pp__item_fail(item, PP_ERROR_BROKEN, pool->broken_error, pool->broken_text);
     }

@@ -232,7 +232,7 @@ static int submit_copied(pp_pool *pool, const pp_call *call, struct pp__wish *wi
 __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
 {
     struct pp__wish *wish;
-    int error = pp__wish_create(call, &wish);
+    int error = pp__wish_create(pool, call, &wish);
     if (error)
         return error;
     if (!submit_lent(pool, call, wish, result, &error))
@@ -242,14 +242,14 @@ __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *
     return error;
 }
 
-static bool is_small(const pp_call *call)
+static bool is_small(const pp_pool *pool, const pp_call *call)
 {
-    return call->size < PP__ROOM && !pp__wish_is_in(call);
+    return call->size < PP__ROOM && !pp__wish_is_in(pool, call);
 }
 
 static inline __attribute__((always_inline)) int submit(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    if (!is_small(call))
+    if (!is_small(pool, call))
         return submit_large(pool, call, result);
     pp__pool_lock(pool);
     int error = enqueue(pool, call, (struct large){0}, result);
@@ -292,7 +292,7 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
     for (done = 1; done < count; done++) {
         const pp_call *call = &calls[done];
         *error = check(call);
-        if (*error || !is_small(call) || !pp__functions_find(pool->functions, call->function))
+        if (*error || !is_small(pool, call) || !pp__functions_find(pool->functions, call->function))
             break;
         if (pool->options.max_pending && !pp__room_is_there(pool))
             break; /* the next batch waits, when these have been sent */

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/dispatch.h"
+#include "pool/output.h"
 #include "pool/workers.h"
 
 #include <errno.h>
@@ -148,14 +149,14 @@ void pp__wishes_each(pp_pool *pool, void (*act)(struct pp__link *list))
 
 /* ------------------------------------------------------------------------------------------ one's life */
 
-int pp__wish_create(const pp_call *call, struct pp__wish **created)
+int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **created)
 {
     *created = NULL;
-    if (!pp__wish_is_in(call))
+    if (!pp__wish_is_in(pool, call))
         return 0;
     struct pp__wish *wish = PP_SYS(calloc)(1, sizeof *wish);
     if (!wish)
-        return pp__fail(-ENOMEM, "no memory for a call's priority and deadline");
+        return pp__fail(-ENOMEM, "no memory for a call's priority, deadline and output");
     wish->priority = call->priority;
     wish->deadline = call->deadline;
     wish->begin_by = call->deadline ? pp__now() + call->deadline * PP__MILLISECOND : PP__NEVER;
@@ -188,6 +189,8 @@ void pp__wish_free(struct pp__wish *wish)
 {
     if (wish && wish->place)
         withdraw(wish->item->pool->wishes, wish);
+    if (wish)
+        pp__output_free(wish->output);
     free(wish);
 }
 

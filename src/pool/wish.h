@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What few calls wish for: a priority, and a moment by which they have begun. It lies apart, so that calls without wishes, and pools without such
- * calls, cost nothing more. All under the pool's lock, but for the making.
+ * What few calls wish for: a priority, a moment by which they have begun, that what they write is kept. It lies apart, so that calls without wishes, and
+ * pools without such calls, cost nothing more. All under the pool's lock, but for the making.
  */
 #ifndef PP_POOL_WISH_H
 #define PP_POOL_WISH_H
@@ -16,18 +16,19 @@ struct pp__wish {
     struct pp__item *item;
     struct pp__rank *rank; /* NULL: that of all calls without a wish, 0 */
     int priority;
-    uint32_t deadline; /* ms, as it was given */
-    uint64_t begin_by; /* PP__NEVER: whenever it comes */
-    size_t place;      /* 1 + where it is in the heap of deadlines; 0: nowhere */
+    uint32_t deadline;         /* ms, as it was given */
+    uint64_t begin_by;         /* PP__NEVER: whenever it comes */
+    struct pp__output *output; /* of the last try (output.h); NULL: none was captured */
+    size_t place;              /* 1 + where it is in the heap of deadlines; 0: nowhere */
 };
 
-static inline bool pp__wish_is_in(const pp_call *call)
+static inline bool pp__wish_is_in(const pp_pool *pool, const pp_call *call)
 {
-    return call->priority != 0 || call->deadline != 0;
+    return ((uint32_t)call->priority | call->deadline | pool->options.capture) != 0;
 }
 
 /* 0 or -ENOMEM; NULL if the call has none. */
-int pp__wish_create(const pp_call *call, struct pp__wish **wish);
+int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **wish);
 
 /* Before its item is made: whatever can fail. 0 or -ENOMEM. */
 int pp__wish_admit(pp_pool *pool, struct pp__wish *wish);

@@ -10,6 +10,7 @@
 #include "base/futex.h"
 #include "base/seam.h"
 #include "base/spin.h"
+#include "pool/capture.h"
 #include "pool/setting.h"
 #include "pool/task.h"
 #include "process/child.h"
@@ -60,6 +61,7 @@ static struct worker {
     void *state; /* pp_task_set_state */
     int unfit;   /* why its setting can't be had, a negative errno, in words: */
     char unfit_text[256];
+    struct pp__capture capture; /* of what calls write */
     /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
     enum pp__record_type running; /* 0: nothing */
     struct pp_task task;
@@ -435,11 +437,16 @@ static inline void send_outcome(uint32_t slot, uint64_t id, uint32_t left)
 }
 
 /* The same for a call, or for what is none. */
+static inline void send_unchecked(enum pp__record_type type, uint32_t slot, uint64_t id)
+{
+    struct pp__result_record header = {.slot = slot, .run_time = run_time(has_failed(&self.task))};
+    publish_outcome(type, id, header);
+}
+
 static void send_alone(enum pp__record_type type, uint32_t slot, uint64_t id)
 {
     check_frame(type, id);
-    struct pp__result_record header = {.slot = slot, .run_time = run_time(has_failed(&self.task))};
-    publish_outcome(type, id, header);
+    send_unchecked(type, slot, id);
 }
 
 /* --------------------------------------------------------------------------------------------- take */
@@ -656,11 +663,68 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
     close_run();
 }
 
+static bool have_been_read(void)
+{
+    return pp__ring_drained(&self.results);
+}
+
+/* Where the next call's output begins. What was told and not read stays; if that is much, it is waited for. */
+static void place_output(uint64_t at[PP__STREAMS])
+{
+    bool some = pp__capture_measure(&self.capture, at);
+    while (!have_been_read() && (at[0] | at[1]) >= PP__CAPTURE_BEHIND) {
+        ring();
+        wait_for_owner(have_been_read, SLEEP_BOUND);
+    }
+    if (some && have_been_read()) {
+        pp__capture_empty(&self.capture);
+        pp__capture_measure(&self.capture, at);
+    }
+    /* Published by the cas in begin; pairs with the loads in pp__output_salvage (output.c). */
+    for (unsigned i = 0; i < PP__STREAMS; i++)
+        pp__store_relaxed(&self.result_side->output[i], at[i]);
+}
+
+/* How it ended, and ahead of that where its output lies. */
+static void send_captured(uint32_t slot, uint64_t id, struct pp__output_record *output)
+{
+    check_frame(PP__RECORD_RESULT, id);
+    pp__capture_end(&self.capture, output);
+    memcpy(reserve_record(PP__RECORD_OUTPUT, id, sizeof *output), output, sizeof *output);
+    send_unchecked(PP__RECORD_RESULT, slot, id);
+}
+
+/* As run_single, of a worker whose calls' output is captured. */
+static void run_captured(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    struct pp__output_record output = {.slot = call->slot};
+    place_output(output.begin);
+    self.clock.now = 0;
+    if (!begin(call->slot, pp__slot_word(id, PP__SLOT_READY), pp__slot_word(id, PP__SLOT_BEGUN),
+               begin_time(call->flags)))
+        return;
+    flush_output(); /* of what runs between calls */
+    pp__capture_begin(&self.capture);
+    if (find_function(call, elements)) {
+        pp__task_begin(&self.task, id, self.seed);
+        run_element(elements->function, PP__RECORD_RESULT, pp__elements_data(&elements->at),
+                    pp__elements_size(&elements->at));
+        send_captured(call->slot, id, &output);
+    } else {
+        flush_output();
+        pp__capture_end(&self.capture, &output);
+        fail_to_run(call, id, elements);
+    }
+    tell(call, true);
+}
+
 static void run_call(const struct pp__call_record *call, uint64_t id)
 {
     struct elements elements;
     open_elements(call, id, &elements);
-    if (call->count == 1)
+    if (self.capture.on)
+        run_captured(call, id, &elements);
+    else if (call->count == 1)
         run_single(call, id, &elements);
     else
         run_chunk(call, id, &elements);
@@ -740,6 +804,18 @@ static void take_setting(const struct pp__record *record, const void *payload)
         snprintf(self.unfit_text, sizeof self.unfit_text, "%s", pp_last_error());
 }
 
+static void take_capture(const struct pp__record *record, const void *payload)
+{
+    struct pp__capture_order order;
+    (void)record;
+    memcpy(&order, payload, sizeof order);
+    int error = pp__capture_open(&self.capture, self.socket, &order);
+    if (!error || self.unfit)
+        return;
+    self.unfit = error;
+    snprintf(self.unfit_text, sizeof self.unfit_text, "%s", pp_last_error());
+}
+
 static void take_init(const struct pp__record *record, const void *payload)
 {
     (void)record;
@@ -770,8 +846,9 @@ static void take_leave(const struct pp__record *record, const void *payload)
 static void take(const struct pp__record *record, const void *payload)
 {
     static void (*const handlers[])(const struct pp__record *, const void *) = {
-        [PP__RECORD_MODULE] = take_module, [PP__RECORD_INIT] = take_init,     [PP__RECORD_CALL] = take_call,
-        [PP__RECORD_LEAVE] = take_leave,   [PP__RECORD_NUMBER] = take_number, [PP__RECORD_SETTING] = take_setting,
+        [PP__RECORD_MODULE] = take_module,   [PP__RECORD_INIT] = take_init,     [PP__RECORD_CALL] = take_call,
+        [PP__RECORD_LEAVE] = take_leave,     [PP__RECORD_NUMBER] = take_number, [PP__RECORD_SETTING] = take_setting,
+        [PP__RECORD_CAPTURE] = take_capture,
     };
     if (record->type < sizeof handlers / sizeof *handlers && handlers[record->type])
         handlers[record->type](record, payload);

@@ -13,6 +13,7 @@
 #include "pool/dispatch.h"
 #include "pool/finalized.h"
 #include "pool/function.h"
+#include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
 #include "pool/setting.h"
@@ -227,7 +228,7 @@ struct pp__worker *pp__worker_create(pp_pool *pool)
     worker->state = PP__WORKER_STANDBY;
     worker->free_at = pp__now();
     worker->outlasted = worker->graced = UINT64_MAX;
-    worker->bell = worker->socket = -1;
+    worker->bell = worker->socket = worker->output[0] = worker->output[1] = -1;
     pp__list_init(&worker->items);
     pp__list_init(&worker->unwoken);
     pp__list_init(&worker->place);
@@ -323,7 +324,8 @@ static int listen_to(struct pp__worker *worker)
 /* Its process is there, so that nothing is left to be waited for. */
 static bool needs_nothing(const struct pp__worker *worker)
 {
-    return worker->pid != 0 && !worker->pool->options.initializer && !worker->pool->setting;
+    const pp_pool *pool = worker->pool;
+    return worker->pid != 0 && !pool->options.initializer && !pool->setting && !pool->options.capture;
 }
 
 int pp__worker_begin(struct pp__worker *worker, int number)
@@ -342,6 +344,8 @@ int pp__worker_begin(struct pp__worker *worker, int number)
         error = send_number(worker);
     if (!error && pool->setting)
         error = send_setting(worker);
+    if (!error && options->capture)
+        error = pp__output_order(worker);
     if (!error)
         error = listen_to(worker);
     if (error || needs_nothing(worker))
@@ -440,6 +444,7 @@ void pp__worker_free(struct pp__worker *worker)
                   NULL); /* closing is not enough: a child that the host forked may have a copy */
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
+    pp__output_close(worker);
     pp__results_close(worker->buffers);
     pp__argument_evacuate(worker);
     pp__shelf_destroy(&worker->arguments);
@@ -931,6 +936,7 @@ static bool bury(struct pp__worker *worker, int code, int status, const char *ho
             continue;
         }
         died = true;
+        pp__output_salvage(worker, item);
         end_running(worker, item, make_error(worker, item, begun_at, code, status, how));
     }
     return died;

@@ -58,6 +58,8 @@ struct pp__worker {
     struct pp__ring_writer calls;
     struct pp__ring_reader results;
     int bell, socket;
+    int output[PP__STREAMS];     /* the files of what its calls write (output.h), or -1 */
+    uint64_t output_told;        /* id + 1 of the last call whose output it has told; 0: none */
     struct pp__results *buffers; /* of its large results */
     struct pp__shelf arguments;  /* buffers of its large arguments */
     /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */

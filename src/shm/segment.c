@@ -109,6 +109,16 @@ static int map(int fd, size_t size, int protection, int flags, void **memory)
     return 0;
 }
 
+int pp__segment_file(const char *name)
+{
+    int fd = make_memfd(name);
+    if (fd < 0 || PP_SYS(fcntl)(fd, F_SETFL, O_RDWR | O_APPEND) == 0)
+        return fd;
+    int error = pp__fail_errno(errno, "a file in memory");
+    pp__fd_close(fd);
+    return error;
+}
+
 static int seal(int fd, int seals)
 {
     if (PP_SYS(fcntl)(fd, F_ADD_SEALS, seals) == 0)

@@ -32,6 +32,12 @@ int pp__segment_check_limit(size_t size);
 void pp__segment_unmap(void *memory, size_t size);
 
 /*
+ * An empty file without a name, for write(2), which appends. To be read by pread(2) alone: whoever has it may change its size. The descriptor,
+ * or -EMFILE, -ENFILE, -ENOMEM.
+ */
+int pp__segment_file(const char *name);
+
+/*
  * A payload: a memfd with room for `size` bytes and a NUL after them (size may be 0), mapped for writing, pages
  * allocated. Returns the descriptor or the errors of pp__segment_create.
  */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Descriptors 1 and 2 lead to the files only while a call runs. A task may do what it likes with descriptors, the library's too: each step looks whether the
+ * file is still the one that came, and where it is not, the stream is simply not captured.
+ */
+#include "pool/capture.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* False: it is not there any more. */
+static bool look_at(const struct pp__captured_stream *stream, uint64_t *size)
+{
+    struct stat status;
+    *size = 0;
+    if (stream->file < 0 || fstat(stream->file, &status) != 0 || status.st_dev != stream->device ||
+        status.st_ino != stream->inode)
+        return false;
+    *size = (uint64_t)status.st_size;
+    return true;
+}
+
+/* -------------------------------------------------------------------------------------------- open */
+
+static int take_files(struct pp__capture *capture, uint32_t streams, const int *fds, size_t count)
+{
+    size_t next = 0;
+    for (unsigned i = 0; i < PP__STREAMS; i++) {
+        struct pp__captured_stream *stream = &capture->streams[i];
+        struct stat status;
+        *stream = (struct pp__captured_stream){.file = -1, .elsewhere = -1};
+        if (!(streams >> i & 1) || next == count)
+            continue;
+        stream->file = fds[next++];
+        if (fstat(stream->file, &status) != 0)
+            return pp__fail_errno(errno, "a file for its output");
+        stream->device = status.st_dev;
+        stream->inode = status.st_ino;
+    }
+    return 0;
+}
+
+int pp__capture_open(struct pp__capture *capture, int socket, const struct pp__capture_order *order)
+{
+    struct pp__attachment message;
+    int fds[PP__STREAMS];
+    size_t count = PP__STREAMS;
+    ssize_t got = pp__fd_receive(socket, &message, sizeof message, fds, &count, MSG_DONTWAIT);
+    if (got < 0)
+        return pp__fail((int)got, "the files for its output can't be received: %s", pp__strerror((int)-got));
+    int error = take_files(capture, order->streams, fds, count);
+    if (error)
+        return error;
+    capture->limit = order->limit;
+    capture->on = true;
+    setvbuf(stdout, NULL, _IOLBF,
+            0); /* what a task has printed when it dies is there, but for a line that it has not ended */
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------- around a call */
+
+bool pp__capture_measure(const struct pp__capture *capture, uint64_t begin[PP__STREAMS])
+{
+    bool some = false;
+    for (unsigned i = 0; i < PP__STREAMS; i++) {
+        look_at(&capture->streams[i], &begin[i]);
+        some |= begin[i] > 0;
+    }
+    return some;
+}
+
+void pp__capture_empty(const struct pp__capture *capture)
+{
+    uint64_t size;
+    for (unsigned i = 0; i < PP__STREAMS; i++)
+        if (look_at(&capture->streams[i], &size) && size > 0 && PP_SYS(ftruncate)(capture->streams[i].file, 0) != 0)
+            errno = 0; /* it grows */
+}
+
+/* Where the initializer has left the stream is where it leads outside calls. */
+static void redirect(struct pp__captured_stream *stream, int fd)
+{
+    uint64_t size;
+    stream->redirected = false;
+    if (!look_at(stream, &size))
+        return;
+    stream->elsewhere = fcntl(fd, F_DUPFD_CLOEXEC, PP__FD_FLOOR);
+    stream->redirected = dup2(stream->file, fd) == fd;
+}
+
+static void lead_back(struct pp__captured_stream *stream, int fd)
+{
+    if (stream->redirected && stream->elsewhere >= 0)
+        dup2(stream->elsewhere, fd);
+    else if (stream->redirected)
+        close(fd);
+    if (stream->elsewhere >= 0)
+        close(stream->elsewhere);
+    stream->elsewhere = -1;
+}
+
+void pp__capture_begin(struct pp__capture *capture)
+{
+    for (unsigned i = 0; i < PP__STREAMS; i++)
+        redirect(&capture->streams[i], (int)i + 1);
+}
+
+void pp__capture_end(struct pp__capture *capture, struct pp__output_record *output)
+{
+    for (unsigned i = 0; i < PP__STREAMS; i++) {
+        struct pp__captured_stream *stream = &capture->streams[i];
+        uint64_t most = output->begin[i] + capture->limit;
+        lead_back(stream, (int)i + 1);
+        look_at(stream, &output->end[i]);
+        if (output->end[i] <= most)
+            continue;
+        output->dropped[i] = output->end[i] - most;
+        output->end[i] = most;
+        if (PP_SYS(ftruncate)(stream->file, (off_t)most) != 0)
+            errno = 0; /* it is not read */
+    }
+}

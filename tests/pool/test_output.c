@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: MIT */
+/* What a call writes to standard output and standard error, in a pool that captures it: it is the call's own, however that ends. */
+#include "processes_kit.h"
+
+#include "pool/channel.h"
+
+#include <sys/resource.h>
+
+#define BOTH_STREAMS (PP_STDOUT | PP_STDERR)
+
+static pp_pool *open_capturing(pp_start_method method, pp_pool_options options)
+{
+    if (!options.capture)
+        options.capture = BOTH_STREAMS;
+    if (!options.max_workers)
+        options.max_workers = 1;
+    return open_pool(options, method);
+}
+
+static pp_output output_of(pp_future *future, pp_stream stream)
+{
+    pp_output output;
+    CHECK_OK(pp_future_output(future, -1, stream, &output));
+    CHECK(((uintptr_t)output.data & 15) == 0 || output.size == 0);
+    CHECK_INT(output.data[output.size], 0);
+    return output;
+}
+
+static void check_output(pp_future *future, const char *out, const char *err)
+{
+    CHECK_STR(output_of(future, PP_STDOUT).data, out);
+    CHECK_STR(output_of(future, PP_STDERR).data, err);
+}
+
+static void check_and_drop(pp_future *future, const char *out, const char *err)
+{
+    check_output(future, out, err);
+    pp_future_unref(future);
+}
+
+/* How a task ends that has written what it has. */
+enum ending { RETURN, FAIL, CRASH, ABORT, EXIT, HANG, DIE_ONCE };
+
+struct script {
+    enum ending ending;
+    int number;
+};
+
+static int write_and_end(pp_task *task, const void *arg, size_t size)
+{
+    struct script script;
+    CHECK_INT(size, sizeof script);
+    memcpy(&script, arg, sizeof script);
+    printf("out %d\n", script.number);
+    fprintf(stderr, "err %d\n", script.number);
+    switch (script.ending) {
+    case FAIL:
+        return pp_task_fail(task, -EIO, "as asked");
+    case CRASH:
+        raise(SIGKILL);
+        break;
+    case ABORT:
+        abort();
+    case EXIT:
+        exit(3);
+    case HANG:
+        shared()->arrived[0]++;
+        pause_for_ever();
+    case DIE_ONCE:
+        if (++shared()->runs[0] == 1)
+            raise(SIGKILL);
+        printf("again\n");
+        break;
+    case RETURN:
+        break;
+    }
+    return pp_task_return(task, &script.number, sizeof script.number);
+}
+
+static pp_future *submit_script(pp_pool *pool, enum ending ending, int number)
+{
+    struct script script = {.ending = ending, .number = number};
+    return submit(pool, write_and_end, &script, sizeof script);
+}
+
+/* ---------------------------------------------------------------------------------------- what is captured */
+
+static int write_in_all_ways(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    printf("printed");
+    fflush(stdout);
+    CHECK_INT(write(STDOUT_FILENO, " written", 8), 8);
+    CHECK_INT(write(STDERR_FILENO, "error", 5), 5);
+    CHECK_INT(system("printf ' by a child'; printf ' of a child' >&2"), 0); // NOLINT: a child that writes
+    printf(" and no newline");
+    return 0;
+}
+
+BOTH(what_a_call_and_its_children_write_is_in_its_future_each_stream_apart)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    pp_future *future = submit(pool, write_in_all_ways, NULL, 0);
+    check_output(future, "printed written by a child and no newline", "error of a child");
+    check_and_drop(future, "printed written by a child and no newline", "error of a child");
+    check_and_drop(submit(pool, nothing, NULL, 0), "", "");
+    pp_pool_destroy(pool);
+}
+
+/* The test's own standard output and error become a pipe; the end to read from. */
+static int pipe_streams(void)
+{
+    int ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    CHECK_INT(dup2(ends[1], STDOUT_FILENO), STDOUT_FILENO);
+    close(ends[1]);
+    CHECK_INT(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+    return ends[0];
+}
+
+static const char *in_pipe(int end)
+{
+    static char text[4096];
+    ssize_t got = read(end, text, sizeof text - 1);
+    text[got > 0 ? got : 0] = 0;
+    return text;
+}
+
+static int say_duty(pp_task *task, const void *arg, size_t size)
+{
+    (void)task;
+    printf("%.*s;", (int)size, (const char *)arg);
+    return 0;
+}
+
+BOTH(output_outside_calls_and_streams_that_are_not_captured_go_where_the_owners_go)
+{
+    int end = pipe_streams();
+    pp_pool_options options = {.capture = PP_STDERR,
+                               .initializer = say_duty,
+                               .initializer_arg = "begin",
+                               .initializer_arg_size = 5,
+                               .finalizer = say_duty,
+                               .finalizer_arg = "end",
+                               .finalizer_arg_size = 3};
+    pp_output output;
+    pp_pool *pool = open_capturing(method, options);
+    pp_future *future = submit_script(pool, RETURN, 1);
+    CHECK_STR(output_of(future, PP_STDERR).data, "err 1\n");
+    CHECK_INT(pp_future_output(future, -1, PP_STDOUT, &output), -ENOTSUP);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+    CHECK_STR(in_pipe(end), "begin;out 1\nend;");
+    options.capture = PP_STDOUT;
+    pool = open_capturing(method, options);
+    future = submit_script(pool, RETURN, 2);
+    CHECK_STR(output_of(future, PP_STDOUT).data, "out 2\n");
+    CHECK_INT(pp_future_output(future, -1, PP_STDERR, &output), -ENOTSUP);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+    CHECK_STR(in_pipe(end), "begin;end;");
+}
+
+BOTH_WITHIN(of_a_thousand_calls_each_has_its_own_output, 30)
+{
+    enum { CALLS = 1000 };
+    static pp_future *futures[CALLS];
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 3});
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = submit_script(pool, i % 7 == 3 ? FAIL : RETURN, i);
+    for (int i = CALLS - 1; i >= 0; i--) {
+        char out[32], err[32];
+        snprintf(out, sizeof out, "out %d\n", i);
+        snprintf(err, sizeof err, "err %d\n", i);
+        check_and_drop(futures[i], out, err);
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH(each_element_of_a_map_has_its_own_output)
+{
+    enum { COUNT = 40 };
+    struct script scripts[COUNT];
+    pp_map *map;
+    pp_map_result result;
+    pp_output output;
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 2});
+    for (int i = 0; i < COUNT; i++)
+        scripts[i] = (struct script){.ending = i == 20 ? CRASH : i % 5 == 1 ? FAIL : RETURN, .number = i};
+    CHECK_OK(pp_map_open_array(pool, write_and_end, scripts, COUNT, sizeof *scripts,
+                               &(pp_map_options){.chunk_size = 16}, &map));
+    CHECK_INT(pp_map_output(map, PP_STDOUT, &output), -EINVAL);
+    for (int i = 0; i < COUNT; i++) {
+        char out[32];
+        snprintf(out, sizeof out, "out %d\n", i);
+        CHECK_INT(pp_map_next(map, -1, &result), 1);
+        CHECK_OK(pp_map_output(map, PP_STDOUT, &output));
+        CHECK_STR(output.data, out);
+        CHECK_OK(pp_map_output(map, PP_STDERR, &output));
+        CHECK_INT(output.size, strlen(out));
+        CHECK_INT(pp_map_output(map, (pp_stream)3, &output), -EINVAL);
+        CHECK_INT(pp_map_output(map, PP_STDOUT, NULL), -EINVAL);
+    }
+    CHECK_INT(pp_map_next(map, -1, &result), 0);
+    pp_map_close(map);
+    CHECK_INT(pp_map_output(NULL, PP_STDOUT, &output), -EINVAL);
+    CHECK_OK(pp_map_open_array(pool, write_and_end, scripts, COUNT, sizeof *scripts, NULL, &map));
+    CHECK_INT(pp_map_next(map, -1, &result), 1);
+    pp_map_close(map); /* with output that nobody has asked for */
+    pp_pool_destroy(pool);
+}
+
+/* ----------------------------------------------------------------------------------------- however it ends */
+
+BOTH(what_a_call_had_written_when_its_worker_died_is_there)
+{
+    static const enum ending endings[] = {CRASH, ABORT, EXIT};
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    for (int i = 0; i < 3; i++) {
+        pp_future *future = submit_script(pool, endings[i], i);
+        char out[32], err[32];
+        error_of(future, PP_ERROR_CRASH);
+        snprintf(out, sizeof out, "out %d\n", i);
+        snprintf(err, sizeof err, "err %d\n", i);
+        check_and_drop(future, out, err);
+        check_and_drop(submit_script(pool, RETURN, 7), "out 7\n", "err 7\n");
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH(what_a_call_had_written_when_it_was_killed_is_there)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    pp_call call = {.function = write_and_end,
+                    .arg = &(struct script){.ending = HANG, .number = 1},
+                    .size = sizeof(struct script),
+                    .timeout = 100};
+    pp_future *future;
+    CHECK_OK(pp_submit_call(pool, &call, &future));
+    error_of(future, PP_ERROR_TIMEOUT);
+    check_and_drop(future, "out 1\n", "err 1\n");
+    future = submit_script(pool, HANG, 2);
+    wait_until(shared()->arrived[0] == 2, 60);
+    CHECK_OK(pp_future_kill(future));
+    error_of(future, PP_ERROR_CRASH);
+    check_and_drop(future, "out 2\n", "err 2\n");
+    future = submit_script(pool, HANG, 3);
+    wait_until(shared()->arrived[0] == 3, 60);
+    CHECK_OK(pp_pool_kill(pool));
+    check_and_drop(future, "out 3\n", "err 3\n");
+    pp_pool_destroy(pool);
+}
+
+BOTH(what_calls_had_written_when_their_pool_broke_is_there)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 2, .on_crash = PP_BREAK_POOL});
+    pp_future *hanging = submit_script(pool, HANG, 1);
+    wait_until(shared()->arrived[0] == 1, 60);
+    pp_future *dying = submit_script(pool, CRASH, 2), *after = submit_script(pool, RETURN, 3);
+    error_of(dying, PP_ERROR_BROKEN);
+    error_of(hanging, PP_ERROR_BROKEN);
+    check_and_drop(hanging, "out 1\n", "err 1\n");
+    check_and_drop(dying, "out 2\n", "err 2\n");
+    pp_future_unref(after);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_call_that_was_tried_again_has_the_output_of_its_last_try)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    pp_call call = {.function = write_and_end,
+                    .arg = &(struct script){.ending = DIE_ONCE, .number = 1},
+                    .size = sizeof(struct script),
+                    .retries = 1};
+    pp_future *future;
+    CHECK_OK(pp_submit_call(pool, &call, &future));
+    check_and_drop(future, "out 1\nagain\n", "err 1\n");
+    shared()->runs[0] = 0;
+    CHECK_OK(pp_submit_call(pool, &call, NULL)); /* nobody wants to know */
+    wait_until(shared()->runs[0] == 2, 60);
+    pp_pool_destroy(pool);
+}
+
+BOTH(calls_that_never_began_have_written_nothing)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    pp_future *running = submit_int(pool, task_gate, 3), *waiting = submit_script(pool, RETURN, 1);
+    gate_wait_arrived(3, 1);
+    CHECK_OK(pp_future_cancel(waiting));
+    check_and_drop(waiting, "", "");
+    gate_open(3);
+    check_and_drop(running, "", "");
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------------- bounds */
+
+static void write_many(int fd, int value, size_t count)
+{
+    char bytes[4096];
+    memset(bytes, value, sizeof bytes);
+    for (size_t done = 0; done < count;) {
+        ssize_t got = write(fd, bytes, count - done < sizeof bytes ? count - done : sizeof bytes);
+        CHECK(got > 0);
+        done += (size_t)got;
+    }
+}
+
+/* As many letters as the argument says; then it hangs, if that is odd. */
+static int write_letters(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)size;
+    int count = read_int(arg);
+    write_many(STDOUT_FILENO, 'a' + count % 26, (size_t)count);
+    if (count % 2 == 1)
+        raise(SIGKILL);
+    return 0;
+}
+
+static void check_letters(pp_future *future, int count, size_t kept)
+{
+    pp_output output = output_of(future, PP_STDOUT);
+    CHECK_INT(output.size, kept);
+    CHECK_INT(output.dropped, (size_t)count - kept);
+    for (size_t i = 0; i < kept; i++)
+        CHECK_INT(output.data[i], 'a' + count % 26);
+    pp_future_unref(future);
+}
+
+BOTH(what_is_beyond_the_limit_is_dropped_and_told)
+{
+    static const int counts[] = {998, 1000, 1002, 50000, 999, 1001, 50001, 4};
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.capture_limit = 1000});
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        check_letters(submit_int(pool, write_letters, counts[i]), counts[i],
+                      counts[i] < 1000 ? (size_t)counts[i] : 1000);
+    pp_pool_destroy(pool);
+    pool = open_capturing(method, (pp_pool_options){0});
+    check_letters(submit_int(pool, write_letters, 3 << 20), 3 << 20, 1 << 20);
+    pp_pool_destroy(pool);
+}
+
+/* More than the files may hold before they are read. */
+BOTH_WITHIN(much_output_of_many_calls_is_all_there, 30)
+{
+    enum { CALLS = 40 };
+    pp_future *futures[CALLS];
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = submit_int(pool, write_letters, (1 << 19) + 2 * i);
+    for (int i = 0; i < CALLS; i++)
+        check_letters(futures[i], (1 << 19) + 2 * i, (1u << 19) + 2 * (unsigned)i);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------------ hostile */
+
+enum attack { SHRINK, GROW, CLOSE_STREAM, CLOSE_FILE, REPLACE_FILE, SEAL, ATTACKS };
+
+/* The library's own descriptor of the file that 1 leads to now. */
+static int library_file(void)
+{
+    struct stat status, other;
+    CHECK_INT(fstat(STDOUT_FILENO, &status), 0);
+    for (int fd = 3; fd < 1024; fd++)
+        if (fstat(fd, &other) == 0 && other.st_ino == status.st_ino && other.st_dev == status.st_dev)
+            return fd;
+    return -1;
+}
+
+static void attack(enum attack attack)
+{
+    int file = library_file();
+    CHECK(file >= 0);
+    switch (attack) {
+    case SHRINK:
+        CHECK_INT(ftruncate(STDOUT_FILENO, 3), 0);
+        break;
+    case GROW:
+        CHECK_INT(ftruncate(STDOUT_FILENO, (off_t)1 << 40), 0);
+        break;
+    case CLOSE_STREAM:
+        close(STDOUT_FILENO);
+        break;
+    case CLOSE_FILE:
+        close(file);
+        break;
+    case REPLACE_FILE:
+        CHECK_INT(dup2(BOARD_FD, file), file);
+        break;
+    case SEAL:
+        fcntl(file, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE);
+        break;
+    case ATTACKS:
+        break;
+    }
+}
+
+/* The attack, then the death if the argument asks for it. */
+static int attack_and_end(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)size;
+    int what = read_int(arg);
+    printf("attack\n");
+    attack((enum attack)(what / 2));
+    if (what % 2 == 1)
+        raise(SIGKILL);
+    return 0;
+}
+
+/* The board, which has taken a file's place, is as large as it was, and no other call's output is lost in another worker. */
+BOTH_WITHIN(a_worker_that_ruins_its_files_costs_at_most_its_own_output, 30)
+{
+    for (int what = 0; what < 2 * ATTACKS; what++) {
+        struct stat status;
+        pp_output output;
+        pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 2});
+        pp_future *gate = submit_int(pool, task_gate, what % 16);
+        pp_future *future = submit_int(pool, attack_and_end, what);
+        CHECK_OK(pp_future_output(future, -1, PP_STDOUT, &output));
+        CHECK(output.size <= (1u << 20));
+        expect_end(future, what % 2 ? -EOWNERDEAD : 0);
+        for (int i = 0; i < 3; i++) {
+            pp_future *next = submit_script(pool, RETURN, i);
+            CHECK_OK(pp_future_output(next, -1, PP_STDOUT, &output));
+            CHECK(output.size <= 6 || what / 2 == GROW);
+            expect_end(next, 0);
+        }
+        gate_open(what % 16);
+        check_and_drop(gate, "", "");
+        CHECK_INT(fstat(BOARD_FD, &status), 0);
+        CHECK_INT(status.st_size, BOARD_WORDS * sizeof(board_word));
+        pp_pool_destroy(pool);
+        shared()->gates[what % 16] = 0;
+    }
+}
+
+static struct pp__result_side *result_side(void)
+{
+    char line[512];
+    void *found = NULL;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && !found && fgets(line, sizeof line, maps)) {
+        unsigned long start;
+        if (strstr(line, "/memfd:procpool-results ") && sscanf(line, "%lx-", &start) == 1)
+            found = (void *)start; // NOLINT: the kernel's own number
+    }
+    if (maps)
+        fclose(maps);
+    CHECK(found != NULL);
+    return found;
+}
+
+/* A lie about where the output of this call lies; then the death. */
+static int lie_of_begin(pp_task *task, const void *arg, size_t size)
+{
+    uint64_t begin;
+    (void)task;
+    CHECK_INT(size, sizeof begin);
+    memcpy(&begin, arg, sizeof begin);
+    printf("begin\n");
+    atomic_store(&result_side()->output[0], begin);
+    raise(SIGKILL);
+    return 0;
+}
+
+BOTH(a_lie_about_where_output_begins_shows_less_of_it_at_most)
+{
+    static const uint64_t begins[] = {0, 3, 6, 7, UINT64_MAX, UINT64_MAX / 2, UINT64_MAX - 5};
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++) {
+        pp_future *future = submit(pool, lie_of_begin, &begins[i], sizeof begins[i]);
+        error_of(future, PP_ERROR_CRASH);
+        check_and_drop(future, begins[i] < 6 ? "begin\n" + begins[i] : "", "");
+    }
+    pp_pool_destroy(pool);
+}
+
+/* Publishes a record of its own behind what is there: where output lies. */
+static void forge_output(uint64_t id, struct pp__output_record told)
+{
+    struct pp__result_side *side = result_side();
+    struct pp__record record = {.size = sizeof told, .type = PP__RECORD_OUTPUT, .id = id};
+    uint64_t tail = atomic_load(&side->result_tail);
+    unsigned char *place = side->results + tail % PP__RING_BYTES;
+    memcpy(place, &record, sizeof record);
+    memcpy(place + sizeof record, &told, sizeof told);
+    atomic_store(&side->result_tail, tail + ((sizeof record + sizeof told + 15) & ~(size_t)15));
+}
+
+/* As many forged records as the argument says; then the death. */
+static int lie_of_output(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    int count = read_int(arg);
+    printf("forged\n");
+    struct pp__output_record told = {.end = {UINT64_MAX, UINT64_MAX}, .dropped = {1, 2}};
+    while (atomic_load(&result_side()->slots[told.slot]) != (pp_task_id(task) << 2 | PP__SLOT_BEGUN))
+        CHECK(++told.slot < PP__SLOTS);
+    for (int i = 0; i < count; i++)
+        forge_output(pp_task_id(task), told);
+    raise(SIGKILL);
+    return 0;
+}
+
+BOTH(a_worker_that_tells_output_twice_or_unasked_has_written_garbage)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    pp_future *future = submit_int(pool, lie_of_output, 1);
+    error_of(future, PP_ERROR_CRASH);
+    check_and_drop(future, "forged\n", "");
+    future = submit_int(pool, lie_of_output, 2);
+    error_of(future, PP_ERROR_PROTOCOL);
+    check_and_drop(future, "forged\n", "");
+    pp_pool_destroy(pool);
+    pool = open_workers(1, method);
+    drop_failed(submit_int(pool, lie_of_output, 1), PP_ERROR_PROTOCOL);
+    CHECK_INT(take_int(submit_int(pool, task_square, 7)), 49);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------- refused, and in want */
+
+TEST(an_inline_pool_captures_nothing_and_says_so)
+{
+    pp_output output;
+    pp_pool *pool = open_capturing(PP_START_INLINE, (pp_pool_options){.capture_limit = 1});
+    pp_future *future = submit(pool, nothing, NULL, 0);
+    CHECK_INT(pp_future_output(future, -1, PP_STDOUT, &output), -ENOTSUP);
+    expect_end(future, 0);
+    pp_pool_destroy(pool);
+}
+
+TEST(wrong_orders_to_capture_are_refused)
+{
+    static const pp_pool_options bad[] = {{.capture = 4},
+                                          {.capture = 7},
+                                          {.capture_limit = 100},
+                                          {.capture = PP_STDOUT, .capture_limit = ((size_t)1 << 30) + 1}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        pp_pool *pool = NULL;
+        CHECK_INT(pp_pool_create(&bad[i], &pool), -EINVAL);
+        CHECK(pool == NULL);
+    }
+}
+
+BOTH(wrong_questions_are_refused)
+{
+    pp_output output = {.size = 4711};
+    pp_future *own;
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0}), *other;
+    pp_future *future = submit_int(pool, task_gate, 0);
+    gate_wait_arrived(0, 1);
+    CHECK_INT(pp_future_output(future, 0, PP_STDOUT, &output), -ETIMEDOUT);
+    gate_open(0);
+    CHECK_INT(pp_future_output(future, -1, (pp_stream)0, &output), -EINVAL);
+    CHECK_INT(pp_future_output(future, -1, (pp_stream)3, &output), -EINVAL);
+    CHECK_INT(pp_future_output(future, -1, PP_STDOUT, NULL), -EINVAL);
+    CHECK_INT(pp_future_output(NULL, -1, PP_STDOUT, &output), -EINVAL);
+    CHECK_OK(pp_future_create(pool, &own));
+    CHECK_OK(pp_future_set_result(own, NULL, 0));
+    CHECK_INT(pp_future_output(own, -1, PP_STDOUT, &output), -ENOTSUP);
+    CHECK_INT(output.size, 4711);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(pp_future_output(future, 0, PP_STDOUT, &output) == -EPERM ? 0 : 1);
+    CHECK_INT(wait_for(child), 0);
+    pp_future_unref(own);
+    pp_pool_destroy(pool);
+    CHECK_OK(pp_future_output(future, 0, PP_STDOUT, &output)); /* it outlives the pool */
+    pp_future_unref(future);
+    other = open_workers(1, method);
+    future = submit(other, nothing, NULL, 0);
+    CHECK_INT(pp_future_output(future, -1, PP_STDERR, &output), -ENOTSUP);
+    pp_future_unref(future);
+    pp_pool_destroy(other);
+}
+
+/* Workers come as there are descriptors for their files, and what runs meanwhile is as ever. */
+BOTH(a_worker_that_finds_no_descriptors_for_its_files_comes_later)
+{
+    struct rlimit limit, tight;
+    int taken[1024], count = 0, fd;
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 2, .standby = PP_STANDBY_NEVER});
+    pp_future *gate = submit_int(pool, task_gate, 0);
+    gate_wait_arrived(0, 1);
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    tight = limit;
+    tight.rlim_cur = 400;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        taken[count++] = fd;
+    for (int left = 0; left < 8; left++) { /* enough for ever more of what a worker needs */
+        if (left > 0 && count > 0)
+            close(taken[--count]);
+        pp_future *waiting = submit_script(pool, RETURN, left);
+        CHECK_INT(pp_future_wait(waiting, 20) == 0 || pp_future_state(waiting) == PP_PENDING, 1);
+        pp_future_cancel(waiting);
+        pp_future_unref(waiting);
+    }
+    while (count > 0)
+        close(taken[--count]);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    pp_future *after = submit_script(pool, RETURN, 5);
+    check_and_drop(after, "out 5\n", "err 5\n");
+    gate_open(0);
+    check_and_drop(gate, "", "");
+    pp_pool_destroy(pool);
+}
+
+BOTH(capturing_leaves_no_descriptors_behind)
+{
+    board_make();
+    int before = count_fds();
+    for (int i = 0; i < 3; i++) {
+        pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 2});
+        check_and_drop(submit_script(pool, CRASH, 1), "out 1\n", "err 1\n");
+        check_and_drop(submit_script(pool, RETURN, 2), "out 2\n", "err 2\n");
+        pp_pool_destroy(pool);
+    }
+    CHECK_INT(count_fds(), before);
+}
