@@ -61,8 +61,8 @@ int pp__capture_open(struct pp__capture *capture, int socket, const struct pp__c
         return error;
     capture->limit = order->limit;
     capture->on = true;
-    setvbuf(stdout, NULL, _IOLBF,
-            0); /* what a task has printed when it dies is there, but for a line that it has not ended */
+    /* What a task has printed when it dies is there, but for a line that it has not ended. */
+    setvbuf(stdout, NULL, _IOLBF, 0);
     return 0;
 }
 
