@@ -148,9 +148,28 @@ typedef enum pp_start_method {
     PP_START_DEFAULT = 0, /* forkserver if main called pp_worker_main, else fork */
     PP_START_FORK,        /* forks of the owner as it was when the launcher was made */
     PP_START_FORKSERVER,  /* forks of a fresh image of the running executable */
-    PP_START_SPAWN,       /* each a fresh image of the running executable, or what a command starts */
+    PP_START_SPAWN,       /* each a fresh image of the running executable, or what a command, or the program, starts */
     PP_START_INLINE       /* no process: calls run in the owner while somebody waits; no isolation */
 } pp_start_method;
+
+/*
+ * Functions of the program that have workers started, in place of a command. Both are called by a thread of each pool, in turn with its log (of a
+ * pool of an event loop: in pp_pool_dispatch), without any lock, one at a time in a pool; one that takes long delays starts and log lines, and
+ * nothing else. They must return, and not end this pool. Threads of the library have all signals blocked, and so has what they fork, until that
+ * attaches or unblocks them.
+ */
+typedef struct pp_starter {
+    /*
+     * Has some process call pp_worker_attach(invitation), now or later. `number` is the worker's, -1: a standby's, which gets its own later. 0, or a
+     * negative errno: the worker can't be started now, which is tried again after growing pauses, until for start_timeout (30 s if that is 0) none
+     * could be started and none lives; then the pool breaks. A worker that does not come in that time breaks it as well.
+     */
+    int (*start)(void *context, const char *invitation, int number);
+    /* May be NULL. Called once after each start that has returned 0: the worker has ended, or is not wanted any more (nobody can attach with that
+     * invitation then). The kernel has killed one that had attached, whoever its parent is; what else there is to clean up is the program's. */
+    void (*stop)(void *context, const char *invitation, int number);
+    void *context; /* their first argument */
+} pp_starter;
 
 typedef struct pp_launcher_options {
     pp_start_method start_method; /* overridden by PROCPOOL_START=fork|forkserver|spawn|inline in the environment */
@@ -158,6 +177,8 @@ typedef struct pp_launcher_options {
     /* spawn: the NULL-ended words of a command, run once for each worker, that starts it: found by PATH; a word "{}" becomes the path of the running
      * executable. See pp_worker_attach. NULL: workers are started without. Makes spawn the default method. */
     const char *const *command;
+    /* spawn, in place of a command: functions that have workers started; the struct is copied. NULL: there are none. Makes spawn the default method. */
+    const pp_starter *starter;
     const int *
         inherit_fds; /* forkserver, spawn: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
     size_t inherit_fd_count;
@@ -175,8 +196,8 @@ typedef struct pp_launcher_options {
 PP_API int pp_worker_main(void);
 
 /*
- * Makes the calling process a worker of the pool whose launcher's command has started it, or has had it started. `invitation` is what that command
- * found in its environment as PROCPOOL_INVITATION; NULL: the one that is in this environment, which is then unset. On success it does not return: the
+ * Makes the calling process a worker of the pool whose launcher's command or starter has started it, or has had it started. `invitation` is what that
+ * command found in its environment as PROCPOOL_INVITATION, or what the starter was given; NULL: the one that is in this environment, which is then unset. On success it does not return: the
  * process runs the pool's calls until it is told to leave or killed, and the kernel kills it when the pool's owner ends, whoever its parent is.
  * Descriptors and memory stay as they are, signal dispositions become the default ones. It has to be of the same user, and in the same network
  * namespace, and each invitation can be followed once. Of a program that is not the owner's executable only functions in shared libraries
@@ -193,7 +214,7 @@ PP_API int pp_worker_attach(const char *invitation);
  * the owner grows and makes threads, starts workers cheaply and cleanly. `options` may be NULL. *launcher has one
  * reference, the caller's.
  *
- * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload or command with another method, an empty command), -EBADF
+ * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload, command or starter with another method, an empty command, a starter without start or beside a command), -EBADF
  * (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main, or with raised privileges), -ENOENT or -ELIBBAD for a preload that can't be opened,
  * -E2BIG (the paths to preload, or the command, are too long), -EAGAIN (no process can be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE,
  * -ENFILE, -EPERM.

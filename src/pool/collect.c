@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/spin.h"
 #include "pool/dispatch.h"
+#include "pool/errand.h"
 #include "pool/timers.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
@@ -46,10 +47,17 @@ static void take_report(pp_pool *pool, const struct pp__report *report)
         if (worker->number >= 0)
             pp__pool_log(pool, "worker %d started (pid %d)", worker->number, (int)report->pid);
         break;
+    case PP__REPORT_INVITED:
+        pp__errand_start(worker, report);
+        break;
     case PP__REPORT_FAILED:
         pp__worker_failed(worker, report->error);
         break;
     case PP__REPORT_ENDED:
+        if (worker->pid == 0 && worker->start_error) {
+            pp__worker_failed(worker, worker->start_error);
+            break;
+        }
         if (worker->pid == 0) { /* it had not taken its plan, and never started */
             worker->pid = report->pid;
             pool->unreported -= report->pid != 0;

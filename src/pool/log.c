@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/futex.h"
 #include "base/seam.h"
+#include "pool/errand.h"
 #include "pool/finalized.h"
 #include "pool/loop.h"
 
@@ -71,7 +72,11 @@ void pp__log_hand_out(pp_pool *pool)
     if (pool->logging)
         return;
     pool->logging = true;
-    while (!pp__list_empty(&pool->log)) {
+    for (;;) {
+        if (pp__errand_run(pool))
+            continue;
+        if (pp__list_empty(&pool->log))
+            break;
         struct pp__log_line *line = pp__container(pool->log.next, struct pp__log_line, link);
         pp__list_remove(&line->link);
         pthread_mutex_unlock(&pool->lock);
@@ -102,7 +107,8 @@ static void *run(void *argument)
 
 int pp__log_start(pp_pool *pool)
 {
-    if ((!pool->options.log && !pool->options.finalized) || pool->is_inline || pool->loop)
+    bool needed = pool->options.log || pool->options.finalized || pool->starter.start;
+    if (!needed || pool->is_inline || pool->loop)
         return 0;
     int error = pp__pool_start_thread(pool, &pool->logger, run);
     pool->has_logger = error == 0;

@@ -13,7 +13,7 @@
 struct pp__finalized;
 bool pp__log_finalized(pp_pool *pool, struct pp__finalized *end);
 
-/* Starts the thread, if there is a log function, or one for finalizers. 0 or a negative errno. */
+/* Starts the thread, if there is a log function, one for finalizers, or a starter. 0 or a negative errno. */
 int pp__log_start(pp_pool *pool);
 
 /* Under the lock: there are lines, or the pool has ended. */
@@ -25,7 +25,7 @@ void pp__log_join(pp_pool *pool);
 /* Instead of that: the thread ends by itself. */
 void pp__log_detach(pp_pool *pool);
 
-/* Hands out what is queued, releasing the lock at each line. */
+/* Runs the errands and hands out what is queued, releasing the lock at each line. */
 void pp__log_hand_out(pp_pool *pool);
 
 /* Frees what was never handed out. */

@@ -11,6 +11,7 @@
 #include "pool/callbacks.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/errand.h"
 #include "pool/exit.h"
 #include "pool/function.h"
 #include "pool/future.h"
@@ -90,6 +91,7 @@ static void destroy(pp_pool *pool)
     free(pool->setting);
     pp__inline_destroy(pool);
     pp__log_free(pool);
+    pp__errands_free(pool);
     pp__callbacks_free(pool);
     pp__wishes_destroy(pool);
     free((void *)pool->options.initializer_arg);
@@ -304,6 +306,9 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     if (error)
         return error;
     pool->is_inline = pp__launcher_method(pool->launcher) == PP_START_INLINE;
+    const pp_starter *starter = pp__launcher_starter(pool->launcher);
+    if (starter)
+        pool->starter = *starter;
     if (pool->is_inline)
         pool->options.capture = 0; /* what calls write is the owner's own output */
     error = open_duties(pool);
@@ -357,6 +362,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pool->wake_cost = FIRST_WAKE_COST;
     pool->spin_limit = PP__SPIN_MAX;
     pp__list_init(&pool->log);
+    pp__list_init(&pool->errands);
     pp__list_init(&pool->collector.waiters);
     pp__list_init(&pool->unwoken);
     pp__list_init(&pool->groups);

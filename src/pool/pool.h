@@ -126,6 +126,8 @@ struct pp_pool {
 
     /* the log */
     struct pp__link log;
+    struct pp__link errands; /* calls of the starter (errand.h), which come first */
+    pp_starter starter;      /* the launcher's; zeros: none */
     pthread_t logger;
     bool has_logger;
     bool logging;              /* a thread is calling the log function */

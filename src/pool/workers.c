@@ -11,6 +11,7 @@
 #include "pool/backtrace.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/errand.h"
 #include "pool/finalized.h"
 #include "pool/function.h"
 #include "pool/output.h"
@@ -445,6 +446,7 @@ void pp__worker_free(struct pp__worker *worker)
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__output_close(worker);
+    pp__errand_stop(worker);
     pp__results_close(worker->buffers);
     pp__argument_evacuate(worker);
     pp__shelf_destroy(&worker->arguments);

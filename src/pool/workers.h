@@ -47,11 +47,13 @@ struct pp__worker {
     bool finalizes;                             /* it was told to, and has not answered */
     bool overdue;                               /* for too long */
     bool kill_asked;
-    bool owes_term;     /* SIGTERM is still to be asked for */
-    bool out_of_memory; /* the kernel has killed it, by its counts */
-    bool doomed;        /* the program asked for its end: what it runs is not tried again, and no pool breaks for it */
-    bool poisoned;      /* it wrote garbage */
-    char poison[128];   /* which */
+    int start_error;           /* why the program could not start it; 0: nothing is known of that */
+    struct pp__errand *errand; /* its starter's (errand.h), or NULL */
+    bool owes_term;            /* SIGTERM is still to be asked for */
+    bool out_of_memory;        /* the kernel has killed it, by its counts */
+    bool doomed;      /* the program asked for its end: what it runs is not tried again, and no pool breaks for it */
+    bool poisoned;    /* it wrote garbage */
+    char poison[128]; /* which */
 
     struct pp__call_side *call_side;
     struct pp__result_side *result_side;

@@ -276,7 +276,8 @@ static int send_hello(int socket, const struct pp__zygote_setup *setup, const pp
                                      .preload_count = preload_count,
                                      .command_count = command_count,
                                      .text_size = (uint32_t)size,
-                                     .spawn = setup->spawn};
+                                     .spawn = setup->spawn,
+                                     .invites = setup->spawn && options->starter};
     memcpy(hello->nonce, nonce, PP__NONCE_SIZE);
     for (size_t i = 0; i < setup->inherit_count; i++)
         hello->inherit[i] = setup->inherit[i];

@@ -33,6 +33,7 @@ struct pp_launcher {
     _Atomic uint32_t references;
     uint32_t owner; /* pp__owner_token() of the process that made it */
     pp_start_method method;
+    pp_starter starter;       /* zeros: none */
     struct pp__zygote zygote; /* none for inline: descriptors are -1 */
 };
 
@@ -86,7 +87,7 @@ static int check_options(const pp_launcher_options *options)
 static int choose_method(const pp_launcher_options *options, pp_start_method *method)
 {
     *method = options->start_method;
-    if (*method == PP_START_DEFAULT && options->command)
+    if (*method == PP_START_DEFAULT && (options->command || options->starter))
         *method = PP_START_SPAWN;
     else if (*method == PP_START_DEFAULT)
         *method = pp__worker_main_was_called() ? PP_START_FORKSERVER : PP_START_FORK;
@@ -95,6 +96,8 @@ static int choose_method(const pp_launcher_options *options, pp_start_method *me
                         "preload is for PP_START_FORKSERVER only; under fork, workers have what the owner has");
     if (options->command && (*method != PP_START_SPAWN || !options->command[0]))
         return pp__fail(-EINVAL, "command is for PP_START_SPAWN only, and needs a word");
+    if (options->starter && (*method != PP_START_SPAWN || options->command || !options->starter->start))
+        return pp__fail(-EINVAL, "starter is for PP_START_SPAWN without a command only, and needs a start function");
     int error = override_method(method);
     if (error)
         return error;
@@ -137,6 +140,8 @@ static int create(const pp_launcher_options *options, pp_launcher **launcher)
     made->references = 1;
     made->owner = pp__owner_token();
     made->method = method;
+    if (options->starter && method == PP_START_SPAWN)
+        made->starter = *options->starter;
     error = make_zygote(method, options, &made->zygote);
     if (error) {
         free(made);
@@ -184,6 +189,11 @@ void pp_launcher_unref(pp_launcher *launcher)
 pp_start_method pp__launcher_method(const pp_launcher *launcher)
 {
     return launcher->method;
+}
+
+const pp_starter *pp__launcher_starter(const pp_launcher *launcher)
+{
+    return launcher->starter.start ? &launcher->starter : NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------- epitaph */

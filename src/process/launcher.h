@@ -9,6 +9,7 @@
 #define PP_PROCESS_LAUNCHER_H
 
 #include "process/child.h"
+#include "process/wire.h"
 #include "procpool.h"
 
 #include <stdbool.h>
@@ -22,9 +23,13 @@ int pp__launcher_connect(pp_launcher *launcher);
 /* Shuts a connection down (also for copies of it that forked children hold) and closes it. */
 void pp__launcher_disconnect(int connection);
 
+/* The functions that start its workers, or NULL. */
+const pp_starter *pp__launcher_starter(const pp_launcher *launcher);
+
 /* What the zygote tells. */
 enum pp__report_type {
     PP__REPORT_STARTED = 1, /* pid is set */
+    PP__REPORT_INVITED,     /* before that, where the owner is to have it started: invitation is set */
     PP__REPORT_FAILED,      /* the fork failed: error is the errno */
     PP__REPORT_ENDED /* pid; code and status as waitid's si_code and si_status; error: ENOMEM if the kernel killed it for want of memory */
 };
@@ -37,6 +42,7 @@ struct pp__report {
     int32_t code; /* or one of those below */
     int32_t status;
     int32_t reserved;
+    char invitation[PP__INVITATION_MAX];
 };
 
 /* Codes beside waitid's. UNJOINED comes with another one: it had not taken its plan. */

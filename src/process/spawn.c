@@ -25,6 +25,7 @@
 #include "process/loop.h"
 #include "process/sanitizer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -63,10 +64,10 @@ struct pp__spawned {
     struct pp__link link;    /* in `children` */
     void *record;
     enum state state;
-    bool by_command;
-    pid_t child;  /* what was started; 0: reaped */
-    pid_t worker; /* who was sent the plan */
-    int failure;  /* errno of the exec */
+    bool by_command; /* or by the owner: it comes by invitation */
+    pid_t child;     /* what was started; 0: reaped, or nothing was */
+    pid_t worker;    /* who was sent the plan */
+    int failure;     /* errno of the exec */
     struct pp__wire_plan message;
     int fds[PP__PLAN_FDS]; /* the plan's, until it is sent */
     size_t count;
@@ -453,7 +454,7 @@ static int listen_somewhere(void)
 
 int pp__spawn_open(const struct pp__zygote_setup *setup)
 {
-    if (!setup->spawn || !setup->command)
+    if (!setup->spawn || (!setup->command && !setup->invites))
         return 0;
     int fd = listen_somewhere();
     if (fd < 0)
@@ -478,9 +479,15 @@ static void find_executable(char path[PATH_MAX], pid_t zygote)
         snprintf(path, PATH_MAX, "/proc/%d/exe", (int)zygote);
 }
 
+void pp__spawn_invitation(const struct pp__spawned *s, char text[PP__INVITATION_MAX])
+{
+    static_assert(sizeof name + PP__NONCE_SIZE + 2 <= PP__INVITATION_MAX, "an invitation fits");
+    snprintf(text, PP__INVITATION_MAX, "%s:%.*s", name, PP__NONCE_SIZE, s->message.nonce);
+}
+
 static void exec_command(const struct pp__spawned *s, char *const *command, pid_t zygote)
 {
-    char path[PATH_MAX], text[sizeof name + PP__NONCE_SIZE + 2];
+    char path[PATH_MAX], text[PP__INVITATION_MAX];
     size_t count = 0;
     while (command[count])
         count++;
@@ -488,7 +495,7 @@ static void exec_command(const struct pp__spawned *s, char *const *command, pid_
     find_executable(path, zygote);
     for (size_t i = 0; i <= count; i++)
         words[i] = command[i] && strcmp(command[i], "{}") == 0 ? path : command[i];
-    snprintf(text, sizeof text, "%s:%.*s", name, PP__NONCE_SIZE, s->message.nonce);
+    pp__spawn_invitation(s, text);
     setenv(PP__INVITATION, text, 1);
     if (words[0])
         execvp(words[0], words);
@@ -541,6 +548,18 @@ static int start(struct pp__spawned *s, const struct pp__zygote_setup *setup, in
     return 0;
 }
 
+static int start_on_line(struct pp__spawned *s, const struct pp__zygote_setup *setup)
+{
+    int pair[2];
+    int error = -pp__fd_socketpair(pair);
+    if (error)
+        return error;
+    watch(&s->line, pair[0], line_ready);
+    error = start(s, setup, pair[1]);
+    pp__fd_close(pair[1]);
+    return error;
+}
+
 /* Descriptors of a plan that can't be sent at once are kept under numbers of our own: the caller closes its own. */
 static int keep_descriptors(struct pp__spawned *s, const int *fds, size_t count)
 {
@@ -556,23 +575,17 @@ static int keep_descriptors(struct pp__spawned *s, const int *fds, size_t count)
 int pp__spawn_start(const struct pp__zygote_setup *setup, const struct pp__plan *plan, const int *fds, size_t count,
                     void *record, struct pp__spawned **spawned, pid_t *child)
 {
-    int pair[2];
     struct pp__spawned *s = PP_SYS(calloc)(1, sizeof *s);
     if (!s)
         return ENOMEM;
     s->record = record;
-    s->by_command = setup->command != NULL;
+    s->by_command = setup->command || setup->invites;
     s->line.fd = s->ender.fd = -1;
     pp__list_insert(&children, &s->link);
     make_message(s, setup, plan);
     int error = keep_descriptors(s, fds, count);
-    if (!error)
-        error = -pp__fd_socketpair(pair);
-    if (!error) {
-        watch(&s->line, pair[0], line_ready);
-        error = start(s, setup, pair[1]);
-        pp__fd_close(pair[1]);
-    }
+    if (!error && !setup->invites)
+        error = start_on_line(s, setup);
     if (error) {
         pp__spawn_free(s);
         return error;

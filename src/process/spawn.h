@@ -18,9 +18,12 @@ struct pp__spawned;
 int pp__spawn_open(const struct pp__zygote_setup *setup);
 
 /* Starts one. `record` is what the two functions below are called with. 0, or the errno. `*child` is the process that was started: the image
- * itself, or the command that is to start it. */
+ * itself, or the command that is to start it; 0: none was, and the owner is to have one started. */
 int pp__spawn_start(const struct pp__zygote_setup *setup, const struct pp__plan *plan, const int *fds, size_t count,
                     void *record, struct pp__spawned **spawned, pid_t *child);
+
+/* What is to reach the worker, of one that the owner is to start. */
+void pp__spawn_invitation(const struct pp__spawned *spawned, char text[PP__INVITATION_MAX]);
 
 /* Told to the loop: the child has taken its plan, as `worker`; it has ended, with code and status as pp__report has them. After the second, once
  * for each child, `record` may be gone, and with it what belongs to it here. */

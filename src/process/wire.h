@@ -80,8 +80,8 @@ struct pp__wire_hello {
     uint32_t preload_count;
     uint32_t command_count;
     uint32_t text_size;
-    uint32_t spawn; /* workers are fresh images */
-    uint32_t reserved;
+    uint32_t spawn;   /* workers are fresh images */
+    uint32_t invites; /* which the owner has started */
 };
 
 /* To a fresh image that is to be a child. */
@@ -115,6 +115,7 @@ _Static_assert(offsetof(struct pp__wire_hello, nonce) == offsetof(struct pp__wir
                "a fresh image looks at the beginning first");
 
 #define PP__MARKER "PROCPOOL_SPAWN" /* in the environment of a fresh image: "<control socket or line>:<nonce>" */
+#define PP__INVITATION_MAX 144      /* bytes of such a text, its NUL included */
 #define PP__INVITATION "PROCPOOL_INVITATION" /* in that of a command: "<name of an abstract socket>:<nonce>" */
 
 #endif

@@ -3,7 +3,7 @@
  * The zygote's loop. One thread, one epoll set: the control socket, the owner's pidfd, a signalfd for SIGCHLD, and a
  * socket for each connection. Called by birth.c (in a fork of the owner) and image.c (in a fresh image).
  *
- * What it owes an owner that does not read is kept in the records of the children, at most one STARTED and one ENDED each,
+ * What it owes an owner that does not read is kept in the records of the children, at most one INVITED, STARTED and ENDED each,
  * and sent when the socket has room; so it never blocks and never grows beyond RECORDS_MAX records a connection.
  */
 #include "process/zygote.h"
@@ -49,7 +49,7 @@ struct connection {
     bool waits_for_room;
 };
 
-enum { OWES_STARTED = 1, OWES_FAILED = 2, OWES_ENDED = 4 };
+enum { OWES_STARTED = 1, OWES_FAILED = 2, OWES_ENDED = 4, OWES_INVITED = 8 };
 
 /* A child, until it is reaped and its end is told. */
 struct record {
@@ -320,6 +320,8 @@ static int send_report(struct connection *connection, const struct record *recor
         report.status = record->status;
         report.error = record->error;
     }
+    if (type == PP__REPORT_INVITED)
+        pp__spawn_invitation(record->spawned, report.invitation);
     return pp__fd_send(connection->source.fd, &report, sizeof report, NULL, 0);
 }
 
@@ -329,7 +331,10 @@ static int pay(struct connection *connection, struct record *record)
     static const struct {
         unsigned owed;
         uint32_t type;
-    } debts[] = {{OWES_FAILED, PP__REPORT_FAILED}, {OWES_STARTED, PP__REPORT_STARTED}, {OWES_ENDED, PP__REPORT_ENDED}};
+    } debts[] = {{OWES_FAILED, PP__REPORT_FAILED},
+                 {OWES_INVITED, PP__REPORT_INVITED},
+                 {OWES_STARTED, PP__REPORT_STARTED},
+                 {OWES_ENDED, PP__REPORT_ENDED}};
     for (size_t i = 0; i < sizeof debts / sizeof *debts; i++) {
         if (!(record->owes & debts[i].owed))
             continue;
@@ -511,6 +516,8 @@ static void spawn_child(struct record *record, const struct pp__plan *plan, cons
         owe(record, OWES_FAILED);
     else
         record->kills_before = count_kills();
+    if (!record->error && zygote.setup.invites)
+        owe(record, OWES_INVITED);
 }
 
 void pp__zygote_joined(void *joined, pid_t worker)
@@ -811,7 +818,7 @@ static void open_invitations(void)
     int error = pp__spawn_open(&zygote.setup);
     if (!error)
         return;
-    pp__zygote_say(&zygote.setup, error, true, "a socket for workers that a command starts");
+    pp__zygote_say(&zygote.setup, error, true, "a socket for workers that come by invitation");
     _exit(1);
 }
 

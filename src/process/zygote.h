@@ -20,6 +20,7 @@ struct pp__zygote_setup {
     bool close_all;     /* children keep nothing but 1, 2, inherit and the plan's */
     bool shared_images; /* it is a fork of the owner */
     bool spawn;         /* children are fresh images */
+    bool invites;       /* they are started by the owner, which is told the invitations */
     char **command;     /* that start them, NULL-ended; NULL: the zygote does */
     int inherit[PP__INHERIT_MAX];
     size_t inherit_count;
