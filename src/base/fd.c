@@ -62,20 +62,42 @@ static int move_up(int fd)
     return place;
 }
 
-int pp__fd_adopt(int fd, const char *what)
+/* Under the lock. */
+static int copy(int fd, const char *what)
 {
-    if (fd < 0)
-        return fail_descriptor(errno, what);
-    pthread_mutex_lock(&lock);
     int place = move_up(fd);
     int error = place < 0 ? fail_descriptor(errno, what) : reserve(place);
     if (error == 0)
         mark(place, true);
     else if (place >= 0)
         close(place);
+    return error ? error : place;
+}
+
+int pp__fd_adopt(int fd, const char *what)
+{
+    if (fd < 0)
+        return fail_descriptor(errno, what);
+    pthread_mutex_lock(&lock);
+    int place = copy(fd, what);
     close(fd);
     pthread_mutex_unlock(&lock);
-    return error ? error : place;
+    return place;
+}
+
+int pp__fd_copy(int fd, const char *what)
+{
+    pthread_mutex_lock(&lock);
+    int place = copy(fd, what);
+    pthread_mutex_unlock(&lock);
+    return place;
+}
+
+void pp__fd_hand_out(int fd)
+{
+    pthread_mutex_lock(&lock);
+    mark(fd, false);
+    pthread_mutex_unlock(&lock);
 }
 
 void pp__fd_close(int fd)
@@ -137,7 +159,7 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
     struct iovec vector = {.iov_base = (void *)message, .iov_len = size};
     struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
     if (count > 0) {
-        memset(&control, 0, sizeof control);
+        memset(&control, 0, CMSG_SPACE(count * sizeof(int)));
         header.msg_control = control.room;
         header.msg_controllen = CMSG_SPACE(count * sizeof(int));
         struct cmsghdr *c = CMSG_FIRSTHDR(&header);
@@ -154,11 +176,11 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
     }
 }
 
-/* Adopts what came with a message; all or nothing. */
+/* Adopts what came with a message; all or nothing. Too many is what it is also where some were lost. */
 static int adopt_received(struct msghdr *header, int *fds, size_t room, size_t *count)
 {
-    int error = header->msg_flags & MSG_CTRUNC ? fail_descriptor(EMFILE, "a descriptor sent by another process") : 0;
-    size_t have = 0;
+    int error = 0;
+    size_t have = 0, seen = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
@@ -166,15 +188,21 @@ static int adopt_received(struct msghdr *header, int *fds, size_t room, size_t *
         for (size_t i = 0; i < came; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            int ours = error || have == room ? -1 : pp__fd_adopt(fd, "a received descriptor");
+            if (seen++ >= room || error) {
+                close(fd);
+                continue;
+            }
+            int ours = pp__fd_adopt(fd, "a received descriptor");
             if (ours >= 0)
                 fds[have++] = ours;
-            else if (error || have == room)
-                close(fd);
-            if (ours < 0 && !error)
-                error = have == room ? -EMSGSIZE : ours;
+            else
+                error = ours;
         }
     }
+    if (seen > room)
+        error = -EMSGSIZE;
+    else if (!error && header->msg_flags & MSG_CTRUNC)
+        error = fail_descriptor(EMFILE, "a descriptor sent by another process");
     while (error && have > 0)
         pp__fd_close(fds[--have]);
     *count = have;
@@ -185,20 +213,26 @@ ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t 
 {
     union {
         struct cmsghdr header;
-        char room[CMSG_SPACE(PP__FD_SEND_MAX * sizeof(int))];
+        char room[CMSG_SPACE((PP__FD_SEND_MAX + 1) * sizeof(int))];
     } control;
+    size_t none = 0, *came = count ? count : &none;
+    size_t most =
+        *came < PP__FD_SEND_MAX ? *came + 1 : PP__FD_SEND_MAX + 1; /* one more, to be told that it is too many */
     struct iovec vector = {.iov_base = message, .iov_len = room};
-    struct msghdr header = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+    struct msghdr header = {.msg_iov = &vector,
+                            .msg_iovlen = 1,
+                            .msg_control = control.room,
+                            .msg_controllen = CMSG_SPACE(most * sizeof(int))};
     ssize_t size;
     bool reset =
         false; /* an end that died with our words unread says so once, before what it had sent itself: look again */
     do {
         size = PP_SYS(recvmsg)(socket, &header, flags | MSG_CMSG_CLOEXEC);
     } while (size < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
-    if (size < 0)
+    if (size < 0) {
+        *came = 0;
         return errno == ECONNRESET ? 0 : -errno;
-    size_t none = 0, *came = count ? count : &none;
+    }
     int error = adopt_received(&header, fds, *came, came);
     if (error)
         return error;

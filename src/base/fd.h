@@ -17,6 +17,12 @@
  * closed. Returns the new one or a negative errno, naming RLIMIT_NOFILE where that is it. */
 int pp__fd_adopt(int fd, const char *what);
 
+/* A copy of `fd`, which stays the caller's: likewise. -EBADF and as above. */
+int pp__fd_copy(int fd, const char *what);
+
+/* It is no longer ours, and somebody else's to close. */
+void pp__fd_hand_out(int fd);
+
 /* Closes and forgets it; -1 is allowed. */
 void pp__fd_close(int fd);
 
@@ -36,14 +42,14 @@ void pp__fd_clear(int fd);
  * Sends one message with up to PP__FD_SEND_MAX descriptors, never blocking and never raising SIGPIPE: 0, -EAGAIN (full),
  * -EPIPE (the other end is gone), -ETOOMANYREFS and other errnos.
  */
-#define PP__FD_SEND_MAX 8
+#define PP__FD_SEND_MAX 253 /* the kernel's SCM_MAX_FD */
 int pp__fd_send(int socket, const void *message, size_t size, const int *fds, size_t count);
 
 /*
  * Receives one message: its size, with the descriptors in fds (adopted; *count is the room, then how many came). 0: the other
  * end is gone; -EAGAIN: nothing there and `flags` has MSG_DONTWAIT; -EMFILE: descriptors were lost on the way
  * (the message is gone, those that came are closed); -EMSGSIZE: larger than `room`, or more descriptors
- * than *count (the message is gone, all of them are closed).
+ * than *count (the message is gone, all of them are closed). Unless a message came *count is 0 then.
  */
 ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t *count, int flags);
 

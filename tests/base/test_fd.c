@@ -71,6 +71,38 @@ TEST(adopting_what_a_failed_call_returned_passes_its_errno_on)
     CHECK_STR(pp_last_error(), "opening a file: No such file or directory");
 }
 
+TEST(a_copy_is_the_same_file_and_leaves_the_original_open)
+{
+    int raw = open_null();
+    int fd = (int)CHECK_OK(pp__fd_copy(raw, "a copy"));
+    CHECK(fd >= PP__FD_FLOOR);
+    CHECK(is_open(raw));
+    CHECK(same_file(raw, fd));
+    CHECK_INT(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    pp__fd_close(fd);
+    CHECK(!is_open(fd));
+    CHECK(is_open(raw));
+    close(raw);
+    CHECK_INT(pp__fd_copy(raw, "a copy"), -EBADF);
+    CHECK_HAS(pp_last_error(), "a copy: Bad file");
+    CHECK_INT(pp__fd_copy(-1, "a copy"), -EBADF);
+}
+
+TEST(what_is_handed_out_is_no_longer_ours)
+{
+    int fd = (int)CHECK_OK(pp__fd_event());
+    pp__fd_hand_out(fd);
+    pid_t child = fork();
+    if (child == 0) {
+        pp__fd_close_inherited(NULL, 0);
+        _exit(is_open(fd) ? 0 : 1);
+    }
+    int status;
+    CHECK_INT(waitpid(child, &status, 0), child);
+    CHECK_INT(status, 0);
+    close(fd);
+}
+
 TEST(closing_minus_one_does_nothing)
 {
     int before = count_open();
@@ -386,7 +418,7 @@ TEST(descriptors_pass_both_ways_up_to_the_most)
 {
     struct sockets s = make_sockets();
     int before = count_open();
-    for (size_t count = 0; count <= PP__FD_SEND_MAX; count++) {
+    for (size_t count = 0; count <= PP__FD_SEND_MAX; count += count < 10 ? 1 : PP__FD_SEND_MAX - 10) {
         pass_descriptors(s.ours, s.theirs, count);
         pass_descriptors(s.theirs, s.ours, count);
     }
@@ -426,32 +458,34 @@ TEST(more_descriptors_than_there_is_room_for_are_all_closed)
     CHECK_INT(count_open(), before);
 }
 
-/* As no sender of ours does. */
-static void send_many_descriptors(int socket, size_t count)
-{
-    char room[CMSG_SPACE(16 * sizeof(int))] = "";
-    struct iovec vector = {.iov_base = room, .iov_len = 1};
-    struct msghdr header = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(count * sizeof(int));
-    for (size_t i = 0; i < count; i++)
-        memcpy(CMSG_DATA(c) + i * sizeof(int), &(int){STDERR_FILENO}, sizeof(int));
-    CHECK_OK(sendmsg(socket, &header, 0));
-}
-
-TEST(more_descriptors_than_a_message_may_have_are_all_closed)
+TEST(many_more_descriptors_than_there_is_room_for_are_all_closed)
 {
     struct sockets s = make_sockets();
     char text[8];
-    int before = count_open(), got[PP__FD_SEND_MAX];
-    size_t came = PP__FD_SEND_MAX;
-    send_many_descriptors(s.ours, 12);
-    CHECK(pp__fd_receive(s.theirs, text, sizeof text, got, &came, 0) < 0);
+    int before = count_open(), got[3];
+    size_t came = 3;
+    int sent[PP__FD_SEND_MAX];
+    for (size_t i = 0; i < PP__FD_SEND_MAX; i++)
+        sent[i] = STDERR_FILENO;
+    CHECK_OK(pp__fd_send(s.ours, "x", 2, sent, PP__FD_SEND_MAX));
+    CHECK_INT(pp__fd_receive(s.theirs, text, sizeof text, got, &came, 0), -EMSGSIZE);
     CHECK_INT(came, 0);
     CHECK_INT(count_open(), before);
+}
+
+TEST(where_nothing_comes_the_count_is_zero)
+{
+    struct sockets s = make_sockets();
+    char text[8];
+    int got[3];
+    size_t came = 3;
+    CHECK_INT(pp__fd_receive(s.theirs, text, sizeof text, got, &came, MSG_DONTWAIT), -EAGAIN);
+    CHECK_INT(came, 0);
+    CHECK_OK(pp__fd_send(s.theirs, "unread", 7, NULL, 0));
+    pp__fd_close(s.ours);
+    came = 3;
+    CHECK_INT(pp__fd_receive(s.theirs, text, sizeof text, got, &came, 0), 0);
+    CHECK_INT(came, 0);
 }
 
 TEST(a_message_larger_than_the_room_is_an_error_and_its_descriptors_are_closed)
