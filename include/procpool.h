@@ -141,6 +141,25 @@ PP_API int pp_task_cancelled(const pp_task *task);
  */
 PP_API void pp_task_progress(pp_task *task, uint64_t progress);
 
+/*
+ * The descriptor that travelled with the call as its `index`th: a number of this process for the file that the caller named, with the file's offset and
+ * status flags, which all who have it share; close-on-exec. It is the library's, which closes it when the task ends: a task that wants it longer, or in a
+ * program that it runs, makes a copy (dup), and it closes none itself. The owner keeps its copy until the call has ended. Elements of a map and
+ * initializers and finalizers have none. Task only, from any thread of it. Errors: -EINVAL (no such descriptor).
+ */
+PP_API int pp_task_fd(const pp_task *task, size_t index);
+
+/* How many there are. Task only, from any thread of it. Never fails. */
+PP_API size_t pp_task_fd_count(const pp_task *task);
+
+/*
+ * Sends a copy of `fd`, made at once, back with the call's result, behind those of earlier calls of this function, for pp_future_take_fd. `fd` stays the
+ * task's. If the call fails nothing goes back. Returns 0, or -EBADF (not open), -EMFILE, -ENFILE, -ENOMEM (no copy can be made; a task that returns one of
+ * these fails with kind PP_ERROR_TRAVEL), -EINVAL (there are PP_MAX_DESCRIPTORS already), -ENOTSUP (in an initializer, a finalizer or
+ * an element of a map). Task only, from the thread that runs the task.
+ */
+PP_API int pp_task_return_fd(pp_task *task, int fd);
+
 /* ---------------------------------------------------------------------------------------- launchers */
 
 /* Where workers come from. */
@@ -361,6 +380,9 @@ typedef struct pp_pool_options {
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
+/* How many descriptors can travel with a call, and back with its result. */
+#define PP_MAX_DESCRIPTORS 252
+
 typedef struct pp_call {
     pp_function *function;
     const void *arg;  /* copied before the submit returns */
@@ -371,6 +393,9 @@ typedef struct pp_call {
     int priority;
     uint32_t
         deadline; /* ms from the submit; one that has not begun by then never does, and fails with -ETIME; 0: none */
+    /* Travel with it, for pp_task_fd. Copied before the submit returns: then the caller may close its own. */
+    const int *descriptors;
+    size_t descriptor_count; /* at most PP_MAX_DESCRIPTORS */
     uint64_t reserved[4];
 } pp_call;
 
@@ -378,8 +403,8 @@ typedef struct pp_call {
  * Submits function(arg, size). The argument is copied. *future has one reference, the caller's; `future` may be NULL when
  * nobody wants the answer. Calls are begun in the order in which they were submitted, but for short ones that travel a few at a time.
  *
- * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -ENOMEM, -EMFILE or -ENFILE (no
- * descriptor for a large argument), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown or release), -ENOTRECOVERABLE
+ * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -EBADF (one of the descriptors is not open), -ENOMEM,
+ * -EMFILE or -ENFILE (no descriptor for a large argument, or for a copy of a descriptor), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown or release), -ENOTRECOVERABLE
  * (pool broken; wins over -ESHUTDOWN), -EPERM. What a crash does: see pp_future_error.
  *
  * Never blocks, but in a pool with max_pending: there it waits while so many calls are pending, unless that pool refuses then. It wakes in the order
@@ -565,6 +590,18 @@ typedef struct pp_output {
  * program completes it), -ENOMEM (there was no memory to keep it), -EINVAL, -EPERM.
  */
 PP_API int pp_future_output(pp_future *future, int timeout, pp_stream stream, pp_output *output);
+
+/*
+ * Waits, then moves the `index`th descriptor out that came back with the result: it is returned, close-on-exec, and the caller's to close. Each can be
+ * taken once; those that nobody has taken are closed with the last unref. What pp_future_take has moved out does not matter.
+ *
+ * Errors: those of pp_future_wait, the codes listed at pp_error_kind, -EINVAL (no such descriptor), -ENODATA (it was taken). A result whose descriptors could
+ * not be received in full, as the owner had no numbers left (RLIMIT_NOFILE), is a failure of its call, of kind PP_ERROR_TRAVEL with -EMFILE.
+ */
+PP_API int pp_future_take_fd(pp_future *future, int timeout, size_t index);
+
+/* Waits, then tells how many came back, taken or not. Errors: those of pp_future_wait, and the codes listed at pp_error_kind. */
+PP_API int pp_future_fd_count(pp_future *future, int timeout);
 
 /* Frees what pp_future_take gave. NULL is allowed; works in a forked child too. */
 PP_API void pp_free(void *data);

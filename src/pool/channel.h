@@ -9,7 +9,8 @@
  * What is sent. Call ring: NUMBER (to a standby), SETTING, CAPTURE, MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the
  * initializer), RESULT, OUTPUT (what a call wrote, ahead of its RESULT), RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
  * has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is no place for it, in a sealed memfd of its own. The
- * descriptor of what is not known yet went through the socket before the record was published, in the records' order.
+ * descriptor of what is not known yet went through the socket before the record was published, in the records' order, and with it those that travel beside
+ * a call or its result (descriptors.h).
  */
 #ifndef PP_POOL_CHANNEL_H
 #define PP_POOL_CHANNEL_H
@@ -20,6 +21,7 @@
 #include <assert.h>
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
@@ -162,9 +164,31 @@ enum pp__record_type {
 #define PP__KEPT 8u       /* BIG: it lies in a buffer; without it, in a memfd of its own, which was sent */
 #define PP__FRESH 16u     /* KEPT: the buffer was sent; what the reader had in that place is no more */
 #define PP__TRACED 32u    /* FAILED: a trace (process/trace.h) lies before the message */
-#define PP__PLACE_SHIFT 8 /* KEPT: the place lies in the flags from this bit on; TRACED: the trace's size */
+#define PP__ELEMENT 64u   /* of a call: elements of a map, or one, with which no descriptors travel */
+#define PP__PLACE_SHIFT 8 /* KEPT: the place lies in 8 bits from this one on; TRACED: the trace's size, in all */
+
+/* Of a call, or of a RESULT: how many descriptors travel beside it, in the flags from this bit on. */
+#define PP__COUNT_SHIFT 16
+/* There may be a message ahead of the record. */
+#define PP__AHEAD (PP__BIG | UINT32_MAX << PP__COUNT_SHIFT)
 
 #define PP__MOST_ELEMENTS 65536u /* of a chunk */
+
+static inline uint32_t pp__flags_place(uint32_t flags)
+{
+    return flags >> PP__PLACE_SHIFT & 0xff;
+}
+
+static inline uint32_t pp__flags_count(uint32_t flags)
+{
+    return flags >> PP__COUNT_SHIFT;
+}
+
+/* Whether the descriptor of the payload is in the message ahead: a memfd of its own, or a new buffer. */
+static inline bool pp__flags_bring_payload(uint32_t flags)
+{
+    return flags & PP__BIG && (!(flags & PP__KEPT) || flags & PP__FRESH);
+}
 
 /* A call or chunk. Behind it, 16-aligned, its elements (or, if BIG, nothing: they lie in the memfd). */
 struct pp__call_record {
@@ -281,7 +305,7 @@ static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is a
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");
 static_assert(PP__INLINE_MAX + 1024 < PP__RING_BYTES / 2, "an inline payload fits the ring at every position");
 
-/* The message that carries a descriptor. */
+/* The message that carries descriptors: the payload's, if it brings that, then those that travel beside it. */
 struct pp__attachment {
     uint64_t id;   /* as the record's */
     uint64_t size; /* of the payload, or of the whole buffer */

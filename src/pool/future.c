@@ -10,6 +10,7 @@
 #include "pool/block.h"
 #include "pool/callbacks.h"
 #include "pool/collect.h"
+#include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/group.h"
 #include "pool/inline.h"
@@ -44,21 +45,23 @@ static void drop_data(pp_future *future, void *data)
         pp__block_free(data);
 }
 
-static void destroy(pp_future *future)
+static inline __attribute__((always_inline)) void destroy(pp_future *future)
 {
     pp_pool *pool = future->item.pool;
     bool wanted = future->item.wanted;
     drop_data(future, future->item.outcome.data);
-    if (future->item.captured)
-        pp__output_free(future->item.output);
     pp__error_free(future->item.outcome.error);
+    if (future->item.keeps)
+        pp__wish_free(future->item.kept);
+    if (future->item.has_back)
+        pp__descriptors_free(future->item.back);
     pp__slab_give(&pool->calls, future);
     if (wanted)
         pp__pool_unref(pool);
 }
 
 /* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
-static void drop(pp_future *future)
+static inline __attribute__((always_inline)) void drop(pp_future *future)
 {
     if (atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel) == 1)
         destroy(future);
@@ -324,7 +327,7 @@ int pp_future_output(pp_future *future, int timeout, pp_stream stream, pp_output
     if (future->item.promised)
         return pp__fail(-ENOTSUP, "call %llu is the program's own", (unsigned long long)future->item.id);
     pp__pool_lock(future->item.pool);
-    error = pp__output_show(future->item.captured ? future->item.output : NULL, stream, output);
+    error = pp__output_show(future->item.keeps ? future->item.kept->output : NULL, stream, output);
     pp__pool_unlock(future->item.pool);
     return error;
 }

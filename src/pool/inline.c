@@ -7,6 +7,7 @@
 #include "pool/backtrace.h"
 #include "pool/block.h"
 #include "pool/callbacks.h"
+#include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/finalized.h"
 #include "pool/function.h"
@@ -76,6 +77,7 @@ static int run(pp_pool *pool, pp_function *function, const void *arg, size_t siz
     if (words) {
         task->stop = &words->stop;
         task->progress = &words->progress;
+        task->carried = words->carried;
     }
     pool->inl->thread = pthread_self();
     pool->inl->depth++;
@@ -117,6 +119,33 @@ static struct pp__outcome outcome_of(struct pp__item *item, struct pp_task *task
     }
     task->result = NULL; /* moved out */
     return outcome;
+}
+
+/* The same of a call, whose descriptors that go back are its future's then, or closed. */
+static struct pp__outcome outcome_of_call(struct pp__item *item, struct pp_task *task, struct pp__carried *carried,
+                                          uint64_t run_time)
+{
+    struct pp__outcome outcome = outcome_of(item, task, run_time);
+    if (outcome.code || carried->back_count == 0) {
+        pp__carried_drop_back(carried);
+        return outcome;
+    }
+    struct pp__descriptors *back = pp__descriptors_keep(carried->back, carried->back_count);
+    if (back) {
+        pp__descriptors_bring_back(item, back);
+        return outcome;
+    }
+    pp__block_free(outcome.data);
+    pp_error *error =
+        pp__item_error(item, PP_ERROR_TRAVEL, -ENOMEM, NULL, run_time, "no memory for the descriptors that go back");
+    return (struct pp__outcome){.code = error->code, .error = error};
+}
+
+static void give(struct pp__carried *carried, const struct pp__descriptors *descriptors)
+{
+    carried->given = descriptors ? descriptors->fds : NULL;
+    carried->given_count = descriptors ? descriptors->count : 0;
+    carried->back_count = 0;
 }
 
 /* The initializer, before the first call: its failure breaks the pool. */
@@ -182,7 +211,10 @@ static void run_first(pp_pool *pool)
         pp__wish_fail(item);
         return;
     }
-    struct pp__inline_words words = {.outer = pool->inl->words, .id = pp__item_next_id(item)};
+    struct pp__carried carried;
+    struct pp__inline_words words = {
+        .outer = pool->inl->words, .id = pp__item_next_id(item), .carried = item->in_future ? &carried : NULL};
+    give(&carried, pp__item_descriptors(item));
     pool->inl->words = &words;
     item->runs = true;
     int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element), words.id,
@@ -197,7 +229,7 @@ static void run_first(pp_pool *pool)
         pp__elements_next(&element);
         item->x.at = (const struct pp__element *)(const void *)element.place;
     }
-    if (!pp__item_deliver(item, 1, outcome_of(item, &task, run_time)))
+    if (!pp__item_deliver(item, 1, outcome_of_call(item, &task, &carried, run_time)))
         go_on(pool, item);
     pp__task_destroy(&task);
 }

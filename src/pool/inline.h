@@ -17,6 +17,7 @@ struct pp__inline_words {
     uint64_t id;
     _Atomic uint64_t stop;
     struct pp__progress progress;
+    struct pp__carried *carried; /* descriptors that it has and gives back; NULL: an element of a map */
 };
 
 /* Those of the call `id`, which runs. Under the lock. */

@@ -85,11 +85,8 @@ void pp__item_close(struct pp__item *item)
 {
     if (pp__item_home(item))
         pp__argument_leave(item);
-    if (item->wishes && item->x.wish->output)
-        pp__output_hand_over(item);
     if (item->wishes)
-        pp__wish_free(item->x.wish);
-    item->wishes = false;
+        pp__wish_end(item);
     if (item->borrowed)
         item->x.elements = NULL;
     if (!item->plain)
@@ -237,8 +234,11 @@ bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome 
     pp__error_free(item->earlier);
     item->earlier = NULL;
     item->pool->delivered += count;
-    if (!item->plain)
+    if (!item->plain) {
         item->x.next += count;
+        if (item->wishes) /* before anybody sees that it has ended */
+            pp__wish_drop_descriptors(item->x.wish);
+    }
     if (item->in_future)
         pp__future_deliver(item, outcome);
     else

@@ -25,6 +25,7 @@ struct pp__function;
 struct pp__item;
 struct pp__wish;
 struct pp__output;
+struct pp__descriptors;
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {
@@ -86,7 +87,8 @@ struct pp__item {
     uint64_t id;
     union {
         const struct pp__function *function;
-        struct pp__output *output; /* once it has ended, where it is `captured` */
+        struct pp__descriptors *back; /* a future's, once it is done, if it `has_back` some and has no wish */
+        struct pp__wish *kept;        /* its wish, with these or its output, if it `keeps` that */
     };
     pp_error *earlier;       /* errors of the tries so far, the latest first */
     uint32_t timeout;        /* ms, 0: none */
@@ -94,9 +96,9 @@ struct pp__item {
     uint32_t tries : 10;     /* so far, of element `next` */
     uint32_t plain_size : 6; /* of a plain item's argument */
     uint32_t stopping : 1;   /* it was asked to stop: it is not tried again */
-    uint32_t
-        wishes : 1; /* it has a priority or a deadline, or its output is captured (wish.h), and it is no plain one */
-    uint32_t captured : 1; /* a future's: it has the output (output.h) */
+    uint32_t wishes : 1;     /* it has what few calls have (wish.h), and is no plain one */
+    uint32_t keeps : 1;
+    uint32_t has_back : 1; /* descriptors came back with the result */
     uint8_t slot;
     _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */
     uint16_t plain : 1;    /* one call, whose argument lies in room */

@@ -13,6 +13,7 @@
 #include "pool/argument.h"
 #include "pool/backtrace.h"
 #include "pool/block.h"
+#include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/finalized.h"
 #include "pool/output.h"
@@ -22,7 +23,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 /* ------------------------------------------------------------------------------------- large and small */
 
@@ -44,72 +44,105 @@ static inline struct pp__outcome small_result(struct pp__worker *worker, struct 
     return (struct pp__outcome){.data = data, .size = size};
 }
 
-/* The descriptor that came ahead of the record. -EPROTO poisons; other errors fail this call alone. */
-static int receive_descriptor(struct pp__worker *worker, uint64_t id, uint64_t *size)
+/* What came ahead of a result's record. */
+struct arrival {
+    int fd; /* of the payload; -1: it brought none */
+    uint64_t size;
+    struct pp__descriptors *back; /* NULL: none */
+};
+
+static void close_arrival(struct arrival *arrival)
 {
-    struct pp__attachment message = {0};
-    size_t count = 1;
-    int fd = -1;
-    ssize_t got = pp__fd_receive(worker->socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
-    if (got < 0 && got != -EAGAIN && got != -EMSGSIZE)
-        return pp__fail((int)got, "%s", pp__strerror((int)-got));
-    *size = message.size;
-    if (got == sizeof message && count == 1 && message.id == id)
-        return fd;
-    pp__fd_close(fd);
-    return -EPROTO;
+    pp__fd_close(arrival->fd);
+    pp__descriptors_free(arrival->back);
+}
+
+/* Only a call's result has some beside it. */
+static int receive_beside(struct pp__worker *worker, const struct pp__item *item, uint32_t count, int *fd,
+                          struct arrival *arrival)
+{
+    int fds[PP_MAX_DESCRIPTORS];
+    if (!item->in_future || count > PP_MAX_DESCRIPTORS)
+        return -EPROTO;
+    int error = pp__ahead_receive(worker->socket, pp__item_next_id(item), &arrival->size, fd, fds, count);
+    if (error)
+        return error;
+    arrival->back = pp__descriptors_keep(fds, count);
+    return arrival->back ? 0 : pp__fail(-ENOMEM, "no memory for its descriptors");
+}
+
+/* -EPROTO poisons; other errors fail this call alone. */
+static int receive_ahead(struct pp__worker *worker, const struct pp__item *item, uint32_t flags,
+                         struct arrival *arrival)
+{
+    int *fd = pp__flags_bring_payload(flags) ? &arrival->fd : NULL;
+    uint32_t count = pp__flags_count(flags);
+    if (count > 0)
+        return receive_beside(worker, item, count, fd, arrival);
+    return fd ? pp__ahead_receive(worker->socket, pp__item_next_id(item), &arrival->size, fd, NULL, 0) : 0;
 }
 
 /* A result in a memfd of its own. */
-static int receive_single(struct pp__worker *worker, uint64_t id, uint64_t size, void **data)
+static int open_single(const struct arrival *arrival, uint64_t size, void **data)
 {
-    uint64_t sent = 0;
-    int fd = receive_descriptor(worker, id, &sent);
-    if (fd < 0)
-        return fd;
-    int error = sent == size && size < PTRDIFF_MAX / 2 ? pp__block_open(fd, size, data) : -EPROTO;
-    pp__fd_close(fd);
-    return error;
+    return arrival->size == size && size < PTRDIFF_MAX / 2 ? pp__block_open(arrival->fd, size, data) : -EPROTO;
 }
 
-/* A buffer, which is then in its place. */
-static int receive_buffer(struct pp__worker *worker, uint64_t id, uint32_t place)
+/* In a buffer, which is in its place from then on if it is a new one; `error` says that what came ahead is lost. */
+static int open_kept(struct pp__worker *worker, const struct pp__result_record *header, const struct arrival *arrival,
+                     int error, void **data)
 {
-    uint64_t room = 0;
-    int fd = receive_descriptor(worker, id, &room);
-    int error = fd < 0 ? fd : pp__results_receive(worker->buffers, place, fd, room);
-    if (error)
-        pp__results_refuse(worker->buffers, place);
-    pp__fd_close(fd);
-    return error;
-}
-
-static int receive_kept(struct pp__worker *worker, uint64_t id, const struct pp__result_record *header, void **data)
-{
-    uint32_t place = header->flags >> PP__PLACE_SHIFT;
+    uint32_t place = pp__flags_place(header->flags);
     if (place >= PP__PLACES)
         return -EPROTO;
     pp__tidy_later(worker->pool);
-    int error = header->flags & PP__FRESH ? receive_buffer(worker, id, place) : 0;
+    if (!error && header->flags & PP__FRESH)
+        error = pp__results_receive(worker->buffers, place, arrival->fd, arrival->size);
+    if (error)
+        pp__results_refuse(worker->buffers, place);
     return error ? error : pp__results_open(worker->buffers, place, header->size, data);
 }
 
-static int large_result(struct pp__worker *worker, struct pp__item *item, const struct pp__result_record *header,
-                        struct pp__outcome *outcome)
+static int open_large(struct pp__worker *worker, const struct pp__result_record *header, const struct arrival *arrival,
+                      int error, void **data)
 {
+    if (header->flags & PP__KEPT)
+        return open_kept(worker, header, arrival, error, data);
+    return error ? error : open_single(arrival, header->size, data);
+}
+
+static struct pp__outcome not_received(struct pp__worker *worker, struct pp__item *item, int error, uint64_t size)
+{
+    pp_error *e =
+        pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
+                       (unsigned long long)size, pp_last_error());
+    return (struct pp__outcome){.code = e->code, .error = e};
+}
+
+/* A result that does not lie in its record, or has descriptors beside it. */
+static int result_ahead(struct pp__worker *worker, struct pp__item *item, const struct pp__result_record *header,
+                        const void *payload, size_t size, struct pp__outcome *outcome)
+{
+    struct arrival arrival = {.fd = -1};
     void *data = NULL;
-    uint64_t id = pp__item_next_id(item);
-    int error = header->flags & PP__KEPT ? receive_kept(worker, id, header, &data)
-                                         : receive_single(worker, id, header->size, &data);
-    if (error == -EPROTO)
+    bool big = header->flags & PP__BIG;
+    int error = receive_ahead(worker, item, header->flags, &arrival);
+    if (big && error != -EPROTO)
+        error = open_large(worker, header, &arrival, error, &data);
+    if (error == -EPROTO) {
+        close_arrival(&arrival);
         return error;
-    *outcome = (struct pp__outcome){.data = data, .size = header->size};
-    if (error) {
-        pp_error *e =
-            pp__item_error(item, PP_ERROR_TRAVEL, error, worker, 0, "its result of %llu bytes can't be received: %s",
-                           (unsigned long long)header->size, pp_last_error());
-        *outcome = (struct pp__outcome){.code = e->code, .error = e};
     }
+    if (error)
+        *outcome = not_received(worker, item, error, header->size);
+    else
+        *outcome =
+            big ? (struct pp__outcome){.data = data, .size = header->size} : small_result(worker, item, payload, size);
+    if (!outcome->code && arrival.back) {
+        pp__descriptors_bring_back(item, arrival.back);
+        arrival.back = NULL;
+    }
+    close_arrival(&arrival);
     return 0;
 }
 
@@ -210,10 +243,10 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     struct pp__outcome outcome;
     if (header->type != PP__OUTCOME_RESULT) {
         outcome = failure(worker, item, header, payload, size);
-    } else if (header->flags & PP__BIG) {
-        if (large_result(worker, item, header, &outcome) != 0) {
+    } else if (header->flags & PP__AHEAD) {
+        if (result_ahead(worker, item, header, payload, size, &outcome) != 0) {
             item->tries--; /* counted when the worker is buried */
-            return "a large result that did not come or is not sealed";
+            return "a large result, or descriptors, that did not come or are not as they must be";
         }
     } else {
         outcome = small_result(worker, item, payload, size);
@@ -348,8 +381,8 @@ static const char *take_left(struct pp__worker *worker, const struct pp__record 
     worker->left = true;
     if (!worker->finalizes)
         return NULL;
-    if (header->type == PP__OUTCOME_RESULT && header->flags & PP__BIG) {
-        if (large_result(worker, &duty, header, &outcome) != 0)
+    if (header->type == PP__OUTCOME_RESULT && header->flags & PP__AHEAD) {
+        if (result_ahead(worker, &duty, header, payload, size, &outcome) != 0)
             return "a large result that did not come or is not sealed";
     } else if (header->type == PP__OUTCOME_RESULT) {
         outcome = small_result(worker, &duty, payload, size);

@@ -195,13 +195,6 @@ void pp__output_salvage(struct pp__worker *worker, struct pp__item *item)
 
 /* --------------------------------------------------------------------------------------------- show */
 
-void pp__output_hand_over(struct pp__item *item)
-{
-    item->output = item->x.wish->output;
-    item->captured = true;
-    item->x.wish->output = NULL;
-}
-
 int pp__output_show(const struct pp__output *output, pp_stream stream, pp_output *shown)
 {
     if (output == &memoryless)

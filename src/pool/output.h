@@ -36,9 +36,6 @@ const char *pp__output_told(struct pp__worker *worker, struct pp__item *item, co
 /* The item, which the worker has begun, gets no result from it any more: what it has written until now is kept. */
 void pp__output_salvage(struct pp__worker *worker, struct pp__item *item);
 
-/* The item has ended: its future has the output from now on. */
-void pp__output_hand_over(struct pp__item *item);
-
 /* What there is of that stream, or that there was no memory: 0 or -ENOMEM. `output` NULL: nothing was written. */
 int pp__output_show(const struct pp__output *output, pp_stream stream, pp_output *shown);
 

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+struct pp__carried;
+
 struct pp_task {
     uint64_t id;
     uint64_t seed; /* the pool's */
@@ -28,6 +30,9 @@ struct pp_task {
     void *trace;                   /* PP__TRACE_MAX bytes for where the task fails; NULL: nobody wants to know */
     size_t trace_size;             /* with a code: what of it is one; 0: it was not noted */
     char message[PP__MESSAGE_MAX + 1];
+
+    /* Descriptors that it has, and gives back (descriptors.h); NULL: a duty's, or an element's of a map. */
+    struct pp__carried *carried;
 };
 
 /*

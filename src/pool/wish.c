@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/output.h"
 #include "pool/workers.h"
@@ -156,7 +157,12 @@ int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **
         return 0;
     struct pp__wish *wish = PP_SYS(calloc)(1, sizeof *wish);
     if (!wish)
-        return pp__fail(-ENOMEM, "no memory for a call's priority, deadline and output");
+        return pp__fail(-ENOMEM, "no memory for a call's priority, deadline, descriptors and output");
+    int error = call->descriptor_count > 0 ? pp__descriptors_copy(call, &wish->descriptors) : 0;
+    if (error) {
+        free(wish);
+        return error;
+    }
     wish->priority = call->priority;
     wish->deadline = call->deadline;
     wish->begin_by = call->deadline ? pp__now() + call->deadline * PP__MILLISECOND : PP__NEVER;
@@ -166,6 +172,8 @@ int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **
 
 int pp__wish_admit(pp_pool *pool, struct pp__wish *wish)
 {
+    if (wish->priority == 0 && wish->deadline == 0)
+        return 0;
     if (!pool->wishes) {
         pool->wishes = PP_SYS(calloc)(1, sizeof *pool->wishes);
         if (!pool->wishes)
@@ -187,11 +195,34 @@ void pp__wish_give(pp_pool *pool, struct pp__wish *wish, struct pp__item *item)
 
 void pp__wish_free(struct pp__wish *wish)
 {
-    if (wish && wish->place)
+    if (!wish)
+        return;
+    if (wish->place)
         withdraw(wish->item->pool->wishes, wish);
-    if (wish)
-        pp__output_free(wish->output);
+    pp__output_free(wish->output);
+    pp__descriptors_free(wish->descriptors);
+    pp__descriptors_free(wish->back);
     free(wish);
+}
+
+void pp__wish_end(struct pp__item *item)
+{
+    struct pp__wish *wish = item->x.wish;
+    item->wishes = false;
+    if (!item->in_future || (!wish->output && !wish->back)) {
+        pp__wish_free(wish);
+        return;
+    }
+    if (wish->place)
+        withdraw(item->pool->wishes, wish);
+    item->kept = wish;
+    item->keeps = true;
+}
+
+void pp__wish_drop_descriptors(struct pp__wish *wish)
+{
+    pp__descriptors_free(wish->descriptors);
+    wish->descriptors = NULL;
 }
 
 void pp__wishes_destroy(pp_pool *pool)

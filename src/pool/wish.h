@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What few calls wish for: a priority, a moment by which they have begun, that what they write is kept. It lies apart, so that calls without wishes, and
+ * What few calls wish for: a priority, a moment by which they have begun, descriptors to travel with them, that what they write is kept. It lies apart, so that calls
+ * without wishes, and
  * pools without such calls, cost nothing more. All under the pool's lock, but for the making.
  */
 #ifndef PP_POOL_WISH_H
@@ -16,18 +17,20 @@ struct pp__wish {
     struct pp__item *item;
     struct pp__rank *rank; /* NULL: that of all calls without a wish, 0 */
     int priority;
-    uint32_t deadline;         /* ms, as it was given */
-    uint64_t begin_by;         /* PP__NEVER: whenever it comes */
-    struct pp__output *output; /* of the last try (output.h); NULL: none was captured */
-    size_t place;              /* 1 + where it is in the heap of deadlines; 0: nowhere */
+    uint32_t deadline;                   /* ms, as it was given */
+    uint64_t begin_by;                   /* PP__NEVER: whenever it comes */
+    struct pp__output *output;           /* of the last try (output.h); NULL: none was captured */
+    size_t place;                        /* 1 + where it is in the heap of deadlines; 0: nowhere */
+    struct pp__descriptors *descriptors; /* copies of those that travel with the call; NULL: there are none */
+    struct pp__descriptors *back;        /* those that came back; NULL: none */
 };
 
 static inline bool pp__wish_is_in(const pp_pool *pool, const pp_call *call)
 {
-    return ((uint32_t)call->priority | call->deadline | pool->options.capture) != 0;
+    return ((uint32_t)call->priority | call->deadline | call->descriptor_count | pool->options.capture) != 0;
 }
 
-/* 0 or -ENOMEM; NULL if the call has none. */
+/* 0 or an error of pp__descriptors_copy; NULL if the call has none. */
 int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **wish);
 
 /* Before its item is made: whatever can fail. 0 or -ENOMEM. */
@@ -38,6 +41,17 @@ void pp__wish_give(pp_pool *pool, struct pp__wish *wish, struct pp__item *item);
 
 /* With its item, or in place of one. NULL is allowed. */
 void pp__wish_free(struct pp__wish *wish);
+
+/* Its item's call has ended: the future keeps it if something of it is wanted from now on (item.h). */
+void pp__wish_end(struct pp__item *item);
+
+/* Its call is about to end. */
+void pp__wish_drop_descriptors(struct pp__wish *wish);
+
+static inline const struct pp__descriptors *pp__item_descriptors(const struct pp__item *item)
+{
+    return item->wishes ? item->x.wish->descriptors : NULL;
+}
 
 /* The pending items of the same priority. */
 struct pp__link *pp__wish_list(const struct pp__item *item);

@@ -11,6 +11,7 @@
 #include "base/seam.h"
 #include "base/spin.h"
 #include "pool/capture.h"
+#include "pool/descriptors.h"
 #include "pool/setting.h"
 #include "pool/task.h"
 #include "process/child.h"
@@ -26,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define SLEEP_BOUND (50 * PP__MILLISECOND) /* where something is known to come */
@@ -65,6 +65,8 @@ static struct worker {
     /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
     enum pp__record_type running; /* 0: nothing */
     struct pp_task task;
+    struct pp__carried carried; /* descriptors of the call that runs */
+    int given[PP_MAX_DESCRIPTORS];
     struct pp__shelf shelf; /* the buffers of its large results */
     /* Those of its large arguments, by their places on the owner's shelf: NULL: there is none, or it could not be received. */
     struct {
@@ -191,15 +193,14 @@ static bool is_spoilt(int error, bool all_taken)
 }
 
 /*
- * Sends a descriptor ahead of its record. The socket is full only while the owner collects nothing, unless a task has spoilt it: then the
- * record goes alone, and the owner, finding that nothing or something else came, ends this worker.
+ * Sends what is ahead of its record: the descriptor of the result, or -1, and those that go back. The socket is full only while the owner collects
+ * nothing, unless a task has spoilt it: then the record goes alone, and the owner, finding that nothing or something else came, ends this worker.
  */
-static int send_descriptor(uint64_t id, size_t size, int fd)
+static int send_ahead(uint64_t id, size_t size, int fd)
 {
-    struct pp__attachment message = {.id = id, .size = size};
     for (;;) {
         bool all_taken = pp__ring_drained(&self.results);
-        int error = pp__fd_send(self.socket, &message, sizeof message, &fd, 1);
+        int error = pp__ahead_send(self.socket, id, size, fd, self.carried.back, self.carried.back_count);
         if (is_spoilt(error, all_taken))
             return 0;
         if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
@@ -215,10 +216,10 @@ static int send_single(uint64_t id, uint32_t *flags)
     struct pp_task *task = &self.task;
     int error = pp__payload_seal(task->fd, task->result, task->size);
     task->result = NULL; /* unmapped by the seal */
-    *flags = PP__BIG;
+    *flags |= PP__BIG;
     if (error)
         return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
-    return send_descriptor(id, task->size, task->fd);
+    return send_ahead(id, task->size, task->fd);
 }
 
 /*
@@ -234,11 +235,11 @@ static int send_kept(uint64_t id, uint32_t *flags)
     if (task->size > PP__COPIED_MAX)
         place->guarded = true;
     int error = place->guarded ? pp__buffer_guard(place->memory, place->room) : 0;
-    if (!error && fresh)
-        error = send_descriptor(id, place->room, place->fd);
+    if (!error && (fresh || self.carried.back_count > 0))
+        error = send_ahead(id, place->room, place->fd);
     if (error)
         return error;
-    *flags = pp__kept_flags((uint32_t)task->place, fresh);
+    *flags |= pp__kept_flags((uint32_t)task->place, fresh);
     pp__shelf_put_out(&self.shelf, task->place);
     task->result = NULL;
     task->place = -1;
@@ -272,6 +273,23 @@ static void publish_failure(enum pp__record_type type, uint64_t id, struct pp__r
     publish();
 }
 
+/* A result of which something goes ahead. What went back is the owner's alone when the record is seen. */
+__attribute__((noinline)) static void publish_behind(enum pp__record_type type, uint64_t id,
+                                                     struct pp__result_record header)
+{
+    struct pp_task *task = &self.task;
+    bool small = task->fd < 0 && task->place < 0;
+    header.flags = self.carried.back_count << PP__COUNT_SHIFT;
+    int error = small              ? send_ahead(id, 0, -1)
+                : task->place >= 0 ? send_kept(id, &header.flags)
+                                   : send_single(id, &header.flags);
+    pp__carried_drop_back(&self.carried);
+    if (error)
+        publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
+    else
+        publish_record(type, id, &header, small ? task->result : NULL, small ? task->size : 0);
+}
+
 /* What the task left behind, as one record. */
 static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header)
 {
@@ -291,15 +309,10 @@ static void publish_outcome(enum pp__record_type type, uint64_t id, struct pp__r
     if (type == PP__RECORD_READY)
         pp__task_drop(task); /* an initializer's result, which nobody takes */
     header.size = task->size;
-    if (task->fd < 0 && task->place < 0) {
+    if (task->fd < 0 && task->place < 0 && self.carried.back_count == 0)
         publish_record(type, id, &header, task->result, task->size);
-        return;
-    }
-    int error = task->place >= 0 ? send_kept(id, &header.flags) : send_single(id, &header.flags);
-    if (error)
-        publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
     else
-        publish_record(type, id, &header, NULL, 0);
+        publish_behind(type, id, header);
 }
 
 /* ---------------------------------------------------------------------------------------------- run */
@@ -461,61 +474,59 @@ struct elements {
     char text[256];
 };
 
-/* The descriptor that came ahead of the record. */
-static int receive_descriptor(uint64_t id, uint64_t *size)
+/* What came ahead of the record: the descriptor of its elements, unless `fd` is NULL, and those of the call. */
+static int receive_ahead(const struct pp__call_record *call, uint64_t id, uint64_t *size, int *fd)
 {
-    struct pp__attachment message = {0};
-    size_t count = 1;
-    int fd = -1;
-    ssize_t got = pp__fd_receive(self.socket, &message, sizeof message, &fd, &count, MSG_DONTWAIT);
-    if (got < 0)
-        return pp__fail((int)got, "its argument can't be received: %s", pp__strerror((int)-got));
-    *size = message.size;
-    if (got == sizeof message && count == 1 && message.id == id)
-        return fd;
-    pp__fd_close(fd);
-    return pp__fail(-EPROTO, "its argument did not arrive");
-}
-
-static int receive_single(uint64_t id, uint64_t size, const void **mapped)
-{
-    uint64_t sent = 0;
-    int fd = receive_descriptor(id, &sent);
-    int error = fd < 0 ? fd : pp__payload_map(fd, size, mapped);
-    pp__fd_close(fd);
+    uint32_t count = pp__flags_count(call->flags);
+    int error = pp__ahead_receive(self.socket, id, size, fd, self.given, count);
+    if (!error)
+        self.carried.given_count = count;
+    else if (error == -EPROTO)
+        pp__fail(error, "what goes with its argument did not arrive");
+    else
+        pp__fail(error, "%s can't be received: %s", count > 0 ? "its descriptors" : "its argument", pp_last_error());
     return error;
 }
 
 /* What was in this place is no more, whether or not the new one can be had. */
-static int receive_buffer(uint64_t id, uint32_t place)
+static int take_buffer(uint32_t place, int fd, uint64_t room, int error)
 {
-    uint64_t room = 0;
-    int fd = receive_descriptor(id, &room);
     pp__segment_unmap(self.arguments[place].memory, self.arguments[place].room);
     self.arguments[place].memory = NULL;
     self.arguments[place].count++;
-    int error = fd < 0 ? fd : pp__segment_map(fd, room, false, &self.arguments[place].memory);
+    if (!error)
+        error = pp__segment_map(fd, room, false, &self.arguments[place].memory);
     self.arguments[place].room = room;
-    pp__fd_close(fd);
+    return error;
+}
+
+static int open_kept(const struct pp__call_record *call, int fd, uint64_t room, int error, struct elements *elements)
+{
+    uint32_t place = pp__flags_place(call->flags);
+    if (call->flags & PP__FRESH)
+        error = take_buffer(place, fd, room, error);
+    else if (!error && !self.arguments[place].memory)
+        error = pp__fail(-EPROTO, "its argument's buffer did not arrive");
+    if (!error)
+        elements->at.place = (const char *)self.arguments[place].memory + PP__ELEMENTS_AT;
     return error;
 }
 
 static int receive_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
-    uint32_t place = call->flags >> PP__PLACE_SHIFT;
-    int error = 0;
-    elements->size = call->size;
-    if (!(call->flags & PP__KEPT)) {
-        error = receive_single(id, call->size, &elements->mapped);
+    uint64_t room = 0;
+    int fd = -1, error = 0;
+    bool brings = pp__flags_bring_payload(call->flags);
+    if (brings || pp__flags_count(call->flags) > 0)
+        error = receive_ahead(call, id, &room, brings ? &fd : NULL);
+    if (call->flags & PP__KEPT) {
+        error = open_kept(call, fd, room, error, elements);
+    } else if (brings && !error) {
+        elements->size = call->size;
+        error = pp__payload_map(fd, call->size, &elements->mapped);
         elements->at.place = elements->mapped;
-        return error;
     }
-    if (call->flags & PP__FRESH)
-        error = receive_buffer(id, place);
-    else if (!self.arguments[place].memory)
-        error = pp__fail(-EPROTO, "its argument's buffer did not arrive");
-    if (!error)
-        elements->at.place = (const char *)self.arguments[place].memory + PP__ELEMENTS_AT;
+    pp__fd_close(fd);
     return error;
 }
 
@@ -533,7 +544,7 @@ static void open_elements(const struct pp__call_record *call, uint64_t id, struc
     elements->function = NULL;
     elements->mapped = NULL;
     elements->error = 0;
-    if (!(call->flags & PP__BIG))
+    if (!(call->flags & PP__AHEAD))
         return;
     self.clock.now = 0;
     note_error(elements, receive_elements(call, id, elements));
@@ -612,6 +623,21 @@ static void tell(const struct pp__call_record *call, bool last)
         ring_if_wanted(PP__WANT_EVERY);
 }
 
+/* Apart, like what follows, for the sake of calls without. */
+__attribute__((noinline)) static void drop_given(void)
+{
+    for (; self.carried.given_count > 0; self.carried.given_count--)
+        pp__fd_close(self.given[self.carried.given_count - 1]);
+}
+
+/* Behind the task: before its outcome is seen nothing is held that does not go back with it. */
+__attribute__((noinline)) static void settle_descriptors(void)
+{
+    drop_given();
+    if (has_failed(&self.task))
+        pp__carried_drop_back(&self.carried);
+}
+
 static void fail_to_run(const struct pp__call_record *call, uint64_t id, const struct elements *elements)
 {
     struct pp__result_record header = {.slot = call->slot};
@@ -621,14 +647,19 @@ static void fail_to_run(const struct pp__call_record *call, uint64_t id, const s
 static void run_single(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
     if (!begin(call->slot, pp__slot_word(id, PP__SLOT_READY), pp__slot_word(id, PP__SLOT_BEGUN),
-               begin_time(call->flags)))
+               begin_time(call->flags))) {
+        drop_given();
         return;
+    }
     if (find_function(call, elements)) {
         pp__task_begin(&self.task, id, self.seed);
         run_element(elements->function, PP__RECORD_RESULT, pp__elements_data(&elements->at),
                     pp__elements_size(&elements->at));
+        if (self.carried.given_count > 0 || self.carried.back_count > 0)
+            settle_descriptors();
         send_alone(PP__RECORD_RESULT, call->slot, id);
     } else {
+        drop_given();
         fail_to_run(call, id, elements);
     }
     tell(call, true);
@@ -641,6 +672,7 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
     struct pp__elements at = elements->at;
     uint64_t before = pp__slot_word(id + call->first, PP__SLOT_READY);
     pp__task_begin(&self.task, id, self.seed);
+    self.task.carried = NULL;
     for (uint32_t i = call->first; i < count; i++) {
         uint64_t begun = pp__slot_word(id + i, PP__SLOT_BEGUN);
         if (!begin(slot, before, begun, begin_time(flags)))
@@ -660,6 +692,7 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
         if (i + 1 == count || self.clock.unread == 0) /* it was read just now */
             tell(call, i + 1 == count);
     }
+    self.task.carried = &self.carried;
     close_run();
 }
 
@@ -701,16 +734,21 @@ static void run_captured(const struct pp__call_record *call, uint64_t id, struct
     place_output(output.begin);
     self.clock.now = 0;
     if (!begin(call->slot, pp__slot_word(id, PP__SLOT_READY), pp__slot_word(id, PP__SLOT_BEGUN),
-               begin_time(call->flags)))
+               begin_time(call->flags))) {
+        drop_given();
         return;
+    }
     flush_output(); /* of what runs between calls */
     pp__capture_begin(&self.capture);
     if (find_function(call, elements)) {
+        self.task.carried = call->flags & PP__ELEMENT ? NULL : &self.carried;
         pp__task_begin(&self.task, id, self.seed);
         run_element(elements->function, PP__RECORD_RESULT, pp__elements_data(&elements->at),
                     pp__elements_size(&elements->at));
+        settle_descriptors();
         send_captured(call->slot, id, &output);
     } else {
+        drop_given();
         flush_output();
         pp__capture_end(&self.capture, &output);
         fail_to_run(call, id, elements);
@@ -724,18 +762,19 @@ static void run_call(const struct pp__call_record *call, uint64_t id)
     open_elements(call, id, &elements);
     if (self.capture.on)
         run_captured(call, id, &elements);
-    else if (call->count == 1)
-        run_single(call, id, &elements);
-    else
+    else if (call->flags & PP__ELEMENT)
         run_chunk(call, id, &elements);
+    else
+        run_single(call, id, &elements);
     if (pp__task_holds(&self.task))
         pp__task_drop(&self.task);
     close_elements(&elements);
 }
 
-/* While it runs calls; nobody asks a duty. */
+/* While it runs calls; nobody asks a duty, and no descriptors travel with one. */
 static void listen_for_stops(void)
 {
+    self.task.carried = &self.carried;
     self.task.stop = &self.call_side->stop;
     self.task.progress = &self.result_side->progress;
 }
@@ -754,6 +793,7 @@ static void run_duty(const struct pp__call_record *duty, enum pp__record_type ty
     if (find_function(duty, &elements)) {
         self.task.stop = NULL;
         self.task.progress = NULL;
+        self.task.carried = NULL;
         pp__task_begin(&self.task, 0, self.seed);
         run_element(elements.function, type, pp__elements_data(&elements.at), pp__elements_size(&elements.at));
         send_alone(type, 0, 0);
@@ -962,6 +1002,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     if (pp__task_init(&self.task, &self.shelf, plan.number, &self.state) != 0 ||
         (plan.traces && pp__task_trace(&self.task) != 0))
         pp__child_exit(EXIT_FAILURE);
+    self.carried.given = self.given;
     listen_for_stops();
     pp__trace_set_bottom(__builtin_frame_address(0));
     pp__crash_install(self.result_side->crash, sizeof self.result_side->crash, &self.result_side->crash_size);

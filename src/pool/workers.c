@@ -10,6 +10,7 @@
 #include "pool/argument.h"
 #include "pool/backtrace.h"
 #include "pool/collect.h"
+#include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/errand.h"
 #include "pool/finalized.h"
@@ -20,6 +21,7 @@
 #include "pool/setting.h"
 #include "pool/standby.h"
 #include "pool/tidy.h"
+#include "pool/wish.h"
 #include "process/identity.h"
 #include "process/launcher.h"
 #include "shm/segment.h"
@@ -114,10 +116,12 @@ static int elements_fd(const struct pp__item *item)
     return error;
 }
 
-static int send_descriptor(struct pp__worker *worker, uint64_t id, uint64_t size, int fd)
+/* What is ahead of the item's record: the descriptor of its elements, or -1, and those of the call. */
+static int send_ahead(struct pp__worker *worker, const struct pp__item *item, uint64_t size, int fd)
 {
-    struct pp__attachment message = {.id = id, .size = size};
-    int error = pp__fd_send(worker->socket, &message, sizeof message, &fd, 1);
+    const struct pp__descriptors *beside = pp__item_descriptors(item);
+    int error =
+        pp__ahead_send(worker->socket, item->id, size, fd, beside ? beside->fds : NULL, beside ? beside->count : 0);
     if (error == -EPIPE && worker->count == 0)
         pp__worker_kill(worker); /* it is dead already, or a task of it closed its end: nothing large can reach it */
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
@@ -128,7 +132,7 @@ static int send_single(struct pp__worker *worker, const struct pp__item *item, u
     int fd = elements_fd(item);
     if (fd < 0)
         return fd;
-    int error = send_descriptor(worker, item->id, item->x.size, fd);
+    int error = send_ahead(worker, item, item->x.size, fd);
     if (fd != item->x.fd)
         pp__fd_close(fd);
     *flags = PP__BIG;
@@ -142,7 +146,7 @@ static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t 
     const struct pp__place *p = &worker->arguments.places[place];
     bool fresh = p->fd >= 0;
     pp__tidy_later(worker->pool);
-    int error = fresh ? send_descriptor(worker, item->id, p->room, p->fd) : 0;
+    int error = fresh || pp__item_descriptors(item) ? send_ahead(worker, item, p->room, p->fd) : 0;
     *flags = pp__kept_flags((uint32_t)place, fresh);
     if (error)
         pp__argument_withdraw(worker, item);
@@ -160,12 +164,25 @@ static int send_elements(struct pp__worker *worker, struct pp__item *item, enum 
     return kept ? send_kept(worker, item, flags) : send_single(worker, item, flags);
 }
 
+/* What goes ahead of an item whose elements do not lie in the record, or which has wishes. Apart, for the sake of the others. */
+__attribute__((noinline)) static int send_first(struct pp__worker *worker, struct pp__item *item,
+                                                enum pp__record_type type, bool big, uint32_t *flags)
+{
+    const struct pp__descriptors *beside = pp__item_descriptors(item);
+    int error = big ? send_elements(worker, item, type, flags) : beside ? send_ahead(worker, item, 0, -1) : 0;
+    if (beside)
+        *flags |= beside->count << PP__COUNT_SHIFT;
+    return error;
+}
+
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
 static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t slot)
 {
     struct pp__elements elements = pp__item_elements(item);
     uint64_t size = pp__item_size(item);
-    uint32_t flags = (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0), how = 0;
+    uint32_t flags =
+                 (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0) | (item->in_future ? 0 : PP__ELEMENT),
+             how = 0;
     bool big = size > PP__INLINE_MAX;
     if (item->function && !knows_module(worker, item->function->module_index) &&
         !announce_module(worker, item->function->module_index))
@@ -175,7 +192,7 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
         pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : size)));
     if (!record)
         return -EAGAIN;
-    int error = big ? send_elements(worker, item, type, &how) : 0;
+    int error = big || item->wishes ? send_first(worker, item, type, big, &how) : 0;
     if (error) {
         worker->calls.position = before; /* nothing of it was published */
         return error;

@@ -238,6 +238,38 @@ BOTH(each_element_of_a_map_has_its_own_output)
     pp_pool_destroy(pool);
 }
 
+/* Writes the name of what it was given, and gives that back. */
+static int write_and_pass(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    printf("passed on\n");
+    return pp_task_return_fd(task, pp_task_fd(task, 0)) < 0 ? -EIO : 0;
+}
+
+BOTH(descriptors_travel_beside_captured_output)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    int pair[2];
+    char byte = 'x';
+    CHECK_INT(pipe(pair), 0);
+    for (int i = 0; i < 3; i++) {
+        pp_future *future;
+        CHECK_OK(pp_submit_call(
+            pool, &(pp_call){.function = write_and_pass, .descriptors = &pair[1], .descriptor_count = 1}, &future));
+        check_output(future, "passed on\n", "");
+        CHECK_INT(pp_future_fd_count(future, -1), 1);
+        int fd = CHECK_OK(pp_future_take_fd(future, -1, 0));
+        CHECK_INT(write(fd, &byte, 1), 1);
+        CHECK_INT(read(pair[0], &byte, 1), 1);
+        close(fd);
+        CHECK_INT(pp_future_take_fd(future, -1, 0), -ENODATA);
+        check_and_drop(future, "passed on\n", "");
+    }
+    close(pair[0]);
+    close(pair[1]);
+    pp_pool_destroy(pool);
+}
+
 /* ----------------------------------------------------------------------------------------- however it ends */
 
 BOTH(what_a_call_had_written_when_its_worker_died_is_there)

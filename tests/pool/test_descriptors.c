@@ -1,0 +1,1065 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors that travel with calls and back with their results, and what becomes of them where either does not arrive. */
+#include "processes_kit.h"
+
+#include "pool/channel.h"
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+/* A file with a number in it, of which there may be many. */
+static int make_file(int number)
+{
+    int fd = memfd_create("numbered", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    CHECK_INT(pwrite(fd, &number, sizeof number, 0), sizeof number);
+    return fd;
+}
+
+static int number_in(int fd)
+{
+    int number = -1;
+    if (pread(fd, &number, sizeof number, 0) != sizeof number)
+        return -1;
+    return number;
+}
+
+static void make_files(int *fds, int count, int first)
+{
+    for (int i = 0; i < count; i++)
+        fds[i] = make_file(first + i);
+}
+
+static void close_files(const int *fds, int count)
+{
+    for (int i = 0; i < count; i++)
+        CHECK_INT(close(fds[i]), 0);
+}
+
+static pp_future *submit_with(pp_pool *pool, pp_call call)
+{
+    pp_future *future = NULL;
+    CHECK_OK(pp_submit_call(pool, &call, &future));
+    return future;
+}
+
+static pp_future *submit_fds(pp_pool *pool, pp_function *function, const int *fds, size_t count)
+{
+    return submit_with(pool, (pp_call){.function = function, .descriptors = fds, .descriptor_count = count});
+}
+
+/* The writing end of a pipe: who has it open, or has it on the way, keeps the reading end from its end. */
+struct watched {
+    int reading, writing;
+};
+
+static struct watched watch(void)
+{
+    int ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    return (struct watched){ends[0], ends[1]};
+}
+
+/* Only the library, or a task, has it from now on. */
+static void give_away(struct watched *watched)
+{
+    CHECK_INT(close(watched->writing), 0);
+}
+
+static bool is_free(const struct watched *watched)
+{
+    char byte;
+    return read(watched->reading, &byte, 1) == 0;
+}
+
+static void unwatch(struct watched *watched)
+{
+    CHECK(is_free(watched));
+    close(watched->reading);
+}
+
+static int take_fd(pp_future *future, size_t index)
+{
+    int fd = (int)CHECK_OK(pp_future_take_fd(future, -1, index));
+    CHECK_INT(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    return fd;
+}
+
+/* ----------------------------------------------------------------------------------------------- there */
+
+static int task_write(pp_task *task, const void *arg, size_t size)
+{
+    CHECK_INT(pp_task_fd_count(task), 1);
+    CHECK_INT(fcntl(pp_task_fd(task, 0), F_GETFD), FD_CLOEXEC);
+    CHECK_INT(write(pp_task_fd(task, 0), arg, size), size);
+    return 0;
+}
+
+/* When the call has ended nobody has it any more. */
+EACH(a_task_writes_to_a_descriptor_that_its_caller_has_closed)
+{
+    pp_pool *pool = open_workers(1, method);
+    for (int i = 0; i < 20; i++) {
+        char text[6] = "";
+        struct watched pipe = watch();
+        pp_future *future = submit_with(pool, (pp_call){.function = task_write,
+                                                        .arg = "hello",
+                                                        .size = 5,
+                                                        .descriptors = &pipe.writing,
+                                                        .descriptor_count = 1});
+        give_away(&pipe);
+        expect_end(future, 0);
+        CHECK_INT(read(pipe.reading, text, sizeof text), 5);
+        CHECK_STR(text, "hello");
+        unwatch(&pipe);
+    }
+    pp_pool_destroy(pool);
+}
+
+/* How many have the number that they should, beginning with the argument. */
+static int task_check(pp_task *task, const void *arg, size_t size)
+{
+    int first = size >= sizeof first ? read_int(arg) : 0, right = 0;
+    for (size_t i = 0; i < pp_task_fd_count(task); i++)
+        right += number_in(pp_task_fd(task, i)) == first + (int)i;
+    return pp_task_return(task, &right, sizeof right);
+}
+
+EACH(as_many_as_there_may_be_come_in_their_order)
+{
+    static const int counts[] = {1, 2, 7, 8, 9, 100, PP_MAX_DESCRIPTORS, 0, 3};
+    int fds[PP_MAX_DESCRIPTORS];
+    pp_pool *pool = open_workers(1, method);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        make_files(fds, counts[i], 0);
+        CHECK_INT(take_int(submit_fds(pool, task_check, fds, (size_t)counts[i])), counts[i]);
+        close_files(fds, counts[i]);
+    }
+    pp_pool_destroy(pool);
+}
+
+static int task_seek(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    return lseek(pp_task_fd(task, 0), 4711, SEEK_SET) == 4711 ? 0 : -errno;
+}
+
+EACH(a_descriptor_is_the_same_open_file)
+{
+    int fd = make_file(1);
+    pp_pool *pool = open_workers(1, method);
+    expect_end(submit_fds(pool, task_seek, &fd, 1), 0);
+    CHECK_INT(lseek(fd, 0, SEEK_CUR), 4711);
+    close(fd);
+    pp_pool_destroy(pool);
+}
+
+EACH(one_file_may_travel_several_times_and_with_many_calls_at_once)
+{
+    enum { CALLS = 100 };
+    pp_future *futures[CALLS];
+    int file = make_file(5), next = make_file(6), fds[4] = {file, next, file, next};
+    pp_pool *pool = open_workers(2, method);
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = submit_with(pool, (pp_call){.function = task_check,
+                                                 .arg = &(int){5},
+                                                 .size = sizeof(int),
+                                                 .descriptors = fds,
+                                                 .descriptor_count = 4});
+    for (int i = 0; i < CALLS; i++)
+        CHECK_INT(take_int(futures[i]), 2);
+    close(file);
+    close(next);
+    pp_pool_destroy(pool);
+}
+
+EACH(calls_of_an_array_have_each_their_own)
+{
+    enum { CALLS = 150 };
+    pp_call calls[CALLS];
+    pp_future *futures[CALLS];
+    int fds[CALLS], numbers[CALLS];
+    make_files(fds, CALLS, 100);
+    pp_pool *pool = open_workers(2, method);
+    for (int i = 0; i < CALLS; i++) {
+        numbers[i] = 100 + i;
+        calls[i] = (pp_call){.function = task_check, .arg = &numbers[i], .size = sizeof(int)};
+        if (i % 3 != 0) {
+            calls[i].descriptors = &fds[i];
+            calls[i].descriptor_count = 1;
+        }
+    }
+    CHECK_INT(pp_submit_many(pool, calls, CALLS, futures), CALLS);
+    close_files(fds, CALLS);
+    for (int i = 0; i < CALLS; i++)
+        CHECK_INT(take_int(futures[i]), i % 3 != 0);
+    pp_pool_destroy(pool);
+}
+
+EACH(priorities_and_deadlines_go_with_descriptors)
+{
+    int fd = make_file(0);
+    pp_pool *pool = open_workers(1, method);
+    for (int i = -2; i <= 2; i++)
+        CHECK_INT(take_int(submit_with(pool, (pp_call){.function = task_check,
+                                                       .descriptors = &fd,
+                                                       .descriptor_count = 1,
+                                                       .priority = i,
+                                                       .deadline = i > 0 ? 100000 : 0})),
+                  1);
+    close(fd);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------------ back */
+
+/* As many as the argument says, and an int that says it. */
+static int task_make(pp_task *task, const void *arg, size_t size)
+{
+    CHECK_INT(size, sizeof(int));
+    for (int i = 0; i < read_int(arg); i++) {
+        int fd = make_file(i);
+        CHECK_INT(pp_task_return_fd(task, fd), 0);
+        close(fd);
+    }
+    return pp_task_return(task, arg, size);
+}
+
+EACH(as_many_as_there_may_be_come_back_in_their_order)
+{
+    static const int counts[] = {1, 3, PP_MAX_DESCRIPTORS, 0, 2};
+    pp_pool *pool = open_workers(1, method);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        pp_future *future = submit_int(pool, task_make, counts[i]);
+        CHECK_INT(pp_future_fd_count(future, -1), counts[i]);
+        for (int k = counts[i] - 1; k >= 0; k--) {
+            int fd = take_fd(future, (size_t)k);
+            CHECK_INT(number_in(fd), k);
+            close(fd);
+        }
+        CHECK_INT(pp_future_fd_count(future, 0), counts[i]);
+        CHECK_INT(take_int(future), counts[i]);
+    }
+    pp_pool_destroy(pool);
+}
+
+EACH(each_is_taken_once_and_lasts_longer_than_its_future)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_int(pool, task_make, 2);
+    int fd = take_fd(future, 1);
+    CHECK_INT(pp_future_take_fd(future, 0, 1), -ENODATA);
+    CHECK_HAS(pp_last_error(), "descriptor 1 of call 0 was taken");
+    CHECK_INT(pp_future_take_fd(future, 0, 2), -EINVAL);
+    CHECK_HAS(pp_last_error(), "no descriptor 2");
+    void *data;
+    size_t size;
+    CHECK_OK(pp_future_take(future, 0, &data, &size));
+    pp_free(data);
+    int other = take_fd(future, 0);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+    CHECK_INT(number_in(fd), 1);
+    CHECK_INT(number_in(other), 0);
+    close(fd);
+    close(other);
+}
+
+static int task_pass(pp_task *task, const void *arg, size_t size)
+{
+    for (size_t i = 0; i < pp_task_fd_count(task); i++)
+        CHECK_INT(pp_task_return_fd(task, pp_task_fd(task, i)), 0);
+    return pp_task_return(task, arg, size);
+}
+
+/* Whatever the size, and whether buffers are new, known already, or held by others. */
+static void pass_both_ways(pp_pool *pool, size_t size, int count, pp_future **kept)
+{
+    int fds[3];
+    const void *data;
+    size_t came;
+    char *argument = calloc(1, size + 1);
+    memset(argument, 'x', size);
+    make_files(fds, count, 10);
+    pp_future *future = submit_with(pool, (pp_call){.function = task_pass,
+                                                    .arg = argument,
+                                                    .size = size,
+                                                    .descriptors = fds,
+                                                    .descriptor_count = (size_t)count});
+    close_files(fds, count);
+    CHECK_OK(pp_future_view(future, -1, &data, &came));
+    CHECK_INT(came, size);
+    CHECK_INT(memcmp(data, argument, size), 0);
+    CHECK_INT(pp_future_fd_count(future, 0), count);
+    for (int i = 0; i < count; i++) {
+        int fd = take_fd(future, (size_t)i);
+        CHECK_INT(number_in(fd), 10 + i);
+        close(fd);
+    }
+    *kept = future;
+    free(argument);
+}
+
+EACH(descriptors_go_beside_payloads_of_all_sizes)
+{
+    static const size_t sizes[] = {0, 47, 48, 10 * KIB, 20 * KIB, 200 * KIB, 300 * KIB, 3 * MIB};
+    enum { SIZES = sizeof sizes / sizeof *sizes, ROUNDS = 3 };
+    pp_future *kept[ROUNDS * SIZES * 3];
+    pp_pool *pool = open_workers(1, method);
+    for (int i = 0; i < ROUNDS * SIZES * 3; i++) {
+        pass_both_ways(pool, sizes[i / 3 % SIZES], i % 3, &kept[i]);
+        if (i < SIZES * 3)
+            pp_future_unref(kept[i]);
+    }
+    for (int i = SIZES * 3; i < ROUNDS * SIZES * 3; i++)
+        pp_future_unref(kept[i]);
+    pp_pool_destroy(pool);
+}
+
+/* Then their arguments are in memory of their own. */
+BOTH(descriptors_go_beside_large_arguments_that_have_waited)
+{
+    int fds[2];
+    pp_future *futures[8], *gate;
+    char *data = calloc(1, 3 * MIB);
+    make_files(fds, 2, 0);
+    pp_pool *pool = open_workers(1, method);
+    occupy_at(pool, 0, 1, &gate);
+    for (int i = 0; i < 8; i++)
+        futures[i] = submit_with(pool, (pp_call){.function = task_check,
+                                                 .arg = data,
+                                                 .size = i % 2 ? 3 * MIB : 300 * KIB,
+                                                 .descriptors = fds,
+                                                 .descriptor_count = 2});
+    gate_open(0);
+    take_int(gate);
+    for (int i = 0; i < 8; i++)
+        CHECK_INT(take_int(futures[i]), 2);
+    close_files(fds, 2);
+    free(data);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------ nothing is left behind */
+
+static int task_count_fds(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int count = count_fds();
+    return pp_task_return(task, &count, sizeof count);
+}
+
+/* That its worker has. */
+static int fds_of(pp_pool *pool)
+{
+    return take_int(submit(pool, task_count_fds, NULL, 0));
+}
+
+static int task_forget(pp_task *task, const void *arg, size_t size)
+{
+    task_pass(task, NULL, 0);
+    return pp_task_fail(task, -EDOM, "%.*s", (int)size, (const char *)arg);
+}
+
+static int task_crash_after(pp_task *task, const void *arg, size_t size)
+{
+    task_pass(task, arg, size);
+    raise(SIGKILL);
+    return 0;
+}
+
+BOTH(between_calls_a_worker_has_nothing_of_the_last_one)
+{
+    int fds[10];
+    make_files(fds, 10, 0);
+    pp_pool *pool = open_workers(1, method);
+    fds_of(pool);
+    int before = fds_of(pool);
+    for (int i = 0; i < 5; i++) {
+        pp_future_unref(submit_fds(pool, task_pass, fds, 10));
+        CHECK_INT(fds_of(pool), before);
+        drop_failed(submit_fds(pool, task_forget, fds, 10), PP_ERROR_TASK);
+        CHECK_INT(fds_of(pool), before);
+        pp_future_unref(submit_fds(pool, nothing, fds, 10));
+        CHECK_INT(fds_of(pool), before);
+    }
+    close_files(fds, 10);
+    pp_pool_destroy(pool);
+}
+
+static void pass_and(pp_pool *pool, pp_function *function, const struct watched *watched, int code)
+{
+    expect_end(submit_fds(pool, function, &watched->writing, 1), code);
+}
+
+/* However a call ends, its owner has what it had before when the future is done, and what came back when that is gone. */
+EACH(the_owner_has_nothing_of_a_call_that_has_ended)
+{
+    pp_pool *pool = open_workers(1, method);
+    expect_usable(pool);
+    int before = count_fds();
+    for (int i = 0; i < 5; i++) {
+        struct watched pipe = watch();
+        pass_and(pool, nothing, &pipe, 0);
+        CHECK_INT(count_fds(), before + 2);
+        pass_and(pool, task_forget, &pipe, -EREMOTEIO);
+        CHECK_INT(count_fds(), before + 2);
+        pass_and(pool, task_pass, &pipe, 0); /* and nobody takes it */
+        CHECK_INT(count_fds(), before + 2);
+        pp_future *future = submit_fds(pool, task_pass, &pipe.writing, 1);
+        CHECK_OK(pp_future_wait(future, -1));
+        CHECK_INT(count_fds(), before + 3);
+        give_away(&pipe);
+        CHECK(!is_free(&pipe));
+        pp_future_unref(future);
+        unwatch(&pipe);
+        CHECK_INT(count_fds(), before);
+    }
+    pp_pool_destroy(pool);
+}
+
+EACH(a_call_without_a_future_leaves_nothing)
+{
+    pp_pool *pool = open_workers(1, method);
+    struct watched pipe = watch();
+    for (int i = 0; i < 5; i++)
+        CHECK_OK(pp_submit_call(
+            pool, &(pp_call){.function = task_pass, .descriptors = &pipe.writing, .descriptor_count = 1}, NULL));
+    give_away(&pipe);
+    expect_usable(pool);
+    unwatch(&pipe);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_worker_that_dies_leaves_nothing)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .standby = PP_STANDBY_NEVER}, method);
+    expect_usable(pool);
+    int before = count_fds();
+    for (int i = 0; i < 5; i++) {
+        struct watched pipe = watch();
+        pass_and(pool, crash, &pipe, -EOWNERDEAD);
+        pass_and(pool, task_crash_after, &pipe, -EOWNERDEAD);
+        give_away(&pipe);
+        expect_usable(pool);
+        CHECK_INT(count_fds(), before + 1);
+        unwatch(&pipe);
+    }
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_call_that_outlives_its_timeout_or_is_killed_leaves_nothing)
+{
+    pp_pool *pool = open_workers(1, method);
+    struct watched pipe = watch();
+    expect_end(
+        submit_with(
+            pool, (pp_call){.function = task_hang, .timeout = 20, .descriptors = &pipe.writing, .descriptor_count = 1}),
+        -ETIME);
+    shared()->arrived[0] = 0;
+    pp_future *future = submit_fds(pool, task_hang, &pipe.writing, 1);
+    gate_wait_arrived(0, 1);
+    CHECK_OK(pp_future_kill(future));
+    expect_end(future, -EOWNERDEAD);
+    give_away(&pipe);
+    expect_usable(pool);
+    unwatch(&pipe);
+    pp_pool_destroy(pool);
+}
+
+/* At once: it may be what somebody waits for. */
+BOTH(a_cancelled_call_leaves_nothing)
+{
+    pp_future *gate;
+    pp_pool *pool = open_workers(1, method);
+    struct watched pipe = watch();
+    occupy_at(pool, 0, 1, &gate);
+    pp_future *future = submit_fds(pool, task_pass, &pipe.writing, 1);
+    give_away(&pipe);
+    CHECK(!is_free(&pipe));
+    CHECK_OK(pp_future_cancel(future));
+    unwatch(&pipe);
+    drop_failed(future, PP_ERROR_CANCELLED);
+    gate_open(0);
+    take_int(gate);
+    pp_pool_destroy(pool);
+}
+
+TEST(a_cancelled_call_of_an_inline_pool_leaves_nothing)
+{
+    pp_pool *pool = open_workers(1, PP_START_INLINE);
+    struct watched pipe = watch();
+    pp_future *future = submit_fds(pool, task_pass, &pipe.writing, 1);
+    give_away(&pipe);
+    CHECK(!is_free(&pipe));
+    CHECK_OK(pp_future_cancel(future));
+    unwatch(&pipe);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+EACH(a_pool_that_is_shut_down_with_calls_pending_leaves_nothing)
+{
+    enum { CALLS = 20 };
+    int before = count_fds();
+    pp_future *futures[CALLS];
+    pp_pool *pool = open_workers(1, method);
+    struct watched pipe = watch();
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = submit_fds(pool, task_pass, &pipe.writing, 1);
+    give_away(&pipe);
+    CHECK_OK(pp_pool_shutdown(pool, PP_CANCEL_PENDING, -1));
+    for (int i = 0; i < CALLS; i++)
+        pp_future_unref(futures[i]);
+    unwatch(&pipe);
+    pp_pool_destroy(pool);
+    close(BOARD_FD);
+    CHECK_INT(count_fds(), before);
+}
+
+BOTH(a_pool_that_breaks_leaves_nothing)
+{
+    enum { CALLS = 20 };
+    pp_future *futures[CALLS];
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .on_crash = PP_BREAK_POOL}, method);
+    struct watched pipe = watch();
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = submit_fds(pool, crash, &pipe.writing, 1);
+    give_away(&pipe);
+    for (int i = 0; i < CALLS; i++)
+        drop_failed(futures[i], PP_ERROR_BROKEN);
+    pp_pool_destroy(pool);
+    unwatch(&pipe);
+}
+
+/* ----------------------------------------------------------------------------------------- tried and moved */
+
+/* Dies until it was begun as often as the argument says; then as task_check. */
+static int task_at_last(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    if (number_in(pp_task_fd(task, 0)) != 0)
+        return pp_task_fail(task, -EIO, "not the file that it was");
+    if (++shared()->words[5] < read_int(arg))
+        raise(SIGKILL);
+    return task_pass(task, arg, sizeof(int));
+}
+
+BOTH(a_call_that_is_tried_again_has_its_descriptors_each_time)
+{
+    int before = count_fds(), fd = make_file(0);
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_with(pool, (pp_call){.function = task_at_last,
+                                                    .arg = &(int){4},
+                                                    .size = sizeof(int),
+                                                    .retries = 5,
+                                                    .descriptors = &fd,
+                                                    .descriptor_count = 1});
+    close(fd);
+    fd = take_fd(future, 0);
+    CHECK_INT(number_in(fd), 0);
+    close(fd);
+    CHECK_INT(take_int(future), 4);
+    CHECK_INT(shared()->words[5], 4);
+    pp_pool_destroy(pool);
+    close(BOARD_FD);
+    CHECK_INT(count_fds(), before);
+}
+
+/* They lie behind a call that lasts, in the ring of its worker, until the other one takes them; what that worker then passes over it closes. */
+BOTH(calls_that_move_to_another_worker_take_their_descriptors_along)
+{
+    enum { CALLS = 30 };
+    int fds[3];
+    pp_future *futures[CALLS], *gates[2];
+    make_files(fds, 3, 0);
+    pp_pool *pool = open_workers(2, method);
+    occupy_at(pool, 0, 2, gates);
+    gate_open(0);
+    for (int i = 0; i < 2; i++)
+        take_int(gates[i]);
+    for (int i = 0; i < 200; i++)
+        expect_end(submit(pool, nothing, NULL, 0), 0);
+    int before = fds_of(pool);
+    for (int round = 0; round < 5; round++) {
+        shared()->gates[1] = shared()->gates[2] = shared()->arrived[1] = shared()->arrived[2] = 0;
+        gates[0] = submit_int(pool, task_gate, 1);
+        gates[1] = submit_int(pool, task_gate, 2);
+        for (int i = 0; i < CALLS; i++)
+            futures[i] = submit_fds(pool, task_check, fds, 3);
+        gate_wait_arrived(1, 1);
+        gate_wait_arrived(2, 1);
+        gate_open(1 + round % 2);
+        for (int i = 0; i < CALLS; i++)
+            CHECK_INT(take_int(futures[i]), 3);
+        gate_open(2 - round % 2);
+        for (int i = 0; i < 2; i++)
+            take_int(gates[i]);
+        for (int i = 0; i < 4; i++)
+            CHECK_INT(fds_of(pool), before);
+    }
+    close_files(fds, 3);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------------ refusals */
+
+EACH(what_is_no_descriptor_or_too_many_is_refused_and_nothing_is_left)
+{
+    static int fds[PP_MAX_DESCRIPTORS + 1];
+    pp_future *future = NULL;
+    pp_pool *pool = open_workers(1, method);
+    int file = make_file(0), before = count_fds();
+    for (int i = 0; i <= PP_MAX_DESCRIPTORS; i++)
+        fds[i] = file;
+    pp_call call = {.function = nothing, .descriptors = fds, .descriptor_count = PP_MAX_DESCRIPTORS + 1};
+    CHECK_INT(pp_submit_call(pool, &call, &future), -EINVAL);
+    CHECK_HAS(pp_last_error(), "descriptor_count is 253; it must be at most 252");
+    call.descriptor_count = SIZE_MAX;
+    CHECK_INT(pp_submit_call(pool, &call, &future), -EINVAL);
+    call.descriptor_count = 3;
+    fds[2] = 190;
+    CHECK_INT(pp_submit_call(pool, &call, &future), -EBADF);
+    CHECK_HAS(pp_last_error(), "a call's descriptor: ");
+    fds[2] = -1;
+    CHECK_INT(pp_submit_many(pool, &call, 1, &future), -EBADF);
+    call.descriptors = NULL;
+    CHECK_INT(pp_submit_call(pool, &call, &future), -EINVAL);
+    CHECK_HAS(pp_last_error(), "descriptors is NULL");
+    CHECK_INT(count_fds(), before);
+    CHECK(future == NULL);
+    call.descriptor_count = 0; /* and no descriptors: as if it were not there */
+    expect_end(submit_with(pool, call), 0);
+    CHECK_OK(pp_pool_shutdown(pool, 0, -1));
+    call = (pp_call){.function = nothing, .descriptors = &file, .descriptor_count = 1};
+    before = count_fds();
+    CHECK_INT(pp_submit_call(pool, &call, &future), -ESHUTDOWN);
+    CHECK_INT(count_fds(), before);
+    close(file);
+    pp_pool_destroy(pool);
+}
+
+static int task_ask_wrongly(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    CHECK_INT(pp_task_fd_count(task), 1);
+    CHECK_INT(pp_task_fd(task, 1), -EINVAL);
+    CHECK_HAS(pp_last_error(), "no descriptor 1: the call has 1");
+    CHECK_INT(pp_task_fd(task, SIZE_MAX), -EINVAL);
+    CHECK_INT(pp_task_return_fd(task, -1), -EBADF);
+    CHECK_INT(pp_task_return_fd(task, 190), -EBADF);
+    for (int i = 0; i < PP_MAX_DESCRIPTORS; i++)
+        CHECK_OK(pp_task_return_fd(task, pp_task_fd(task, 0)));
+    CHECK_INT(pp_task_return_fd(task, pp_task_fd(task, 0)), -EINVAL);
+    CHECK_HAS(pp_last_error(), "252");
+    return pp_task_return(task, &(int){8}, sizeof(int));
+}
+
+static int task_return_what_is_none(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    return pp_task_return_fd(task, 190);
+}
+
+EACH(a_task_that_asks_for_what_is_not_there_is_told_so)
+{
+    int fd = make_file(1);
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_fds(pool, task_ask_wrongly, &fd, 1);
+    CHECK_INT(pp_future_fd_count(future, -1), PP_MAX_DESCRIPTORS);
+    CHECK_INT(take_int(future), 8);
+    future = submit_fds(pool, task_return_what_is_none, &fd, 1);
+    CHECK_INT(error_of(future, PP_ERROR_TRAVEL)->task_code, -EBADF);
+    CHECK_INT(pp_future_take_fd(future, -1, 0), -EBADMSG);
+    CHECK_INT(pp_future_fd_count(future, -1), -EBADMSG);
+    CHECK_HAS(pp_last_error(), "a descriptor to go back");
+    pp_future_unref(future);
+    CHECK_INT(pp_task_fd(NULL, 0), -EINVAL);
+    CHECK_INT(pp_task_fd_count(NULL), 0);
+    CHECK_INT(pp_task_return_fd(NULL, fd), -EINVAL);
+    close(fd);
+    pp_pool_destroy(pool);
+}
+
+static int task_none_here(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int wrong = pp_task_fd_count(task) != 0 || pp_task_fd(task, 0) != -EINVAL ||
+                pp_task_return_fd(task, STDERR_FILENO) != -ENOTSUP;
+    shared()->words[6] += 1 + 1000 * wrong;
+    return pp_task_return(task, &wrong, sizeof wrong);
+}
+
+EACH(elements_of_a_map_initializers_and_finalizers_have_none)
+{
+    enum { ELEMENTS = 100 };
+    static int in[ELEMENTS], out[ELEMENTS];
+    static const size_t chunks[] = {1, 7, 100};
+    pp_pool *pool = open_pool(
+        (pp_pool_options){.max_workers = 1, .initializer = task_none_here, .finalizer = task_none_here}, method);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(pp_map_array(pool, task_none_here, in, ELEMENTS, sizeof *in, out, sizeof *out,
+                               &(pp_map_options){.chunk_size = chunks[i]}),
+                  0);
+    for (int i = 0; i < ELEMENTS; i++)
+        CHECK_INT(out[i], 0);
+    int fd = make_file(0);
+    CHECK_INT(take_int(submit_fds(pool, task_check, &fd, 1)), 1);
+    pp_future *future = submit_int(pool, task_make, 1);
+    CHECK_INT(pp_future_fd_count(future, -1), 1);
+    pp_future_unref(future);
+    close(fd);
+    pp_pool_destroy(pool);
+    CHECK_INT(shared()->words[6], 3 * ELEMENTS + 2);
+}
+
+TEST(a_future_that_is_none_or_not_done_or_the_programs_own_has_none)
+{
+    pp_future *gate, *future;
+    CHECK_INT(pp_future_take_fd(NULL, 0, 0), -EINVAL);
+    CHECK_HAS(pp_last_error(), "pp_future_take_fd");
+    CHECK_INT(pp_future_fd_count(NULL, 0), -EINVAL);
+    pp_pool *pool = open_workers(1, PP_START_FORK);
+    occupy_at(pool, 0, 1, &gate);
+    CHECK_INT(pp_future_take_fd(gate, 0, 0), -ETIMEDOUT);
+    CHECK_INT(pp_future_fd_count(gate, 0), -ETIMEDOUT);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(pp_future_take_fd(gate, 0, 0) == -EPERM && pp_future_fd_count(gate, 0) == -EPERM ? 0 : 1);
+    CHECK_INT(wait_for(child), 0);
+    gate_open(0);
+    CHECK_INT(pp_future_take_fd(gate, -1, 0), -EINVAL);
+    take_int(gate);
+    CHECK_OK(pp_future_create(pool, &future));
+    CHECK_OK(pp_future_set_result(future, NULL, 0));
+    CHECK_INT(pp_future_fd_count(future, 0), 0);
+    CHECK_INT(pp_future_take_fd(future, 0, 0), -EINVAL);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+/* --------------------------------------------------------------------------------------- no more numbers */
+
+static void limit_files(rlim_t most)
+{
+    struct rlimit r;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &r), 0);
+    r.rlim_cur = most;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+
+static int taken[1024];
+
+static int take_all_but(int left)
+{
+    int count = 0;
+    while (count < 1024 && (taken[count] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) >= 0)
+        count++;
+    while (left-- > 0)
+        close(taken[--count]);
+    return count;
+}
+
+/* Without one. */
+static int count_open(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void give_all_back(int count)
+{
+    close_files(taken, count);
+}
+
+EACH(an_owner_without_descriptors_submits_none)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind has descriptors of its own");
+    int fds[10];
+    pp_future *future = NULL;
+    make_files(fds, 10, 0);
+    pp_pool *pool = open_workers(1, method);
+    expect_usable(pool);
+    limit_files(300);
+    for (int left = 0; left < 10; left++) {
+        int count = take_all_but(left), before = count_open();
+        pp_call call = {.function = task_check, .descriptors = fds, .descriptor_count = 10};
+        CHECK_INT(pp_submit_call(pool, &call, &future), -EMFILE);
+        CHECK_HAS(pp_last_error(), "RLIMIT_NOFILE");
+        CHECK_INT(count_open(), before);
+        give_all_back(count);
+    }
+    CHECK_INT(take_int(submit_fds(pool, task_check, fds, 10)), 10);
+    close_files(fds, 10);
+    pp_pool_destroy(pool);
+}
+
+/* It waits at a gate, so that the owner can get poor. */
+static int task_make_at_gate(pp_task *task, const void *arg, size_t size)
+{
+    gate_wait(3);
+    return task_make(task, arg, size);
+}
+
+BOTH(an_owner_without_descriptors_fails_the_calls_that_bring_some_alone)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind has descriptors of its own");
+    pp_pool *pool = open_workers(1, method);
+    expect_usable(pool);
+    limit_files(300);
+    for (int left = 2; left < 8; left++) {
+        shared()->gates[3] = shared()->arrived[3] = 0;
+        pp_future *future = submit_int(pool, task_make_at_gate, 10);
+        gate_wait_arrived(3, 1);
+        int count = take_all_but(left);
+        gate_open(3);
+        const pp_error *error = error_of(future, PP_ERROR_TRAVEL);
+        give_all_back(count);
+        CHECK_INT(error->task_code, -EMFILE);
+        CHECK_HAS(error->message, "RLIMIT_NOFILE");
+        pp_future_unref(future);
+        expect_usable(pool);
+    }
+    pp_future *future = submit_int(pool, task_make_at_gate, 10);
+    CHECK_INT(pp_future_fd_count(future, -1), 10);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+/* The worker keeps all but as many as the argument says, for the next call. */
+static int task_take_all_but(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)size;
+    limit_files(300);
+    shared()->words[7] = take_all_but(read_int(arg));
+    return 0;
+}
+
+static int task_give_all_back(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    give_all_back((int)shared()->words[7]);
+    return 0;
+}
+
+BOTH(a_worker_without_descriptors_fails_the_calls_that_have_some_alone)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind has descriptors of its own");
+    static char data[20 * KIB];
+    int fds[10];
+    make_files(fds, 10, 0);
+    pp_pool *pool = open_workers(1, method);
+    for (int left = 0; left < 10; left++) {
+        expect_end(submit_int(pool, task_take_all_but, left), 0);
+        pp_future *future = submit_with(pool, (pp_call){.function = task_check,
+                                                        .arg = data,
+                                                        .size = left % 2 ? sizeof data : 0,
+                                                        .descriptors = fds,
+                                                        .descriptor_count = 10});
+        CHECK_INT(error_of(future, PP_ERROR_TRAVEL)->task_code, -EMFILE);
+        CHECK_HAS(error_of(future, PP_ERROR_TRAVEL)->message, "descriptors can't be received");
+        CHECK_HAS(error_of(future, PP_ERROR_TRAVEL)->message, "RLIMIT_NOFILE");
+        pp_future_unref(future);
+        expect_usable(pool);
+        expect_end(submit(pool, task_give_all_back, NULL, 0), 0);
+    }
+    CHECK_INT(take_int(submit_fds(pool, task_check, fds, 10)), 10);
+    close_files(fds, 10);
+    pp_pool_destroy(pool);
+}
+
+static int task_return_without_numbers(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    limit_files(300);
+    int count = take_all_but(0), code = pp_task_return_fd(task, pp_task_fd(task, 0));
+    give_all_back(count);
+    return code;
+}
+
+BOTH(a_task_without_descriptors_gives_none_back)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind has descriptors of its own");
+    int fd = make_file(0);
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_fds(pool, task_return_without_numbers, &fd, 1);
+    CHECK_INT(error_of(future, PP_ERROR_TRAVEL)->task_code, -EMFILE);
+    CHECK_HAS(error_of(future, PP_ERROR_TRAVEL)->message, "RLIMIT_NOFILE");
+    pp_future_unref(future);
+    CHECK_INT(take_int(submit_fds(pool, task_check, &fd, 1)), 1);
+    close(fd);
+    pp_pool_destroy(pool);
+}
+
+/* -------------------------------------------------------------------------------------------- hostile ones */
+
+struct lie {
+    int announced, sent, messages;
+    uint64_t wrong; /* added to the id */
+    size_t size;    /* of the message */
+};
+
+static struct pp__result_side *result_side(void)
+{
+    char line[512];
+    struct pp__result_side *side = NULL;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (fgets(line, sizeof line, maps)) {
+        unsigned long start;
+        if (strstr(line, "/memfd:procpool-results ") && sscanf(line, "%lx-", &start) == 1)
+            side = (void *)start;
+    }
+    fclose(maps);
+    CHECK(side != NULL);
+    return side;
+}
+
+static int channel_socket(void)
+{
+    for (int fd = 200; fd < 1000; fd++) {
+        int type;
+        socklen_t size = sizeof type;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0)
+            return fd;
+    }
+    CHECK(false);
+    return -1;
+}
+
+static void send_junk(const struct lie *lie, uint64_t id)
+{
+    struct pp__attachment message[2] = {{.id = id + lie->wrong}};
+    char room[CMSG_SPACE(253 * sizeof(int))] = "";
+    struct iovec vector = {.iov_base = message, .iov_len = lie->size};
+    struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (lie->sent > 0) {
+        header.msg_control = room;
+        header.msg_controllen = CMSG_SPACE((size_t)lie->sent * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN((size_t)lie->sent * sizeof(int));
+        for (int i = 0; i < lie->sent; i++)
+            memcpy(CMSG_DATA(c) + (size_t)i * sizeof(int), &(int){STDERR_FILENO}, sizeof(int));
+    }
+    CHECK(sendmsg(channel_socket(), &header, 0) >= 0);
+}
+
+static uint32_t slot_of(const struct pp__result_side *side, uint64_t id)
+{
+    uint32_t slot = 0;
+    while (slot < PP__SLOTS && atomic_load(&side->slots[slot]) != pp__slot_word(id, PP__SLOT_BEGUN))
+        slot++;
+    CHECK(slot < PP__SLOTS);
+    return slot;
+}
+
+/* Publishes a result that announces descriptors, and waits for what comes of it. */
+static int task_lie(pp_task *task, const void *arg, size_t size)
+{
+    struct lie lie;
+    struct pp__result_side *side = result_side();
+    uint64_t tail = atomic_load(&side->result_tail), id = pp_task_id(task);
+    unsigned char *place = side->results + tail % PP__RING_BYTES;
+    CHECK_INT(size, sizeof lie);
+    memcpy(&lie, arg, size);
+    for (int i = 0; i < lie.messages; i++)
+        send_junk(&lie, id);
+    struct pp__record record = {.size = sizeof(struct pp__result_record), .type = PP__RECORD_RESULT, .id = id};
+    struct pp__result_record result = {
+        .slot = slot_of(side, id), .type = PP__OUTCOME_RESULT, .flags = (uint32_t)lie.announced << PP__COUNT_SHIFT};
+    memcpy(place, &record, sizeof record);
+    memcpy(place + sizeof record, &result, sizeof result);
+    atomic_store(&side->result_tail, tail + sizeof record + sizeof result);
+    pause_for_ever();
+}
+
+BOTH_WITHIN(a_worker_that_lies_about_descriptors_fails_its_call_alone_and_leaves_nothing, 30)
+{
+    const size_t right = sizeof(struct pp__attachment);
+    const struct lie lies[] = {
+        {1, 0, 0, 0, right},     {5, 4, 1, 0, right},     {5, 6, 1, 0, right},     {1, 253, 1, 0, right},
+        {1, 1, 1, 1, right},     {1, 1, 1, 0, 1},         {1, 1, 1, 0, right + 8}, {5, 0, 1, 0, right},
+        {252, 253, 3, 0, right}, {253, 253, 1, 0, right}, {65535, 1, 1, 0, right}, {252, 0, 0, 0, right},
+    };
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .standby = PP_STANDBY_NEVER, .close_fds = 1}, method);
+    expect_usable(pool);
+    struct watched pipe = watch();
+    int before = count_fds();
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        pp_future *future = submit(pool, task_lie, &lies[i], sizeof lies[i]);
+        pp_future *behind = submit_fds(pool, nothing, &pipe.writing, 1);
+        drop_failed(future, PP_ERROR_PROTOCOL);
+        expect_end(behind, 0);
+        CHECK_INT(count_fds(), before);
+    }
+    give_away(&pipe);
+    unwatch(&pipe);
+    pp_pool_destroy(pool);
+}
+
+/* More than it says: what is behind is not taken for anything else, and goes with its worker. */
+BOTH(a_worker_that_sends_more_messages_than_it_announces_is_found_out)
+{
+    const struct lie lie = {2, 2, 2, 0, sizeof(struct pp__attachment)};
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .standby = PP_STANDBY_NEVER, .close_fds = 1}, method);
+    expect_usable(pool);
+    int before = count_fds();
+    pp_future *future = submit(pool, task_lie, &lie, sizeof lie); /* has two, and goes on */
+    CHECK_INT(pp_future_fd_count(future, -1), 2);
+    pp_future_unref(future);
+    CHECK_INT(count_fds(), before);
+    pp_pool_destroy(pool);
+}
+
+/* An element, whose slot says that it runs. */
+BOTH(a_worker_that_announces_descriptors_for_an_element_is_found_out)
+{
+    const struct lie lie = {1, 1, 1, 0, sizeof(struct pp__attachment)};
+    struct lie in[3] = {lie, lie, lie};
+    pp_map_result result;
+    pp_map *map;
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .close_fds = 1}, method);
+    for (size_t chunk = 1; chunk <= 3; chunk += 2) {
+        CHECK_OK(pp_map_open_array(pool, task_lie, in, 3, sizeof lie, &(pp_map_options){.chunk_size = chunk}, &map));
+        for (int i = 0; i < 3; i++) {
+            CHECK_INT(pp_map_next(map, -1, &result), 1);
+            CHECK_INT(result.code, -EPROTO);
+        }
+        pp_map_close(map);
+    }
+    expect_usable(pool);
+    pp_pool_destroy(pool);
+}
+
+/* ---------------------------------------------------------------------------------------------- attached */
+
+TEST_WITHIN(descriptors_travel_to_and_from_a_worker_that_a_command_starts, 30)
+{
+    static const char *const command[] = {"nice", "-n", "3", "{}", NULL};
+    pp_launcher *launcher;
+    pp_future *kept;
+    share();
+    const pp_launcher_options wanted = {.command = command, .inherit_fds = board_fds, .inherit_fd_count = 1};
+    CHECK_OK(pp_launcher_create(&wanted, &launcher));
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .launcher = launcher}, 0);
+    pp_launcher_unref(launcher);
+    for (int i = 0; i < 6; i++) {
+        pass_both_ways(pool, i % 2 ? 300 * KIB : 3, i % 3, &kept);
+        pp_future_unref(kept);
+    }
+    fds_of(pool);
+    int before = fds_of(pool);
+    pp_future_unref(submit_int(pool, task_make, 5));
+    CHECK_INT(fds_of(pool), before);
+    pp_pool_destroy(pool);
+}
