@@ -268,6 +268,28 @@ EACH(each_is_taken_once_and_lasts_longer_than_its_future)
     close(other);
 }
 
+/* Of a descriptor that it has by itself. */
+static int task_number_in(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    int number = number_in(read_int(arg));
+    return pp_task_return(task, &number, sizeof number);
+}
+
+/* Not the library's, which workers that are forks of the owner do not have. */
+EACH(what_was_taken_is_the_programs_own)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit_int(pool, task_make, 8);
+    int fd = take_fd(future, 7);
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+    pool = open_workers(1, PP_START_FORK);
+    CHECK_INT(take_int(submit_int(pool, task_number_in, fd)), 7);
+    CHECK_INT(close(fd), 0);
+    pp_pool_destroy(pool);
+}
+
 static int task_pass(pp_task *task, const void *arg, size_t size)
 {
     for (size_t i = 0; i < pp_task_fd_count(task); i++)
