@@ -21,7 +21,8 @@ int pp__futex_wait(const _Atomic uint32_t *word, uint32_t value, uint64_t deadli
     return errno == ETIMEDOUT ? -ETIMEDOUT : errno == EINTR ? -EINTR : 0;
 }
 
-void pp__futex_wake(_Atomic uint32_t *word, int count, bool shared)
+int pp__futex_wake(_Atomic uint32_t *word, int count, bool shared)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), count, NULL, NULL, 0);
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), count, NULL, NULL, 0);
+    return woken > 0 ? (int)woken : 0;
 }

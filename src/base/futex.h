@@ -14,7 +14,7 @@
  */
 int pp__futex_wait(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared);
 
-/* Wakes up to `count` sleepers. */
-void pp__futex_wake(_Atomic uint32_t *word, int count, bool shared);
+/* Wakes up to `count` sleepers. Returns how many there were. */
+int pp__futex_wake(_Atomic uint32_t *word, int count, bool shared);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/block.h"
 
+#include "base/allocation.h"
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/channel.h"
@@ -8,37 +9,15 @@
 #include "procpool.h"
 #include "shm/segment.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Lies right before the data. `mapped`: bytes of the whole mapping, which begins pp__block_before() before the data; 0: allocated. */
-struct header {
-    size_t mapped;
-    struct pp__results_place *lender; /* whose it is, or NULL */
-};
-
-static_assert(sizeof(struct header) == 16, "the data behind it is aligned to 16");
-
-static struct header *header_of(void *data)
+static struct pp__block_header *header_of(void *data)
 {
-    return (struct header *)data - 1;
-}
-
-void *pp__block_allocate(size_t size)
-{
-    if (size > PTRDIFF_MAX - sizeof(struct header) - 1)
-        return NULL;
-    struct header *header = PP_SYS(malloc)(sizeof *header + size + 1);
-    if (!header)
-        return NULL;
-    *header = (struct header){0};
-    char *data = (char *)(header + 1);
-    data[size] = 0;
-    return data;
+    return (struct pp__block_header *)data - 1;
 }
 
 size_t pp__block_before(void)
@@ -78,7 +57,7 @@ static int map(int fd, size_t size, void **data)
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
     }
     *data = memory + page;
-    *header_of(*data) = (struct header){.mapped = total};
+    *header_of(*data) = (struct pp__block_header){.mapped = total};
     return 0;
 }
 
@@ -89,12 +68,12 @@ int pp__block_open(int fd, size_t size, void **data)
 
 void pp__block_lend(void *data, size_t room, struct pp__results_place *place)
 {
-    *header_of(data) = (struct header){.mapped = pp__block_before() + room, .lender = place};
+    *header_of(data) = (struct pp__block_header){.mapped = pp__block_before() + room, .lender = place};
 }
 
 int pp__block_own(void *data)
 {
-    struct header *header = header_of(data);
+    struct pp__block_header *header = header_of(data);
     int error = header->lender ? pp__results_part_with(header->lender) : 0;
     if (!error)
         header->lender = NULL;
@@ -105,7 +84,7 @@ void pp__block_free(void *data)
 {
     if (!data)
         return;
-    struct header *header = header_of(data);
+    struct pp__block_header *header = header_of(data);
     if (header->lender)
         pp__results_give_back(header->lender);
     else if (header->mapped)

@@ -6,10 +6,9 @@
 #ifndef PP_POOL_BLOCK_H
 #define PP_POOL_BLOCK_H
 
-#include <stddef.h>
+#include "base/allocation.h"
 
-/* Room for `size` bytes, or NULL. */
-void *pp__block_allocate(size_t size);
+#include <stddef.h>
 
 /* The `size` bytes of a payload (shm/segment.h), copied only if they are few; *data on success. 0, -EPROTO (not sealed or too small), -ENOMEM. */
 int pp__block_open(int fd, size_t size, void **data);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/futex.h"
+#include "base/interrupt.h"
 #include "base/seam.h"
 #include "pool/future.h"
 #include "pool/inline.h"

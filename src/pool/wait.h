@@ -73,9 +73,6 @@ void pp__wait_apart(struct pp_pool *pool, int change);
 /* A thread that ran what an inline pool had may not go on with it: another that waits is to look. Under the lock. */
 void pp__wait_pass_inline(struct pp_pool *pool);
 
-/* Whether a wait that a signal handler interrupted goes on. */
-bool pp__wait_goes_on(void);
-
 /* From now on the calling thread comes back to pp__wait at once whenever it has left it / that was the last time. Under the lock. */
 void pp__wait_stay(struct pp_pool *pool);
 void pp__wait_leave(struct pp_pool *pool);
