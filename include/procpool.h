@@ -16,7 +16,7 @@
  *     every handler that the program has installed asks for SA_RESTART; nothing is lost and the call can be
  *     made again.
  *   - In a child that the program forks by itself every function refuses with -EPERM (or does nothing if
- *     it returns nothing) and touches nothing that the parent uses.
+ *     it returns nothing) and touches nothing that the parent uses; but for those of objects of many processes.
  *   - NULL where a handle is needed is -EINVAL; functions without a return value accept and ignore it.
  *   - The library prints nothing, never exits the owner and installs no signal handler in it.
  */
@@ -812,6 +812,111 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
 #define PP_CLEANUP_POOL __attribute__((cleanup(pp_cleanup_pool)))
 #define PP_CLEANUP_FUTURE __attribute__((cleanup(pp_cleanup_future)))
 #endif
+
+/* ------------------------------------------------------------------------ objects of many processes */
+
+/*
+ * Lock, value, semaphore and event belong to as many processes as have them. An object lies in shared memory without a name: it is gone
+ * when the last process that had it is, however that ended.
+ *
+ * Ways into another process:
+ *   - a child that the program forks, workers under PP_START_FORK included, has all that there was before the fork, and uses the same handles. (These
+ *     functions are the exception: they work in such a child.)
+ *   - pp_..._fd is the object's descriptor; whoever gets it, through inherit_fds, a socket or an exec, calls pp_..._open with it.
+ *
+ * Rules for all:
+ *   - pp_..._create and pp_..._open: *object has one reference, the caller's. -EINVAL: no place for it; -ENOMEM, -EMFILE, -ENFILE, -EFBIG
+ *     (RLIMIT_FSIZE), -ENOSYS or -EPERM (no memfd_create). pp_..._open besides: -EBADF (fd is not open), -EINVAL (fd is no such object, or another build's
+ *     of the library). `fd` stays the caller's.
+ *   - pp_..._fd: the handle's own descriptor, close-on-exec, there until the last unref; not to be closed. -EBADF: it has been closed, as in a worker that was forked
+ *     with close_fds; the handle works on. -EINVAL.
+ *   - pp_..._ref takes one more reference of this process and returns the handle; pp_..._unref gives one back, with the last one the process no longer has the object. NULL is accepted.
+ *   - Any process and any thread may call them, but not signal handlers. Waits end early with -EINTR as everywhere. -EINVAL: NULL.
+ *   - No death of a participant, at any instruction, blocks others: who sleeps looks again each 50 ms in any case. One that is stopped (SIGSTOP)
+ *     inside a function can hold up the others until it goes on or is killed; they time out then, but up to a second late.
+ *   - All processes must be in one PID namespace, and trust each other: one that writes garbage into an object breaks it for all.
+ */
+typedef struct pp_lock pp_lock;
+typedef struct pp_value pp_value;
+typedef struct pp_semaphore pp_semaphore;
+typedef struct pp_event pp_event;
+
+/* A lock that one thread of all processes holds at a time. Errors: as above. */
+PP_API int pp_lock_create(pp_lock **lock);
+PP_API int pp_lock_open(int fd, pp_lock **lock);
+PP_API int pp_lock_fd(const pp_lock *lock);
+PP_API pp_lock *pp_lock_ref(pp_lock *lock);
+PP_API void pp_lock_unref(pp_lock *lock);
+
+/*
+ * Takes the lock. 0: the calling thread holds it. -EOWNERDEAD: it holds it as well, and the last holder (thread or process) ended without
+ * releasing it, so what the lock protects may be half changed; that is told once. Waiting processes see such an end within 50 ms.
+ *
+ * Else the thread does not hold it: -ETIMEDOUT, -EINTR, -EDEADLK (it holds it already), -EINVAL. A held lock keeps its handle, whatever is unreferenced.
+ */
+PP_API int pp_lock_acquire(pp_lock *lock, int timeout);
+
+/* Gives it back. 0, or -EPERM: the calling thread does not hold it (a child does not hold what its parent did at the fork); -EINVAL. */
+PP_API int pp_lock_release(pp_lock *lock);
+
+/*
+ * `size` bytes of shared memory with a lock. `initial` is copied; NULL: zeros. Errors: as above, and -EINVAL (size is 0). The memory is
+ * allocated at once.
+ */
+PP_API int pp_value_create(const void *initial, size_t size, pp_value **value);
+PP_API int pp_value_open(int fd, pp_value **value);
+PP_API int pp_value_fd(const pp_value *value);
+PP_API pp_value *pp_value_ref(pp_value *value);
+PP_API void pp_value_unref(pp_value *value);
+
+/* The value's lock, as pp_lock_acquire and pp_lock_release. Nothing but custom keeps others from the memory meanwhile. */
+PP_API int pp_value_acquire(pp_value *value, int timeout);
+PP_API int pp_value_release(pp_value *value);
+
+/* The memory, aligned to 64 bytes, at another address in each process; valid until the last unref here. NULL for NULL. Never fails. */
+PP_API void *pp_value_data(const pp_value *value);
+
+/* Its size in bytes; 0 for NULL. Never fails. */
+PP_API size_t pp_value_size(const pp_value *value);
+
+/*
+ * A semaphore of `units` units, 1 to 65536, of which processes hold some; all free at first. What a process held when it ended is free again. At
+ * most 1024 processes hold units at a time, others wait. Errors: as above, and -EINVAL (units out of range).
+ */
+PP_API int pp_semaphore_create(int units, pp_semaphore **semaphore);
+PP_API int pp_semaphore_open(int fd, pp_semaphore **semaphore);
+PP_API int pp_semaphore_fd(const pp_semaphore *semaphore);
+PP_API pp_semaphore *pp_semaphore_ref(pp_semaphore *semaphore);
+PP_API void pp_semaphore_unref(pp_semaphore *semaphore);
+
+/*
+ * Takes one unit for the calling process; each of its threads may give it back. Whether holders have died is looked at when there is no unit,
+ * and then about each 50 ms. Errors: -ETIMEDOUT, -EINTR, -EINVAL.
+ */
+PP_API int pp_semaphore_acquire(pp_semaphore *semaphore, int timeout);
+
+/* Gives one back. 0, or -EPERM: the calling process holds none (a child holds nothing of what its parent does); -EINVAL. */
+PP_API int pp_semaphore_release(pp_semaphore *semaphore);
+
+/* How many are free now, those of dead holders included; or -EINVAL. */
+PP_API int pp_semaphore_value(pp_semaphore *semaphore);
+
+/* A flag to wait for; not set at first. No death leaves anything behind. Errors: as above. */
+PP_API int pp_event_create(pp_event **event);
+PP_API int pp_event_open(int fd, pp_event **event);
+PP_API int pp_event_fd(const pp_event *event);
+PP_API pp_event *pp_event_ref(pp_event *event);
+PP_API void pp_event_unref(pp_event *event);
+
+/* Sets it and wakes all who wait: what was written before is seen by them. / Clears it. Never block. 0, or -EINVAL. */
+PP_API int pp_event_set(pp_event *event);
+PP_API int pp_event_clear(pp_event *event);
+
+/* 1: it is set; 0: it is not; -EINVAL. Never blocks. */
+PP_API int pp_event_is_set(const pp_event *event);
+
+/* Waits until it is set, also if it is cleared again right then. Errors: -ETIMEDOUT, -EINTR, -EINVAL. */
+PP_API int pp_event_wait(pp_event *event, int timeout);
 
 #ifdef __cplusplus
 }

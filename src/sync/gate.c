@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/gate.h"
+
+#include "base/atomic.h"
+#include "base/futex.h"
+#include "base/seam.h"
+
+#include <errno.h>
+#include <limits.h>
+
+int pp__gate_init(struct pp__gate *gate)
+{
+    return pp__mutex_init(&gate->mutex);
+}
+
+/* The dead may have been about to ring, or have left a place's words half changed. */
+static void repair(struct pp__gate *gate)
+{
+    for (unsigned i = 0; i < PP__GATE_PLACES; i++) {
+        gate->places[i].sleepers = INT_MAX;
+        pp__gate_ring(gate, i, INT_MAX);
+        gate->places[i].sleepers = 0;
+        gate->places[i].era++;
+    }
+}
+
+int pp__gate_enter(struct pp__gate *gate, uint64_t deadline)
+{
+    int error = pp__mutex_acquire(&gate->mutex, 0);
+    if (error == -ETIMEDOUT) { /* somebody is inside */
+        uint64_t patience = pp__now() + PP__GATE_PATIENCE;
+        do
+            error = pp__mutex_acquire(&gate->mutex, deadline > patience ? deadline : patience);
+        while (error == -EINTR);
+    }
+    if (error == -EOWNERDEAD) {
+        repair(gate);
+        error = 0;
+    }
+    return error;
+}
+
+void pp__gate_leave(struct pp__gate *gate)
+{
+    PP_FAULT("sync.gate.leave");
+    pp__mutex_release(&gate->mutex);
+}
+
+void pp__gate_ring(struct pp__gate *gate, unsigned place, int count)
+{
+    struct pp__place *at = &gate->places[place];
+    if (at->sleepers == 0)
+        return;
+    pp__store_relaxed(&at->sequence, pp__load_relaxed(&at->sequence) + 1); /* the kernel compares it in sleep_at */
+    PP_FAULT("sync.gate.ring");
+    if (pp__futex_wake(&at->sequence, count, true) > 0)
+        return;
+    at->sleepers = 0;
+    at->era++;
+}
+
+/* Inside, and inside again when it returns 0: look again, for the last time if *interrupted. Else outside. */
+static int sleep_at(struct pp__gate *gate, struct pp__place *place, uint64_t deadline, bool *interrupted)
+{
+    uint32_t sequence = pp__load_relaxed(&place->sequence), era = place->era;
+    place->sleepers++;
+    pp__gate_leave(gate);
+    *interrupted = pp__sleep(&place->sequence, sequence, deadline) == -EINTR;
+    int error = pp__gate_enter(gate, deadline);
+    if (error == 0 && place->era == era)
+        place->sleepers--;
+    return error;
+}
+
+int pp__gate_enter_when(struct pp__gate *gate, unsigned place, uint64_t deadline, bool (*ready)(void *what), void *what)
+{
+    bool interrupted = false;
+    int error = pp__gate_enter(gate, deadline);
+    while (error == 0 && !ready(what)) {
+        if (interrupted || pp__until(deadline) == 0) {
+            pp__gate_leave(gate);
+            return interrupted ? -EINTR : -ETIMEDOUT;
+        }
+        error = sleep_at(gate, &gate->places[place], deadline, &interrupted);
+    }
+    return error;
+}

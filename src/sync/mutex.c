@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/mutex.h"
+
+#include "base/error.h"
+#include "base/seam.h"
+
+#include <errno.h>
+
+int pp__mutex_init(struct pp__mutex *mutex)
+{
+    pthread_mutexattr_t attributes;
+    int error = pthread_mutexattr_init(&attributes);
+    if (error)
+        return pp__fail_errno(error, "a mutex");
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+    error = pthread_mutex_init(&mutex->mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    return error ? pp__fail_errno(error, "a mutex") : 0;
+}
+
+/* Made consistent at once: a mutex that its holder leaves inconsistent can never be taken again. Who dies here leaves it as it was. */
+static int look(struct pp__mutex *mutex)
+{
+    int error = pthread_mutex_trylock(&mutex->mutex);
+    if (error == EOWNERDEAD)
+        pthread_mutex_consistent(&mutex->mutex);
+    return -error;
+}
+
+/*
+ * Each look but the first comes after listening, so that whoever has slept and takes it leaves the mark set, and its release wakes the next. A
+ * holder that dies rings no bell: the kernel marks the mutex, which is seen when the bound is over.
+ */
+int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline)
+{
+    int error = look(mutex);
+    while (error == -EBUSY) {
+        uint32_t heard = pp__bell_listen(&mutex->bell);
+        error = look(mutex);
+        if (error != -EBUSY)
+            break;
+        int slept = pp__sleep(&mutex->bell.word, heard, deadline);
+        if (slept)
+            return slept;
+    }
+    return error;
+}
+
+int pp__mutex_release(struct pp__mutex *mutex)
+{
+    int error = pthread_mutex_unlock(&mutex->mutex);
+    if (error)
+        return -error;
+    PP_FAULT("sync.released");
+    pp__bell_ring(&mutex->bell);
+    return 0;
+}

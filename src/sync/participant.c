@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/participant.h"
+
+#include "base/atomic.h"
+#include "base/seam.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------------------- processes */
+
+/* State and start time from /proc/PID/stat: false if it can't be read. The name, in parentheses, may hold anything. */
+static bool read_stat(uint32_t pid, char *state, uint64_t *start)
+{
+    char path[32], text[1024];
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    char *field = strrchr(text, ')');
+    if (!field || field[1] != ' ')
+        return false;
+    *state = field[2];
+    for (int i = 2; i < 22 && field; i++) /* the name is the second field, the start time the 22nd */
+        field = strchr(field + 1, ' ');
+    if (!field)
+        return false;
+    *start = strtoull(field, NULL, 10);
+    return true;
+}
+
+/* Whether a process with that number is there and has not ended. -1: it can't be told in this way. */
+static int number_lives(uint32_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return errno == ESRCH || errno == EINVAL ? 0 : -1; /* EINVAL: the number is that of a thread by now */
+    int ended = poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0);
+    close(fd);
+    return ended == 0;
+}
+
+bool pp__participant_lives(uint32_t pid, uint64_t start)
+{
+    char state;
+    uint64_t started;
+    int lives = number_lives(pid);
+    if (lives == 0 || (lives < 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH))
+        return false;
+    if (!read_stat(pid, &state, &started))
+        return true;
+    if (start != 0 && started != start)
+        return false;
+    return lives > 0 || (state != 'Z' && state != 'X');
+}
+
+/* The calling process; its start time is read once, and again in a forked child. A race of threads reads it twice. */
+static void find_self(uint32_t *pid, uint64_t *start)
+{
+    static _Atomic uint64_t known_start;
+    static _Atomic uint32_t known_pid;
+    char state;
+    *pid = (uint32_t)getpid();
+    if (pp__load_acquire(&known_pid) != *pid) { /* pairs with the store below */
+        if (!read_stat(*pid, &state, start))
+            *start = 0;
+        pp__store_relaxed(&known_start, *start);
+        pp__store_release(&known_pid, *pid);
+    }
+    *start = pp__load_relaxed(&known_start);
+}
+
+/* --------------------------------------------------------------------------------------------- records */
+
+static uint32_t used(const struct pp__holders *holders, uint32_t capacity)
+{
+    uint32_t count = pp__load_relaxed(&holders->used);
+    return count < capacity ? count : capacity;
+}
+
+/* Plain arithmetic on words that are written inside the gate only; atomic so that no store is moved or cut. */
+static uint32_t units(const struct pp__holder *record)
+{
+    return pp__load_relaxed(&record->units);
+}
+
+static struct pp__holder *find(struct pp__holders *holders, uint32_t capacity, uint32_t pid, uint64_t start)
+{
+    for (uint32_t i = 0; i < used(holders, capacity); i++) {
+        struct pp__holder *record = &holders->records[i];
+        if (units(record) > 0 && record->pid == pid && record->start == start)
+            return record;
+    }
+    return NULL;
+}
+
+static struct pp__holder *find_free(struct pp__holders *holders, uint32_t capacity)
+{
+    uint32_t count = used(holders, capacity);
+    for (uint32_t i = 0; i < count; i++)
+        if (units(&holders->records[i]) == 0)
+            return &holders->records[i];
+    if (count == capacity)
+        return NULL;
+    pp__store_release(&holders->used, count + 1);
+    return &holders->records[count];
+}
+
+bool pp__holders_add(struct pp__holders *holders, uint32_t capacity)
+{
+    uint32_t pid;
+    uint64_t start;
+    find_self(&pid, &start);
+    struct pp__holder *record = find(holders, capacity, pid, start);
+    if (!record) {
+        record = find_free(holders, capacity);
+        if (!record)
+            return false;
+        record->pid = pid;
+        record->start = start;
+        PP_FAULT("sync.holder.named");
+    }
+    pp__store_release(&record->units, units(record) + 1); /* the store that counts */
+    return true;
+}
+
+bool pp__holders_remove(struct pp__holders *holders, uint32_t capacity)
+{
+    uint32_t pid;
+    uint64_t start;
+    find_self(&pid, &start);
+    struct pp__holder *record = find(holders, capacity, pid, start);
+    if (!record)
+        return false;
+    pp__store_release(&record->units, units(record) - 1); /* the store that counts */
+    return true;
+}
+
+uint64_t pp__holders_sum(const struct pp__holders *holders, uint32_t capacity)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < used(holders, capacity); i++)
+        sum += units(&holders->records[i]);
+    return sum;
+}
+
+bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < used(holders, capacity); i++) {
+        struct pp__holder *record = &holders->records[i];
+        if (units(record) == 0 || pp__participant_lives(record->pid, record->start))
+            continue;
+        pp__store_release(&record->units, 0);
+        found = true;
+    }
+    return found;
+}

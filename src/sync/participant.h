@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who of many processes holds how many, so that what a dead one held can be found and taken back. A process is known by its number and the time of its
+ * start, since the number may be another's by now. All are of one PID namespace.
+ */
+#ifndef PP_SYNC_PARTICIPANT_H
+#define PP_SYNC_PARTICIPANT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PP__HOLDERS_MAX 1024
+
+/* In shared memory; all of it is written and read inside the gate of its object. One store counts, that of `units`: 0, and the record is free. */
+struct pp__holder {
+    _Atomic uint32_t units;
+    uint32_t pid;
+    uint64_t start; /* clock ticks since boot; 0: not known */
+};
+
+/* Records beyond `used` have never been any; it grows only. `capacity`, at most PP__HOLDERS_MAX, is private to each handle. */
+struct pp__holders {
+    _Atomic uint32_t used;
+    uint32_t padding;
+    struct pp__holder records[];
+};
+
+/* The calling process has one more: false if there is no record for it. */
+bool pp__holders_add(struct pp__holders *holders, uint32_t capacity);
+
+/* One less: false if it has none. */
+bool pp__holders_remove(struct pp__holders *holders, uint32_t capacity);
+
+/* What all have together, the dead included. */
+uint64_t pp__holders_sum(const struct pp__holders *holders, uint32_t capacity);
+
+/* Frees the records of the dead: whether there were any. Takes some microseconds for each record in use. */
+bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity);
+
+/* Whether that process lives; one that has ended and was not waited for does not. In doubt it does. */
+bool pp__participant_lives(uint32_t pid, uint64_t start);
+
+#endif
