@@ -816,7 +816,7 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
 /* ------------------------------------------------------------------------ objects of many processes */
 
 /*
- * Lock, value, semaphore and event belong to as many processes as have them. An object lies in shared memory without a name: it is gone
+ * Lock, value, semaphore, event and queue belong to as many processes as have them. An object lies in shared memory without a name: it is gone
  * when the last process that had it is, however that ended.
  *
  * Ways into another process:
@@ -917,6 +917,65 @@ PP_API int pp_event_is_set(const pp_event *event);
 
 /* Waits until it is set, also if it is cleared again right then. Errors: -ETIMEDOUT, -EINTR, -EINVAL. */
 PP_API int pp_event_wait(pp_event *event, int timeout);
+
+/*
+ * A queue of messages of many processes: first in, first out, any number of producers and consumers. It is an object like those above, with the same
+ * ways into other processes and the same rules. A process that is killed at any step of a put or a get loses at most the one message that
+ * it was putting or had taken; no message is ever delivered twice, the queue works on, and nobody hangs.
+ */
+typedef struct pp_queue pp_queue;
+
+typedef struct pp_queue_options {
+    size_t max_items; /* messages that are in it at a time, at most 16777216; 0: 1024 */
+    size_t
+        max_bytes; /* of all messages in it together, and so of one; 0: 1 MiB. It is allocated at once, with 16 bytes for each of max_items */
+    int joinable;  /* not 0: for pp_queue_task_done and pp_queue_join */
+    uint64_t reserved[4];
+} pp_queue_options;
+
+/* `options` may be NULL. Errors: as of all objects, and -EINVAL (bad options). */
+PP_API int pp_queue_create(const pp_queue_options *options, pp_queue **queue);
+PP_API int pp_queue_open(int fd, pp_queue **queue);
+PP_API int pp_queue_fd(const pp_queue *queue);
+PP_API pp_queue *pp_queue_ref(pp_queue *queue);
+PP_API void pp_queue_unref(pp_queue *queue);
+
+/*
+ * Puts a copy of `size` bytes at `data` (0: an empty message; `data` may be NULL then), waiting for room. A large message may wait longer than small ones that
+ * come later. Any process and thread. Errors: -ETIMEDOUT, -EINTR, -EMSGSIZE (more than max_bytes), -EPIPE (closed), -EINVAL, -EPROTO (the queue's
+ * memory was overwritten). If the process is killed in it, the message is in the queue whole, or not at all.
+ */
+PP_API int pp_queue_put(pp_queue *queue, const void *data, size_t size, int timeout);
+
+/*
+ * Takes the oldest message, waiting for one. With `size` NULL it must have exactly `capacity` bytes; else up to `capacity` are copied to `buffer` and
+ * *size is its size. -EMSGSIZE: it does not fit or differs in size; it stays in the queue, *size is written then too.
+ *
+ * Errors: -ETIMEDOUT, -EINTR, -EMSGSIZE, -EPIPE (closed, and all was taken), -EUSERS (joinable: 1024 processes have messages that are not done), -EINVAL, -EPROTO.
+ * If the process is killed in it, the message is in the queue still, or gone with the process.
+ */
+PP_API int pp_queue_get(pp_queue *queue, int timeout, void *buffer, size_t capacity, size_t *size);
+
+/* The same, with memory for it: *data, aligned to 16 bytes and followed by a NUL, is the caller's, to be freed with pp_free. Errors as pp_queue_get but
+ * -EMSGSIZE, and -ENOMEM (the message stays). */
+PP_API int pp_queue_take(pp_queue *queue, int timeout, void **data, size_t *size);
+
+/* How many messages are in it; whether none is, 1 or 0; whether there are max_items, 1 or 0. Others may change that at once. Never block. -EINVAL. */
+PP_API ssize_t pp_queue_size(const pp_queue *queue);
+PP_API int pp_queue_empty(const pp_queue *queue);
+PP_API int pp_queue_full(const pp_queue *queue);
+
+/*
+ * A joinable queue: a message that the calling process has taken is done. Any of its threads. What a process had taken and not done when it ended counts as
+ * done, as it is lost. 0; -EPERM: the process has none that is not done; -EINVAL (not joinable).
+ */
+PP_API int pp_queue_task_done(pp_queue *queue);
+
+/* A joinable queue: waits until all that was put was taken and is done. Errors: -ETIMEDOUT, -EINTR, -EINVAL (not joinable). */
+PP_API int pp_queue_join(pp_queue *queue, int timeout);
+
+/* Ends the putting, for all processes: puts fail with -EPIPE, gets take what is left, then fail so, too; who waits is woken. May be called again. 0 or -EINVAL. */
+PP_API int pp_queue_close(pp_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -21,3 +21,9 @@ void *pp__block_allocate(size_t size)
     data[size] = 0;
     return data;
 }
+
+void pp__block_undo(void *data)
+{
+    if (data)
+        free((struct pp__block_header *)data - 1);
+}

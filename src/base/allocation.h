@@ -16,4 +16,7 @@ struct pp__block_header {
 /* Room for `size` bytes, aligned to 16, and a NUL behind them that is there already; or NULL. */
 void *pp__block_allocate(size_t size);
 
+/* Frees what pp__block_allocate gave and nobody has seen. NULL is allowed. */
+void pp__block_undo(void *data);
+
 #endif

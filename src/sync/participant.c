@@ -2,7 +2,9 @@
 #include "sync/participant.h"
 
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/seam.h"
+#include "sync/bell.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,4 +168,14 @@ bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity)
         found = true;
     }
     return found;
+}
+
+bool pp__holders_sweep_at_times(struct pp__holders *holders, uint32_t capacity, bool *looked)
+{
+    uint64_t now = pp__now();
+    if (*looked && now - holders->swept < PP__SLEEP_BOUND)
+        return false;
+    *looked = true;
+    holders->swept = now;
+    return pp__holders_sweep(holders, capacity);
 }

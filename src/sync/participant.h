@@ -23,6 +23,7 @@ struct pp__holder {
 struct pp__holders {
     _Atomic uint32_t used;
     uint32_t padding;
+    uint64_t swept; /* when, by somebody who waited */
     struct pp__holder records[];
 };
 
@@ -37,6 +38,12 @@ uint64_t pp__holders_sum(const struct pp__holders *holders, uint32_t capacity);
 
 /* Frees the records of the dead: whether there were any. Takes some microseconds for each record in use. */
 bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity);
+
+/*
+ * The same for somebody who waits and looks again and again: at the first look, of which *looked tells, and else if nobody has done it for a sleep's
+ * bound.
+ */
+bool pp__holders_sweep_at_times(struct pp__holders *holders, uint32_t capacity, bool *looked);
 
 /* Whether that process lives; one that has ended and was not waited for does not. In doubt it does. */
 bool pp__participant_lives(uint32_t pid, uint64_t start);

@@ -22,7 +22,6 @@
 struct shared_semaphore {
     struct pp__object_head head;
     struct pp__gate gate;
-    uint64_t swept; /* when records were last swept by somebody who waited */
     uint32_t units;
     struct pp__holders holders;
 };
@@ -129,18 +128,6 @@ static uint64_t count_free(const pp_semaphore *semaphore)
     return held < semaphore->units ? semaphore->units - held : 0;
 }
 
-/* A first look sweeps in any case, so that it sees what is free by now; of those who wait, one for all within a sleep's bound. */
-static bool may_sweep(struct seeker *seeker)
-{
-    uint64_t now = pp__now(), *swept = &shared(seeker->semaphore)->swept;
-    bool looked = seeker->looked;
-    seeker->looked = true;
-    if (looked && now - *swept < PP__SLEEP_BOUND)
-        return false;
-    *swept = now;
-    return true;
-}
-
 /* Inside the gate. Takes one if there is one. */
 static bool take(void *what)
 {
@@ -148,7 +135,7 @@ static bool take(void *what)
     pp_semaphore *semaphore = seeker->semaphore;
     struct pp__holders *holders = &shared(semaphore)->holders;
     bool taken = count_free(semaphore) > 0 && pp__holders_add(holders, semaphore->capacity);
-    if (!taken && may_sweep(seeker) && pp__holders_sweep(holders, semaphore->capacity)) {
+    if (!taken && pp__holders_sweep_at_times(holders, semaphore->capacity, &seeker->looked)) {
         taken = count_free(semaphore) > 0 && pp__holders_add(holders, semaphore->capacity);
         pp__gate_ring(&shared(semaphore)->gate, FREE_UNIT, (int)count_free(semaphore));
     }

@@ -20,6 +20,18 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+/* Thread sanitizer ends a process that releases what it does not hold, though it is told so. */
+#if defined(__SANITIZE_THREAD__)
+#define KIT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define KIT_TSAN 1
+#endif
+#endif
+#ifndef KIT_TSAN
+#define KIT_TSAN 0
+#endif
+
 /* Words that this process and its children share, zeroed. */
 static inline void *kit_shared(size_t size)
 {

@@ -159,7 +159,7 @@ static void set_event(void *event)
 
 static void *wait_for_event(void *event)
 {
-    CHECK_OK(pp_event_wait(event, ENOUGH));
+    CHECK_OK(pp_event_wait(event, -1));
     return NULL;
 }
 

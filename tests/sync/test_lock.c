@@ -195,6 +195,8 @@ TEST(holders_and_waiters_killed_at_any_moment_leave_a_lock_that_works)
 
 TEST(only_who_holds_a_lock_releases_it)
 {
+    if (KIT_TSAN)
+        LEFT_OUT("thread sanitizer takes it for a mistake");
     pp_lock *lock = make_lock();
     CHECK_INT(pp_lock_release(lock), -EPERM);
     pid_t child = make_holder(lock);
@@ -463,7 +465,8 @@ TEST(a_values_lock_is_a_lock)
 {
     pp_value *value;
     CHECK_OK(pp_value_create(NULL, 1, &value));
-    CHECK_INT(pp_value_release(value), -EPERM);
+    if (!KIT_TSAN)
+        CHECK_INT(pp_value_release(value), -EPERM);
     CHECK_OK(pp_value_acquire(value, 0));
     CHECK_INT(pp_value_acquire(value, 0), -EDEADLK);
     CHECK_OK(pp_value_release(value));

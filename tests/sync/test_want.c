@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* needs: seams. Every step of an object's making and opening fails once; the error is told and nothing is left. */
+/* needs: seams. Every step of an object's making and opening fails once, and memory for a message; the error is told and nothing is left. */
 #include "base/seam.h"
-#include "sync_kit.h"
+#include "queue_kit.h"
 
 #include <stdarg.h>
 
@@ -82,6 +82,15 @@ static int make_event(void)
     return error;
 }
 
+static int make_queue(void)
+{
+    pp_queue *queue = NULL;
+    int error = pp_queue_create(NULL, &queue);
+    CHECK((queue != NULL) == (error == 0));
+    pp_queue_unref(queue);
+    return error;
+}
+
 static int descriptor; /* of a lock */
 
 static int open_lock(void)
@@ -113,7 +122,7 @@ static void check_each_step(int (*make)(void), int error)
 
 TEST(want_at_any_step_of_the_making_is_told_and_leaves_nothing)
 {
-    int (*const makers[])(void) = {make_lock, make_value, make_semaphore, make_event, open_lock};
+    int (*const makers[])(void) = {make_lock, make_value, make_semaphore, make_event, make_queue, open_lock};
     pp_lock *lock;
     CHECK_OK(pp_lock_create(&lock));
     descriptor = pp_lock_fd(lock);
@@ -128,4 +137,24 @@ TEST(want_at_any_step_of_the_making_is_told_and_leaves_nothing)
         check_each_step(makers[i], ENOMEM);
     }
     pp_lock_unref(lock);
+}
+
+static void *no_malloc(size_t size)
+{
+    (void)size;
+    return NULL;
+}
+
+TEST(a_message_for_which_there_is_no_memory_stays_in_the_queue)
+{
+    void *data;
+    size_t size;
+    pp_queue *queue = kit_queue(0, 0);
+    kit_put(queue, 7);
+    real = pp__sys;
+    pp__sys.malloc = no_malloc;
+    CHECK_INT(pp_queue_take(queue, 0, &data, &size), -ENOMEM);
+    pp__sys = real;
+    CHECK_INT(kit_get(queue), 7);
+    pp_queue_unref(queue);
 }
