@@ -7,20 +7,20 @@
 #include <unistd.h>
 
 #define ROUNDS 3
-#define CHUNK 1024
 
 /* ------------------------------------------------------------------------------------------------------- map */
 
 struct map {
     unsigned count, nanoseconds;
+    size_t chunk;
 };
 
-static double time_map(struct bench_split *split)
+static double time_map(struct bench_split *split, size_t chunk)
 {
     memset(split->answers, 0, split->count * sizeof *split->answers);
     uint64_t begin = bench_now();
     ssize_t failed = pp_map_array(ours, ours_serve, split->args, split->count, sizeof *split->args, split->answers,
-                                  sizeof *split->answers, &(pp_map_options){.chunk_size = CHUNK});
+                                  sizeof *split->answers, &(pp_map_options){.chunk_size = chunk});
     double took = (double)(bench_now() - begin);
     ours_must((int)failed);
     for (size_t i = 0; i < split->count; i++) {
@@ -39,18 +39,19 @@ static void run_map(void *data)
     bench_split_open(&split, map->count, bench_steps(map->nanoseconds));
     for (int i = 0; i < ROUNDS; i++) {
         halves[i] = bench_split_run(&split);
-        times[i] = time_map(&split);
+        times[i] = time_map(&split, map->chunk);
     }
     bench_report("percent", bench_least(halves, ROUNDS) / bench_least(times, ROUNDS) * 100, "%");
     bench_report("rate", map->count / bench_least(times, ROUNDS) * 1e3, "M/s");
 }
 
-/* elements, nanoseconds of work in each */
+/* elements, nanoseconds of work in each, elements in a chunk (0: found by measuring) */
 void ours_map(char **params)
 {
     struct map map = {0};
     map.count = bench_number(&params);
     map.nanoseconds = bench_number(&params);
+    map.chunk = bench_number(&params);
     pool_run(2, run_map, &map);
 }
 

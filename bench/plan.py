@@ -49,7 +49,7 @@ GROUPS = {
     "round": "One empty call, from submit to result, one at a time",
     "asleep": "The same when everybody sleeps",
     "stream": "Empty calls submitted one by one, a future for each, then waited for",
-    "map": "A map in chunks of 1,024, elements of 100 ns",
+    "map": "A map in chunks of 1,024 or of a measured size, elements of 100 ns",
     "echo": "There and back: copied in by the caller and back by the worker, read in place",
     "start": "From a launcher to a pool's first result; a worker's replacement; bare forks",
     "memory": "Memory per pending empty call, besides the caller's own record",
@@ -85,6 +85,7 @@ class Plan(list):
 
 SIZES = {"64 B": 64, "4 KiB": 4 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
 ECHOES = {"64 B": 10000, "4 KiB": 5000, "64 KiB": 1000, "1 MiB": 200, "64 MiB": 7, "1 GiB": 2}
+MAPS = {"map": 1024, "measured map": 0}  # elements in a chunk; 0: found by measuring
 BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
 WORKERS = (1, 2, 4, 16, 64, 256)
 PENDING = (1000, 10000, 100000, 1000000, 10000000)
@@ -115,7 +116,8 @@ def add_throughput(plan):
     plan.add("stream", "stream", "async", "stream", (500,))
     plan.add("stream", "stream", ("executor", "pool"), "stream", (20000,), (2000,), rare=True)
     plan.add("stream", "stream", ("joblib", "mpi"), "stream", (20000,), None, rare=True)
-    plan.add("map", "map", "ours", "map", (10000000, 100), (1000000, 100))
+    for label, chunk in MAPS.items():
+        plan.add("map", label, "ours", "map", (10000000, 100, chunk), (1000000, 100, chunk))
     plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), None, rare=True)
     for us, calls in BUSY.items():
         plan.add("busy", f"{us} us", "ours", "busy", (us, calls), (us, calls // 8))
@@ -213,6 +215,7 @@ def claims_of_calls():
     at = other("executor", "stream", "rate")
     yield Claim("a stream's rate, of CPython's executor's", ours("stream", "rate"), at, 1000, False)
     yield Claim("a map, of a static split", ours("map", "percent"), None, 85, False, "%")
+    yield Claim("a map in chunks of a measured size", ours("measured map", "percent"), None, 85, False, "%")
     for label, size in SIZES.items():  # what is small costs as much as a round trip
         limit = 5 if size < 65536 else 1.1
         yield Claim(f"echo of {label}, of two copies by hand", ours(label), other("raw", label), limit)
