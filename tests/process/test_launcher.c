@@ -301,6 +301,31 @@ TEST_BOTH(a_launcher_made_in_a_thread_that_ended_lives_on)
     pp_launcher_unref(launcher);
 }
 
+static _Atomic bool holds, lets_go;
+
+/* Known to this thread's stack alone, which is not there in a copy of the process. */
+static void *hold_memory(void *unused)
+{
+    void *volatile memory = malloc(1000);
+    holds = true;
+    while (!lets_go)
+        test_sleep_ms(1);
+    free(memory);
+    return unused;
+}
+
+/* Valgrind takes it for a leak of the process that makes the zygote, and has that exit with a status of its own. */
+TEST_BOTH(a_launcher_is_made_although_another_thread_alone_knows_of_its_memory)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, hold_memory, NULL);
+    while (!holds)
+        test_sleep_ms(1);
+    pp_launcher_unref(kit_launcher(method));
+    lets_go = true;
+    pthread_join(thread, NULL);
+}
+
 static void *create_while_cancelled(void *unused)
 {
     pthread_cancel(pthread_self());
