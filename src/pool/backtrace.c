@@ -4,6 +4,7 @@
 #include "base/atomic.h"
 #include "base/seam.h"
 #include "pool/workers.h"
+#include "process/crash.h"
 #include "process/owner.h"
 #include "process/symbols.h"
 
@@ -42,14 +43,20 @@ void pp__error_trace(pp_error *error, const void *raw, size_t size)
         error->backtrace = keep(raw, size);
 }
 
-/* A trace of another signal is one that its thread got over, or a lie. */
-void pp__error_crashed(pp_error *error, const struct pp__worker *worker)
+/* What a worker that is gone has left; NULL: nothing, or nothing sound. */
+static struct pp_backtrace *keep_crash(const struct pp__worker *worker)
 {
     const struct pp__result_side *side = worker->result_side;
     uint32_t size = pp__load_acquire(&side->crash_size); /* pairs with the store in publish (crash.c) */
-    if (!pp__error_is_own(error) || error->signal == 0 || size > sizeof side->crash)
+    return size <= sizeof side->crash ? keep(side->crash, size) : NULL;
+}
+
+/* A trace of another signal is one that its thread got over, or a lie. */
+void pp__error_crashed(pp_error *error, const struct pp__worker *worker)
+{
+    if (!pp__error_is_own(error) || error->signal == 0)
         return;
-    struct pp_backtrace *kept = keep(side->crash, size);
+    struct pp_backtrace *kept = keep_crash(worker);
     if (!kept)
         return;
     if (kept->trace.signal != (uint32_t)error->signal) {
@@ -58,6 +65,14 @@ void pp__error_crashed(pp_error *error, const struct pp__worker *worker)
     }
     error->backtrace = kept;
     error->address = (const void *)(uintptr_t)kept->trace.address; // NOLINT: for showing only
+}
+
+int pp__crash_signal(const struct pp__worker *worker)
+{
+    struct pp_backtrace *kept = keep_crash(worker);
+    uint32_t signal = kept ? kept->trace.signal : 0;
+    pp__backtrace_free(kept);
+    return pp__crash_reports(signal) ? (int)signal : 0;
 }
 
 void pp__backtrace_free(struct pp_backtrace *backtrace)

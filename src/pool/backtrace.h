@@ -20,4 +20,7 @@ void pp__error_crashed(pp_error *error, const struct pp__worker *worker);
 
 void pp__backtrace_free(struct pp_backtrace *backtrace);
 
+/* By its own word, the signal that a worker which is gone has died of; 0: it left none. For one whose end nobody else can tell. */
+int pp__crash_signal(const struct pp__worker *worker);
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/spin.h"
+#include "pool/backtrace.h"
 #include "pool/dispatch.h"
 #include "pool/errand.h"
 #include "pool/timers.h"
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 /* With work outstanding nobody sleeps longer than this: a lost wake costs so much, and no hang. */
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
@@ -34,6 +36,14 @@
 #define EYES 64 /* busy workers that a spinning thread looks at */
 
 /* ------------------------------------------------------------------------------------------ reports */
+
+/* Where only its parent, which is none of ours, knows how it has ended, what it has left itself has to do. */
+static void take_end(struct pp__worker *worker, const struct pp__report *report)
+{
+    int signal = report->code == PP__END_UNKNOWN ? pp__crash_signal(worker) : 0;
+    worker->out_of_memory = report->error == ENOMEM;
+    pp__worker_ended(worker, signal ? CLD_KILLED : report->code, signal ? signal : report->status);
+}
 
 static void take_report(pp_pool *pool, const struct pp__report *report)
 {
@@ -63,8 +73,7 @@ static void take_report(pp_pool *pool, const struct pp__report *report)
             pool->unreported -= report->pid != 0;
         }
         pp__collect_worker(worker); /* drain, then say gone */
-        worker->out_of_memory = report->error == ENOMEM;
-        pp__worker_ended(worker, report->code, report->status);
+        take_end(worker, report);
         break;
     default:
         break;

@@ -208,6 +208,14 @@ static void on_signal(int number, siginfo_t *info, void *context)
     errno = before;
 }
 
+bool pp__crash_reports(uint32_t signal)
+{
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+        if (signal == (uint32_t)fatal[i])
+            return true;
+    return false;
+}
+
 void pp__crash_install(void *room, size_t most, _Atomic uint32_t *size)
 {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};

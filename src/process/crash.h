@@ -8,6 +8,7 @@
 #define PP_PROCESS_CRASH_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,5 +18,8 @@
  * installs a handler of its own later replaces this one. Of what a process that the worker forks dies of, nothing is told.
  */
 void pp__crash_install(void *room, size_t most, _Atomic uint32_t *size);
+
+/* Whether it is one of the signals that the handler is for. */
+bool pp__crash_reports(uint32_t signal);
 
 #endif

@@ -268,6 +268,43 @@ TEST_WITHIN(ends_of_workers_are_noticed_whichever_way_they_came, 30)
         kill_on_way(ways[i].command);
 }
 
+static int task_segv(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    raise(SIGSEGV);
+    return 0;
+}
+
+/* Its parent, which alone could, does not ask how it has ended. */
+TEST(of_a_crash_that_no_parent_tells_of_the_worker_tells_itself)
+{
+    static const char *const command[] = {"sh", "-c", "\"$0\" & kill -STOP $$", "{}", NULL};
+    if (TEST_ON_VALGRIND || KIT_ASAN)
+        LEFT_OUT("the tool has a handler of its own");
+    pp_pool *pool = outside_pool(command, (pp_pool_options){.max_workers = 1});
+    pp_future *future = submit(pool, task_segv, NULL, 0);
+    const pp_error *error = error_of(future, PP_ERROR_CRASH);
+    CHECK_INT(error->signal, SIGSEGV);
+    CHECK_INT(error->status, -1);
+    CHECK_HAS(error->message, "was killed by signal 11");
+    CHECK_HAS(pp_error_backtrace(error), " task_segv ");
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
+/* One that nobody tells of, with no trace or one of no crash, has ended in an unknown way. */
+TEST(of_a_kill_that_no_parent_tells_of_nothing_is_known)
+{
+    static const char *const command[] = {"sh", "-c", "\"$0\" & kill -STOP $$", "{}", NULL};
+    pp_pool *pool = outside_pool(command, (pp_pool_options){.max_workers = 1});
+    pp_future *future = submit(pool, crash, NULL, 0);
+    const pp_error *error = error_of(future, PP_ERROR_CRASH);
+    CHECK(error->signal == 0 || error->signal == SIGKILL); /* newer kernels tell */
+    CHECK_STR(pp_error_backtrace(error), "");
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------------------- no orphans */
 
 enum { WORKERS = 2 };
