@@ -8,12 +8,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 /* The pool's own: epoll set, kick, page, connection, control; and those that come and go while a worker starts. */
 #define FDS_OF_POOL 12
 #define FDS_OF_WORKER 3 /* bell, socket, and a large payload on its way; a captured stream has one more */
+#define FDS_OF_OTHER 2  /* the same of one that is sent nothing */
 
 static rlim_t soft(int resource)
 {
@@ -32,10 +34,18 @@ static rlim_t count_open(void)
     return count > 3 ? count - 3 : 0; /* ".", ".." and its own */
 }
 
-static int check_descriptors(int workers, unsigned capture)
+/* Beside the workers that there are places for: a standby, and, where workers go and others come, the next or the last one of each place. */
+static rlim_t count_others(const pp_pool_options *options, int workers)
 {
-    rlim_t each = FDS_OF_WORKER + (rlim_t)__builtin_popcount(capture);
-    rlim_t most = soft(RLIMIT_NOFILE), needed = FDS_OF_POOL + each * (rlim_t)workers;
+    bool come_and_go = options->max_tasks || options->max_growth || options->idle_timeout;
+    return (rlim_t)(come_and_go ? workers : 0) + (options->standby != PP_STANDBY_NEVER);
+}
+
+static int check_descriptors(const pp_pool_options *options, int workers)
+{
+    rlim_t most = soft(RLIMIT_NOFILE), streams = (rlim_t)__builtin_popcount(options->capture);
+    rlim_t needed = FDS_OF_POOL + (FDS_OF_WORKER + streams) * (rlim_t)workers +
+                    (FDS_OF_OTHER + streams) * count_others(options, workers);
     if (most == RLIM_INFINITY || most / 4 > needed) /* counting them takes time */
         return 0;
     rlim_t open = count_open();
@@ -99,9 +109,9 @@ static int check_memory(int workers)
                     workers, (unsigned long long)needed, (unsigned long long)most);
 }
 
-int pp__limits_check(int workers, unsigned capture)
+int pp__limits_check(const pp_pool_options *options, int workers)
 {
-    int error = check_descriptors(workers, capture);
+    int error = check_descriptors(options, workers);
     if (!error)
         error = check_processes(workers);
     return error ? error : check_memory(workers);

@@ -3,7 +3,9 @@
 #ifndef PP_POOL_LIMITS_H
 #define PP_POOL_LIMITS_H
 
-/* 0, or -EMFILE, -EAGAIN (processes), -ENOMEM, in words that name the limit, and what to do about it. `capture` as in pp_pool_options. */
-int pp__limits_check(int workers, unsigned capture);
+#include "procpool.h"
+
+/* For so many workers of a pool with these options. 0, or -EMFILE, -EAGAIN (processes), -ENOMEM, in words that name the limit, and what to do about it. */
+int pp__limits_check(const pp_pool_options *options, int workers);
 
 #endif

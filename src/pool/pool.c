@@ -313,7 +313,7 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
         pool->options.capture = 0; /* what calls write is the owner's own output */
     error = open_duties(pool);
     if (!error && !pool->is_inline)
-        error = pp__limits_check(pool->max_workers, given->capture);
+        error = pp__limits_check(&pool->options, pool->max_workers);
     if (error)
         return error;
     error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);

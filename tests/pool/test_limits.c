@@ -65,7 +65,29 @@ BOTH_WITHIN(a_pool_for_which_there_are_too_few_descriptors_is_refused_and_any_ot
     expect_all_to_work(pool, WORKERS);
     pp_pool_destroy(pool);
     set_limit(RLIMIT_NOFILE, BOARD_FD + 1);
-    expect_refused(method, 1000, -EMFILE, "1000 workers need 3012 descriptors; RLIMIT_NOFILE allows 121, and ");
+    expect_refused(method, 1000, -EMFILE, "1000 workers need 3014 descriptors; RLIMIT_NOFILE allows 121, and ");
+}
+
+/* The next ones of all places are there while the ones before still run their last call. */
+BOTH(a_pool_whose_workers_are_succeeded_needs_descriptors_for_their_successors)
+{
+    static const pp_pool_options recycled[] = {{.max_tasks = 10}, {.max_growth = 1 << 20}, {.idle_timeout = 10}};
+    board_make();
+    for (int i = 0; i < 3; i++) {
+        pp_pool_options options = recycled[i];
+        pp_pool *pool = NULL;
+        options.max_workers = 100;
+        options.start_method = method;
+        set_limit(RLIMIT_NOFILE, 450);
+        CHECK_INT(pp_pool_create(&options, &pool), -EMFILE);
+        CHECK_HAS(pp_last_error(), "100 workers need 514 descriptors; RLIMIT_NOFILE allows 450");
+        options.standby = PP_STANDBY_NEVER;
+        CHECK_INT(pp_pool_create(&options, &pool), -EMFILE);
+        CHECK_HAS(pp_last_error(), "100 workers need 512 descriptors");
+        set_limit(RLIMIT_NOFILE, 600);
+        CHECK_OK(pp_pool_create(&options, &pool));
+        pp_pool_destroy(pool);
+    }
 }
 
 BOTH(a_pool_for_which_there_is_too_little_address_space_is_refused)
@@ -101,7 +123,7 @@ BOTH(a_pool_grows_by_no_more_than_there_are_descriptors_for)
     expect_usable(pool);
     set_limit(RLIMIT_NOFILE, BOARD_FD + 1);
     CHECK_INT(pp_pool_resize(pool, 1000), -EMFILE);
-    CHECK_HAS(pp_last_error(), "999 workers need 3009 descriptors; RLIMIT_NOFILE allows 121");
+    CHECK_HAS(pp_last_error(), "999 workers need 3011 descriptors; RLIMIT_NOFILE allows 121");
     CHECK_OK(pp_pool_resize(pool, 4));
     expect_all_to_work(pool, 4);
     pp_pool_destroy(pool);
