@@ -212,8 +212,10 @@ static bool may_still_come(const struct pp__spawned *s, bool stranger, int code,
     return s->by_command && code == CLD_EXITED && status == 0 && (s->state == INVITED || stranger);
 }
 
-bool pp__spawn_goes_on(const struct pp__spawned *s, int code, int status)
+/* Its worker may have joined before, though we come to read that after this. */
+bool pp__spawn_goes_on(struct pp__spawned *s, int code, int status)
 {
+    hear_out(s);
     bool stranger = is_stranger(s);
     return (stranger && s->state == JOINED) || may_still_come(s, stranger, code, status);
 }

@@ -31,7 +31,7 @@ void pp__zygote_joined(void *record, pid_t worker);
 void pp__zygote_ended(void *record, int code, int status);
 
 /* What was started has ended, not reaped yet: whether its group may have a worker that goes on without it. */
-bool pp__spawn_goes_on(const struct pp__spawned *spawned, int code, int status);
+bool pp__spawn_goes_on(struct pp__spawned *spawned, int code, int status);
 
 /* What was started has been reaped. The end is told now or, where that was not the worker itself, when the worker has ended. */
 void pp__spawn_reaped(struct pp__spawned *spawned, int code, int status);

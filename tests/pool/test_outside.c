@@ -13,7 +13,7 @@
 #include <sys/un.h>
 
 /* Words of the board behind `struct shared`. */
-enum { CODE = BOARD_WORDS - 64, TRIED, GO, STARTS };
+enum { CODE = BOARD_WORDS - 64, TRIED, GO, STARTS, PARENT, WORKER, ORPHAN };
 
 #define ATTACH "PP_TEST_ATTACH"
 
@@ -151,6 +151,49 @@ static _Noreturn void attach_late(char *invitation)
     _exit(0);
 }
 
+static void wait_to_go(uint32_t step)
+{
+    while (read_word(GO) < step)
+        test_sleep_ms(1);
+}
+
+static pid_t fork_noted(int at)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        atomic_store(word(at), (uint32_t)getpid());
+    return pid;
+}
+
+/* A child of this process says that it has joined; an orphan, which the zygote has to reap, dies before that; this process fails after it. */
+static _Noreturn void join_step_by_step(char *invitation)
+{
+    atomic_store(word(PARENT), (uint32_t)getpid());
+    pid_t between = fork();
+    if (between == 0) {
+        if (fork_noted(ORPHAN) == 0)
+            wait_to_go(1);
+        _exit(0);
+    }
+    wait_for(between);
+    if (fork_noted(WORKER) == 0) {
+        struct pp__wire_plan plan;
+        struct pp__wire_knock knock = {.type = PP__WIRE_KNOCK, .plan_size = sizeof plan};
+        struct pp__wire_joined joined = {.type = PP__WIRE_JOINED};
+        int fd = connect_raw(invitation);
+        memcpy(knock.nonce, strchr(invitation, ':') + 1, sizeof knock.nonce);
+        CHECK_INT(send(fd, &knock, sizeof knock, 0), sizeof knock);
+        CHECK_INT(recv(fd, &plan, sizeof plan, 0), sizeof plan);
+        add(TRIED);
+        wait_to_go(2);
+        CHECK_INT(send(fd, &joined, sizeof joined, 0), sizeof joined);
+        add(TRIED);
+        pause_for_ever();
+    }
+    wait_to_go(3);
+    _exit(1);
+}
+
 static void note_errors(void)
 {
     CHECK_INT(pp_worker_attach("nonsense"), -EINVAL);
@@ -181,6 +224,8 @@ __attribute__((constructor)) static void attach_as_told(void)
         knock_badly(copy);
     if (strcmp(how, "late") == 0)
         attach_late(copy);
+    if (strcmp(how, "steps") == 0)
+        join_step_by_step(copy);
     if (strcmp(how, "stranger") == 0)
         knock_as_stranger(copy);
 }
@@ -457,6 +502,34 @@ TEST(an_invitation_can_be_followed_once)
     CHECK_INT(take_int(submit(pool, task_pid, NULL, 0)), pid);
     pp_pool_destroy(pool);
     wait_until(is_gone(pid), 10);
+}
+
+static pid_t noted(int at)
+{
+    return (pid_t)read_word(at);
+}
+
+/* Both come while the zygote is stopped, behind the end of an orphan: so it comes to ends first. */
+TEST(a_worker_that_has_joined_outlives_a_parent_that_fails_right_behind_that)
+{
+    pp_pool *pool = told_pool("steps", (pp_pool_options){.max_workers = 1});
+    CHECK_OK(pp_submit(pool, task_square, NULL, 0, NULL));
+    until(read_word(TRIED) == 1);
+    pid_t zygote = parent_of(noted(PARENT));
+    kill(zygote, SIGSTOP);
+    wait_until(is_stopped(zygote), 10);
+    atomic_store(word(GO), 1);
+    wait_until(!test_process_alive(noted(ORPHAN)), 10);
+    atomic_store(word(GO), 2);
+    until(read_word(TRIED) == 2);
+    atomic_store(word(GO), 3);
+    wait_until(!test_process_alive(noted(PARENT)), 10);
+    kill(zygote, SIGCONT);
+    wait_until(is_gone(noted(PARENT)) && is_gone(noted(ORPHAN)), 10);
+    test_sleep_ms(50);
+    CHECK(test_process_alive(noted(WORKER)));
+    pp_pool_release(pool);
+    kill(noted(WORKER), SIGKILL);
 }
 
 TEST(those_that_die_with_the_plan_in_hand_break_the_pool)
