@@ -185,7 +185,8 @@ typedef struct pp_starter {
      */
     int (*start)(void *context, const char *invitation, int number);
     /* May be NULL. Called once after each start that has returned 0: the worker has ended, or is not wanted any more (nobody can attach with that
-     * invitation then). The kernel has killed one that had attached, whoever its parent is; what else there is to clean up is the program's. */
+     * invitation then). The kernel has killed one that had attached, whoever its parent is; what else there is to clean up is the program's. What is
+     * there when the program exits is perhaps not stopped. */
     void (*stop)(void *context, const char *invitation, int number);
     void *context; /* their first argument */
 } pp_starter;

@@ -573,6 +573,8 @@ int pp__pool_leave_loop(pp_pool *pool)
 /* Under the lock, which is released. */
 static void release(pp_pool *pool)
 {
+    if (pool->loop && pool->ended)
+        pp__log_hand_out(pool); /* nobody will dispatch it, and there will be no thread */
     if (pool->loop && pp__pool_leave_loop(pool) != 0) {
         pp__pool_unlock(pool);
         pp_pool_destroy(pool);

@@ -225,6 +225,21 @@ TEST(in_a_pool_of_an_event_loop_workers_are_started_in_its_dispatch)
     CHECK_INT(starting.stops, starting.starts);
 }
 
+/* A thread that waits sees the end, and nobody dispatches after that. */
+TEST(a_pool_of_an_event_loop_that_is_released_after_its_end_stops_what_was_started)
+{
+    make_forking_process();
+    pp_pool *pool = starting_pool(begin_fork, (pp_pool_options){.max_workers = 1, .event_loop = 1});
+    pp_future *future = submit_int(pool, task_square, 3);
+    while (pp_pool_dispatch(pool) > 0)
+        test_sleep_ms(1);
+    CHECK_INT(take_int(future), 9);
+    CHECK_OK(pp_pool_shutdown(pool, 0, -1));
+    CHECK_INT(starting.stops, 0);
+    pp_pool_release(pool);
+    CHECK_INT(starting.stops, starting.starts);
+}
+
 TEST(without_a_stop_function_nothing_is_stopped)
 {
     pp_launcher *launcher;
