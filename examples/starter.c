@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers that the program starts itself: here images of this program with a word in their command line, where others would ask a batch system or a
  * container's supervisor. */
+#include <errno.h>
 #include <procpool.h>
 #include <signal.h>
 #include <spawn.h>
@@ -13,7 +14,9 @@ extern char **environ;
 static int square(pp_task *task, const void *arg, size_t size)
 {
     int n;
-    memcpy(&n, arg, size == sizeof n ? size : 0);
+    if (size != sizeof n)
+        return pp_task_fail(task, -EINVAL, "expected an int, got %zu bytes", size);
+    memcpy(&n, arg, sizeof n);
     n *= n;
     return pp_task_return(task, &n, sizeof n);
 }

@@ -531,7 +531,7 @@ BOTH(a_lie_about_where_output_begins_shows_less_of_it_at_most)
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++) {
         pp_future *future = submit(pool, lie_of_begin, &begins[i], sizeof begins[i]);
         error_of(future, PP_ERROR_CRASH);
-        check_and_drop(future, begins[i] < 6 ? "begin\n" + begins[i] : "", "");
+        check_and_drop(future, begins[i] < 6 ? &"begin\n"[begins[i]] : "", "");
     }
     pp_pool_destroy(pool);
 }
