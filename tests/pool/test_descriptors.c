@@ -412,6 +412,42 @@ BOTH(between_calls_a_worker_has_nothing_of_the_last_one)
     pp_pool_destroy(pool);
 }
 
+/* The worker's memory is used up, or there again. */
+static int task_limit_memory(pp_task *task, const void *arg, size_t size)
+{
+    struct rlimit r;
+    (void)task, (void)size;
+    CHECK_INT(getrlimit(RLIMIT_AS, &r), 0);
+    r.rlim_cur = read_int(arg) ? r.rlim_max : MIB;
+    return setrlimit(RLIMIT_AS, &r);
+}
+
+/* Its argument can't be mapped. */
+BOTH(of_a_call_that_can_not_run_its_worker_has_nothing_either)
+{
+    if (KIT_ASAN || KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("the tool needs memory of its own");
+    int fds[10];
+    char *data = calloc(1, 3 * MIB);
+    make_files(fds, 10, 0);
+    pp_pool *pool = open_workers(1, method);
+    fds_of(pool);
+    int before = fds_of(pool);
+    for (int i = 0; i < 3; i++) {
+        expect_end(submit_int(pool, task_limit_memory, 0), 0);
+        pp_future *future = submit_with(
+            pool,
+            (pp_call){.function = nothing, .arg = data, .size = 3 * MIB, .descriptors = fds, .descriptor_count = 10});
+        CHECK_INT(error_of(future, PP_ERROR_TRAVEL)->task_code, -ENOMEM);
+        pp_future_unref(future);
+        expect_end(submit_int(pool, task_limit_memory, 1), 0);
+        CHECK_INT(fds_of(pool), before);
+    }
+    free(data);
+    close_files(fds, 10);
+    pp_pool_destroy(pool);
+}
+
 static void pass_and(pp_pool *pool, pp_function *function, const struct watched *watched, int code)
 {
     expect_end(submit_fds(pool, function, &watched->writing, 1), code);
