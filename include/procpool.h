@@ -49,6 +49,7 @@ typedef struct pp_future pp_future;
 typedef struct pp_map pp_map;
 typedef struct pp_completed pp_completed;
 typedef struct pp_task pp_task;
+typedef struct pp_buffer pp_buffer;
 struct pp_backtrace;
 
 /* ------------------------------------------------------------------------------------------ general */
@@ -159,6 +160,16 @@ PP_API size_t pp_task_fd_count(const pp_task *task);
  * an element of a map). Task only, from the thread that runs the task.
  */
 PP_API int pp_task_return_fd(pp_task *task, int fd);
+
+/*
+ * The buffer that travelled with the call as its `index`th, in place: its bytes, aligned to a page, which must not be written, with their number in *size
+ * (may be NULL). They are valid until the task returns. NULL: there is no such buffer; pp_last_error() says so. Elements of a map and initializers and finalizers
+ * have none. Task only, from any thread of it.
+ */
+PP_API const void *pp_task_buffer(const pp_task *task, size_t index, size_t *size);
+
+/* How many there are. Task only, from any thread of it. Never fails. */
+PP_API size_t pp_task_buffer_count(const pp_task *task);
 
 /* ---------------------------------------------------------------------------------------- launchers */
 
@@ -381,7 +392,8 @@ typedef struct pp_pool_options {
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
-/* How many descriptors can travel with a call, and back with its result. */
+/* How many buffers can travel with a call, and how many descriptors, and back with its result. */
+#define PP_MAX_BUFFERS 16
 #define PP_MAX_DESCRIPTORS 252
 
 typedef struct pp_call {
@@ -397,6 +409,9 @@ typedef struct pp_call {
     /* Travel with it, for pp_task_fd. Copied before the submit returns: then the caller may close its own. */
     const int *descriptors;
     size_t descriptor_count; /* at most PP_MAX_DESCRIPTORS */
+    /* Travel with it, for pp_task_buffer. The call has references of its own until it has ended. */
+    pp_buffer *const *buffers;
+    size_t buffer_count; /* at most PP_MAX_BUFFERS, and together with the descriptors PP_MAX_DESCRIPTORS */
     uint64_t reserved[4];
 } pp_call;
 
@@ -484,6 +499,35 @@ PP_API int pp_pool_fd(pp_pool *pool);
  * thread is dispatching), -EPERM.
  */
 PP_API int pp_pool_dispatch(pp_pool *pool);
+
+/* ------------------------------------------------------------------------------------------ buffers */
+
+/*
+ * Makes a buffer of `size` bytes, zeroed: memory that this process fills, and that any call of any pool can take along to be read in place there. What a call
+ * costs does not depend on its size: a worker maps it when it sees it first, and remembers it for its next calls, the last ones that it has seen, until they are
+ * together more than a gibibyte or it was not used for a second or two. The memory is there from now on. *buffer has one reference, the caller's. It takes one
+ * descriptor.
+ *
+ * Any thread. Errors: -EINVAL (size is 0, or larger than any memory), -ENOMEM (also where RLIMIT_AS has no room), -EMFILE, -ENFILE, -EFBIG (RLIMIT_FSIZE), -ENOSYS
+ * (the kernel has no memfd_create), -EPERM (a forked child).
+ */
+PP_API int pp_buffer_create(size_t size, pp_buffer **buffer);
+
+/*
+ * Its bytes, aligned to a page, to be read and written until the last unref; no other process can write to them. What is written before a submit is seen by the
+ * task; what is written while a call that has it has not ended may be seen, or in part. NULL for NULL and in a forked child.
+ */
+PP_API void *pp_buffer_data(pp_buffer *buffer);
+
+/* As at pp_buffer_create; 0 for NULL. Never fails. */
+PP_API size_t pp_buffer_size(const pp_buffer *buffer);
+
+/* Takes one more reference; returns buffer. */
+PP_API pp_buffer *pp_buffer_ref(pp_buffer *buffer);
+
+/* Gives one reference back; with the last one the buffer goes. Calls that have not ended have references of their own. A worker that remembers it keeps its
+ * memory for a while. */
+PP_API void pp_buffer_unref(pp_buffer *buffer);
 
 /* ------------------------------------------------------------------------------------------ futures */
 

@@ -40,6 +40,9 @@
 /* What does not fit a record lies in a buffer (shm/buffer.h) that is used again, as long as there is a place for one: so many for each direction. */
 #define PP__PLACES 8u
 
+/* Buffers of the program's that a worker has mapped, at most. */
+#define PP__KNOWN 16u
+
 /* Where in a buffer elements begin. The first one's bytes, behind its header, are then no 16 bytes apart, modulo a page, from a caller's memory that begins
  * with a page or that malloc has mapped: with glibc before 2.39 some processors copy that twenty times slower. */
 #define PP__ELEMENTS_AT 48u
@@ -67,6 +70,8 @@ struct pp__call_side {
     alignas(PP__LINE) _Atomic uint32_t discarded[PP__PLACES];
     /* owner -> worker, release: the id + 1 of the call that is asked to stop; 0: none was. Of a call that has ended: nothing. */
     alignas(PP__LINE) _Atomic uint64_t stop;
+    /* owner -> worker, release: for each place of the program's buffers, how many had been sent for it when the last one was forgotten. */
+    alignas(PP__LINE) _Atomic uint32_t forgotten[PP__KNOWN];
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
 
@@ -122,6 +127,7 @@ static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
 static_assert(offsetof(struct pp__call_side, returned) == 256, "fixed layout");
 static_assert(offsetof(struct pp__call_side, discarded) == 320, "fixed layout");
 static_assert(offsetof(struct pp__call_side, stop) == 384, "fixed layout");
+static_assert(offsetof(struct pp__call_side, forgotten) == 448, "fixed layout");
 static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout");
 static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
@@ -165,12 +171,13 @@ enum pp__record_type {
 #define PP__FRESH 16u     /* KEPT: the buffer was sent; what the reader had in that place is no more */
 #define PP__TRACED 32u    /* FAILED: a trace (process/trace.h) lies before the message */
 #define PP__ELEMENT 64u   /* of a call: elements of a map, or one, with which no descriptors travel */
+#define PP__WITH 128u     /* of a call: buffers of the program's travel with it */
 #define PP__PLACE_SHIFT 8 /* KEPT: the place lies in 8 bits from this one on; TRACED: the trace's size, in all */
 
 /* Of a call, or of a RESULT: how many descriptors travel beside it, in the flags from this bit on. */
 #define PP__COUNT_SHIFT 16
 /* There may be a message ahead of the record. */
-#define PP__AHEAD (PP__BIG | UINT32_MAX << PP__COUNT_SHIFT)
+#define PP__AHEAD (PP__BIG | PP__WITH | UINT32_MAX << PP__COUNT_SHIFT)
 
 #define PP__MOST_ELEMENTS 65536u /* of a chunk */
 
@@ -198,9 +205,19 @@ struct pp__call_record {
     uint32_t count; /* elements */
     uint32_t first; /* the first one to run */
     uint32_t flags;
-    uint32_t reserved;
-    uint64_t size; /* bytes of all elements */
+    uint16_t buffers; /* struct pp__buffer_record, so many, lie behind the elements */
+    uint16_t dropped; /* a bit for each place of the program's buffers (known.h) in which there is none any more */
+    uint64_t size;    /* bytes of all elements */
     uint64_t each;
+};
+
+/* One of the program's buffers (known.h): in which place the worker has it, or is to have it if it is `fresh` and was sent. */
+struct pp__buffer_record {
+    uint64_t serial;
+    uint64_t size;
+    uint64_t room;
+    uint32_t place;
+    uint32_t fresh;
 };
 
 /* An element: this header, its bytes, a NUL, padding to 16. */
@@ -302,6 +319,7 @@ struct pp__output_record {
 static_assert(sizeof(struct pp__run_record) == 32, "nothing is written between its fields");
 static_assert(sizeof(struct pp__call_record) == 48, "elements behind it are aligned to 16");
 static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is aligned to 16");
+static_assert(sizeof(struct pp__buffer_record) == 32, "elements and these are aligned to 16");
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");
 static_assert(PP__INLINE_MAX + 1024 < PP__RING_BYTES / 2, "an inline payload fits the ring at every position");
 

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 static_assert(PP_MAX_DESCRIPTORS + 1 == PP__FD_SEND_MAX, "one message takes all of them, and the payload's");
+static_assert(PP_MAX_BUFFERS <= PP__KNOWN, "a worker has places for all buffers of a call");
 
 /* -------------------------------------------------------------------------------------------- owner's */
 
@@ -49,9 +50,9 @@ int pp__descriptors_copy(const pp_call *call, struct pp__descriptors **made)
 {
     if (!call->descriptors)
         return pp__fail(-EINVAL, "descriptors is NULL and descriptor_count is %zu", call->descriptor_count);
-    if (call->descriptor_count > PP_MAX_DESCRIPTORS)
-        return pp__fail(-EINVAL, "descriptor_count is %zu; it must be at most %d", call->descriptor_count,
-                        PP_MAX_DESCRIPTORS);
+    if (call->descriptor_count > PP_MAX_DESCRIPTORS - call->buffer_count) /* which was checked */
+        return pp__fail(-EINVAL, "descriptor_count is %zu; it must be at most %zu", call->descriptor_count,
+                        PP_MAX_DESCRIPTORS - call->buffer_count);
     struct pp__descriptors *copies = create((uint32_t)call->descriptor_count);
     if (!copies)
         return pp__fail(-ENOMEM, "no memory for a call's descriptors");

@@ -29,12 +29,17 @@ void pp__descriptors_free(struct pp__descriptors *descriptors);
 /* Those that came back with the result of `item`, a call's, are its future's from now on: it is about to end. Nothing needs its function any more. */
 void pp__descriptors_bring_back(struct pp__item *item, struct pp__descriptors *descriptors);
 
-/* What a task has of them. */
+/* What a task has of them, and of the program's buffers (buffer.h). */
 struct pp__carried {
     const int *given;
     uint32_t given_count;
     uint32_t back_count;
     int back[PP_MAX_DESCRIPTORS];
+    uint32_t buffer_count;
+    struct {
+        const void *data;
+        size_t size;
+    } buffers[PP_MAX_BUFFERS];
 };
 
 /* Closes those that were to go back. */

@@ -6,6 +6,7 @@
 #include "base/seam.h"
 #include "pool/backtrace.h"
 #include "pool/block.h"
+#include "pool/buffer.h"
 #include "pool/callbacks.h"
 #include "pool/descriptors.h"
 #include "pool/dispatch.h"
@@ -141,8 +142,14 @@ static struct pp__outcome outcome_of_call(struct pp__item *item, struct pp_task 
     return (struct pp__outcome){.code = error->code, .error = error};
 }
 
-static void give(struct pp__carried *carried, const struct pp__descriptors *descriptors)
+static void give(struct pp__carried *carried, const struct pp__descriptors *descriptors,
+                 const struct pp__buffers *buffers)
 {
+    carried->buffer_count = buffers ? buffers->count : 0;
+    for (uint32_t i = 0; i < carried->buffer_count; i++) {
+        carried->buffers[i].data = buffers->each[i]->memory;
+        carried->buffers[i].size = buffers->each[i]->size;
+    }
     carried->given = descriptors ? descriptors->fds : NULL;
     carried->given_count = descriptors ? descriptors->count : 0;
     carried->back_count = 0;
@@ -214,7 +221,7 @@ static void run_first(pp_pool *pool)
     struct pp__carried carried;
     struct pp__inline_words words = {
         .outer = pool->inl->words, .id = pp__item_next_id(item), .carried = item->in_future ? &carried : NULL};
-    give(&carried, pp__item_descriptors(item));
+    give(&carried, pp__item_descriptors(item), pp__item_buffers(item));
     pool->inl->words = &words;
     item->runs = true;
     int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element), words.id,

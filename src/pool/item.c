@@ -237,7 +237,7 @@ bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome 
     if (!item->plain) {
         item->x.next += count;
         if (item->wishes) /* before anybody sees that it has ended */
-            pp__wish_drop_descriptors(item->x.wish);
+            pp__wish_drop_attachments(item->x.wish);
     }
     if (item->in_future)
         pp__future_deliver(item, outcome);

@@ -26,6 +26,7 @@ struct pp__item;
 struct pp__wish;
 struct pp__output;
 struct pp__descriptors;
+struct pp__buffers;
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {

@@ -19,6 +19,7 @@
 #include "pool/output.h"
 #include "pool/results.h"
 #include "pool/tidy.h"
+#include "pool/wish.h"
 #include "pool/workers.h"
 
 #include <errno.h>
@@ -160,6 +161,15 @@ static size_t trace_size(const struct pp__result_record *header)
     return traced ? header->flags >> PP__PLACE_SHIFT : 0;
 }
 
+/* What went with the item may not have come. */
+static void doubt(struct pp__worker *worker, const struct pp__item *item)
+{
+    const struct pp__buffers *buffers = pp__item_buffers(item);
+    pp__argument_doubt(worker, item);
+    if (buffers)
+        pp__known_doubt(&worker->known, buffers);
+}
+
 static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *item,
                                   const struct pp__result_record *header, const void *payload, size_t size)
 {
@@ -168,7 +178,7 @@ static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *it
     copy_message(text, (const char *)payload + traced, size - traced);
     pp_error_kind kind = header->type == PP__OUTCOME_FAILED ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
     if (kind == PP_ERROR_TRAVEL)
-        pp__argument_doubt(worker, item);
+        doubt(worker, item);
     pp_error *error = pp__item_error(item, kind, header->code, worker, header->run_time, "%s", text);
     if (traced > 0)
         pp__error_trace(error, payload, traced);

@@ -20,6 +20,7 @@ static bool tidy_worker(struct pp__worker *worker)
     if (worker->state != PP__WORKER_READY || worker->count > 0)
         return true;
     dropped |= pp__shelf_tidy(&worker->arguments, worker->call_side->discarded, &left);
+    dropped |= pp__known_tidy(&worker->known, worker->call_side->forgotten, &left);
     dropped |= pp__results_tidy(worker->buffers, &left);
     if (dropped)
         pp__worker_ring(worker); /* it does the same, and sleeps on */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/buffer.h"
 #include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/output.h"
@@ -150,6 +151,14 @@ void pp__wishes_each(pp_pool *pool, void (*act)(struct pp__link *list))
 
 /* ------------------------------------------------------------------------------------------ one's life */
 
+static int take_attachments(const pp_call *call, struct pp__wish *wish)
+{
+    int error = call->buffer_count > 0 ? pp__buffers_take(call, &wish->buffers) : 0;
+    if (error || call->descriptor_count == 0)
+        return error;
+    return pp__descriptors_copy(call, &wish->descriptors);
+}
+
 int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **created)
 {
     *created = NULL;
@@ -157,10 +166,10 @@ int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **
         return 0;
     struct pp__wish *wish = PP_SYS(calloc)(1, sizeof *wish);
     if (!wish)
-        return pp__fail(-ENOMEM, "no memory for a call's priority, deadline, descriptors and output");
-    int error = call->descriptor_count > 0 ? pp__descriptors_copy(call, &wish->descriptors) : 0;
+        return pp__fail(-ENOMEM, "no memory for what is wished for a call");
+    int error = take_attachments(call, wish);
     if (error) {
-        free(wish);
+        pp__wish_free(wish);
         return error;
     }
     wish->priority = call->priority;
@@ -200,7 +209,7 @@ void pp__wish_free(struct pp__wish *wish)
     if (wish->place)
         withdraw(wish->item->pool->wishes, wish);
     pp__output_free(wish->output);
-    pp__descriptors_free(wish->descriptors);
+    pp__wish_drop_attachments(wish);
     pp__descriptors_free(wish->back);
     free(wish);
 }
@@ -219,10 +228,12 @@ void pp__wish_end(struct pp__item *item)
     item->keeps = true;
 }
 
-void pp__wish_drop_descriptors(struct pp__wish *wish)
+void pp__wish_drop_attachments(struct pp__wish *wish)
 {
     pp__descriptors_free(wish->descriptors);
     wish->descriptors = NULL;
+    pp__buffers_give_back(wish->buffers);
+    wish->buffers = NULL;
 }
 
 void pp__wishes_destroy(pp_pool *pool)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What few calls wish for: a priority, a moment by which they have begun, descriptors to travel with them, that what they write is kept. It lies apart, so that calls
+ * What few calls wish for: a priority, a moment by which they have begun, descriptors and buffers to travel with them, that what they write is kept. It lies apart, so that calls
  * without wishes, and
  * pools without such calls, cost nothing more. All under the pool's lock, but for the making.
  */
@@ -23,14 +23,16 @@ struct pp__wish {
     size_t place;                        /* 1 + where it is in the heap of deadlines; 0: nowhere */
     struct pp__descriptors *descriptors; /* copies of those that travel with the call; NULL: there are none */
     struct pp__descriptors *back;        /* those that came back; NULL: none */
+    struct pp__buffers *buffers;         /* references; NULL: there are none */
 };
 
 static inline bool pp__wish_is_in(const pp_pool *pool, const pp_call *call)
 {
-    return ((uint32_t)call->priority | call->deadline | call->descriptor_count | pool->options.capture) != 0;
+    return ((uint32_t)call->priority | call->deadline | call->descriptor_count | call->buffer_count |
+            pool->options.capture) != 0;
 }
 
-/* 0 or an error of pp__descriptors_copy; NULL if the call has none. */
+/* 0 or an error of pp__descriptors_copy or pp__buffers_take; NULL if the call has none. */
 int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **wish);
 
 /* Before its item is made: whatever can fail. 0 or -ENOMEM. */
@@ -46,11 +48,16 @@ void pp__wish_free(struct pp__wish *wish);
 void pp__wish_end(struct pp__item *item);
 
 /* Its call is about to end. */
-void pp__wish_drop_descriptors(struct pp__wish *wish);
+void pp__wish_drop_attachments(struct pp__wish *wish);
 
 static inline const struct pp__descriptors *pp__item_descriptors(const struct pp__item *item)
 {
     return item->wishes ? item->x.wish->descriptors : NULL;
+}
+
+static inline const struct pp__buffers *pp__item_buffers(const struct pp__item *item)
+{
+    return item->wishes ? item->x.wish->buffers : NULL;
 }
 
 /* The pending items of the same priority. */

@@ -74,6 +74,14 @@ static struct worker {
         size_t room;
         uint32_t count; /* buffers sent for this place */
     } arguments[PP__PLACES];
+    /* The program's buffers, by the places that the owner gave them (known.h); likewise. */
+    struct {
+        void *memory;
+        size_t room;
+        uint64_t serial;
+        uint32_t count;
+    } known[PP__KNOWN];
+    bool knows; /* there may be some */
     /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, outcome.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
@@ -479,6 +487,7 @@ static int receive_ahead(const struct pp__call_record *call, uint64_t id, uint64
 {
     uint32_t count = pp__flags_count(call->flags);
     int error = pp__ahead_receive(self.socket, id, size, fd, self.given, count);
+    self.carried.given = self.given;
     if (!error)
         self.carried.given_count = count;
     else if (error == -EPROTO)
@@ -497,6 +506,58 @@ static int take_buffer(uint32_t place, int fd, uint64_t room, int error)
     if (!error)
         error = pp__segment_map(fd, room, false, &self.arguments[place].memory);
     self.arguments[place].room = room;
+    return error;
+}
+
+static void forget_buffer(uint32_t place)
+{
+    pp__segment_unmap(self.known[place].memory, self.known[place].room);
+    self.known[place].memory = NULL;
+}
+
+/* A new one, or what would be one, had it come: `error`. */
+static int take_program_buffer(const struct pp__buffer_record *entry, int fd, int error)
+{
+    forget_buffer(entry->place);
+    self.known[entry->place].count++;
+    self.known[entry->place].serial = entry->serial;
+    self.known[entry->place].room = entry->room;
+    self.knows = true;
+    return error ? error : pp__segment_map(fd, entry->room, false, &self.known[entry->place].memory);
+}
+
+static int find_program_buffer(const struct pp__buffer_record *entry, uint32_t index)
+{
+    if (!self.known[entry->place].memory || self.known[entry->place].serial != entry->serial)
+        return pp__fail(-EPROTO, "its buffer %u did not arrive", index);
+    self.carried.buffers[index].data = self.known[entry->place].memory;
+    self.carried.buffers[index].size = entry->size;
+    return 0;
+}
+
+/* The call's buffers. The first of the descriptors that came beside it, unless there was an `error`, are those of new ones; the others are its own. */
+static int open_buffers(const struct pp__call_record *call, int error)
+{
+    const struct pp__buffer_record *entries =
+        (const void *)((const char *)(call + 1) + (call->flags & PP__BIG ? 0 : call->size));
+    uint32_t fresh = 0;
+    for (uint32_t place = 0; place < PP__KNOWN; place++)
+        if (call->dropped >> place & 1)
+            forget_buffer(place);
+    for (uint32_t i = 0; i < call->buffers; i++) {
+        if (entries[i].fresh) {
+            int taken = take_program_buffer(&entries[i], self.carried.given[fresh], error);
+            error = error ? error : taken;
+            fresh += self.carried.given_count > 0;
+        }
+        if (!error)
+            error = find_program_buffer(&entries[i], i);
+    }
+    for (uint32_t i = 0; i < fresh; i++)
+        pp__fd_close(self.given[i]);
+    self.carried.given += fresh;
+    self.carried.given_count -= fresh;
+    self.carried.buffer_count = error ? 0 : call->buffers;
     return error;
 }
 
@@ -527,7 +588,7 @@ static int receive_elements(const struct pp__call_record *call, uint64_t id, str
         elements->at.place = elements->mapped;
     }
     pp__fd_close(fd);
-    return error;
+    return call->flags & PP__WITH ? open_buffers(call, error) : error;
 }
 
 static void note_error(struct elements *elements, int error)
@@ -627,7 +688,8 @@ static void tell(const struct pp__call_record *call, bool last)
 __attribute__((noinline)) static void drop_given(void)
 {
     for (; self.carried.given_count > 0; self.carried.given_count--)
-        pp__fd_close(self.given[self.carried.given_count - 1]);
+        pp__fd_close(self.carried.given[self.carried.given_count - 1]);
+    self.carried.buffer_count = 0;
 }
 
 /* Behind the task: before its outcome is seen nothing is held that does not go back with it. */
@@ -655,7 +717,7 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct e
         pp__task_begin(&self.task, id, self.seed);
         run_element(elements->function, PP__RECORD_RESULT, pp__elements_data(&elements->at),
                     pp__elements_size(&elements->at));
-        if (self.carried.given_count > 0 || self.carried.back_count > 0)
+        if (call->flags & PP__AHEAD || self.carried.back_count > 0)
             settle_descriptors();
         send_alone(PP__RECORD_RESULT, call->slot, id);
     } else {
@@ -905,6 +967,18 @@ static void drop_discarded(void)
     }
 }
 
+/* Acquire: as in pp__known_tidy (known.c). */
+static void drop_forgotten(void)
+{
+    bool left = false;
+    for (uint32_t place = 0; place < PP__KNOWN; place++) {
+        if (self.known[place].memory && pp__load_acquire(&self.call_side->forgotten[place]) == self.known[place].count)
+            forget_buffer(place);
+        left |= self.known[place].memory != NULL;
+    }
+    self.knows = left;
+}
+
 static bool have_call(void)
 {
     return pp__ring_waiting(&self.calls);
@@ -945,6 +1019,8 @@ static _Noreturn void serve(void)
         self.clock.now = 0;
         pp__shelf_take_in(&self.shelf);
         drop_discarded();
+        if (self.knows)
+            drop_forgotten();
         if (!spin_for_call())
             wait_for_owner(have_call, PP__NEVER);
     }

@@ -9,6 +9,7 @@
 #include "base/seam.h"
 #include "pool/argument.h"
 #include "pool/backtrace.h"
+#include "pool/buffer.h"
 #include "pool/collect.h"
 #include "pool/descriptors.h"
 #include "pool/dispatch.h"
@@ -116,23 +117,54 @@ static int elements_fd(const struct pp__item *item)
     return error;
 }
 
-/* What is ahead of the item's record: the descriptor of its elements, or -1, and those of the call. */
-static int send_ahead(struct pp__worker *worker, const struct pp__item *item, uint64_t size, int fd)
+/* What travels beside an item's elements, on its way to a worker. */
+struct beside {
+    uint32_t count;
+    int fds[PP_MAX_DESCRIPTORS]; /* of new buffers, then the call's own */
+    uint32_t buffers;            /* with a plan, and */
+    struct pp__known_plan plan;
+    struct pp__buffer_record entries[PP_MAX_BUFFERS];
+};
+
+static void gather_buffers(struct pp__worker *worker, const struct pp__buffers *buffers, struct beside *beside)
 {
-    const struct pp__descriptors *beside = pp__item_descriptors(item);
-    int error =
-        pp__ahead_send(worker->socket, item->id, size, fd, beside ? beside->fds : NULL, beside ? beside->count : 0);
+    pp__known_plan(&worker->known, buffers, &beside->plan, beside->entries);
+    memcpy(beside->fds, beside->plan.fds, beside->plan.fresh * sizeof *beside->fds);
+    beside->count = beside->plan.fresh;
+    beside->buffers = buffers->count;
+    pp__tidy_later(worker->pool);
+}
+
+static void gather(struct pp__worker *worker, const struct pp__item *item, struct beside *beside)
+{
+    const struct pp__buffers *buffers = pp__item_buffers(item);
+    const struct pp__descriptors *own = pp__item_descriptors(item);
+    beside->count = beside->buffers = 0;
+    if (buffers)
+        gather_buffers(worker, buffers, beside);
+    if (!own)
+        return;
+    memcpy(beside->fds + beside->count, own->fds, own->count * sizeof *own->fds);
+    beside->count += own->count;
+}
+
+/* What is ahead of the item's record: the descriptor of its elements, or -1, and what travels beside. */
+static int send_ahead(struct pp__worker *worker, const struct pp__item *item, uint64_t size, int fd,
+                      const struct beside *beside)
+{
+    int error = pp__ahead_send(worker->socket, item->id, size, fd, beside->fds, beside->count);
     if (error == -EPIPE && worker->count == 0)
         pp__worker_kill(worker); /* it is dead already, or a task of it closed its end: nothing large can reach it */
     return error == -ETOOMANYREFS || error == -ENOBUFS || error == -EPIPE ? -EAGAIN : error;
 }
 
-static int send_single(struct pp__worker *worker, const struct pp__item *item, uint32_t *flags)
+static int send_single(struct pp__worker *worker, const struct pp__item *item, uint32_t *flags,
+                       const struct beside *beside)
 {
     int fd = elements_fd(item);
     if (fd < 0)
         return fd;
-    int error = send_ahead(worker, item, item->x.size, fd);
+    int error = send_ahead(worker, item, item->x.size, fd, beside);
     if (fd != item->x.fd)
         pp__fd_close(fd);
     *flags = PP__BIG;
@@ -140,13 +172,13 @@ static int send_single(struct pp__worker *worker, const struct pp__item *item, u
 }
 
 /* What lies on its shelf. */
-static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t *flags)
+static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t *flags, const struct beside *beside)
 {
     int place = item->place - 1;
     const struct pp__place *p = &worker->arguments.places[place];
     bool fresh = p->fd >= 0;
     pp__tidy_later(worker->pool);
-    int error = fresh || pp__item_descriptors(item) ? send_ahead(worker, item, p->room, p->fd) : 0;
+    int error = fresh || beside->count > 0 ? send_ahead(worker, item, p->room, p->fd, beside) : 0;
     *flags = pp__kept_flags((uint32_t)place, fresh);
     if (error)
         pp__argument_withdraw(worker, item);
@@ -156,23 +188,51 @@ static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t 
 }
 
 /* The elements of a call or chunk; or of a duty, whose end gives no place back. */
-static int send_elements(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t *flags)
+static int send_elements(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t *flags,
+                         const struct beside *beside)
 {
     int kept = type == PP__RECORD_CALL ? pp__argument_arrange(worker, item) : 0;
     if (kept < 0)
         return kept;
-    return kept ? send_kept(worker, item, flags) : send_single(worker, item, flags);
+    return kept ? send_kept(worker, item, flags, beside) : send_single(worker, item, flags, beside);
 }
 
-/* What goes ahead of an item whose elements do not lie in the record, or which has wishes. Apart, for the sake of the others. */
+/* What a record says of that. */
+struct ahead {
+    uint32_t flags;
+    uint16_t buffers, dropped;
+};
+
+/* What goes ahead of an item whose elements do not lie in the record, or which has wishes; entries of its buffers go to `behind`. Apart, for the sake of
+ * the others. */
 __attribute__((noinline)) static int send_first(struct pp__worker *worker, struct pp__item *item,
-                                                enum pp__record_type type, bool big, uint32_t *flags)
+                                                enum pp__record_type type, bool big, void *behind, struct ahead *ahead)
 {
-    const struct pp__descriptors *beside = pp__item_descriptors(item);
-    int error = big ? send_elements(worker, item, type, flags) : beside ? send_ahead(worker, item, 0, -1) : 0;
-    if (beside)
-        *flags |= beside->count << PP__COUNT_SHIFT;
-    return error;
+    struct beside beside;
+    int error = 0;
+    gather(worker, item, &beside);
+    if (big)
+        error = send_elements(worker, item, type, &ahead->flags, &beside);
+    else if (beside.count > 0)
+        error = send_ahead(worker, item, 0, -1, &beside);
+    if (error)
+        return error;
+    ahead->flags |= beside.count << PP__COUNT_SHIFT;
+    if (beside.buffers == 0)
+        return 0;
+    ahead->flags |= PP__WITH;
+    ahead->buffers = (uint16_t)beside.buffers;
+    ahead->dropped = (uint16_t)beside.plan.dropped;
+    memcpy(behind, beside.entries, beside.buffers * sizeof *beside.entries);
+    worker->known = beside.plan.after;
+    return 0;
+}
+
+/* Bytes of a record behind its elements. */
+__attribute__((noinline)) static uint64_t size_behind(const struct pp__item *item)
+{
+    const struct pp__buffers *buffers = pp__item_buffers(item);
+    return buffers ? buffers->count * sizeof(struct pp__buffer_record) : 0;
 }
 
 /* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
@@ -180,19 +240,26 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
 {
     struct pp__elements elements = pp__item_elements(item);
     uint64_t size = pp__item_size(item);
-    uint32_t flags =
-                 (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0) | (item->in_future ? 0 : PP__ELEMENT),
-             how = 0;
-    bool big = size > PP__INLINE_MAX;
+    uint32_t flags = (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0);
+    struct ahead ahead = {0};
+    uint64_t inside = size, behind = 0;
+    bool big = false, first = false;
+    if (!item->plain) { /* others are small, and have nothing with them */
+        flags |= item->in_future ? 0 : PP__ELEMENT;
+        big = size > PP__INLINE_MAX;
+        first = big || item->wishes;
+        inside = big ? 0 : size;
+        behind = size_behind(item);
+    }
     if (item->function && !knows_module(worker, item->function->module_index) &&
         !announce_module(worker, item->function->module_index))
         return -EAGAIN;
     uint64_t before = worker->calls.position;
     struct pp__call_record *record =
-        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + (big ? 0 : size)));
+        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + inside + behind));
     if (!record)
         return -EAGAIN;
-    int error = big || item->wishes ? send_first(worker, item, type, big, &how) : 0;
+    int error = first ? send_first(worker, item, type, big, (char *)(record + 1) + inside, &ahead) : 0;
     if (error) {
         worker->calls.position = before; /* nothing of it was published */
         return error;
@@ -200,15 +267,17 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     *record = (struct pp__call_record){.slot = slot,
                                        .count = pp__item_count(item),
                                        .first = pp__item_next(item),
-                                       .flags = flags | how,
+                                       .flags = flags | ahead.flags,
+                                       .buffers = ahead.buffers,
+                                       .dropped = ahead.dropped,
                                        .size = size,
                                        .each = elements.each};
     if (item->function) {
         record->module = item->function->module_index;
         record->offset = item->function->offset;
     }
-    if (!big && size > 0)
-        memcpy(record + 1, elements.place, size);
+    if (inside > 0)
+        memcpy(record + 1, elements.place, inside);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef PP_POOL_WORKERS_H
 #define PP_POOL_WORKERS_H
 
+#include "pool/known.h"
 #include "pool/pool.h"
 #include "pool/shelf.h"
 
@@ -64,6 +65,7 @@ struct pp__worker {
     uint64_t output_told;        /* id + 1 of the last call whose output it has told; 0: none */
     struct pp__results *buffers; /* of its large results */
     struct pp__shelf arguments;  /* buffers of its large arguments */
+    struct pp__known known;      /* buffers of the program's */
     /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */
     uint64_t looked_into;
 

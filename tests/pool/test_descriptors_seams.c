@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors on their way where a worker dies at any step, and where memory, numbers or the kernel's patience run out.
+ * Descriptors and buffers on their way where a worker dies at any step, and where memory, numbers or the kernel's patience run out.
  *
  * needs: seams
  */
@@ -33,6 +33,16 @@ static ssize_t impatient_sendmsg(int socket, const struct msghdr *message, int f
     return message->msg_controllen > 0 && fails(ETOOMANYREFS) ? -1 : real.sendmsg(socket, message, flags);
 }
 
+static int failing_fallocate(int fd, off_t at, off_t size)
+{
+    return fails(ENOMEM) ? ENOMEM : real.posix_fallocate(fd, at, size);
+}
+
+static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
+}
+
 __attribute__((constructor)) static void put_hooks(void)
 {
     real = pp__sys;
@@ -40,6 +50,9 @@ __attribute__((constructor)) static void put_hooks(void)
     pp__sys.calloc = failing_calloc;
     pp__sys.fcntl = scarce_fcntl;
     pp__sys.sendmsg = impatient_sendmsg;
+    pp__sys.memfd_create = failing_memfd_create;
+    pp__sys.posix_fallocate = failing_fallocate;
+    pp__sys.mmap = failing_mmap;
 }
 
 #define MOST 500
@@ -116,6 +129,53 @@ EACH(every_want_costs_one_call_and_leaves_nothing)
         }
         CHECK(!met);
     }
+    pp_pool_destroy(pool);
+}
+
+static int task_length(pp_task *task, const void *arg, size_t size)
+{
+    size_t length = 0;
+    (void)arg, (void)size;
+    return pp_task_buffer(task, 0, &length) ? pp_task_return(task, &length, sizeof length) : -EIO;
+}
+
+/* The same of the making of a buffer, and of a call that has one. */
+static void make_and_pass(pp_pool *pool)
+{
+    pp_buffer *buffer = NULL;
+    pp_future *future = NULL;
+    size_t length;
+    int code = pp_buffer_create(70000, &buffer);
+    if (code) {
+        CHECK(is_want(code) && !buffer);
+        return;
+    }
+    code = pp_submit_call(pool, &(pp_call){.function = task_length, .buffers = &buffer, .buffer_count = 1}, &future);
+    pp_buffer_unref(buffer);
+    CHECK(code == 0 || is_want(code));
+    if (code == 0)
+        code = pp_future_result(future, -1, &length, sizeof length, NULL);
+    if (code == 0)
+        CHECK_INT(length, 70000);
+    else
+        CHECK(is_want(code) || code == -EBADMSG);
+    pp_future_unref(future);
+}
+
+EACH(every_want_costs_one_buffer_or_call_and_leaves_nothing)
+{
+    bool met = true;
+    pp_pool *pool = open_workers(1, method);
+    make_and_pass(pool);
+    int before = count_fds();
+    for (long n = 1; met && n < MOST; n++) {
+        arm(n);
+        make_and_pass(pool);
+        met = disarm();
+        make_and_pass(pool);
+        CHECK_INT(count_fds(), before);
+    }
+    CHECK(!met);
     pp_pool_destroy(pool);
 }
 
