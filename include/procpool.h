@@ -316,7 +316,7 @@ typedef struct pp_pool_options {
         max_tasks; /* calls, elements of maps included, after which a worker is told to leave; another is ready then; 0: none */
     uint32_t
         start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none, but
-                             * for 30000 until it has come at all */
+                             * for 30000 until it has come at all; a standby that has not by then is killed, and no more */
     size_t
         max_growth; /* bytes; a worker whose own memory in use has grown by more since it was ready for calls is told to leave, too; 0: none */
     pp_crash_rule on_crash;

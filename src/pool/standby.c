@@ -70,6 +70,7 @@ int pp__standby_take(pp_pool *pool, int number, struct pp__worker **taken)
         pp__worker_kill(worker);
         return error;
     }
+    worker->graced_at = 0;
     if (worker->pid != 0)
         pp__pool_log(pool, "worker %d started (pid %d)", number, (int)worker->pid);
     pp__worker_wake(worker); /* for the initializer */

@@ -136,6 +136,25 @@ static uint64_t attend_starting(struct pp__worker *worker, uint64_t now)
     return PP__NEVER;
 }
 
+/* A standby that does not come costs its process, as one of a command that starts nothing. Nobody waits for it: the pool goes on. */
+static uint64_t attend_standby(pp_pool *pool, uint64_t now)
+{
+    struct pp__worker *worker = pool->standby;
+    if (!worker || worker->pid != 0)
+        return PP__NEVER;
+    uint32_t time = pool->options.start_timeout ? pool->options.start_timeout : COME;
+    uint64_t limit = after(worker->free_at, time);
+    if (now < limit)
+        return limit;
+    if (worker->graced_at == 0)
+        worker->graced_at = now;
+    if (now - worker->graced_at < READ_REPORT)
+        return worker->graced_at + READ_REPORT;
+    pp__pool_log(pool, "there is no standby worker: it did not come within %u ms (start_timeout)", time);
+    pp__worker_kill(worker);
+    return now + 10 * PP__MILLISECOND; /* the zygote's socket may be full */
+}
+
 /* One that was told to leave and does not begin to is stopped, perhaps for ever: it has nothing to do but go. */
 static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
 {
@@ -251,6 +270,8 @@ uint64_t pp__timers_run(pp_pool *pool)
     next = recycle < next ? recycle : next;
     uint64_t late = pp__wishes_expire(pool, now);
     next = late < next ? late : next;
+    uint64_t standby = attend_standby(pool, now);
+    next = standby < next ? standby : next;
     for (struct pp__link *link = pool->active.next, *behind; link != &pool->active; link = behind) {
         behind = link->next;
         uint64_t due = attend(pp__container(link, struct pp__worker, place), now);

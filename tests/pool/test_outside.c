@@ -464,6 +464,22 @@ TEST(a_program_that_never_joins_breaks_the_pool_in_time_and_is_killed)
     wait_until(count_descendants_named(getppid(), "sleep") == 0, 10);
 }
 
+/* The first start is good, the others are not; and the pool needs none of them. */
+TEST(a_standby_that_never_joins_is_killed_in_time_and_the_pool_goes_on)
+{
+    char directory[] = "/tmp/pp-standby-XXXXXX", text[128];
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(text, sizeof text, "rmdir %s && exec \"$0\"; exec sleep 1000", directory);
+    const char *const command[] = {"sh", "-c", text, "{}", NULL};
+    pp_pool *pool =
+        outside_pool(command, (pp_pool_options){.max_workers = 1, .start_timeout = 1000, .standby = PP_STANDBY_ALWAYS});
+    CHECK_INT(take_int(submit_int(pool, task_square, 5)), 25);
+    wait_until(count_descendants_named(getppid(), "sleep") == 1, 10);
+    wait_until(count_descendants_named(getppid(), "sleep") == 0, 10);
+    CHECK_INT(take_int(submit_int(pool, task_square, 6)), 36);
+    pp_pool_destroy(pool);
+}
+
 /* It is a worker like any other, but for what it has loaded. */
 TEST(another_program_that_joins_fails_calls_of_the_owners_executable_alone)
 {
