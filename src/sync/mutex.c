@@ -24,8 +24,10 @@ int pp__mutex_init(struct pp__mutex *mutex)
 static int look(struct pp__mutex *mutex)
 {
     int error = pthread_mutex_trylock(&mutex->mutex);
-    if (error == EOWNERDEAD)
+    if (error == EOWNERDEAD) {
+        PP_FAULT("sync.inherited");
         pthread_mutex_consistent(&mutex->mutex);
+    }
     return -error;
 }
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -67,20 +68,44 @@ bool pp__participant_lives(uint32_t pid, uint64_t start)
     return lives > 0 || (state != 'Z' && state != 'X');
 }
 
-/* The calling process; its start time is read once, and again in a forked child. A race of threads reads it twice. */
+/* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's for its own. */
+struct self {
+    _Atomic uint64_t start; /* written before `known` */
+    _Atomic uint32_t known;
+};
+
+static _Atomic(struct self *) page;
+
+static struct self *make_page(void)
+{
+    struct self *have = NULL;
+    struct self *made = PP_SYS(mmap)(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made == MAP_FAILED)
+        return NULL;
+    if (madvise(made, sizeof *made, MADV_WIPEONFORK) == 0 && atomic_compare_exchange_strong(&page, &have, made))
+        return made;
+    munmap(made, sizeof *made); /* another thread was first, or there is none */
+    return have;
+}
+
+/* The calling process. Its start time is read once; without memory for that, each time. */
 static void find_self(uint32_t *pid, uint64_t *start)
 {
-    static _Atomic uint64_t known_start;
-    static _Atomic uint32_t known_pid;
+    struct self *self = pp__load_acquire(&page); /* pairs with the exchange in make_page, of another thread */
     char state;
     *pid = (uint32_t)getpid();
-    if (pp__load_acquire(&known_pid) != *pid) { /* pairs with the store below */
-        if (!read_stat(*pid, &state, start))
-            *start = 0;
-        pp__store_relaxed(&known_start, *start);
-        pp__store_release(&known_pid, *pid);
+    if (!self)
+        self = make_page();
+    if (self && pp__load_acquire(&self->known)) { /* pairs with the store below */
+        *start = pp__load_relaxed(&self->start);
+        return;
     }
-    *start = pp__load_relaxed(&known_start);
+    if (!read_stat(*pid, &state, start))
+        *start = 0;
+    if (!self)
+        return;
+    pp__store_relaxed(&self->start, *start);
+    pp__store_release(&self->known, 1);
 }
 
 /* --------------------------------------------------------------------------------------------- records */

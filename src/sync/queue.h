@@ -9,8 +9,6 @@
 #include "sync/object.h"
 #include "sync/participant.h"
 
-#include <stdalign.h>
-
 /* The gate's places: of those who wait for a message, for room, and for all that was put to be done. */
 enum { PP__QUEUE_MESSAGE, PP__QUEUE_ROOM, PP__QUEUE_DONE };
 
@@ -24,9 +22,9 @@ struct pp__shared_queue {
     uint64_t max_items, max_bytes;
     uint32_t joinable;
     _Atomic uint32_t closed;
-    alignas(64) struct pp__gate gate;
-    alignas(64) struct pp__message_counts counts;
-    alignas(64) struct pp__holders holders;
+    struct pp__gate gate;
+    struct pp__message_counts counts;
+    struct pp__holders holders;
 };
 
 struct pp_queue {

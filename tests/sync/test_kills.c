@@ -55,6 +55,24 @@ TEST(a_process_killed_at_a_step_of_a_free_lock_leaves_it_free)
     pp_lock_unref(lock);
 }
 
+static void end_with_lock(void *lock)
+{
+    CHECK_INT(pp_lock_acquire(lock, 0), 0);
+}
+
+TEST(who_dies_when_it_is_told_of_a_dead_holder_leaves_the_word_to_the_next)
+{
+    pp_lock *lock;
+    CHECK_OK(pp_lock_create(&lock));
+    kit_end_well(kit_fork(end_with_lock, lock));
+    CHECK(killed_at("sync.inherited", 1, take_and_release, lock));
+    CHECK_INT(pp_lock_acquire(lock, 0), -EOWNERDEAD);
+    CHECK_OK(pp_lock_release(lock));
+    CHECK_OK(pp_lock_acquire(lock, 0));
+    CHECK_OK(pp_lock_release(lock));
+    pp_lock_unref(lock);
+}
+
 TEST(a_process_killed_while_it_waits_for_a_lock_leaves_it_to_others)
 {
     const char *const places[] = {"sync.sleep", "sync.woken"};

@@ -4,6 +4,8 @@
 
 #include "sync/queue.h"
 
+#include <stddef.h>
+
 /* ---------------------------------------------------------------------------------------------- order */
 
 TEST(messages_of_all_sizes_come_out_whole_and_in_order)
@@ -525,7 +527,7 @@ static void garble(pp_queue *queue)
     const uint64_t garbage[] = {UINT64_MAX, 0x7fffffff00000001, 0x100};
     pp_queue *broken;
     int told = 0;
-    for (size_t word = 256; word < 1024; word += 8)
+    for (size_t word = offsetof(struct pp__shared_queue, counts); word < 1024; word += 8)
         for (size_t i = 0; i < sizeof garbage / sizeof garbage[0]; i++) {
             int forged = kit_forged(pp_queue_fd(queue), word, &garbage[i], 8);
             CHECK_OK(pp_queue_open(forged, &broken));

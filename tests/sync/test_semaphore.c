@@ -39,6 +39,8 @@ TEST(a_process_gives_back_only_what_it_holds)
     if (child == 0) {
         CHECK_INT(pp_semaphore_release(semaphore), -EPERM);
         CHECK_INT(pp_semaphore_value(semaphore), 2);
+        CHECK_OK(pp_semaphore_acquire(semaphore, 0)); /* for itself, though its parent is known already */
+        CHECK_INT(pp_semaphore_value(semaphore), 1);
         _exit(0);
     }
     kit_end_well(child);
