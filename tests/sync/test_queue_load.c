@@ -8,7 +8,7 @@
 
 #define PRODUCERS 2
 #define CONSUMERS 2
-#define MOST_NUMBERS (1u << 22) /* for each producer */
+#define MOST_NUMBERS (1u << 25) /* for each producer */
 #define BODY_MOST 700
 
 struct header {
@@ -142,5 +142,5 @@ TEST(deaths_under_load_on_a_queue_that_is_always_full_lose_no_more)
 
 SLOW_TEST(deaths_under_load_for_long_lose_a_message_each_at_most)
 {
-    load(16, 4096, 0, 50);
+    load(16, 4096, 1, 40);
 }
