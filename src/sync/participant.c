@@ -8,11 +8,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -20,8 +20,14 @@
 
 /* ------------------------------------------------------------------------------------------- processes */
 
-/* State and start time from /proc/PID/stat: false if it can't be read. The name, in parentheses, may hold anything. */
-static bool read_stat(uint32_t pid, char *state, uint64_t *start)
+struct stat_line {
+    char state;
+    long threads;
+    uint64_t start;
+};
+
+/* From /proc/PID/stat: false if it can't be read. The name, in parentheses, may hold anything; it is the second field. */
+static bool read_stat(uint32_t pid, struct stat_line *line)
 {
     char path[32], text[1024];
     snprintf(path, sizeof path, "/proc/%u/stat", pid);
@@ -31,19 +37,13 @@ static bool read_stat(uint32_t pid, char *state, uint64_t *start)
     ssize_t size = read(fd, text, sizeof text - 1);
     close(fd);
     text[size > 0 ? size : 0] = 0;
-    char *field = strrchr(text, ')');
-    if (!field || field[1] != ' ')
-        return false;
-    *state = field[2];
-    for (int i = 2; i < 22 && field; i++) /* the name is the second field, the start time the 22nd */
-        field = strchr(field + 1, ' ');
-    if (!field)
-        return false;
-    *start = strtoull(field, NULL, 10);
-    return true;
+    const char *fields = strrchr(text, ')');
+    const char *from_the_third =
+        ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %" SCNu64;
+    return fields && sscanf(fields, from_the_third, &line->state, &line->threads, &line->start) == 3;
 }
 
-/* Whether a process with that number is there and has not ended. -1: it can't be told in this way. */
+/* 1: a process with that number is there and has not ended; 0: it is not so; -1: it can't be told in this way. */
 static int number_lives(uint32_t pid)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -51,21 +51,21 @@ static int number_lives(uint32_t pid)
         return errno == ESRCH || errno == EINVAL ? 0 : -1; /* EINVAL: the number is that of a thread by now */
     int ended = poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0);
     close(fd);
-    return ended == 0;
+    return ended > 0 ? 0 : ended == 0 ? 1 : -1;
 }
 
 bool pp__participant_lives(uint32_t pid, uint64_t start)
 {
-    char state;
-    uint64_t started;
+    struct stat_line line;
     int lives = number_lives(pid);
     if (lives == 0 || (lives < 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH))
         return false;
-    if (!read_stat(pid, &state, &started))
+    if (!read_stat(pid, &line))
         return true;
-    if (start != 0 && started != start)
+    if (start != 0 && line.start != start)
         return false;
-    return lives > 0 || (state != 'Z' && state != 'X');
+    return lives > 0 || (line.state != 'Z' && line.state != 'X') ||
+           line.threads > 1; /* its main thread alone may have ended */
 }
 
 /* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's for its own. */
@@ -92,7 +92,7 @@ static struct self *make_page(void)
 static void find_self(uint32_t *pid, uint64_t *start)
 {
     struct self *self = pp__load_acquire(&page); /* pairs with the exchange in make_page, of another thread */
-    char state;
+    struct stat_line line;
     *pid = (uint32_t)getpid();
     if (!self)
         self = make_page();
@@ -100,8 +100,7 @@ static void find_self(uint32_t *pid, uint64_t *start)
         *start = pp__load_relaxed(&self->start);
         return;
     }
-    if (!read_stat(*pid, &state, start))
-        *start = 0;
+    *start = read_stat(*pid, &line) ? line.start : 0;
     if (!self)
         return;
     pp__store_relaxed(&self->start, *start);

@@ -4,6 +4,12 @@
 
 #include "sync/participant.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 static pp_semaphore *make_semaphore(int units)
 {
     pp_semaphore *semaphore;
@@ -178,6 +184,40 @@ TEST(a_process_whose_main_thread_has_ended_holds_what_it_held)
 {
     pp_semaphore *semaphore = make_semaphore(2);
     pid_t child = kit_fork(end_main_thread_with_units, semaphore);
+    wait_until(test_process_state(child, NULL, NULL) == 'Z', 5);
+    CHECK_INT(pp_semaphore_value(semaphore), 0);
+    kit_kill(child);
+    CHECK_INT(pp_semaphore_value(semaphore), 2);
+    pp_semaphore_unref(semaphore);
+}
+
+/* From now on the kernel seems to know no pidfd_open. */
+static void forget_pidfds(void)
+{
+    struct sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof steps / sizeof steps[0], .filter = steps};
+    CHECK_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        LEFT_OUT("no filter of system calls can be set");
+}
+
+TEST(who_lives_is_known_without_pidfds_too)
+{
+    pp_semaphore *semaphore = make_semaphore(2);
+    forget_pidfds();
+    pid_t child = kit_fork(hold_two, semaphore);
+    wait_until(pp_semaphore_value(semaphore) == 0, 5);
+    kit_stop(child);
+    CHECK_INT(pp_semaphore_value(semaphore), 0);
+    CHECK_INT(kill(child, SIGKILL), 0);
+    wait_until(pp_semaphore_value(semaphore) == 2, 5); /* a zombie */
+    CHECK_INT(waitpid(child, NULL, 0), child);
+    child = kit_fork(end_main_thread_with_units, semaphore);
     wait_until(test_process_state(child, NULL, NULL) == 'Z', 5);
     CHECK_INT(pp_semaphore_value(semaphore), 0);
     kit_kill(child);
