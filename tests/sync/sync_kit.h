@@ -112,21 +112,36 @@ static inline void kit_ignore(int number)
     (void)number;
 }
 
-static inline void *kit_interrupt(void *thread)
+static int kit_wait
+    __attribute__((unused)); /* ms for which kit_interrupted waits: for ever where it is to be interrupted */
+
+struct kit_interruption {
+    pthread_t thread;
+    _Atomic bool over;
+};
+
+/* Again and again, as the first may come before the wait has begun. */
+static inline void *kit_interrupt(void *argument)
 {
-    test_sleep_ms(20);
-    pthread_kill(*(pthread_t *)thread, SIGUSR1);
+    struct kit_interruption *interruption = argument;
+    while (!atomic_load(&interruption->over)) {
+        test_sleep_ms(20);
+        pthread_kill(interruption->thread, SIGUSR1);
+    }
     return NULL;
 }
 
-/* Runs `wait` while a handler of SIGUSR1 with these flags runs in this thread, some time later. What it returned. */
+/* Runs `wait` while a handler of SIGUSR1 with these flags runs in this thread. What it returned. */
 static inline int kit_interrupted(int (*wait)(void *), void *argument, int flags)
 {
-    pthread_t self = pthread_self(), other;
+    pthread_t other;
+    struct kit_interruption interruption = {.thread = pthread_self()};
     struct sigaction action = {.sa_handler = kit_ignore, .sa_flags = flags};
     CHECK_INT(sigaction(SIGUSR1, &action, NULL), 0);
-    CHECK_INT(pthread_create(&other, NULL, kit_interrupt, &self), 0);
+    CHECK_INT(pthread_create(&other, NULL, kit_interrupt, &interruption), 0);
+    kit_wait = flags & SA_RESTART ? 200 : -1;
     int result = wait(argument);
+    atomic_store(&interruption.over, true);
     CHECK_INT(pthread_join(other, NULL), 0);
     return result;
 }

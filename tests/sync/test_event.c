@@ -94,7 +94,7 @@ TEST(waiters_that_are_killed_or_stopped_leave_the_event_to_others)
 
 static int wait_for_long(void *event)
 {
-    return pp_event_wait(event, 200);
+    return pp_event_wait(event, kit_wait);
 }
 
 TEST(a_signal_interrupts_the_wait_unless_handlers_restart)

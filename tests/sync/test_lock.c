@@ -236,7 +236,7 @@ TEST(a_held_lock_keeps_its_handle)
 
 static int acquire_for_long(void *lock)
 {
-    return pp_lock_acquire(lock, 200);
+    return pp_lock_acquire(lock, kit_wait);
 }
 
 TEST(a_signal_interrupts_the_wait_unless_handlers_restart)

@@ -197,12 +197,12 @@ TEST(many_threads_of_many_processes_put_and_get_each_message_once)
 
 static int get_for_long(void *queue)
 {
-    return pp_queue_get(queue, 200, NULL, 0, NULL);
+    return pp_queue_get(queue, kit_wait, NULL, 0, NULL);
 }
 
 static int put_for_long(void *queue)
 {
-    return pp_queue_put(queue, NULL, 0, 200);
+    return pp_queue_put(queue, NULL, 0, kit_wait);
 }
 
 TEST(a_signal_interrupts_the_wait_unless_handlers_restart)
@@ -433,7 +433,7 @@ TEST(many_who_join_go_on_together_when_the_last_message_is_done_or_its_taker_dea
 
 static int join_for_long(void *queue)
 {
-    return pp_queue_join(queue, 200);
+    return pp_queue_join(queue, kit_wait);
 }
 
 TEST(a_signal_interrupts_a_join)

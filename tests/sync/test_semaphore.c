@@ -330,7 +330,7 @@ TEST(many_processes_hold_units_and_records_are_used_again)
 
 static int acquire_for_long(void *semaphore)
 {
-    return pp_semaphore_acquire(semaphore, 200);
+    return pp_semaphore_acquire(semaphore, kit_wait);
 }
 
 TEST(a_signal_interrupts_the_wait_unless_handlers_restart)
