@@ -54,6 +54,7 @@ static struct pp__known_place *add(struct pp__known_plan *plan, const pp_buffer 
     place->serial = buffer->serial;
     place->room = buffer->room;
     place->count++;
+    place->doubtful = false;
     plan->after.size += buffer->room;
     plan->fds[plan->fresh++] = buffer->fd;
     return place;
@@ -88,8 +89,10 @@ void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers)
 {
     for (uint32_t i = 0; i < buffers->count; i++) {
         struct pp__known_place *place = find(known, buffers->each[i]->serial);
-        if (place)
-            forget(known, place);
+        if (!place)
+            continue;
+        forget(known, place);
+        place->doubtful = true;
     }
 }
 
@@ -99,8 +102,9 @@ bool pp__known_tidy(struct pp__known *known, _Atomic uint32_t *forgotten, bool *
     bool dropped = false;
     for (unsigned i = 0; i < PP__KNOWN; i++) {
         struct pp__known_place *place = &known->places[i];
-        if (place->serial != 0 && place->used <= known->tidied) {
+        if (place->doubtful || (place->serial != 0 && place->used <= known->tidied)) {
             forget(known, place);
+            place->doubtful = false;
             pp__store_release(&forgotten[i], place->count);
             dropped = true;
         }

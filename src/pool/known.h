@@ -23,6 +23,7 @@ struct pp__known_place {
     size_t room;
     uint64_t used;  /* when it was last: the count then */
     uint32_t count; /* buffers sent for this place */
+    bool doubtful;  /* no serial, and the worker may have one there all the same */
 };
 
 struct pp__known {

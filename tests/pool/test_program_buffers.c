@@ -259,6 +259,44 @@ BOTH_WITHIN(a_worker_remembers_so_many_at_most, 30)
     pp_pool_destroy(pool);
 }
 
+static int task_count_fds(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int count = count_fds();
+    return pp_task_return(task, &count, sizeof count);
+}
+
+BOTH(a_worker_keeps_mappings_and_no_descriptors)
+{
+    pp_buffer *buffers[3];
+    pp_pool *pool = open_workers(1, method);
+    take_int(submit(pool, task_count_fds, NULL, 0));
+    int before = take_int(submit(pool, task_count_fds, NULL, 0));
+    for (int i = 0; i < 3; i++)
+        buffers[i] = make_buffer(KIB, i);
+    for (size_t i = 0; i < 3; i++) {
+        CHECK_INT(take_int(submit_buffers(pool, task_count_fds, buffers, 1 + i)), before);
+        CHECK_INT(take_int(submit(pool, task_count_fds, NULL, 0)), before);
+    }
+    for (int i = 0; i < 3; i++)
+        pp_buffer_unref(buffers[i]);
+    pp_pool_destroy(pool);
+}
+
+/* Without it the worker would keep the memory of all that the program has given up. */
+SLOW_TEST(a_busy_worker_remembers_no_more_than_a_gibibyte)
+{
+    pp_pool *pool = open_workers(1, PP_START_FORK);
+    pid_t pid = take_int(submit(pool, task_pid, NULL, 0));
+    for (int i = 0; i < 6; i++) {
+        pp_buffer *buffer = make_buffer(400 * MIB, i);
+        CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), i);
+        pp_buffer_unref(buffer);
+        CHECK(mapped_in(pid) <= 2);
+    }
+    pp_pool_destroy(pool);
+}
+
 EACH(buffers_descriptors_and_large_arguments_go_together)
 {
     static const size_t sizes[] = {0, 100, 20 * KIB, 300 * KIB, 3 * MIB};
@@ -533,6 +571,39 @@ BOTH(a_worker_without_descriptors_fails_the_calls_with_new_buffers_alone)
     pp_pool_destroy(pool);
 }
 
+static int task_limit_memory(pp_task *task, const void *arg, size_t size)
+{
+    struct rlimit r;
+    (void)task, (void)size;
+    CHECK_INT(getrlimit(RLIMIT_AS, &r), 0);
+    r.rlim_cur = read_int(arg) ? r.rlim_max : MIB;
+    return setrlimit(RLIMIT_AS, &r);
+}
+
+/* Its owner does not rely on it after a call that could not run, and it does not keep it for ever. */
+BOTH_WITHIN(a_buffer_that_a_worker_may_have_is_forgotten_too, 30)
+{
+    if (KIT_ASAN || KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("the tool needs memory of its own");
+    char *data = calloc(1, 3 * MIB);
+    pp_pool *pool = open_workers(1, method);
+    pid_t pid = take_int(submit(pool, task_pid, NULL, 0));
+    pp_buffer *buffer = make_buffer(KIB, 5);
+    CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
+    expect_end(submit_int(pool, task_limit_memory, 0), 0);
+    drop_failed(
+        submit_with(
+            pool, (pp_call){.function = task_sum, .arg = data, .size = 3 * MIB, .buffers = &buffer, .buffer_count = 1}),
+        PP_ERROR_TRAVEL);
+    expect_end(submit_int(pool, task_limit_memory, 1), 0);
+    CHECK_INT(mapped_in(pid), 1);
+    until(mapped_in(pid) == 0);
+    CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
+    pp_buffer_unref(buffer);
+    free(data);
+    pp_pool_destroy(pool);
+}
+
 TEST_WITHIN(a_worker_that_a_command_starts_has_buffers_too, 30)
 {
     static const char *const command[] = {"nice", "-n", "3", "{}", NULL};
@@ -594,6 +665,10 @@ TEST(known_buffers_are_not_sent_again_and_the_oldest_makes_way)
     CHECK_INT(p.entries[1].place, 3);
     CHECK_INT(p.entries[2].place, 4);
     CHECK_INT(p.known.size, PP__KNOWN * 4096);
+    plan(&p, (uint64_t[]){102, 6}, 2, 4096); /* 6 is the oldest one now, and stays */
+    CHECK_INT(p.made.fresh, 1);
+    CHECK_INT(p.made.dropped, 1 << 6); /* that of 7 */
+    CHECK_INT(p.entries[1].fresh, 0);
 }
 
 TEST(buffers_that_are_too_many_bytes_make_way_but_those_of_one_call_may_be_more)
