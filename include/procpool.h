@@ -210,8 +210,8 @@ typedef struct pp_launcher_options {
     const char *const *command;
     /* spawn, in place of a command: functions that have workers started; the struct is copied. NULL: there are none. Makes spawn the default method. */
     const pp_starter *starter;
-    const int *
-        inherit_fds; /* forkserver, spawn: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds */
+    /* Forkserver, spawn: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds. */
+    const int *inherit_fds;
     size_t inherit_fd_count;
     int close_fds; /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
     uint64_t reserved[4];
@@ -310,15 +310,15 @@ typedef struct pp_pool_options {
     int max_workers; /* 0: pp_usable_processors(); at most 1024 */
     int min_workers; /* workers that there are at least, from the pool's making on; at most max_workers */
     pp_standby standby;
-    uint32_t
-        idle_timeout; /* ms without a call after which a worker is told to leave, unless there are min_workers; 0: none */
-    uint32_t
-        max_tasks; /* calls, elements of maps included, after which a worker is told to leave; another is ready then; 0: none */
-    uint32_t
-        start_timeout; /* ms from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none, but
-                             * for 30000 until it has come at all; a standby that has not by then is killed, and no more */
-    size_t
-        max_growth; /* bytes; a worker whose own memory in use has grown by more since it was ready for calls is told to leave, too; 0: none */
+    /* Milliseconds without a call after which a worker is told to leave, unless there are min_workers; 0: none. */
+    uint32_t idle_timeout;
+    /* Calls, elements of maps included, after which a worker is told to leave; another is ready then; 0: none. */
+    uint32_t max_tasks;
+    /* Milliseconds from asking for a worker until it is ready for calls, its initializer included; then the pool breaks; 0: none, but for 30000 until it has come
+     * at all; a standby that has not by then is killed, and no more. */
+    uint32_t start_timeout;
+    /* Bytes; a worker whose own memory in use has grown by more since it was ready for calls is told to leave, too; 0: none. */
+    size_t max_growth;
     pp_crash_rule on_crash;
     pp_wait_policy wait;
 
@@ -338,22 +338,22 @@ typedef struct pp_pool_options {
      * with it, with the same rules. */
     void (*finalized)(void *finalized_data, const pp_finalized *end);
     void *finalized_data;
-    uint32_t
-        finalizer_timeout; /* ms from telling a worker to leave until its finalizer has ended; then it is killed; 0: none */
+    /* Milliseconds from telling a worker to leave until its finalizer has ended; then it is killed; 0: none. */
+    uint32_t finalizer_timeout;
 
     int pin; /* 1: worker n runs only on the n-th of the processors that the thread which makes the pool may use, after the last from the first again */
     const int *processors; /* the same with these instead; copied */
     size_t processor_count;
     int nice;            /* added to the niceness of workers, -20 to 19; below 0 it needs a privilege */
     int library_threads; /* that OpenMP and BLAS may use in each worker; 0: as many as they like */
-    const char *const
-        *environment; /* of workers, besides what they inherit: NULL-ended, NAME=VALUE; copied; at most 8 KiB in all */
+    /* Of workers, besides what they inherit: NULL-ended, NAME=VALUE; copied; at most 8 KiB in all. */
+    const char *const *environment;
     const char *directory; /* that workers run in; NULL: the one that they inherit; copied */
     size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
     uint64_t seed;         /* for pp_task_seed; 0: a random one */
 
-    size_t
-        max_pending; /* calls accepted and not begun at any time, a map's chunk as one; 0: no bound. Maps wait for no room. */
+    /* Calls accepted and not begun at any time, a map's chunk as one; 0: no bound. Maps wait for no room. */
+    size_t max_pending;
     pp_full_rule when_full;
     uint32_t submit_timeout;    /* ms that a submit waits for room, then -ETIMEDOUT; 0: no limit */
     pp_exit_policy exit_policy; /* see pp_pool_create */
@@ -361,10 +361,10 @@ typedef struct pp_pool_options {
 
     int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks and the log run in there */
     int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
-    unsigned
-        capture; /* PP_STDOUT, PP_STDERR or both: what calls write there is kept for pp_future_output; 0: it goes where the owner's goes */
-    size_t
-        capture_limit; /* bytes of each stream that are kept of a call, the first ones; 0: 1 MiB; at most 1 GiB; not without capture */
+    /* PP_STDOUT, PP_STDERR or both: what calls write there is kept for pp_future_output; 0: it goes where the owner's goes. */
+    unsigned capture;
+    /* Bytes of each stream that are kept of a call, the first ones; 0: 1 MiB; at most 1 GiB; not without capture. */
+    size_t capture_limit;
     /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
@@ -404,8 +404,8 @@ typedef struct pp_call {
     uint32_t retries; /* how many times it may be begun again after a crash, a timeout or -EPROTO; at most 1000 */
     /* Calls of a higher one begin first, those of one in the order of their submits; -100 to 100. What has begun goes on. */
     int priority;
-    uint32_t
-        deadline; /* ms from the submit; one that has not begun by then never does, and fails with -ETIME; 0: none */
+    /* Milliseconds from the submit; one that has not begun by then never does, and fails with -ETIME; 0: none. */
+    uint32_t deadline;
     /* Travel with it, for pp_task_fd. Copied before the submit returns: then the caller may close its own. */
     const int *descriptors;
     size_t descriptor_count; /* at most PP_MAX_DESCRIPTORS */
@@ -787,14 +787,14 @@ typedef struct pp_map_options {
     /* Inputs that travel together, at most 65536. 0: found by measuring: those of calls that take long travel alone, those of short ones as many together
      * as take a quarter of a millisecond, at most 1024. */
     size_t chunk_size;
-    size_t
-        max_in_flight; /* inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled */
+    /* Inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled. */
+    size_t max_in_flight;
     int unordered;    /* results as they come; 0: in the order of the inputs */
     int fail_fast;    /* after the first failed element given out: no more, what has not begun is cancelled */
     uint32_t timeout; /* of each element, as pp_call's */
     uint32_t retries; /* of each element, as pp_call's */
-    uint32_t
-        total_timeout; /* ms from opening, of the whole map; 0: none. Then it ends: what has not begun is cancelled, what runs is not given out */
+    /* Milliseconds from opening, of the whole map; 0: none. Then it ends: what has not begun is cancelled, what runs is not given out. */
+    uint32_t total_timeout;
     uint64_t reserved[4];
 } pp_map_options;
 
@@ -972,9 +972,9 @@ typedef struct pp_queue pp_queue;
 
 typedef struct pp_queue_options {
     size_t max_items; /* messages that are in it at a time, at most 16777216; 0: 1024 */
-    size_t
-        max_bytes; /* of all messages in it together, and so of one; 0: 1 MiB. It is allocated at once, with 16 bytes for each of max_items */
-    int joinable;  /* not 0: for pp_queue_task_done and pp_queue_join */
+    /* Of all messages in it together, and so of one; 0: 1 MiB. It is allocated at once, with 16 bytes for each of max_items. */
+    size_t max_bytes;
+    int joinable; /* not 0: for pp_queue_task_done and pp_queue_join */
     uint64_t reserved[4];
 } pp_queue_options;
 
