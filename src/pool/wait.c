@@ -273,8 +273,8 @@ void pp__wait_apart(pp_pool *pool, int change)
     pool->apart += change;
     if (change > 0) {
         pp__collect(pool);
-        if (!pool->collector.waiter && !pp__collect_hears(pool))
-            pp__wait_attend(pool);
+        if ((!pool->collector.waiter || pool->collector.impatient == 0) && !pp__collect_hears(pool))
+            pp__wait_attend(pool); /* who waits patiently does not hear of each result */
     }
     pp__pool_unlock(pool);
 }
