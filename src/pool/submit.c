@@ -259,6 +259,15 @@ static inline __attribute__((always_inline)) int submit(pp_pool *pool, const pp_
     return error;
 }
 
+/* Who waits for room may be in here when another thread releases the pool. */
+__attribute__((noinline)) static int submit_bounded(pp_pool *pool, const pp_call *call, pp_future **result)
+{
+    pp__pool_ref(pool);
+    int error = submit(pool, call, result);
+    pp__pool_unref(pool);
+    return error;
+}
+
 int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
 {
     PP__NO_CANCELLATION();
@@ -267,7 +276,9 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     int error = check(call);
-    return error ? error : submit(pool, call, future);
+    if (error)
+        return error;
+    return pool->options.max_pending ? submit_bounded(pool, call, future) : submit(pool, call, future);
 }
 
 int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
@@ -306,13 +317,8 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
     return done;
 }
 
-ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)
+static ssize_t submit_all(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)
 {
-    PP__NO_CANCELLATION();
-    if (!pool || (!calls && count > 0))
-        return pp__fail(-EINVAL, "no %s", pool ? "calls" : "pool");
-    if (!pp__pool_is_own(pool))
-        return pp__owner_refuse();
     for (size_t i = 0; i < count;) {
         int error;
         size_t most = count - i < BATCH ? count - i : BATCH;
@@ -321,4 +327,19 @@ ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_fut
             return i > 0 ? (ssize_t)i : error;
     }
     return (ssize_t)count;
+}
+
+ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)
+{
+    PP__NO_CANCELLATION();
+    if (!pool || (!calls && count > 0))
+        return pp__fail(-EINVAL, "no %s", pool ? "calls" : "pool");
+    if (!pp__pool_is_own(pool))
+        return pp__owner_refuse();
+    if (!pool->options.max_pending)
+        return submit_all(pool, calls, count, futures);
+    pp__pool_ref(pool); /* as in submit_bounded */
+    ssize_t done = submit_all(pool, calls, count, futures);
+    pp__pool_unref(pool);
+    return done;
 }

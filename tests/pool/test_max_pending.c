@@ -5,6 +5,8 @@
 
 #include "pool/pool.h"
 
+#include <malloc.h>
+
 static pp_pool *open_bounded(pp_start_method method, size_t max_pending, pp_full_rule rule, uint32_t timeout)
 {
     return open_pool(
@@ -317,6 +319,70 @@ BOTH(a_signal_handler_interrupts_a_wait_for_room)
     join_thread(thread);
     CHECK_INT(submitter.code, -EINTR);
     drain(pool, 1, futures);
+}
+
+static _Atomic bool hold_submitter;
+
+static void hold(int number)
+{
+    handle(number);
+    while (hold_submitter)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static void *submit_two(void *argument)
+{
+    struct submitter *s = argument;
+    const pp_call calls[2] = {{.function = nothing}, {.function = nothing}};
+    s->code = (int)pp_submit_many(s->pool, calls, 2, NULL);
+    return NULL;
+}
+
+static void *take_it(void *future)
+{
+    take_int(future);
+    return NULL;
+}
+
+/*
+ * It is held up in a signal handler until nothing is left of the pool but what it keeps itself; what is freed by then reads as nonsense. In an inline
+ * pool no thread of the pool's own keeps it as long.
+ */
+static void release_below(void *(*run)(void *submitter))
+{
+    pp_future *futures[2];
+    share();
+    mallopt(M_PERTURB, 0xa5);
+    CHECK_INT(sigaction(SIGUSR1, &(struct sigaction){.sa_handler = hold, .sa_flags = SA_RESTART}, NULL), 0);
+    pp_pool *pool = open_bounded(PP_START_INLINE, 1, PP_FULL_WAIT, 0);
+    futures[0] = submit_int(pool, task_gate, 1);
+    pthread_t runner = start_thread(take_it, futures[0]);
+    gate_wait_arrived(1, 1);
+    futures[1] = submit_int(pool, task_gate, 2);
+    struct submitter submitter = {.pool = pool};
+    pthread_t thread = start_thread(run, &submitter);
+    until(count_blocked(pool) == 1);
+    hold_submitter = true;
+    pthread_kill(thread, SIGUSR1);
+    until(handled == 1);
+    pp_pool_release(pool);
+    gate_open(1);
+    gate_open(2);
+    join_thread(runner);
+    take_int(futures[1]);
+    hold_submitter = false;
+    join_thread(thread);
+    CHECK_INT(submitter.code, -ESHUTDOWN);
+}
+
+TEST(who_waits_for_room_keeps_a_pool_that_another_thread_releases)
+{
+    release_below(submit_it);
+}
+
+TEST(who_waits_for_room_for_many_keeps_a_pool_that_another_thread_releases)
+{
+    release_below(submit_two);
 }
 
 /* --------------------------------------------------------------------------------------------- callbacks */
