@@ -481,7 +481,8 @@ PP_API int pp_pool_kill(pp_pool *pool);
 PP_API void pp_pool_destroy(pp_pool *pool);
 
 /* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. (Inline: those with a
- * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) A pool of an event loop gets its threads then. */
+ * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) A pool of an event loop gets its threads then; where none can be made, this waits as
+ * pp_pool_destroy does, or, in a callback, the pp_pool_dispatch that has called it. */
 PP_API void pp_pool_release(pp_pool *pool);
 
 /*

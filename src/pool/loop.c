@@ -185,7 +185,15 @@ int pp_pool_dispatch(pp_pool *pool)
     else
         dispatch(pool);
     size_t outstanding = pool->outstanding;
+    bool forsaken =
+        pool->forsaken && !pp__callbacks_are_running_here(pool); /* one that dispatches leaves it to its own dispatch */
+    if (forsaken)
+        pool->forsaken = false;
     pp__pool_unlock(pool);
+    if (forsaken) {
+        pp_pool_destroy(pool);
+        outstanding = 0;
+    }
     pp__pool_unref(pool);
     return error ? error : outstanding < INT_MAX ? (int)outstanding : INT_MAX;
 }

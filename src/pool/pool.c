@@ -576,8 +576,13 @@ static void release(pp_pool *pool)
     if (pool->loop && pool->ended)
         pp__log_hand_out(pool); /* nobody will dispatch it, and there will be no thread */
     if (pool->loop && pp__pool_leave_loop(pool) != 0) {
+        pool->forsaken = pp__callbacks_are_running_here(pool); /* then nothing waits for the end in here */
+        bool forsaken = pool->forsaken;
+        if (forsaken)
+            pp__pool_begin_shutdown(pool, false);
         pp__pool_unlock(pool);
-        pp_pool_destroy(pool);
+        if (!forsaken)
+            pp_pool_destroy(pool);
         return;
     }
     pool->released = true;

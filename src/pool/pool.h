@@ -115,6 +115,7 @@ struct pp_pool {
     bool has_manager;
     bool shut;       /* no more submits */
     bool released;   /* nobody will join its threads */
+    bool forsaken;   /* by a callback, and no thread can be made: who dispatches destroys it behind that */
     bool cancelling; /* what has not begun does not run any more */
     bool broken;
     bool ended;          /* no work, no worker, nothing left of the system's */
