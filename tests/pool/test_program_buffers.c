@@ -294,6 +294,10 @@ SLOW_TEST(a_busy_worker_remembers_no_more_than_a_gibibyte)
         pp_buffer_unref(buffer);
         CHECK(mapped_in(pid) <= 2);
     }
+    pp_buffer *large = make_buffer(900 * MIB, 7); /* for which two make way */
+    CHECK_INT(take_int(submit_buffers(pool, task_sum, &large, 1)), 7);
+    CHECK_INT(mapped_in(pid), 1);
+    pp_buffer_unref(large);
     pp_pool_destroy(pool);
 }
 
