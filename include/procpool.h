@@ -848,6 +848,98 @@ PP_API void pp_map_close(pp_map *map);
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                             void *outputs, size_t out_size, const pp_map_options *options);
 
+/* ---------------------------------------------------------------------------------------- processes */
+
+/* A process that runs one function: started by a launcher as workers are, with all that they are promised, and without a pool. */
+typedef struct pp_process pp_process;
+
+/*
+ * What such a process runs: any function of any loaded module. `arg` is its own copy of the argument, aligned to 16 bytes, followed by a NUL byte that `size`
+ * does not count, and may be written. What it returns (its low 8 bits), or gives to exit(3), is the exit status; what it wrote to stdout and stderr is
+ * flushed then.
+ */
+typedef int pp_process_function(void *arg, size_t size);
+
+typedef struct pp_process_options {
+    const char *name; /* at most 63 bytes, of which ps shows 15; copied; NULL: "Process-1", and so on */
+    /* What becomes of it when the program exits, by exit(3) or the end of main. 0: it is awaited. 1: it is killed. */
+    int daemon;
+    pp_launcher *
+        launcher; /* one without a starter; the process takes its own reference; NULL: it gets one of its own from the next four */
+    pp_start_method start_method;
+    int close_fds;
+    const int *inherit_fds;
+    size_t inherit_fd_count;
+    size_t stack_size;      /* of the thread that runs the function, bytes; 0: 8 MiB; at least 64 KiB */
+    uint32_t start_timeout; /* ms until it has begun; 0: 30000 */
+    uint64_t reserved[4];
+} pp_process_options;
+
+/*
+ * Starts a process that runs function(arg, size), and waits until it has begun. The argument is copied. `options` may be NULL. *process has one reference, the
+ * caller's. It outlives neither its owner, however that ends, nor its last reference. A signal's handler does not end the waiting.
+ *
+ * When the program exits, processes that are no daemons are awaited after the daemons were killed, by a handler of exit(3)'s as pp_pool_create tells.
+ *
+ * Any thread. Errors: -EINVAL (no function, or one in no loaded module, arg NULL and size not 0, name too long, stack too small, launcher together with options
+ * of one, a reserved word that is not zero, and as pp_launcher_create), -ENOTSUP (PP_START_INLINE, or a launcher with a starter), -ETIMEDOUT (it has not begun in
+ * start_timeout; it is killed), -ENOEXEC (what a launcher's command started ended before), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -EFBIG (the argument is above
+ * RLIMIT_FSIZE), -EBADMSG (the function's module can't be read), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits), -EPERM, and those of
+ * pp_launcher_create.
+ */
+PP_API int pp_process_start(pp_process_function *function, const void *arg, size_t size,
+                            const pp_process_options *options, pp_process **process);
+
+/* Takes one more reference; returns process. */
+PP_API pp_process *pp_process_ref(pp_process *process);
+
+/* Gives one reference back; with the last one the process is killed if it still runs, and is not waited for. */
+PP_API void pp_process_unref(pp_process *process);
+
+/* Gives one reference back if the process has ended: 0, or -EBUSY: it has not, and the reference stays; -EINVAL, -EPERM. */
+PP_API int pp_process_close(pp_process *process);
+
+/* Its process id, which stays the same after its end and may be another's then. -EINVAL, -EPERM. */
+PP_API pid_t pp_process_pid(const pp_process *process);
+
+/* Its name, valid as long as the process. "" for NULL. Never fails. */
+PP_API const char *pp_process_name(const pp_process *process);
+
+/* 1: it runs; 0: it has ended; -EINVAL, -EPERM. Never blocks. */
+PP_API int pp_process_is_alive(pp_process *process);
+
+/* Waits until it has ended; may be called again, and by several threads. 0, or -ETIMEDOUT, -EINTR, -EINVAL, -EPERM. */
+PP_API int pp_process_join(pp_process *process, int timeout);
+
+/*
+ * How it ended: *code is its exit status, 0 to 255, or the negative number of the signal that ended it. Errors: -EBUSY (it has not ended), -ENODATA (nobody has seen how: the
+ * launcher's process had died, and it with that, or it was the child of another process), -EINVAL, -EPERM.
+ */
+PP_API int pp_process_exit_code(pp_process *process, int *code);
+
+/*
+ * The same with all that is known, as pp_future_error has it of calls; texts are valid as long as the process. kind is PP_ERROR_NONE if its status was 0, PP_ERROR_TRAVEL if it did not
+ * find the function, else PP_ERROR_CRASH, with signal, status (-1: unknown, or a signal), out_of_memory, and what pp_error_backtrace and address tell of a crash. call_id is 0 and
+ * worker -1. Errors: -EBUSY, -EINVAL, -EPERM.
+ */
+PP_API int pp_process_error(pp_process *process, pp_error *error);
+
+/*
+ * Send it SIGTERM, or SIGKILL, and do not wait for its end. A process that has ended, and so any other that has its number by now, gets nothing. 0, -EAGAIN (the launcher's process does
+ * not read), -EINVAL, -EPERM. What a kill leaves of children in its process group is killed too.
+ */
+PP_API int pp_process_terminate(pp_process *process);
+PP_API int pp_process_kill(pp_process *process);
+
+/*
+ * The sentinel: a descriptor that is readable (poll's POLLIN) from the process's end on. It is the library's, not to be read or closed, and gone with the last
+ * reference. -EINVAL, -EPERM.
+ */
+PP_API int pp_process_fd(const pp_process *process);
+
+/* The name of the process that calls it, if pp_process_start has started it, valid as long as that; else "". Any thread. Never fails. */
+PP_API const char *pp_process_current_name(void);
+
 /* ---------------------------------------------------------------------------------- scope's end (C) */
 
 PP_API void pp_cleanup_pool(pp_pool **pool);       /* pp_pool_destroy */

@@ -43,20 +43,12 @@ void pp__error_trace(pp_error *error, const void *raw, size_t size)
         error->backtrace = keep(raw, size);
 }
 
-/* What a worker that is gone has left; NULL: nothing, or nothing sound. */
-static struct pp_backtrace *keep_crash(const struct pp__worker *worker)
-{
-    const struct pp__result_side *side = worker->result_side;
-    uint32_t size = pp__load_acquire(&side->crash_size); /* pairs with the store in publish (crash.c) */
-    return size <= sizeof side->crash ? keep(side->crash, size) : NULL;
-}
-
 /* A trace of another signal is one that its thread got over, or a lie. */
-void pp__error_crashed(pp_error *error, const struct pp__worker *worker)
+void pp__error_crashed_at(pp_error *error, const void *raw, size_t size)
 {
     if (!pp__error_is_own(error) || error->signal == 0)
         return;
-    struct pp_backtrace *kept = keep_crash(worker);
+    struct pp_backtrace *kept = keep(raw, size);
     if (!kept)
         return;
     if (kept->trace.signal != (uint32_t)error->signal) {
@@ -67,9 +59,22 @@ void pp__error_crashed(pp_error *error, const struct pp__worker *worker)
     error->address = (const void *)(uintptr_t)kept->trace.address; // NOLINT: for showing only
 }
 
+/* Of the trace that a worker which is gone has left; 0: there is none, or it can't be. */
+static size_t crash_size(const struct pp__worker *worker)
+{
+    const struct pp__result_side *side = worker->result_side;
+    uint32_t size = pp__load_acquire(&side->crash_size); /* pairs with the store in publish (crash.c) */
+    return size <= sizeof side->crash ? size : 0;
+}
+
+void pp__error_crashed(pp_error *error, const struct pp__worker *worker)
+{
+    pp__error_crashed_at(error, worker->result_side->crash, crash_size(worker));
+}
+
 int pp__crash_signal(const struct pp__worker *worker)
 {
-    struct pp_backtrace *kept = keep_crash(worker);
+    struct pp_backtrace *kept = keep(worker->result_side->crash, crash_size(worker));
     uint32_t signal = kept ? kept->trace.signal : 0;
     pp__backtrace_free(kept);
     return pp__crash_reports(signal) ? (int)signal : 0;

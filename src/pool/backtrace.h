@@ -15,7 +15,10 @@ struct pp__worker;
 /* Gives the error a copy of the `size` bytes at `raw`, which a worker may be able to write to, if they are a trace and there is memory. */
 void pp__error_trace(pp_error *error, const void *raw, size_t size);
 
-/* What the worker, which has died by error->signal, has left of that, and the address. */
+/* What a process that has died by error->signal has left of that in the `size` bytes at `raw`, and the address. */
+void pp__error_crashed_at(pp_error *error, const void *raw, size_t size);
+
+/* The same of a worker. */
 void pp__error_crashed(pp_error *error, const struct pp__worker *worker);
 
 void pp__backtrace_free(struct pp_backtrace *backtrace);

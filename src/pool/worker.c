@@ -12,6 +12,7 @@
 #include "base/spin.h"
 #include "pool/capture.h"
 #include "pool/descriptors.h"
+#include "pool/process.h"
 #include "pool/setting.h"
 #include "pool/task.h"
 #include "process/child.h"
@@ -1063,6 +1064,8 @@ static void left_by_pthread_exit(void *unused)
 _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, size_t count, int shared_images)
 {
     struct pp__worker_plan plan;
+    if (count == PP__PROCESS_FDS)
+        pp__process_entry(data, size, fds, shared_images);
     memset(&self, 0, sizeof self); /* a worker that forks a pool of its own leaves its state to that pool's workers */
     if (size != sizeof plan || count != PP__FD_COUNT || open_channel(fds) != 0)
         pp__child_exit(EXIT_FAILURE);

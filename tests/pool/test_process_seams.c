@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Want at every step of a process's start, each in turn, once: it starts or is refused with a clear error, and leaves nothing; and processes, or what
+ * starts them, that die at each step.
+ *
+ * needs: seams
+ */
+#include "process_kit.h"
+#include "want_kit.h"
+
+#include <sys/prctl.h>
+
+static int failing_socketpair(int domain, int type, int protocol, int pair[2])
+{
+    return fails(EMFILE) ? -1 : real.socketpair(domain, type, protocol, pair);
+}
+
+static ssize_t failing_sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    return fails(ENOBUFS) ? -1 : real.sendmsg(socket, message, flags);
+}
+
+static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
+}
+
+__attribute__((constructor)) static void put_failures(void)
+{
+    real = pp__sys;
+    pp__sys.calloc = failing_calloc;
+    pp__sys.malloc = failing_malloc;
+    pp__sys.memfd_create = failing_memfd_create;
+    pp__sys.socketpair = failing_socketpair;
+    pp__sys.sendmsg = failing_sendmsg;
+    pp__sys.mmap = failing_mmap;
+}
+
+static bool is_want(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENOBUFS || error == -EPIPE;
+}
+
+/* With a launcher that was made before. True: the step was met. */
+static bool start_with_want(pp_launcher *launcher, long step)
+{
+    pp_process *process = NULL;
+    const pp_process_options options = {.launcher = launcher};
+    arm(step);
+    int error = pp_process_start(run_return, &(int){3}, sizeof(int), &options, &process);
+    bool met = disarm();
+    if (error)
+        CHECK(met && is_want(error) && !process && *pp_last_error());
+    else
+        CHECK_INT(finish_process(process), 3);
+    return met;
+}
+
+BOTH(want_at_any_step_of_a_start_is_told_and_leaves_nothing)
+{
+    pp_launcher *launcher = launcher_of(method);
+    CHECK(!start_with_want(launcher, 0));
+    int before = count_fds();
+    long step = 1;
+    while (start_with_want(launcher, step))
+        step++;
+    CHECK(step > 4);
+    CHECK_INT(count_fds(), before);
+    pp_launcher_unref(launcher);
+}
+
+/* The zygote's own forks alone. */
+static pid_t no_fork_in_zygote(void)
+{
+    char name[16] = "";
+    prctl(PR_GET_NAME, name);
+    if (strcmp(name, "pp-zygote") != 0)
+        return real.fork();
+    errno = EAGAIN;
+    return -1;
+}
+
+TEST(a_fork_that_fails_is_told)
+{
+    pp_process *process = NULL;
+    pp__sys.fork = no_fork_in_zygote;
+    const pp_process_options options = {.start_method = PP_START_FORK};
+    CHECK_INT(pp_process_start(run_return, NULL, 0, &options, &process), -EAGAIN);
+    CHECK(process == NULL);
+}
+
+FORKED_WITHIN(a_process_that_dies_before_it_has_begun_tells_it_by_its_end, 20)
+{
+    static const char *const places[] = {"child.begin", "child.entry", "process.run"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        pp_process *process = NULL;
+        char order[64];
+        const pp_process_options options = {.start_method = method};
+        snprintf(order, sizeof order, "%s:1:kill", places[i]);
+        setenv("PROCPOOL_FAULT", order, 1); /* for a zygote that is a fresh image */
+        pp__fault_arm(places[i], 1, PP__FAULT_KILL);
+        CHECK_OK(pp_process_start(run_return, &(int){3}, sizeof(int), &options, &process));
+        CHECK_INT(finish_process(process), -SIGKILL);
+        pp__fault_disarm();
+    }
+}
