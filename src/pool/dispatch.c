@@ -112,19 +112,47 @@ struct pp__worker *pp__dispatch_idle(const pp_pool *pool)
     return NULL;
 }
 
-/* The one with the fewest calls that may take one more, of a few: of equals the one that has been busy for less long. */
-static struct pp__worker *least_busy(const pp_pool *pool, const struct pp__item *item)
+/* Whether `worker`, which is ready, is to be preferred to `best`, if there is one, or taken at all. */
+typedef bool preference(const pp_pool *pool, const struct pp__worker *worker, const struct pp__worker *best,
+                        const struct pp__item *item);
+
+/* Of a few of those that are not idle. */
+static inline __attribute__((always_inline)) struct pp__worker *
+best_of_few(const pp_pool *pool, const struct pp__item *item, preference *is_better)
 {
     struct pp__worker *best = NULL;
     int looks = 0;
     for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
          link = link->next, looks++) {
         struct pp__worker *worker = pp__container(link, struct pp__worker, place);
-        if (worker->state == PP__WORKER_READY && worker->count > 0 && (!best || worker->count <= best->count) &&
-            may_queue(pool, worker, item))
+        if (worker->state == PP__WORKER_READY && is_better(pool, worker, best, item))
             best = worker;
     }
     return best;
+}
+
+/* Has the fewest calls and may take one more: of equals the one that has been busy for less long. */
+static inline __attribute__((always_inline)) bool is_less_busy(const pp_pool *pool, const struct pp__worker *worker,
+                                                               const struct pp__worker *best,
+                                                               const struct pp__item *item)
+{
+    return worker->count > 0 && (!best || worker->count <= best->count) && may_queue(pool, worker, item);
+}
+
+/* Has the fewest calls. */
+static inline bool has_fewer(const pp_pool *pool, const struct pp__worker *worker, const struct pp__worker *best,
+                             const struct pp__item *item)
+{
+    (void)pool, (void)item;
+    return worker->count > 0 && !worker->withdrawn && (!best || worker->count < best->count);
+}
+
+/* Has the most calls. */
+static inline bool is_deeper(const pp_pool *pool, const struct pp__worker *worker, const struct pp__worker *best,
+                             const struct pp__item *item)
+{
+    (void)pool, (void)item;
+    return worker->count > 1 && (!best || worker->count > best->count);
 }
 
 /*
@@ -138,7 +166,7 @@ static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
         return home;
     if (idle && (!pp__worker_sleeps(idle) || pp__item_count(item) > 1 || pool->mean_run == 0))
         return idle;
-    busy = least_busy(pool, item);
+    busy = best_of_few(pool, item, is_less_busy);
     bool soon = busy && backlog(pool, busy) < pool->wake_cost;
     return idle && !soon ? idle : busy;
 }
@@ -150,28 +178,14 @@ static bool has_lower(const struct pp__worker *worker, const struct pp__item *it
            pp__item_priority(pp__container(worker->items.previous, struct pp__item, link)) < pp__item_priority(item);
 }
 
-/* The busy one with the fewest calls, of a few. */
-static struct pp__worker *fewest(const pp_pool *pool)
-{
-    struct pp__worker *best = NULL;
-    int looks = 0;
-    for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
-         link = link->next, looks++) {
-        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
-        if (worker->state == PP__WORKER_READY && !worker->withdrawn && worker->count > 0 &&
-            (!best || worker->count < best->count))
-            best = worker;
-    }
-    return best;
-}
-
 /*
  * The worker for an item with wishes: an idle one, or that with the fewest calls, of which those of a lower priority that it has not begun go back,
  * and the item goes before them. One with a deadline begins when it is sent, so it waits for an idle worker. Apart, for the sake of the others.
  */
 __attribute__((noinline)) static struct pp__worker *choose_wishing(pp_pool *pool, const struct pp__item *item)
 {
-    struct pp__worker *home = pp__item_home(item), *idle = pp__dispatch_idle(pool), *worker = fewest(pool);
+    struct pp__worker *home = pp__item_home(item), *idle = pp__dispatch_idle(pool),
+                      *worker = best_of_few(pool, item, has_fewer);
     if (idle)
         return home && home->idle ? home : idle;
     if (!worker)
@@ -267,20 +281,6 @@ static void cancel_pending(pp_pool *pool)
     }
 }
 
-/* The one with the most calls, of a few. */
-static struct pp__worker *deepest(const pp_pool *pool)
-{
-    struct pp__worker *best = NULL;
-    int looks = 0;
-    for (struct pp__link *link = pool->active.next; link != &pool->active && looks < LOOKS;
-         link = link->next, looks++) {
-        struct pp__worker *worker = pp__container(link, struct pp__worker, place);
-        if (worker->state == PP__WORKER_READY && worker->count > 1 && (!best || worker->count > best->count))
-            best = worker;
-    }
-    return best;
-}
-
 /* What lies behind the call or chunk that it runs, in time. */
 static uint64_t queued_behind(const pp_pool *pool, const struct pp__worker *worker)
 {
@@ -290,7 +290,7 @@ static uint64_t queued_behind(const pp_pool *pool, const struct pp__worker *work
 /* A worker without work gets half of what is queued behind another, where it would have begun with it long before that one. */
 static void share(pp_pool *pool)
 {
-    struct pp__worker *from = deepest(pool);
+    struct pp__worker *from = best_of_few(pool, NULL, is_deeper);
     if (!from || queued_behind(pool, from) < 4 * pool->wake_cost)
         return;
     pp__worker_take_back_most(from, (from->count + 1) / 2);
