@@ -8,6 +8,7 @@
 #include "base/spin.h"
 #include "pool/backtrace.h"
 #include "pool/dispatch.h"
+#include "pool/end.h"
 #include "pool/errand.h"
 #include "pool/timers.h"
 #include "pool/workers.h"

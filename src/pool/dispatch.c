@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "pool/recycle.h"
 #include "pool/room.h"
+#include "pool/start.h"
 #include "pool/workers.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/end.h"
 #include "pool/log.h"
 #include "pool/workers.h"
 #include "process/launcher.h"

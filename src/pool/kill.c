@@ -3,6 +3,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "pool/dispatch.h"
+#include "pool/end.h"
 #include "pool/future.h"
 #include "pool/inline.h"
 #include "pool/pool.h"

@@ -11,6 +11,7 @@
 #include "pool/callbacks.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/end.h"
 #include "pool/errand.h"
 #include "pool/exit.h"
 #include "pool/function.h"

@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "pool/dispatch.h"
+#include "pool/end.h"
+#include "pool/start.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "pool/end.h"
+#include "pool/start.h"
 
 #include <errno.h>
 

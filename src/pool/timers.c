@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/end.h"
 #include "pool/recycle.h"
 #include "pool/tidy.h"
 #include "pool/wish.h"

@@ -3,75 +3,117 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/fd.h"
 #include "base/futex.h"
 #include "base/seam.h"
 #include "pool/argument.h"
-#include "pool/backtrace.h"
 #include "pool/buffer.h"
 #include "pool/collect.h"
 #include "pool/descriptors.h"
 #include "pool/dispatch.h"
-#include "pool/errand.h"
-#include "pool/finalized.h"
+#include "pool/end.h"
 #include "pool/function.h"
-#include "pool/output.h"
 #include "pool/recycle.h"
-#include "pool/results.h"
-#include "pool/setting.h"
-#include "pool/standby.h"
 #include "pool/tidy.h"
 #include "pool/wish.h"
 #include "process/identity.h"
-#include "process/launcher.h"
 #include "shm/segment.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/wait.h>
 
-/* -------------------------------------------------------------------------------------------- start */
+/* ------------------------------------------------------------------------------------------ places */
 
-int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
+void pp__worker_enlist(struct pp__worker *worker)
 {
-    void *memory;
-    fds[PP__FD_CALL] = pp__segment_create("procpool-calls", sizeof *worker->call_side, true, &memory);
-    if (fds[PP__FD_CALL] < 0)
-        return fds[PP__FD_CALL];
-    worker->call_side = memory;
-    fds[PP__FD_RESULT] = pp__segment_create("procpool-results", sizeof *worker->result_side, false, &memory);
-    if (fds[PP__FD_RESULT] < 0)
-        return fds[PP__FD_RESULT];
-    worker->result_side = memory;
-    worker->rung = 1;
-    pp__store_relaxed(&worker->call_side->bell, worker->rung);
-    worker->call_side->magic = PP__MAGIC;
-    worker->call_side->version = PP__VERSION;
-    worker->call_side->size = sizeof *worker->call_side;
-    pp__ring_writer_init(&worker->calls, worker->call_side->calls, PP__RING_BYTES, &worker->call_side->call_tail,
-                         &worker->result_side->call_head, 0);
-    pp__ring_reader_init(&worker->results, worker->result_side->results, PP__RING_BYTES,
-                         &worker->result_side->result_tail, &worker->call_side->result_head, 0);
-    worker->buffers = pp__results_create(worker->call_side->returned);
-    if (!worker->buffers)
-        return -ENOMEM;
-    worker->bell = pp__fd_event();
-    if (worker->bell < 0)
-        return worker->bell;
-    int pair[2];
-    int error = pp__fd_socketpair(pair);
-    if (error)
-        return error;
-    worker->socket = pair[0];
-    fds[PP__FD_BELL] = worker->bell;
-    fds[PP__FD_SOCKET] = pair[1];
-    return 0;
+    pp__list_insert(&worker->pool->others, &worker->other);
+    worker->pool->others_count++;
 }
+
+/* What the pool counts of it by its state. */
+static void count_state(const struct pp__worker *worker, int change)
+{
+    pp_pool *pool = worker->pool;
+    if (worker->state == PP__WORKER_STARTING)
+        *(worker->seated ? &pool->starting : &pool->coming) += change;
+    pool->leaving += worker->state == PP__WORKER_LEAVING ? change : 0;
+}
+
+void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state)
+{
+    count_state(worker, -1);
+    worker->state = state;
+    count_state(worker, 1);
+}
+
+void pp__worker_seat(struct pp__worker *worker)
+{
+    pp_pool *pool = worker->pool;
+    count_state(worker, -1);
+    pp__list_remove(&worker->other);
+    pool->others_count--;
+    pool->workers[worker->number] = worker;
+    pool->alive++;
+    worker->seated = true;
+    count_state(worker, 1);
+}
+
+void pp__worker_unseat(struct pp__worker *worker)
+{
+    count_state(worker, -1);
+    worker->pool->workers[worker->number] = NULL;
+    worker->pool->alive--;
+    worker->seated = false;
+    count_state(worker, 1);
+    pp__worker_enlist(worker);
+}
+
+void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *))
+{
+    for (struct pp__link *link = pool->others.next, *next; link != &pool->others; link = next) {
+        next = link->next;
+        act(pp__container(link, struct pp__worker, other));
+    }
+    for (int i = 0; i < pool->places; i++)
+        if (pool->workers[i])
+            act(pool->workers[i]);
+}
+
+struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
+{
+    uint64_t number = (serial - PP__TAG_LAST) % PP__MAX_WORKERS;
+    if (serial <= PP__TAG_LAST || number >= (uint64_t)pool->places)
+        return NULL;
+    struct pp__worker *worker = pool->workers[number];
+    if (worker && worker->serial == serial)
+        return worker;
+    for (struct pp__link *link = pool->others.next; link != &pool->others; link = link->next) {
+        worker = pp__container(link, struct pp__worker, other);
+        if (worker->serial == serial)
+            return worker;
+    }
+    return NULL;
+}
+
+/* One that was a standby has another serial. */
+struct pp__worker *pp__worker_by_birth(pp_pool *pool, uint64_t birth)
+{
+    struct pp__worker *worker = pp__worker_by_serial(pool, birth);
+    if (worker)
+        return worker;
+    for (struct pp__link *link = pool->others.next; link != &pool->others; link = link->next) {
+        worker = pp__container(link, struct pp__worker, other);
+        if (worker->birth == birth)
+            return worker;
+    }
+    for (int i = 0; i < pool->places; i++)
+        if (pool->workers[i] && pool->workers[i]->birth == birth)
+            return pool->workers[i];
+    return NULL;
+}
+
+/* --------------------------------------------------------------------------------------------- send */
 
 static bool knows_module(const struct pp__worker *worker, uint32_t index)
 {
@@ -281,9 +323,8 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     return 0;
 }
 
-/* INIT or LEAVE: the pool's initializer or finalizer, or nothing. */
-static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
-                     size_t size)
+int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
+                         size_t size)
 {
     struct pp__item none = {.x.fd = -1};
     struct pp__item *item = &none;
@@ -304,289 +345,6 @@ static int send_duty(struct pp__worker *worker, enum pp__record_type type, pp_fu
         pp__item_free(item);
     return error;
 }
-
-struct pp__worker *pp__worker_create(pp_pool *pool)
-{
-    struct pp__worker *worker = PP_SYS(calloc)(1, sizeof *worker);
-    if (!worker)
-        return NULL;
-    worker->pool = pool;
-    worker->number = -1;
-    worker->state = PP__WORKER_STANDBY;
-    worker->free_at = pp__now();
-    worker->outlasted = worker->graced = UINT64_MAX;
-    worker->bell = worker->socket = worker->output[0] = worker->output[1] = -1;
-    pp__list_init(&worker->items);
-    pp__list_init(&worker->unwoken);
-    pp__list_init(&worker->place);
-    pp__list_init(&worker->other);
-    pp__shelf_init(&worker->arguments, NULL);
-    return worker;
-}
-
-void pp__worker_enlist(struct pp__worker *worker)
-{
-    pp__list_insert(&worker->pool->others, &worker->other);
-    worker->pool->others_count++;
-}
-
-/* What the pool counts of it by its state. */
-static void count_state(const struct pp__worker *worker, int change)
-{
-    pp_pool *pool = worker->pool;
-    if (worker->state == PP__WORKER_STARTING)
-        *(worker->seated ? &pool->starting : &pool->coming) += change;
-    pool->leaving += worker->state == PP__WORKER_LEAVING ? change : 0;
-}
-
-void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state)
-{
-    count_state(worker, -1);
-    worker->state = state;
-    count_state(worker, 1);
-}
-
-void pp__worker_seat(struct pp__worker *worker)
-{
-    pp_pool *pool = worker->pool;
-    count_state(worker, -1);
-    pp__list_remove(&worker->other);
-    pool->others_count--;
-    pool->workers[worker->number] = worker;
-    pool->alive++;
-    worker->seated = true;
-    count_state(worker, 1);
-}
-
-void pp__worker_unseat(struct pp__worker *worker)
-{
-    count_state(worker, -1);
-    worker->pool->workers[worker->number] = NULL;
-    worker->pool->alive--;
-    worker->seated = false;
-    count_state(worker, 1);
-    pp__worker_enlist(worker);
-}
-
-static struct pp__worker_plan plan_of(const struct pp__worker *worker)
-{
-    return (struct pp__worker_plan){.seed = worker->pool->options.seed,
-                                    .number = worker->number,
-                                    .spins = worker->spins,
-                                    .traces = worker->pool->options.backtraces};
-}
-
-static uint64_t new_serial(pp_pool *pool, int number)
-{
-    return PP__TAG_LAST + (++pool->next_serial * PP__MAX_WORKERS + (uint64_t)number);
-}
-
-/* A process that was made without a number is told by a record; it is published with the next one. */
-static int send_number(struct pp__worker *worker)
-{
-    struct pp__worker_plan plan = plan_of(worker);
-    void *payload = pp__ring_reserve(&worker->calls, PP__RECORD_NUMBER, 0, sizeof plan);
-    if (payload)
-        memcpy(payload, &plan, sizeof plan);
-    return payload ? 0 : -EAGAIN;
-}
-
-static int send_setting(struct pp__worker *worker)
-{
-    const struct pp__setting *setting = worker->pool->setting;
-    void *payload = pp__ring_reserve(&worker->calls, PP__RECORD_SETTING, (uint64_t)worker->number, setting->size);
-    if (payload)
-        memcpy(payload, setting, setting->size);
-    return payload ? 0 : -EAGAIN;
-}
-
-static int listen_to(struct pp__worker *worker)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->serial};
-    if (PP_SYS(epoll_ctl)(worker->pool->epoll, EPOLL_CTL_ADD, worker->bell, &event) != 0)
-        return pp__fail_errno(errno, "epoll_ctl");
-    return 0;
-}
-
-/* Its process is there, so that nothing is left to be waited for. */
-static bool needs_nothing(const struct pp__worker *worker)
-{
-    const pp_pool *pool = worker->pool;
-    return worker->pid != 0 && !pool->options.initializer && !pool->setting && !pool->options.capture;
-}
-
-int pp__worker_begin(struct pp__worker *worker, int number)
-{
-    pp_pool *pool = worker->pool;
-    const pp_pool_options *options = &pool->options;
-    int error = 0;
-    worker->number = number;
-    worker->serial = new_serial(pool, number);
-    worker->spins = number < pool->processors - 1;
-    worker->free_at = pp__now();
-    pp__recycle_begin(worker);
-    pp__list_insert(&pool->active, &worker->place);
-    pp__worker_set_state(worker, PP__WORKER_STARTING);
-    if (worker->birth)
-        error = send_number(worker);
-    if (!error && pool->setting)
-        error = send_setting(worker);
-    if (!error && options->capture)
-        error = pp__output_order(worker);
-    if (!error)
-        error = listen_to(worker);
-    if (error || needs_nothing(worker))
-        return error;
-    return send_duty(worker, PP__RECORD_INIT, options->initializer, options->initializer_arg,
-                     options->initializer_arg_size);
-}
-
-int pp__worker_launch(struct pp__worker *worker, int fds[PP__FD_COUNT])
-{
-    pp_pool *pool = worker->pool;
-    struct pp__worker_plan data = plan_of(worker);
-    worker->birth = worker->serial ? worker->serial : new_serial(pool, 0);
-    struct pp__plan plan = {.serial = worker->birth, .stack_size = pool->options.stack_size, .size = sizeof data};
-    snprintf(plan.name, sizeof plan.name, worker->number < 0 ? "pp-standby" : PP__WORKER_NAME, worker->number);
-    memcpy(plan.data, &data, sizeof data);
-    fds[PP__FD_PAGE] = pool->page_fd;
-    pool->unreported++;
-    return pp__launcher_start(pool->connection, &plan, fds, PP__FD_COUNT);
-}
-
-void pp__worker_close_fds(const int fds[PP__FD_COUNT])
-{
-    pp__fd_close(fds[PP__FD_CALL]);
-    pp__fd_close(fds[PP__FD_RESULT]);
-    pp__fd_close(fds[PP__FD_SOCKET]);
-}
-
-int pp__worker_start_other(pp_pool *pool, int number, struct pp__worker **started)
-{
-    int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
-    struct pp__worker *worker = pp__worker_create(pool);
-    if (!worker)
-        return pp__fail(-ENOMEM, "no memory for a worker");
-    int error = pp__worker_open_channel(worker, fds);
-    pp__worker_enlist(worker);
-    if (!error)
-        error = pp__worker_begin(worker, number);
-    if (!error)
-        error = pp__worker_launch(worker, fds);
-    pp__worker_close_fds(fds);
-    if (error)
-        pp__worker_free(worker);
-    else
-        *started = worker;
-    return error;
-}
-
-int pp__worker_start(pp_pool *pool)
-{
-    struct pp__worker *worker;
-    int number = 0;
-    while (pool->workers[number])
-        number++;
-    int error = pool->standby ? pp__standby_take(pool, number, &worker) : pp__worker_start_other(pool, number, &worker);
-    if (error)
-        return error;
-    pp__worker_seat(worker);
-    if (needs_nothing(worker))
-        pp__worker_is_ready(worker);
-    return 0;
-}
-
-void pp__worker_is_ready(struct pp__worker *worker)
-{
-    pp_pool *pool = worker->pool;
-    pp__worker_set_state(worker, worker->predecessor ? PP__WORKER_NEXT : PP__WORKER_READY);
-    pp__recycle_ready(worker);
-    pp__worker_place(worker);
-    pool->start_pause = pool->start_after = pool->failing_since = 0;
-    pp__standby_consider(pool);
-}
-
-static void unlist(struct pp__worker *worker)
-{
-    pp_pool *pool = worker->pool;
-    pp__worker_set_state(worker, PP__WORKER_KILLED);
-    pp__list_remove(&worker->place);
-    pp__list_remove(&worker->unwoken);
-    if (worker->seated)
-        pool->workers[worker->number] = NULL;
-    pool->alive -= worker->seated;
-    pool->others_count -= !worker->seated;
-    pp__list_remove(&worker->other);
-    pp__recycle_gone(worker);
-    pool->unreported -= worker->birth != 0 && worker->pid == 0;
-    if (pool->standby == worker)
-        pool->standby = NULL;
-}
-
-void pp__worker_free(struct pp__worker *worker)
-{
-    unlist(worker);
-    if (worker->bell >= 0)
-        epoll_ctl(worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
-                  NULL); /* closing is not enough: a child that the host forked may have a copy */
-    pp__fd_close(worker->bell);
-    pp__fd_close(worker->socket);
-    pp__output_close(worker);
-    pp__errand_stop(worker);
-    pp__results_close(worker->buffers);
-    pp__argument_evacuate(worker);
-    pp__shelf_destroy(&worker->arguments);
-    pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
-    pp__segment_unmap(worker->result_side, sizeof *worker->result_side);
-    free(worker->knows);
-    free(worker);
-}
-
-void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *))
-{
-    for (struct pp__link *link = pool->others.next, *next; link != &pool->others; link = next) {
-        next = link->next;
-        act(pp__container(link, struct pp__worker, other));
-    }
-    for (int i = 0; i < pool->places; i++)
-        if (pool->workers[i])
-            act(pool->workers[i]);
-}
-
-struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial)
-{
-    uint64_t number = (serial - PP__TAG_LAST) % PP__MAX_WORKERS;
-    if (serial <= PP__TAG_LAST || number >= (uint64_t)pool->places)
-        return NULL;
-    struct pp__worker *worker = pool->workers[number];
-    if (worker && worker->serial == serial)
-        return worker;
-    for (struct pp__link *link = pool->others.next; link != &pool->others; link = link->next) {
-        worker = pp__container(link, struct pp__worker, other);
-        if (worker->serial == serial)
-            return worker;
-    }
-    return NULL;
-}
-
-/* One that was a standby has another serial. */
-struct pp__worker *pp__worker_by_birth(pp_pool *pool, uint64_t birth)
-{
-    struct pp__worker *worker = pp__worker_by_serial(pool, birth);
-    if (worker)
-        return worker;
-    for (struct pp__link *link = pool->others.next; link != &pool->others; link = link->next) {
-        worker = pp__container(link, struct pp__worker, other);
-        if (worker->birth == birth)
-            return worker;
-    }
-    for (int i = 0; i < pool->places; i++)
-        if (pool->workers[i] && pool->workers[i]->birth == birth)
-            return pool->workers[i];
-    return NULL;
-}
-
-/* --------------------------------------------------------------------------------------------- send */
 
 static int find_slot(struct pp__worker *worker, uint32_t *slot)
 {
@@ -722,7 +480,7 @@ void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
     item->worker = NULL;
 }
 
-static uint64_t slot_word(const struct pp__worker *worker, const struct pp__item *item)
+uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
 {
     return pp__load_acquire(
         &worker->result_side->slots[item->slot]); /* pairs with the cas in begin (worker.c): begun_at is seen */
@@ -730,12 +488,12 @@ static uint64_t slot_word(const struct pp__worker *worker, const struct pp__item
 
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
+    return pp__worker_slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
 }
 
 bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return (slot_word(worker, item) >> 2) - item->id >= pp__item_count(item);
+    return (pp__worker_slot_word(worker, item) >> 2) - item->id >= pp__item_count(item);
 }
 
 /* Against the cas in begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
@@ -777,7 +535,7 @@ void pp__worker_take_back_all(struct pp__worker *worker)
     pp__worker_take_back_most(worker, 0);
 }
 
-static void note_stuck(struct pp__worker *worker)
+void pp__worker_note_stuck(struct pp__worker *worker)
 {
     worker->stuck_end = worker->calls.published;
     worker->stuck_since = pp__now();
@@ -788,7 +546,7 @@ void pp__worker_give_up(struct pp__worker *worker)
 {
     pp__worker_take_back_all(worker);
     if (worker->count == 0)
-        note_stuck(worker);
+        pp__worker_note_stuck(worker);
     pp__pool_log(worker->pool, "worker %d (pid %d) does not begin its calls, others get them", worker->number,
                  (int)worker->pid);
 }
@@ -805,7 +563,7 @@ bool pp__worker_is_stuck(struct pp__worker *worker)
 bool pp__worker_set_aside(struct pp__worker *worker)
 {
     if (worker->count == 0)
-        note_stuck(worker);
+        pp__worker_note_stuck(worker);
     return pp__worker_is_stuck(worker);
 }
 
@@ -814,7 +572,7 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     if (worker->count == 0)
         return NULL;
     struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
-    uint64_t word = slot_word(worker, item);
+    uint64_t word = pp__worker_slot_word(worker, item);
     uint64_t begun = pp__load_relaxed(&worker->result_side->begun_at[item->slot]);
     uint64_t earliest = item->sent_at > worker->free_at ? item->sent_at : worker->free_at;
     uint64_t now = pp__now();
@@ -825,42 +583,11 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     return item;
 }
 
-/* --------------------------------------------------------------------------------------------- kill */
-
-void pp__worker_kill(struct pp__worker *worker)
-{
-    pp_pool *pool = worker->pool;
-    pp__worker_set_state(worker, PP__WORKER_KILLED);
-    pp__worker_place(worker);
-    if (pool->standby == worker)
-        pp__standby_give_up(pool);
-    if (!worker->kill_asked && pool->connection >= 0)
-        worker->kill_asked = pp__launcher_kill(pool->connection, worker->birth) == 0;
-}
-
-void pp__worker_terminate(struct pp__worker *worker)
-{
-    worker->doomed = true;
-    if (worker->state != PP__WORKER_KILLED && worker->pool->connection >= 0)
-        worker->owes_term = pp__launcher_terminate(worker->pool->connection, worker->birth) == -EAGAIN;
-}
-
-void pp__worker_poison(struct pp__worker *worker, const char *what)
-{
-    if (worker->poisoned)
-        return;
-    worker->poisoned = true;
-    snprintf(worker->poison, sizeof worker->poison, "%s", what);
-    pp__pool_log(worker->pool, "worker %d wrote garbage into the channel (%s) and is killed", worker->number, what);
-    pp__worker_take_back_all(worker);
-    pp__worker_kill(worker);
-}
-
 /* The worker may step on between the look and the cas, and may be ahead of the results that were taken in; it is not followed for ever. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item)
 {
     for (int tries = 0; tries < 64; tries++) {
-        uint64_t word = slot_word(worker, item), at = (word >> 2) - item->id;
+        uint64_t word = pp__worker_slot_word(worker, item), at = (word >> 2) - item->id;
         if ((word & 3) != PP__SLOT_BEGUN || at < pp__item_next(item) || at + 1 >= pp__item_end(item))
             return;
         if (take(worker, item, word >> 2, PP__SLOT_BEGUN)) {
@@ -881,16 +608,16 @@ void pp__worker_stop_chunks(struct pp__worker *worker)
  * kill, it can end and another begin. So: what has not begun goes back, what has
  * ended is taken in, the chunk is stopped behind the element; only if that still runs is the worker to be killed.
  */
-static bool corner(struct pp__worker *worker, struct pp__item *item)
+bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item)
 {
     uint64_t target = pp__item_next_id(item);
     uint32_t slot = item->slot;
     pp__worker_take_back_all(worker);
     if (worker->count == 0) { /* it was between two elements */
-        note_stuck(worker);
+        pp__worker_note_stuck(worker);
         return false;
     }
-    uint64_t at = slot_word(worker, item) >> 2; /* results of the elements below it were published before */
+    uint64_t at = pp__worker_slot_word(worker, item) >> 2; /* results of the elements below it were published before */
     pp__collect_worker(worker);
     if (worker->poisoned || worker->slots[slot].item != item || pp__item_next_id(item) != target)
         return false;
@@ -900,184 +627,11 @@ static bool corner(struct pp__worker *worker, struct pp__item *item)
     }
     bool last = pp__item_end(item) == pp__item_next(item) + 1; /* or stopped there */
     if (!last && !take(worker, item, target, PP__SLOT_BEGUN)) {
-        if (slot_word(worker, item) >> 2 == target)
+        if (pp__worker_slot_word(worker, item) >> 2 == target)
             pp__worker_poison(worker, "a slot that was not taken back");
         return false; /* else it went on, and the kill would hit the element behind */
     }
     if (!item->plain)
         item->x.end = item->x.next + 1;
     return true;
-}
-
-/* A call that was not begun by its deadline has not failed: it goes to others. */
-void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item)
-{
-    if (pp__worker_unbegun(worker, item)) {
-        pp__worker_give_up(worker);
-        return;
-    }
-    if (!corner(worker, item))
-        return;
-    item->timed_out = true;
-    pp__worker_kill(worker);
-}
-
-void pp__worker_kill_on_request(struct pp__worker *worker, struct pp__item *item)
-{
-    if (worker->state != PP__WORKER_KILLED && corner(worker, item))
-        pp__worker_kill(worker);
-    if (item->worker == worker)
-        worker->doomed = true; /* also if it is being killed already, for a timeout or for garbage */
-}
-
-void pp__worker_dismiss(struct pp__worker *worker)
-{
-    const pp_pool_options *options = &worker->pool->options;
-    pp__store_relaxed(&worker->result_side->slots[0],
-                      pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY)); /* seen with the record */
-    int error =
-        send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg, options->finalizer_arg_size);
-    if (error == -EAGAIN) { /* records of calls taken back are still in its ring: when it has passed them */
-        if (worker->stuck_end == 0)
-            note_stuck(worker);
-        return;
-    }
-    if (error) {
-        pp__pool_log(worker->pool, "worker %d gets no finalizer: %s", worker->number, pp_last_error());
-        if (send_duty(worker, PP__RECORD_LEAVE, NULL, NULL, 0) != 0)
-            return;
-    }
-    worker->finalizes = options->finalizer != NULL && error == 0;
-    pp__worker_set_state(worker, PP__WORKER_LEAVING);
-    if (worker->seated)
-        pp__worker_unseat(worker);
-    pp__worker_place(worker);
-    worker->free_at = pp__now();
-    pp__worker_wake(worker);
-}
-
-/* ------------------------------------------------------------------------------------------- the end */
-
-static void describe_end(const struct pp__worker *worker, char *text, size_t size, int code, int status)
-{
-    if (worker->poisoned)
-        snprintf(text, size, "wrote garbage into the channel (%s)", worker->poison);
-    else if (worker->out_of_memory)
-        snprintf(text, size, "was killed by signal %d (%s) by the kernel, for memory ran out", status,
-                 strsignal(status));
-    else
-        pp__launcher_describe_end(code, status, text, size);
-}
-
-/* Fails the running element, or lets it be tried again. The rest of a chunk goes on elsewhere. */
-static void end_running(struct pp__worker *worker, struct pp__item *item, pp_error *error)
-{
-    pp_pool *pool = worker->pool;
-    pp__worker_detach(worker, item);
-    if (item->tries <= item->retries && !worker->doomed && !item->stopping) {
-        item->earlier = error;
-        item->timed_out = false;
-        pp__pending_insert(pool, item);
-        return;
-    }
-    if (!pp__item_deliver(item, 1, (struct pp__outcome){.code = error->code, .error = error}))
-        pp__pending_insert(pool, item);
-}
-
-static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, uint64_t begun_at, int code, int status,
-                            const char *how)
-{
-    uint64_t run_time = pp__now() - begun_at;
-    item->tries++;
-    if (item->timed_out)
-        return pp__item_error(item, PP_ERROR_TIMEOUT, 0, worker, run_time,
-                              "outlived its timeout of %u ms; worker %d was killed", item->timeout, worker->number);
-    if (worker->poisoned)
-        return pp__item_error(item, PP_ERROR_PROTOCOL, 0, worker, run_time, "its worker %d %s and was killed",
-                              worker->number, how);
-    bool requested = worker->doomed && code == CLD_KILLED && (status == SIGKILL || status == SIGTERM);
-    pp_error *error = pp__item_error(item, PP_ERROR_CRASH, 0, worker, run_time, "its worker %d %s", worker->number,
-                                     requested ? "was killed on request" : how);
-    if (pp__error_is_own(error)) {
-        error->signal = code == CLD_EXITED ? 0 : status;
-        error->status = code == CLD_EXITED ? status : -1;
-        error->out_of_memory = worker->out_of_memory;
-        pp__error_crashed(error, worker);
-    }
-    return error;
-}
-
-/* What a worker that is gone had in hand: what it had not begun goes back; what it ran, or may have run, has died with it. True: something had. */
-static bool bury(struct pp__worker *worker, int code, int status, const char *how)
-{
-    bool died = false;
-    pp__worker_take_back_all(worker);
-    while (worker->count > 0) {
-        struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
-        uint64_t word = slot_word(worker, item), next = pp__item_next_id(item);
-        bool between = pp__item_next(item) > 0 && word >> 2 == next - 1;
-        uint64_t id, begun_at = worker->free_at;
-        pp__worker_running(worker, &id, &begun_at);
-        if (pp__worker_unbegun(worker, item) || (between && !worker->poisoned)) {
-            pp__worker_detach(worker, item);
-            pp__pending_insert(worker->pool, item);
-            continue;
-        }
-        died = true;
-        pp__output_salvage(worker, item);
-        end_running(worker, item, make_error(worker, item, begun_at, code, status, how));
-    }
-    return died;
-}
-
-static void count_death(pp_pool *pool, int number, const char *how, bool ready)
-{
-    int limit = 2 * pool->max_workers > 3 ? 2 * pool->max_workers : 3;
-    if (++pool->deaths >= limit)
-        pp__pool_break(pool, 0, "%d workers in a row ended outside a call; the last, worker %d, %s%s", pool->deaths,
-                       number, how, ready ? "" : " before it was ready for calls");
-}
-
-void pp__worker_ended(struct pp__worker *worker, int code, int status)
-{
-    pp_pool *pool = worker->pool;
-    char how[192];
-    describe_end(worker, how, sizeof how, code, status);
-    bool bidden = worker->left || worker->doomed || (worker->state == PP__WORKER_KILLED && !worker->poisoned);
-    bool ready = worker->state != PP__WORKER_STARTING, left = worker->left;
-    int number = worker->number;
-    if (number < 0) {
-        pp__standby_lost(worker, bidden ? NULL : how);
-        return;
-    }
-    if (!left)
-        pp__pool_log(pool, "worker %d (pid %d) %s%s", number, (int)worker->pid, how, bidden ? ", as asked" : "");
-    if (worker->finalizes)
-        pp__finalized_lost(worker, code, status, how);
-    uint64_t id, begun_at;
-    struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
-    bool expected = running && (running->timed_out || worker->doomed);
-    if (running && !expected && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
-        pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, how, (unsigned long long)id,
-                       running->function->name);
-    bool died = !pool->broken && bury(worker, code, status, how);
-    pp__worker_free(worker);
-    if (died)
-        pool->deaths = 0;
-    else if (!bidden && !pool->broken)
-        count_death(pool, number, how, ready);
-    if (!left)
-        pp__standby_keep(pool);
-}
-
-void pp__worker_failed(struct pp__worker *worker, int error)
-{
-    pp_pool *pool = worker->pool;
-    if (worker->number < 0) {
-        pp__standby_lost(worker, pp__strerror(error));
-        return;
-    }
-    pp__pool_log(pool, "worker %d can't be started: %s", worker->number, pp__strerror(error));
-    pp__worker_free(worker);
-    pp__dispatch_start_failed(pool, error);
 }

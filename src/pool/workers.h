@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's view of its workers: start, send, take back, kill, and what follows from an end. All under the pool's
- * lock.
+ * The owner's view of its workers: their places in the pool, send, take back. How one begins is in start.h, how one ends in end.h. All under the
+ * pool's lock.
  */
 #ifndef PP_POOL_WORKERS_H
 #define PP_POOL_WORKERS_H
@@ -92,38 +92,28 @@ struct pp__worker {
     size_t knows_count;
 };
 
-/* One more in the first free place: the standby, or a new one. 0, -EAGAIN (later again) or an errno for want of descriptors or memory. */
-int pp__worker_start(pp_pool *pool);
-
-/*
- * The steps of that. A worker that nobody knows yet; its channel and what of it travels to the process (both not under the lock, too); then it is one of
- * the others; a number, which it is told with the initializer to run, so that it is STARTING; its process; and the descriptors closed.
- */
-struct pp__worker *pp__worker_create(pp_pool *pool);
-int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT]);
+/* Makes a new worker one of the others. */
 void pp__worker_enlist(struct pp__worker *worker);
-int pp__worker_begin(struct pp__worker *worker, int number);
-int pp__worker_launch(struct pp__worker *worker, int fds[PP__FD_COUNT]);
-void pp__worker_close_fds(const int fds[PP__FD_COUNT]);
 
 /* Puts one of the others into its number's place, which is free; and back. */
 void pp__worker_seat(struct pp__worker *worker);
 void pp__worker_unseat(struct pp__worker *worker);
 
-/* One of the others, with that number. 0 or as pp__worker_start. */
-int pp__worker_start_other(pp_pool *pool, int number, struct pp__worker **started);
-
 /* The only way in which the state changes. */
 void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state);
-
-/* It is ready for calls: after READY, or at once where there is nothing to be done before. */
-void pp__worker_is_ready(struct pp__worker *worker);
 
 /* For each, those without a place first. `act` may free the one that it is given. */
 void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *worker));
 
 /* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. The worker is to be woken by pp__worker_wake_sent. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
+
+/*
+ * Sends a duty, INIT or LEAVE: `function` with `size` bytes at `arg`, the pool's initializer or finalizer, or NULL: nothing is to be run. 0, -EAGAIN
+ * (no room now), or an errno. The worker is not woken.
+ */
+int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
+                         size_t size);
 
 /* Wakes those that were sent something, each once. */
 void pp__worker_wake_sent(pp_pool *pool);
@@ -146,6 +136,9 @@ void pp__worker_allow_spin(pp_pool *pool);
 /* Wakes it even if it says that it does not sleep. */
 void pp__worker_ring(struct pp__worker *worker);
 
+/* What the item's slot says (channel.h), read once: the worker may have written anything. */
+uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item);
+
 /* Whether it has certainly not begun the item: the slot still says so. */
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item);
 
@@ -166,6 +159,9 @@ void pp__worker_take_back_most(struct pp__worker *worker, uint32_t left);
 void pp__worker_give_up(struct pp__worker *worker);
 bool pp__worker_is_stuck(struct pp__worker *worker);
 
+/* What its ring has now is in its way: it gets nothing before it has passed that. */
+void pp__worker_note_stuck(struct pp__worker *worker);
+
 /* It had no room for an item. True: it has no calls either, so what was taken back fills its ring and slots, and it gets none before it has
  * passed that; another worker is to be asked. */
 bool pp__worker_set_aside(struct pp__worker *worker);
@@ -173,39 +169,17 @@ bool pp__worker_set_aside(struct pp__worker *worker);
 /* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
 struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
 
-/* The procedure for a call that has outlived its timeout: whatever else it has goes back, then it is killed. */
-void pp__worker_kill_call(struct pp__worker *worker, struct pp__item *item);
-
-/* The same for one that has begun and that the program wants dead, unless it has ended meanwhile. */
-void pp__worker_kill_on_request(struct pp__worker *worker, struct pp__item *item);
-
 /* A chunk that has begun ends behind the element that runs, and the rest goes back when that has ended. To be called when taking back has failed. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);
 
 /* The same for all that it has begun. */
 void pp__worker_stop_chunks(struct pp__worker *worker);
 
-/* It wrote garbage, which `what` names: what it has not begun goes back, and it is killed. */
-void pp__worker_poison(struct pp__worker *worker, const char *what);
+/* Before a kill for the item's next element: true when that runs and nothing behind it can. All that the worker has not begun goes back, what has
+ * ended is collected, and the item may have ended so. */
+bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item);
 
-/* Asks the zygote for its death. */
-void pp__worker_kill(struct pp__worker *worker);
-
-/* Asks the zygote to send it SIGTERM: it may end by that, at any moment, or go on. */
-void pp__worker_terminate(struct pp__worker *worker);
-
-/* Tells it to leave. */
-void pp__worker_dismiss(struct pp__worker *worker);
-
-/* It has ended, as waitid says; its results have been collected. */
-void pp__worker_ended(struct pp__worker *worker, int code, int status);
-
-/* It could not be started. */
-void pp__worker_failed(struct pp__worker *worker, int error);
-
-/* Frees it, its process gone or given up. */
-void pp__worker_free(struct pp__worker *worker);
-
+/* The worker with that serial, or with that number of its birth at the zygote; NULL: there is none any more. */
 struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial);
 struct pp__worker *pp__worker_by_birth(pp_pool *pool, uint64_t birth);
 

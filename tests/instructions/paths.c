@@ -14,6 +14,7 @@
 #include "base/atomic.h"
 #include "pool/collect.h"
 #include "pool/map.h"
+#include "pool/start.h"
 #include "pool/workers.h"
 #include "procpool.h"
 #include "shm/segment.h"
