@@ -940,6 +940,37 @@ PP_API int pp_process_fd(const pp_process *process);
 /* The name of the process that calls it, if pp_process_start has started it, valid as long as that; else "". Any thread. Never fails. */
 PP_API const char *pp_process_current_name(void);
 
+/* ------------------------------------------------------------------------------------------- select */
+
+typedef enum pp_select_kind {
+    PP_SELECT_FUTURE = 1, /* ready: it is done */
+    PP_SELECT_QUEUE,   /* ready: a get would not wait: there is a message, or the queue is closed and all was taken */
+    PP_SELECT_PROCESS, /* ready: it has ended */
+    PP_SELECT_FD       /* ready: one of its events is there, or an error or a hangup */
+} pp_select_kind;
+
+/* One of several things to wait for; zeroed before it is filled. */
+typedef struct pp_selectable {
+    pp_select_kind kind; /* and so which of the four is given; all stay the caller's */
+    pp_future *future;
+    struct pp_queue *queue;
+    pp_process *process;
+    int fd;
+    int events; /* of a descriptor, as poll(2) has them; 0: POLLIN */
+    int ready;  /* written: 0, or that it is ready: 1, of a descriptor the events that are there, as poll's revents */
+} pp_selectable;
+
+/*
+ * Waits until at least one of `count` things is ready, futures of several pools, queues, processes and descriptors, and returns how many are, all of which are
+ * marked; 0 if count is 0. Nothing is taken or read by that: a message that made a queue ready may be another's by the time of the get. Calls of inline pools run in it,
+ * and where futures are of pools with event_loop, it does what their loop would.
+ *
+ * While it waits there is a thread for each queue. Any thread; in a child that the owner forked for queues and descriptors only. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no items, an unknown
+ * kind, nothing of that kind given), -EBADF (a descriptor is not open), -EDEADLK (nothing but what only the calling thread could do, as pp_future_wait), -EAGAIN (no thread can
+ * be made), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
+ */
+PP_API ssize_t pp_select(pp_selectable *items, size_t count, int timeout);
+
 /* ---------------------------------------------------------------------------------- scope's end (C) */
 
 PP_API void pp_cleanup_pool(pp_pool **pool);       /* pp_pool_destroy */

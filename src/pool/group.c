@@ -5,6 +5,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/futex.h"
 #include "base/interrupt.h"
 #include "base/seam.h"
@@ -58,6 +59,7 @@ struct pp_completed {
     bool looks;            /* who waits for several parts looks after a pool without threads, too */
     bool asleep;           /* who waits for several parts is on its way to sleep on `word`, or does */
     _Atomic uint32_t word; /* its futex: grows when it is to look */
+    int bell;              /* an eventfd that is rung in place of that; -1: none */
 };
 
 /* ------------------------------------------------------------------------------------------- table */
@@ -108,6 +110,10 @@ static void wake_sleeper(struct pp_completed *group)
     if (!group->asleep)
         return;
     group->asleep = false;
+    if (group->bell >= 0) {
+        pp__fd_ring(group->bell);
+        return;
+    }
     pp__store_relaxed(&group->word, pp__load_relaxed(&group->word) + 1); /* what is to be seen is under the lock */
     pp__futex_wake(&group->word, 1, false);
 }
@@ -210,6 +216,7 @@ static struct pp_completed *create(size_t most, pp_when when)
     pthread_mutex_init(&group->lock, NULL);
     pp__subject_init(&group->subject);
     group->when = when;
+    group->bell = -1;
     for (group->bits = 4; most > ((size_t)1 << group->bits) / 2; group->bits++) {
     }
     group->entries = PP_SYS(calloc)(most ? most : 1, sizeof *group->entries);
@@ -299,17 +306,28 @@ static int step_inline(const struct pp_completed *group)
     return others ? 0 : pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
 }
 
+/* True: from here on it is woken by the next end; *seen is its word before. False: it has no need to sleep. */
+static bool fall_asleep(struct pp_completed *group, uint32_t *seen)
+{
+    pthread_mutex_lock(&group->lock);
+    *seen = pp__load_relaxed(&group->word);
+    bool asleep = group->asleep = !is_satisfied(group);
+    pthread_mutex_unlock(&group->lock);
+    return asleep;
+}
+
+static uint64_t bound_of(const struct pp_completed *group)
+{
+    return group->looks ? LOOK_EACH : SLEEP_BOUND;
+}
+
 /* Until some end satisfies the group, or for a while. */
 static int sleep_apart(struct pp_completed *group, uint64_t deadline)
 {
-    pthread_mutex_lock(&group->lock);
-    uint32_t seen = pp__load_relaxed(&group->word);
-    group->asleep = !is_satisfied(group);
-    bool asleep = group->asleep;
-    pthread_mutex_unlock(&group->lock);
-    if (!asleep)
+    uint32_t seen;
+    if (!fall_asleep(group, &seen))
         return 0;
-    uint64_t bound = pp__now() + (group->looks ? LOOK_EACH : SLEEP_BOUND);
+    uint64_t bound = pp__now() + bound_of(group);
     int error = pp__futex_wait(&group->word, seen, deadline < bound ? deadline : bound, false);
     return error == -EINTR && !pp__wait_goes_on() ? error : 0;
 }
@@ -338,19 +356,23 @@ static int step_apart(struct pp_completed *group, uint64_t deadline)
     return sleep_apart(group, deadline);
 }
 
+static void change_apart(const struct pp_completed *group, int change)
+{
+    for (size_t i = 0; i < group->part_count; i++)
+        pp__wait_apart(group->parts[i].pool, change);
+}
+
 /* No thread can sleep where several pools' results arrive: their managers collect meanwhile. */
 static int wait_apart(struct pp_completed *group, uint64_t deadline)
 {
     int error = 0;
-    for (size_t i = 0; i < group->part_count; i++)
-        pp__wait_apart(group->parts[i].pool, 1);
+    change_apart(group, 1);
     while (!is_satisfied_now(group) && !error) {
         error = step_apart(group, deadline);
         if (!error && pp__until(deadline) == 0)
             error = -ETIMEDOUT;
     }
-    for (size_t i = 0; i < group->part_count; i++)
-        pp__wait_apart(group->parts[i].pool, -1);
+    change_apart(group, -1);
     return is_satisfied_now(group) ? 0 : error;
 }
 
@@ -371,6 +393,38 @@ static int wait_group(struct pp_completed *group, int timeout)
     if (error == -ETIMEDOUT || error == -EINTR)
         pp__fail(error, "what was waited for of %zu futures is not done: %s", group->count, pp__strerror(-error));
     return error;
+}
+
+/* ------------------------------------------------------------------------------------------ for pp_select */
+
+int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group)
+{
+    int error = open_group(futures, count, PP_FIRST_COMPLETED, group);
+    if (error)
+        return error;
+    (*group)->bell = bell; /* nobody rings before it is armed, which is under its lock */
+    change_apart(*group, 1);
+    step_loops(*group);
+    return 0;
+}
+
+int pp__group_step(struct pp_completed *group)
+{
+    step_loops(group);
+    return step_inline(group);
+}
+
+bool pp__group_arm(struct pp_completed *group, uint64_t *bound)
+{
+    uint32_t unused;
+    *bound = bound_of(group);
+    return !fall_asleep(group, &unused);
+}
+
+void pp__group_forget(struct pp_completed *group)
+{
+    change_apart(group, -1);
+    close_group(group);
 }
 
 /* --------------------------------------------------------------------------------- the public functions */

@@ -16,4 +16,18 @@ void pp__groups_note(pp_pool *pool, struct pp__item *item);
 /* Threads that wait for futures of this inline pool and others are to look whether there is something to run. Under the pool's lock. */
 void pp__groups_rouse(pp_pool *pool);
 
+/*
+ * For pp_select: a group of futures, the first of which to end rings `bell`, an eventfd of the caller's. The pools' managers collect until the group is
+ * given up. 0 or -ENOMEM.
+ */
+int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group);
+
+/* Does what pools without threads of their own have to be given: 1: a call was run, look again; 0; -EDEADLK: only this thread could do anything. */
+int pp__group_step(struct pp_completed *group);
+
+/* True: one has ended. Else the bell rings when one does; but look again after *bound nanoseconds. */
+bool pp__group_arm(struct pp_completed *group, uint64_t *bound);
+
+void pp__group_forget(struct pp_completed *group);
+
 #endif

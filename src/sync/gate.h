@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define PP__GATE_PATIENCE PP__SECOND
-#define PP__GATE_PLACES 3
+#define PP__GATE_PLACES 4
 
 /*
  * Where those sleep who wait for one thing. `sequence`: changed inside, slept on outside; one more for each ring. `sleepers`, `era`: inside only. A

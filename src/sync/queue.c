@@ -147,6 +147,7 @@ int pp_queue_close(pp_queue *queue)
         return 0;
     pp__gate_ring(gate, PP__QUEUE_MESSAGE, INT_MAX);
     pp__gate_ring(gate, PP__QUEUE_ROOM, INT_MAX);
+    pp__gate_ring(gate, PP__QUEUE_WATCH, INT_MAX);
     pp__gate_leave(gate);
     return 0;
 }

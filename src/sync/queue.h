@@ -10,7 +10,7 @@
 #include "sync/participant.h"
 
 /* The gate's places: of those who wait for a message, for room, and for all that was put to be done. */
-enum { PP__QUEUE_MESSAGE, PP__QUEUE_ROOM, PP__QUEUE_DONE };
+enum { PP__QUEUE_MESSAGE, PP__QUEUE_ROOM, PP__QUEUE_DONE, PP__QUEUE_WATCH };
 
 /*
  * The segment; behind it the records of holders (PP__HOLDERS_MAX of a joinable queue, else none), the index, and the bytes. The first three fields:

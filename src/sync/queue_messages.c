@@ -58,6 +58,7 @@ int pp_queue_put(pp_queue *queue, const void *data, size_t size, int timeout)
         PP_FAULT("queue.put.inside");
         pp__messages_put(&queue->messages, data, size);
         ring(queue, PP__QUEUE_MESSAGE, 1);
+        ring(queue, PP__QUEUE_WATCH, INT_MAX); /* who watches takes no message: none is kept from who gets */
     }
     pp__gate_leave(gate);
     PP_FAULT("queue.put.done");
