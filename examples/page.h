@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages of the web, by libcurl. */
+#ifndef PP_EXAMPLES_PAGE_H
+#define PP_EXAMPLES_PAGE_H
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The page at `url` and its size, for free(); NULL: it can't be had, and `error` says why. */
+static inline char *load_page(const char *url, size_t *size, char error[CURL_ERROR_SIZE])
+{
+    char *page = NULL;
+    CURL *curl = curl_easy_init();
+    FILE *memory = open_memstream(&page, size);
+    snprintf(error, CURL_ERROR_SIZE, "no memory");
+    CURLcode code = CURLE_OUT_OF_MEMORY;
+    if (curl && memory) {
+        curl_easy_setopt(curl, CURLOPT_URL, url);
+        curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
+        curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
+        curl_easy_setopt(curl, CURLOPT_WRITEDATA, memory); /* by fwrite */
+        code = curl_easy_perform(curl);
+    }
+    if (memory && fclose(memory) != 0)
+        code = CURLE_OUT_OF_MEMORY;
+    curl_easy_cleanup(curl);
+    if (code == CURLE_OK)
+        return page;
+    free(page);
+    return NULL;
+}
+
+#endif
