@@ -72,12 +72,12 @@ static int make_memfd(const char *name)
  * A signal interrupts the kernel's allocation, which then gives back all that the call had got: with a profiling timer
  * a large one in a single call would never end. So it goes by pieces, which shrink at each interruption.
  */
-static int allocate(int fd, size_t size)
+static int allocate(int fd, size_t offset, size_t size)
 {
     size_t piece = PIECE;
     for (size_t done = 0; done < size;) {
         size_t next = size - done < piece ? size - done : piece;
-        int error = PP_SYS(posix_fallocate)(fd, (off_t)done, (off_t)next);
+        int error = PP_SYS(posix_fallocate)(fd, (off_t)(offset + done), (off_t)next);
         if (error == EINTR)
             piece = piece > PIECE_MIN ? piece / 2 : PIECE_MIN;
         else if (error != 0)
@@ -128,7 +128,7 @@ static int seal(int fd, int seals)
 
 static int allocate_and_map(int fd, size_t size, void **memory)
 {
-    int error = allocate(fd, size);
+    int error = allocate(fd, 0, size);
     if (error)
         return fail_allocation(error, size);
     return map(fd, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory);
@@ -152,13 +152,10 @@ static int create(const char *name, size_t size, void **memory)
     return error;
 }
 
-int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory)
+/* Takes `fd` and what it is mapped at over. */
+static int seal_segment(int fd, void *place, size_t size, int more, void **memory)
 {
-    void *place = NULL;
-    int fd = create(name, size, &place);
-    if (fd < 0)
-        return fd;
-    int error = seal(fd, SEALED_SIZE | F_SEAL_SEAL | (private_writer ? F_SEAL_FUTURE_WRITE : 0));
+    int error = seal(fd, SEALED_SIZE | F_SEAL_SEAL | more);
     if (error) {
         munmap(place, size);
         pp__fd_close(fd);
@@ -166,6 +163,36 @@ int pp__segment_create(const char *name, size_t size, bool private_writer, void 
     }
     *memory = place;
     return fd;
+}
+
+int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory)
+{
+    void *place = NULL;
+    int fd = create(name, size, &place);
+    return fd < 0 ? fd : seal_segment(fd, place, size, private_writer ? F_SEAL_FUTURE_WRITE : 0, memory);
+}
+
+int pp__segment_create_empty(const char *name, size_t size, void **memory)
+{
+    void *place = NULL;
+    int error = pp__segment_check_limit(size), fd = error ? error : make_memfd(name);
+    if (fd < 0)
+        return fd;
+    if (PP_SYS(ftruncate)(fd, (off_t)size) != 0)
+        error = pp__fail_errno(errno, "%zu bytes of shared memory", size);
+    else
+        error = map(fd, size, PROT_READ | PROT_WRITE, MAP_SHARED, &place);
+    if (error) {
+        pp__fd_close(fd);
+        return error;
+    }
+    return seal_segment(fd, place, size, 0, memory);
+}
+
+int pp__segment_allocate(int fd, size_t offset, size_t size)
+{
+    int error = allocate(fd, offset, size);
+    return error ? fail_allocation(error, size) : 0;
 }
 
 static int check_seals(int fd, int wanted)

@@ -20,6 +20,14 @@
 int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory);
 
 /*
+ * The same, of which `size` bytes of addresses are there and no memory yet: what is used is to be allocated first. RLIMIT_FSIZE is asked for all of it.
+ */
+int pp__segment_create_empty(const char *name, size_t size, void **memory);
+
+/* Memory for `size` bytes at `offset`, what has some keeps it: 0, -ENOMEM or another errno. */
+int pp__segment_allocate(int fd, size_t offset, size_t size);
+
+/*
  * Maps a segment that came from elsewhere. -EPROTO: not a memfd of exactly `size` bytes that is sealed against
  * resizing; -ENOMEM.
  */

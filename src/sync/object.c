@@ -65,20 +65,41 @@ static void fill_head(struct pp__object_head *head, enum pp__object_kind kind, s
     head->magic = MAGIC;
 }
 
-int pp__object_create(const char *name, enum pp__object_kind kind, size_t size, size_t handle_size,
-                      struct pp__object **object)
+/* Takes over a registered segment and where it is mapped. */
+static int make_object(int registered, void *memory, enum pp__object_kind kind, size_t size, size_t handle_size,
+                       struct pp__object **object)
 {
-    void *memory;
-    size = whole_pages(size);
-    int registered = pp__segment_create(name, size, false, &memory);
-    if (registered < 0)
-        return registered;
     int fd = duplicate(registered);
     pp__fd_close(registered);
     fill_head(memory, kind, size);
     int error = fd < 0 ? fd : make_handle(fd, memory, size, handle_size, object);
     if (error)
         pp__segment_unmap(memory, size);
+    return error;
+}
+
+int pp__object_create(const char *name, enum pp__object_kind kind, size_t size, size_t handle_size,
+                      struct pp__object **object)
+{
+    void *memory;
+    size = whole_pages(size);
+    int fd = pp__segment_create(name, size, false, &memory);
+    return fd < 0 ? fd : make_object(fd, memory, kind, size, handle_size, object);
+}
+
+int pp__object_create_growing(const char *name, enum pp__object_kind kind, size_t size, size_t least,
+                              size_t handle_size, struct pp__object **object)
+{
+    void *memory;
+    size = whole_pages(size);
+    int fd = pp__segment_create_empty(name, size, &memory);
+    int error = fd < 0 ? fd : pp__segment_allocate(fd, 0, least);
+    if (error == 0)
+        return make_object(fd, memory, kind, size, handle_size, object);
+    if (fd >= 0) {
+        pp__segment_unmap(memory, size);
+        pp__fd_close(fd);
+    }
     return error;
 }
 
@@ -143,12 +164,21 @@ void pp__object_ref(struct pp__object *object)
 }
 
 /* Release, and acquire for the last: it sees what all others have done with the handle. */
-void pp__object_unref(struct pp__object *object)
+bool pp__object_drop(struct pp__object *object)
 {
-    if (atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) != 1)
-        return;
+    return atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) == 1;
+}
+
+void pp__object_destroy(struct pp__object *object)
+{
     pp__segment_unmap(object->memory, object->size);
     if (is_own_descriptor(object))
         close(object->fd);
     free(object);
+}
+
+void pp__object_unref(struct pp__object *object)
+{
+    if (pp__object_drop(object))
+        pp__object_destroy(object);
 }

@@ -10,6 +10,7 @@
 #define PP_SYNC_OBJECT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -23,7 +24,14 @@ struct pp__object_head {
     uint64_t padding[5];
 };
 
-enum pp__object_kind { PP__KIND_LOCK = 1, PP__KIND_SEMAPHORE, PP__KIND_EVENT, PP__KIND_VALUE, PP__KIND_QUEUE };
+enum pp__object_kind {
+    PP__KIND_LOCK = 1,
+    PP__KIND_SEMAPHORE,
+    PP__KIND_EVENT,
+    PP__KIND_VALUE,
+    PP__KIND_QUEUE,
+    PP__KIND_DICT
+};
 
 /* The first member of each handle. Private to the process; but for `references` written before anybody else has the handle. */
 struct pp__object {
@@ -42,6 +50,10 @@ struct pp__object {
 int pp__object_create(const char *name, enum pp__object_kind kind, size_t size, size_t handle_size,
                       struct pp__object **object);
 
+/* The same, of which the first `least` bytes have memory; more is allocated with pp__segment_allocate. */
+int pp__object_create_growing(const char *name, enum pp__object_kind kind, size_t size, size_t least,
+                              size_t handle_size, struct pp__object **object);
+
 /*
  * Maps the object behind `fd`, which stays the caller's. What lies behind the head is not looked at, but there are `least` bytes in all. 0 or -EBADF,
  * -EINVAL (no such object), -ENOMEM, -EMFILE.
@@ -53,5 +65,9 @@ int pp__object_fd(const struct pp__object *object);
 
 void pp__object_ref(struct pp__object *object);
 void pp__object_unref(struct pp__object *object);
+
+/* The two halves of pp__object_unref: whether that was the last reference, and what is done then. */
+bool pp__object_drop(struct pp__object *object);
+void pp__object_destroy(struct pp__object *object);
 
 #endif
