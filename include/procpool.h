@@ -985,7 +985,7 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
 /* ------------------------------------------------------------------------ objects of many processes */
 
 /*
- * Lock, value, semaphore, event and queue belong to as many processes as have them. An object lies in shared memory without a name: it is gone
+ * Lock, value, semaphore, event, queue and dictionary belong to as many processes as have them. An object lies in shared memory without a name: it is gone
  * when the last process that had it is, however that ended.
  *
  * Ways into another process:
@@ -1145,6 +1145,111 @@ PP_API int pp_queue_join(pp_queue *queue, int timeout);
 
 /* Ends the putting, for all processes: puts fail with -EPIPE, gets take what is left, then fail so, too; who waits is woken. May be called again. 0 or -EINVAL. */
 PP_API int pp_queue_close(pp_queue *queue);
+
+/*
+ * A dictionary of many processes: keys of 1 to PP_DICT_KEY_MAX bytes, values of up to PP_DICT_VALUE_MAX. There is no server: each process reads and writes it
+ * by itself. It is an object like those above, with the same ways into other processes and the same rules.
+ *
+ * Every change, also one of many keys at once (pp_dict_update), is done whole or not at all, and all others see it so; a process that is killed in
+ * the middle leaves the last whole state. An anonymous one lies in memory without a name. A kept one is a file, which outlives all processes: pp_dict_create
+ * with the same path opens it again, from anywhere on the machine. It is one of LMDB's, and there where LMDB is.
+ *
+ * Functions wait for each other, for microseconds; a whole view for as long as copying all takes. Errors of all: -EINVAL, -EMSGSIZE (a key or a value that
+ * can't be), -EPROTO (memory or file were overwritten); of an anonymous one -EDEADLK (a signal handler in a thread that is in such a function); of a kept one -ENOTSUP, -EUSERS (more
+ * threads of all processes than max_readers) and those of files. They have no timeouts: a process that is stopped in a change (of an anonymous one: in any of these
+ * functions) holds up the others until it goes on or is killed.
+ */
+typedef struct pp_dict pp_dict;
+typedef struct pp_dict_view pp_dict_view;
+
+#define PP_DICT_KEY_MAX 511
+#define PP_DICT_VALUE_MAX 0x7fffffff
+
+typedef struct pp_dict_options {
+    const char
+        *path; /* of the file of a kept one, made if it is not there; beside it lies PATH-lock. NULL: anonymous */
+    size_t
+        max_bytes; /* of keys, values and what they cost (about 40 bytes each); 0: 256 MiB. Memory or file grow on demand.
+                       * Large updates of an anonymous one need up to a quarter more */
+    int max_readers; /* of a kept one: how many processes and threads read at the same moment; 0: 126. 16 more are kept for dead ones */
+    int no_flush; /* of a kept one, not 0: changes need not have reached the disk: who dies still loses nothing, but a machine that does may */
+    uint64_t reserved[4];
+} pp_dict_options;
+
+/*
+ * `options` may be NULL. Errors: as of all objects, and -EINVAL (bad options), -ENOTSUP (kept, and no LMDB), -ENAMETOOLONG, -EPROTO (the file is no dictionary), and those of
+ * opening a file. Through pp_dict_fd a kept one is handed on as its path and options.
+ */
+PP_API int pp_dict_create(const pp_dict_options *options, pp_dict **dict);
+PP_API int pp_dict_open(int fd, pp_dict **dict);
+PP_API int pp_dict_fd(const pp_dict *dict);
+PP_API pp_dict *pp_dict_ref(pp_dict *dict);
+PP_API void pp_dict_unref(pp_dict *dict);
+
+/*
+ * Copies the value of a key to `buffer`. With `size` NULL it must have exactly `capacity` bytes; else up to `capacity` are copied and *size is its size.
+ * -EMSGSIZE: it does not fit or differs in size; *size is written then, too. Errors: -ENOENT, -EMSGSIZE.
+ */
+PP_API int pp_dict_get(pp_dict *dict, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size);
+
+/* The same, with memory for it: *value, aligned to 16 bytes and followed by a NUL, is the caller's, to be freed with pp_free. Errors: -ENOENT, -ENOMEM. */
+PP_API int pp_dict_copy(pp_dict *dict, const void *key, size_t key_size, void **value, size_t *size);
+
+/*
+ * One change of one key: as the pp_dict_change of that name in pp_dict_update, with its errors.
+ *   put: whether there was a value or not. add: -EEXIST if there is one. replace: -ENOENT without one, -ESTALE where it is not the expected one. delete:
+ *   -ENOENT. increment: adds `by` to a value that is an int64_t (absent: 0); *result, if not NULL, is the sum. -EMSGSIZE (not 8 bytes), -EOVERFLOW.
+ */
+PP_API int pp_dict_put(pp_dict *dict, const void *key, size_t key_size, const void *value, size_t size);
+PP_API int pp_dict_add(pp_dict *dict, const void *key, size_t key_size, const void *value, size_t size);
+PP_API int pp_dict_replace(pp_dict *dict, const void *key, size_t key_size, const void *expected, size_t expected_size,
+                           const void *value, size_t size);
+PP_API int pp_dict_increment(pp_dict *dict, const void *key, size_t key_size, int64_t by, int64_t *result);
+PP_API int pp_dict_delete(pp_dict *dict, const void *key, size_t key_size);
+
+typedef enum pp_dict_act {
+    PP_DICT_PUT = 1,
+    PP_DICT_ADD,
+    PP_DICT_REPLACE,
+    PP_DICT_INCREMENT,
+    PP_DICT_DELETE,
+    PP_DICT_EXPECT /* changes nothing: -ENOENT or -ESTALE unless the value is `expected`; with that NULL, -EEXIST unless there is none */
+} pp_dict_act;
+
+typedef struct pp_dict_change {
+    pp_dict_act act;
+    const void *key;
+    size_t key_size;
+    const void *value; /* put, add, replace; may be NULL if its size is 0 */
+    size_t size;
+    const void *expected; /* replace, expect */
+    size_t expected_size;
+    int64_t by;     /* increment */
+    int64_t result; /* increment: the sum; undefined if the update fails */
+    uint64_t reserved[2];
+} pp_dict_change;
+
+/*
+ * `count` changes in their order, each seeing those before it, as one: all, or none if one of them fails. *failed, if not NULL, is then the index
+ * of that one, or `count` if it is none of them. Errors: those of each change, -ENOSPC (there would be more than max_bytes), -ENOMEM. Of errors nothing is changed; all that was there is
+ * there still, and can be deleted to make room.
+ */
+PP_API int pp_dict_update(pp_dict *dict, pp_dict_change *changes, size_t count, size_t *failed);
+
+/* Deletes all; memory of an anonymous one is given back. */
+PP_API int pp_dict_clear(pp_dict *dict);
+
+/* How many keys there are. Others may change that at once. */
+PP_API ssize_t pp_dict_size(pp_dict *dict);
+
+/*
+ * A view of the whole as it was at one moment: a copy, private to the caller, of all keys and values. Errors: -ENOMEM. pp_dict_view_next gives them one by one in
+ * no order that means anything: 1, or 0 at the end; key and value are aligned to 8 bytes, followed by a NUL that their sizes do not count, and
+ * valid until pp_dict_view_close. One thread at a time uses a view. NULL is accepted where something is not wanted.
+ */
+PP_API int pp_dict_view_open(pp_dict *dict, pp_dict_view **view);
+PP_API int pp_dict_view_next(pp_dict_view *view, const void **key, size_t *key_size, const void **value, size_t *size);
+PP_API void pp_dict_view_close(pp_dict_view *view);
 
 #ifdef __cplusplus
 }

@@ -46,6 +46,11 @@ static int failing_fcntl(int fd, int command, ...)
     return fails() ? -1 : real.fcntl(fd, command, value);
 }
 
+static int failing_ftruncate(int fd, off_t size)
+{
+    return fails() ? -1 : real.ftruncate(fd, size);
+}
+
 static int make_lock(void)
 {
     pp_lock *lock = NULL;
@@ -91,6 +96,15 @@ static int make_queue(void)
     return error;
 }
 
+static int make_dict(void)
+{
+    pp_dict *dict = NULL;
+    int error = pp_dict_create(NULL, &dict);
+    CHECK((dict != NULL) == (error == 0));
+    pp_dict_unref(dict);
+    return error;
+}
+
 static int descriptor; /* of a lock */
 
 static int open_lock(void)
@@ -122,7 +136,7 @@ static void check_each_step(int (*make)(void), int error)
 
 TEST(want_at_any_step_of_the_making_is_told_and_leaves_nothing)
 {
-    int (*const makers[])(void) = {make_lock, make_value, make_semaphore, make_event, make_queue, open_lock};
+    int (*const makers[])(void) = {make_lock, make_value, make_semaphore, make_event, make_queue, make_dict, open_lock};
     pp_lock *lock;
     CHECK_OK(pp_lock_create(&lock));
     descriptor = pp_lock_fd(lock);
@@ -131,6 +145,7 @@ TEST(want_at_any_step_of_the_making_is_told_and_leaves_nothing)
     pp__sys.mmap = failing_mmap;
     pp__sys.memfd_create = failing_memfd_create;
     pp__sys.posix_fallocate = failing_posix_fallocate;
+    pp__sys.ftruncate = failing_ftruncate;
     pp__sys.fcntl = failing_fcntl;
     for (size_t i = 0; i < sizeof makers / sizeof makers[0]; i++) {
         check_each_step(makers[i], EMFILE);

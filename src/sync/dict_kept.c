@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kept kind of dictionary: a file of LMDB's. Its changes go to pages that nothing names yet, and become the state by one page that is written last, so
+ * that who dies in the middle has changed nothing; its lock is a robust one.
+ */
+#include "base/error.h"
+#include "base/seam.h"
+#include "sync/dict.h"
+
+#include <errno.h>
+#include <string.h>
+
+#if __has_include(<lmdb.h>)
+#include "sync/dict_kept.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define DEFAULT_BYTES ((uint64_t)1 << 28)
+#define DEFAULT_READERS 126
+#define MORE ((size_t)1 << 18) /* of the map, for deleting where it is full */
+#define TRIES 4
+
+/* One transaction of a handle. */
+struct step {
+    pp_dict *dict;
+    struct pp__kept_process *process;
+    const struct pp__lmdb *lmdb;
+    MDB_txn *transaction;
+    int code; /* LMDB's, of the first function that failed */
+};
+
+/* The operation's error; what can be mended is in step->code. */
+static int fail(struct step *step, int code)
+{
+    step->code = code;
+    return pp__kept_fail(step->lmdb, code);
+}
+
+static int begin(struct step *step, unsigned flags)
+{
+    int error = pp__kept_enter(step->dict, &step->process);
+    if (error)
+        return error;
+    step->lmdb = step->process->lmdb;
+    int code = step->lmdb->mdb_txn_begin(step->process->env, NULL, flags, &step->transaction);
+    if (code == 0) {
+        PP_FAULT("kept.begun");
+        return 0;
+    }
+    error = fail(step, code);
+    pp__kept_leave(step->process);
+    return error;
+}
+
+static void abandon(struct step *step)
+{
+    step->lmdb->mdb_txn_abort(step->transaction);
+    pp__kept_leave(step->process);
+}
+
+static int commit(struct step *step)
+{
+    PP_FAULT("kept.commit");
+    int code = step->lmdb->mdb_txn_commit(step->transaction);
+    PP_FAULT("kept.committed");
+    int error = code ? fail(step, code) : 0;
+    pp__kept_leave(step->process);
+    return error;
+}
+
+/* Whether the step is to be tried again, what kept it being out of the way. `deletes`: it makes room, so it gets some. */
+static bool mend(struct step *step, bool deletes)
+{
+    int code = step->code, dead = 0;
+    step->code = 0;
+    switch (code) {
+    case MDB_MAP_RESIZED:
+        return pp__kept_move(step->process, 0) == 0;
+    case MDB_READERS_FULL:
+        return step->lmdb->mdb_reader_check(step->process->env, &dead) == 0 && dead > 0;
+    case MDB_MAP_FULL: /* dead readers keep pages from being used again */
+        return (step->lmdb->mdb_reader_check(step->process->env, &dead) == 0 && dead > 0) ||
+               (deletes && pp__kept_move(step->process, MORE) == 0);
+    default:
+        return false;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ operations */
+
+static MDB_val bytes(const void *data, size_t size)
+{
+    return (MDB_val){.mv_size = size, .mv_data = (void *)(uintptr_t)data};
+}
+
+static int read_with(pp_dict *dict, int (*run)(struct step *step, void *what), void *what)
+{
+    struct step step = {.dict = dict};
+    int error, tries = TRIES;
+    do {
+        error = begin(&step, MDB_RDONLY);
+        if (error == 0) {
+            error = run(&step, what);
+            abandon(&step);
+        }
+    } while (error && --tries > 0 && mend(&step, false));
+    return error;
+}
+
+static int write_with(pp_dict *dict, int (*run)(struct step *step, void *what), void *what, bool deletes)
+{
+    struct step step = {.dict = dict};
+    int error, tries = TRIES;
+    do {
+        error = begin(&step, 0);
+        if (error)
+            continue;
+        error = run(&step, what);
+        if (error)
+            abandon(&step);
+        else
+            error = commit(&step);
+    } while (error && --tries > 0 && mend(&step, deletes));
+    return error;
+}
+
+struct question {
+    const void *key;
+    size_t key_size;
+    struct pp__dict_taker *taker;
+};
+
+static int run_get(struct step *step, void *what)
+{
+    const struct question *question = what;
+    MDB_val key = bytes(question->key, question->key_size), value;
+    int code = step->lmdb->mdb_get(step->transaction, step->process->table, &key, &value);
+    return code ? fail(step, code)
+                : question->taker->give(question->taker, question->key, question->key_size, value.mv_data,
+                                        value.mv_size);
+}
+
+static int kept_get(pp_dict *dict, const void *key, size_t key_size, struct pp__dict_taker *taker)
+{
+    return read_with(dict, run_get, &(struct question){key, key_size, taker});
+}
+
+struct changes {
+    pp_dict_change *changes;
+    size_t count;
+    size_t *failed;
+};
+
+static int change_one(struct step *step, pp_dict_change *change)
+{
+    struct pp__dict_outcome outcome;
+    MDB_val key = bytes(change->key, change->key_size), value;
+    int code = step->lmdb->mdb_get(step->transaction, step->process->table, &key, &value);
+    if (code && code != MDB_NOTFOUND)
+        return fail(step, code);
+    const void *present = code ? NULL : value.mv_data ? value.mv_data : "";
+    int error = pp__dict_decide(change, present, code ? 0 : value.mv_size, &outcome);
+    if (error || outcome.act == PP__DICT_LEAVE)
+        return error;
+    value = bytes(outcome.value, outcome.size);
+    if (outcome.act == PP__DICT_WRITE)
+        code = step->lmdb->mdb_put(step->transaction, step->process->table, &key, &value, 0);
+    else
+        code = step->lmdb->mdb_del(step->transaction, step->process->table, &key, NULL);
+    return code ? fail(step, code) : 0;
+}
+
+static int run_update(struct step *step, void *what)
+{
+    const struct changes *changes = what;
+    *changes->failed = changes->count;
+    for (size_t i = 0; i < changes->count; i++) {
+        int error = change_one(step, &changes->changes[i]);
+        if (error) {
+            *changes->failed = i;
+            return error;
+        }
+        PP_FAULT("kept.changed");
+    }
+    return 0;
+}
+
+static int kept_update(pp_dict *dict, pp_dict_change *changes, size_t count, size_t *failed)
+{
+    bool deletes = true;
+    for (size_t i = 0; i < count; i++)
+        deletes = deletes && (changes[i].act == PP_DICT_DELETE || changes[i].act == PP_DICT_EXPECT);
+    return write_with(dict, run_update, &(struct changes){changes, count, failed}, deletes);
+}
+
+static int run_clear(struct step *step, void *what)
+{
+    (void)what;
+    int code = step->lmdb->mdb_drop(step->transaction, step->process->table, 0);
+    return code ? fail(step, code) : 0;
+}
+
+static int kept_clear(pp_dict *dict)
+{
+    return write_with(dict, run_clear, NULL, true);
+}
+
+static int run_count(struct step *step, void *what)
+{
+    MDB_stat status;
+    int code = step->lmdb->mdb_stat(step->transaction, step->process->table, &status);
+    if (code)
+        return fail(step, code);
+    *(uint64_t *)what = status.ms_entries;
+    return 0;
+}
+
+static int kept_count(pp_dict *dict, uint64_t *count)
+{
+    return read_with(dict, run_count, count);
+}
+
+static int run_walk(struct step *step, void *what)
+{
+    struct pp__dict_taker *taker = what;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int code = step->lmdb->mdb_cursor_open(step->transaction, step->process->table, &cursor), error = 0;
+    if (code)
+        return fail(step, code);
+    while (error == 0 && (code = step->lmdb->mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
+        error = taker->give(taker, key.mv_data, key.mv_size, value.mv_data, value.mv_size);
+    step->lmdb->mdb_cursor_close(cursor);
+    if (error == 0 && code != MDB_NOTFOUND)
+        error = fail(step, code);
+    return error;
+}
+
+static int kept_walk(pp_dict *dict, struct pp__dict_taker *taker)
+{
+    return read_with(dict, run_walk, taker);
+}
+
+const struct pp__dict_kind pp__dict_kept = {kept_get, kept_update, kept_clear, kept_count, kept_walk, pp__kept_forget};
+
+/* --------------------------------------------------------------------------------------------- handles */
+
+/* LMDB puts "-lock" behind it. */
+static int make_absolute(const char *path, char absolute[PATH_MAX])
+{
+    char here[PATH_MAX] = "";
+    if (path[0] != '/' && !getcwd(here, sizeof here))
+        return pp__fail_errno(errno, "the current directory");
+    int length = snprintf(absolute, PATH_MAX, "%s%s%s", here, here[0] ? "/" : "", path);
+    if (length < 0 || length >= PATH_MAX - 8)
+        return pp__fail(-ENAMETOOLONG, "the path of a dictionary is too long");
+    return 0;
+}
+
+static int open_now(pp_dict *dict)
+{
+    struct pp__kept_process *process;
+    dict->kind = &pp__dict_kept;
+    int error = pp__kept_enter(dict, &process);
+    if (error == 0)
+        pp__kept_leave(process);
+    return error;
+}
+
+int pp__dict_kept_create(const pp_dict_options *options, pp_dict **dict)
+{
+    char path[PATH_MAX];
+    struct pp__object *object;
+    if (options->max_bytes > PTRDIFF_MAX / 2)
+        return pp__fail(-EINVAL, "max_bytes is %zu, more than an address space", options->max_bytes);
+    int error = make_absolute(options->path, path);
+    if (error == 0)
+        error =
+            pp__object_create("procpool-dict", PP__KIND_DICT, sizeof(struct pp__shared_kept), sizeof **dict, &object);
+    if (error)
+        return error;
+    struct pp__shared_kept *shared = object->memory;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), size = options->max_bytes ? options->max_bytes : DEFAULT_BYTES;
+    shared->dict.max_bytes = (size + page - 1) / page * page;
+    shared->dict.kept = 1;
+    shared->dict.max_readers = options->max_readers ? (uint32_t)options->max_readers : DEFAULT_READERS;
+    shared->dict.no_flush = options->no_flush != 0;
+    memcpy(shared->path, path, strlen(path) + 1);
+    error = open_now((pp_dict *)object);
+    if (error)
+        pp__object_unref(object);
+    else
+        *dict = (pp_dict *)object;
+    return error;
+}
+
+int pp__dict_kept_adopt(pp_dict *dict)
+{
+    const struct pp__shared_kept *shared = dict->object.memory;
+    if (dict->object.size < sizeof *shared || !memchr(shared->path, '\0', sizeof shared->path) ||
+        shared->dict.max_readers > 65536)
+        return pp__fail(-EINVAL, "the descriptor is of a dictionary whose path is none");
+    return open_now(dict);
+}
+
+#else
+int pp__dict_kept_create(const pp_dict_options *options, pp_dict **dict)
+{
+    (void)options, (void)dict;
+    return pp__fail(-ENOTSUP, "this build of the library has no kept dictionaries, which need LMDB");
+}
+
+int pp__dict_kept_adopt(pp_dict *dict)
+{
+    (void)dict;
+    return pp__fail(-ENOTSUP, "this build of the library has no kept dictionaries, which need LMDB");
+}
+#endif

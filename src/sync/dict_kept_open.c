@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening the files of kept dictionaries, once in each process. */
+#if __has_include(<lmdb.h>)
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/seam.h"
+#include "sync/dict_kept.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEAD_READERS 16
+
+static struct pp__kept_process *_Atomic first;
+
+/*
+ * The table's lock: the process that has it, or 0. A fork may leave it, in the child, to a thread that is not there: so what belongs to another process is
+ * free. The list is whole at every instruction.
+ */
+static _Atomic pid_t holder;
+
+static void lock_table(void)
+{
+    pid_t self = getpid(), found = 0;
+    while (!atomic_compare_exchange_strong(&holder, &found, self)) {
+        if (found == self) {
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+            found = 0;
+        }
+    }
+}
+
+static void unlock_table(void)
+{
+    atomic_store(&holder, 0);
+}
+
+int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
+{
+    int error = code > 0 ? -code : -EIO;
+    switch (code) {
+    case MDB_NOTFOUND:
+        return pp__fail(-ENOENT, "the dictionary has no such key");
+    case MDB_MAP_FULL:
+    case MDB_TXN_FULL:
+        return pp__fail(-ENOSPC, "the dictionary's file has no room; its size is max_bytes");
+    case MDB_READERS_FULL:
+        return pp__fail(-EUSERS, "more processes and threads read the dictionary than max_readers");
+    case MDB_CORRUPTED:
+    case MDB_INVALID:
+    case MDB_VERSION_MISMATCH:
+    case MDB_INCOMPATIBLE:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_PANIC:
+        error = -EPROTO;
+        break;
+    default:
+        break;
+    }
+    return pp__fail(error, "the dictionary's file: %s", lmdb->mdb_strerror(code));
+}
+
+static int configure(struct pp__kept_process *process, const struct pp__shared_kept *shared)
+{
+    int code = process->lmdb->mdb_env_set_mapsize(process->env, shared->dict.max_bytes);
+    if (code == 0)
+        code = process->lmdb->mdb_env_set_maxreaders(process->env, shared->dict.max_readers + DEAD_READERS);
+    return code;
+}
+
+static int open_table(struct pp__kept_process *process)
+{
+    MDB_txn *transaction;
+    int code = process->lmdb->mdb_txn_begin(process->env, NULL, MDB_RDONLY, &transaction);
+    if (code == MDB_READERS_FULL && process->lmdb->mdb_reader_check(process->env, NULL) == 0)
+        code = process->lmdb->mdb_txn_begin(process->env, NULL, MDB_RDONLY, &transaction);
+    if (code == MDB_MAP_RESIZED) {
+        process->lmdb->mdb_env_set_mapsize(process->env, 0);
+        code = process->lmdb->mdb_txn_begin(process->env, NULL, MDB_RDONLY, &transaction);
+    }
+    if (code)
+        return code;
+    code = process->lmdb->mdb_dbi_open(transaction, NULL, 0, &process->table);
+    if (code) {
+        process->lmdb->mdb_txn_abort(transaction);
+        return code;
+    }
+    return process->lmdb->mdb_txn_commit(transaction);
+}
+
+/* LMDB's own locks tell dead writers; threads are free to read where they are (NOTLS). */
+static int open_environment(struct pp__kept_process *process, const struct pp__shared_kept *shared)
+{
+    unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (shared->dict.no_flush ? MDB_NOSYNC : 0);
+    int code = process->lmdb->mdb_env_create(&process->env);
+    if (code)
+        return code;
+    code = configure(process, shared);
+    if (code == 0)
+        code = process->lmdb->mdb_env_open(process->env, shared->path, flags, 0666);
+    if (code == 0)
+        code = open_table(process);
+    if (code)
+        process->lmdb->mdb_env_close(process->env);
+    return code;
+}
+
+static int open_process(const struct pp__shared_kept *shared, struct pp__kept_process **process)
+{
+    struct stat status;
+    const struct pp__lmdb *lmdb = pp__lmdb_load();
+    if (!lmdb)
+        return pp__fail(-ENOTSUP, "kept dictionaries need LMDB, liblmdb.so.0, which is not here (Debian: liblmdb0)");
+    struct pp__kept_process *made = PP_SYS(calloc)(1, sizeof *made);
+    if (!made)
+        return pp__fail(-ENOMEM, "no memory for a dictionary");
+    made->lmdb = lmdb;
+    int code = open_environment(made, shared);
+    if (code) {
+        free(made);
+        return code > 0 ? pp__fail_errno(code, "%s", shared->path) : pp__kept_fail(lmdb, code);
+    }
+    if (stat(shared->path, &status) != 0) {
+        int error = pp__fail_errno(errno, "%s", shared->path);
+        lmdb->mdb_env_close(made->env);
+        free(made);
+        return error;
+    }
+    pthread_rwlock_init(&made->lock, NULL);
+    made->pid = getpid();
+    made->device = status.st_dev;
+    made->inode = status.st_ino;
+    made->next = first;
+    first = made;
+    *process = made;
+    return 0;
+}
+
+static struct pp__kept_process *find(const char *path)
+{
+    struct stat status;
+    struct pp__kept_process *process = first;
+    if (stat(path, &status) != 0)
+        return NULL;
+    while (process && (process->pid != getpid() || process->device != status.st_dev || process->inode != status.st_ino))
+        process = process->next;
+    return process;
+}
+
+int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
+{
+    const struct pp__shared_kept *shared = dict->object.memory;
+    int error = 0;
+    lock_table();
+    struct pp__kept_process *opened = dict->opened;
+    if (!opened || opened->pid != getpid()) {
+        opened = find(shared->path);
+        if (!opened)
+            error = open_process(shared, &opened);
+        if (error == 0) {
+            opened->handles++;
+            dict->opened = opened;
+        }
+    }
+    if (error == 0)
+        pthread_rwlock_rdlock(&opened->lock);
+    unlock_table();
+    *process = opened;
+    return error;
+}
+
+void pp__kept_leave(struct pp__kept_process *process)
+{
+    pthread_rwlock_unlock(&process->lock);
+}
+
+static void close_process(struct pp__kept_process *process)
+{
+    struct pp__kept_process *_Atomic *place = &first;
+    while (*place != process)
+        place = &(*place)->next;
+    *place = process->next;
+    process->lmdb->mdb_env_close(process->env);
+    pthread_rwlock_destroy(&process->lock);
+    free(process);
+}
+
+void pp__kept_forget(pp_dict *dict)
+{
+    lock_table();
+    struct pp__kept_process *opened = dict->opened;
+    if (opened && opened->pid == getpid() && --opened->handles == 0)
+        close_process(opened);
+    unlock_table();
+}
+
+int pp__kept_move(struct pp__kept_process *process, size_t more)
+{
+    MDB_envinfo info;
+    pthread_rwlock_wrlock(&process->lock);
+    int code = process->lmdb->mdb_env_info(process->env, &info);
+    if (code == 0)
+        code = process->lmdb->mdb_env_set_mapsize(process->env, more ? info.me_mapsize + more : 0);
+    pthread_rwlock_unlock(&process->lock);
+    return code ? pp__kept_fail(process->lmdb, code) : 0;
+}
+#else
+typedef int pp__kept_open_is_empty; /* a translation unit needs a declaration */
+#endif
