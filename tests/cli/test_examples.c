@@ -206,8 +206,8 @@ static pid_t start_server(int *port)
     *port = ntohs(address.sin_port);
     pid_t server = fork();
     CHECK(server >= 0);
-    for (int client; server == 0;) {
-        client = accept(listener, NULL, NULL);
+    while (server == 0) {
+        int client = accept(listener, NULL, NULL);
         if (client >= 0)
             serve_client(client);
     }

@@ -218,5 +218,6 @@ BOTH(a_host_that_waits_for_any_child_sees_no_process)
     CHECK_INT(code_of(process), -SIGKILL);
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     pp_process_unref(process);
-    CHECK_INT(handled, 0);
+    if (!KIT_TSAN && !TEST_ON_VALGRIND) /* there the helper that makes a zygote is a plain fork */
+        CHECK_INT(handled, 0);
 }
