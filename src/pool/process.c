@@ -48,7 +48,7 @@ static bool note_unfit(pp_process *process)
 {
     struct pp__process_side *side = process->side;
     uint32_t error = pp__load_acquire(&side->unfit); /* pairs with the store in tell_unfit (process_run.c) */
-    if (error == 0 || error > 4095 || process->end.status == 0)
+    if (error == 0 || error > 4095 || process->end.status != PP__PROCESS_UNFIT)
         return false;
     pp__shm_copy(process->message, side->unfit_text, sizeof side->unfit_text);
     process->message[sizeof process->message - 1] = '\0';

@@ -19,6 +19,7 @@
 #define PP__PROCESS_FDS 1 /* descriptors of its plan, by whose number it is told from a worker's: the segment */
 #define PP__PROCESS_NAME_MAX 64
 #define PP__PROCESS_TEXT_MAX 256
+#define PP__PROCESS_UNFIT 127 /* the exit status where the function can't be run */
 
 /* The data of its plan. */
 struct pp__process_plan {

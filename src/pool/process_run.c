@@ -15,8 +15,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define UNFIT 127 /* its exit status where the function can't be run */
-
 /* Written before the function runs. A process that was forked from this one, a worker too, has a copy that is not its own. */
 static struct {
     pid_t pid;
@@ -46,7 +44,7 @@ static _Noreturn void tell_unfit(struct pp__process_side *side, int error)
 {
     snprintf(side->unfit_text, sizeof side->unfit_text, "%s", pp_last_error());
     pp__store_release(&side->unfit, (uint32_t)-error); /* pairs with the load in note_unfit (process.c) */
-    pp__child_exit(UNFIT);
+    pp__child_exit(PP__PROCESS_UNFIT);
 }
 
 static pp_process_function *find_function(struct pp__process_side *side, int shared_images)

@@ -76,6 +76,24 @@ BOTH(a_function_may_leave_by_exit_and_by_pthread_exit)
     CHECK_INT(finish_process(start_int(method, run_pthread_exit, 5)), 0);
 }
 
+static int run_deep(void *arg, size_t size)
+{
+    volatile char bytes[24u << 20];
+    (void)size;
+    for (size_t i = 0; i < sizeof bytes; i += 4096)
+        bytes[i] = 1;
+    return bytes[0] + read_int(arg);
+}
+
+BOTH(a_process_has_a_stack_of_the_size_that_was_asked_for)
+{
+    if (KIT_TSAN)
+        LEFT_OUT("thread sanitizer can't change stacks");
+    pp_process_options options = {.stack_size = 32u << 20};
+    CHECK_INT(finish_process(start_with(method, options, run_deep, &(int){6}, sizeof(int))), 7);
+    CHECK_INT(finish_process(start_int(method, run_deep, 6)), -SIGSEGV);
+}
+
 static void count_handler(void)
 {
     shared()->words[1]++;

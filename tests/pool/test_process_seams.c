@@ -8,6 +8,8 @@
 #include "process_kit.h"
 #include "want_kit.h"
 
+#include "pool/process.h"
+
 #include <sys/prctl.h>
 
 static int failing_socketpair(int domain, int type, int protocol, int pair[2])
@@ -103,4 +105,61 @@ FORKED_WITHIN(a_process_that_dies_before_it_has_begun_tells_it_by_its_end, 20)
         CHECK_INT(finish_process(process), -SIGKILL);
         pp__fault_disarm();
     }
+}
+
+/* ---------------------------------------------------------------------------------------- hostile processes */
+
+/* What it shares with its owner lies before the argument. */
+static struct pp__process_side *side_of(void *arg)
+{
+    return (struct pp__process_side *)(void *)((char *)arg - offsetof(struct pp__process_side, argument));
+}
+
+static int run_ruin(void *arg, size_t size)
+{
+    (void)size;
+    memset(side_of(arg), 0xff, offsetof(struct pp__process_side, argument));
+    _exit(3);
+}
+
+/* A trace of so many bytes that is none. */
+static int run_lie_about_a_crash(void *arg, size_t size)
+{
+    struct pp__process_side *side = side_of(arg);
+    (void)size;
+    memset(side->crash, 0x55, sizeof side->crash);
+    side->crash_size = sizeof side->crash;
+    raise(SIGKILL);
+    return 0;
+}
+
+/* A text without an end. */
+static int run_lie_about_its_begin(void *arg, size_t size)
+{
+    struct pp__process_side *side = side_of(arg);
+    (void)size;
+    memset(side->unfit_text, 'x', sizeof side->unfit_text);
+    side->unfit = ENOENT;
+    return 4;
+}
+
+BOTH(a_process_that_ruins_what_it_shares_harms_nobody)
+{
+    pp_error error;
+    pp_process *process = start_int(method, run_ruin, 0);
+    CHECK_INT(code_of(process), 3);
+    CHECK_OK(pp_process_error(process, &error));
+    CHECK_INT(error.kind, PP_ERROR_CRASH);
+    CHECK_STR(pp_error_backtrace(&error), "");
+    pp_process_unref(process);
+    process = start_int(method, run_lie_about_a_crash, 0);
+    CHECK_INT(code_of(process), -SIGKILL);
+    CHECK_OK(pp_process_error(process, &error));
+    CHECK_STR(pp_error_backtrace(&error), "");
+    pp_process_unref(process);
+    process = start_int(method, run_lie_about_its_begin, 0);
+    CHECK_INT(code_of(process), 4);
+    CHECK_OK(pp_process_error(process, &error));
+    CHECK_INT(error.kind, PP_ERROR_CRASH); /* it had begun, by its status */
+    pp_process_unref(process);
 }
