@@ -884,7 +884,7 @@ typedef struct pp_process_options {
  * Any thread. Errors: -EINVAL (no function, or one in no loaded module, arg NULL and size not 0, name too long, stack too small, launcher together with options
  * of one, a reserved word that is not zero, and as pp_launcher_create), -ENOTSUP (PP_START_INLINE, or a launcher with a starter), -ETIMEDOUT (it has not begun in
  * start_timeout; it is killed), -ENOEXEC (what a launcher's command started ended before), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -EFBIG (the argument is above
- * RLIMIT_FSIZE), -EBADMSG (the function's module can't be read), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits), -EPERM, and those of
+ * RLIMIT_FSIZE), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits), -EPERM, and those of
  * pp_launcher_create.
  */
 PP_API int pp_process_start(pp_process_function *function, const void *arg, size_t size,

@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 
 /* ----------------------------------------------------------------------------------------- the function */
 
@@ -494,7 +495,6 @@ static void copy_to(const char *path)
     CHECK_INT(fclose(to), 0);
 }
 
-/* Neither the owner nor a process can run what it can't find; which of the two says so depends on what the owner has kept of the module. */
 BOTH(a_function_whose_module_can_not_be_opened_is_told_so)
 {
     pp_error error;
@@ -612,6 +612,21 @@ TEST(bad_arguments_and_options_are_refused)
     name[63] = '\0';
     CHECK_INT(finish_process(start_with(PP_START_FORK, (pp_process_options){.name = name}, run_return, &(int){1}, 4)),
               1);
+    pp_launcher_unref(launcher);
+}
+
+BOTH(an_argument_above_the_file_size_limit_is_refused)
+{
+    static const char large[1u << 20];
+    pp_process *process = NULL;
+    pp_launcher *launcher = launcher_of(method);
+    const pp_process_options options = {.launcher = launcher};
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){.rlim_cur = 1u << 19, .rlim_max = RLIM_INFINITY}), 0);
+    CHECK_INT(pp_process_start(run_return, large, sizeof large, &options, &process), -EFBIG);
+    CHECK(process == NULL);
+    CHECK_HAS(pp_last_error(), "RLIMIT_FSIZE");
+    CHECK_INT(finish_process(start_with(method, options, run_return, &(int){2}, sizeof(int))), 2);
     pp_launcher_unref(launcher);
 }
 

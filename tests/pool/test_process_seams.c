@@ -107,6 +107,28 @@ FORKED_WITHIN(a_process_that_dies_before_it_has_begun_tells_it_by_its_end, 20)
     }
 }
 
+static ssize_t full_sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    (void)socket, (void)message, (void)flags;
+    errno = EAGAIN;
+    return -1;
+}
+
+TEST(a_signal_that_can_not_be_asked_for_now_can_be_later)
+{
+    pp_process *process = start_int(PP_START_FORK, run_hang, 0), *second = NULL;
+    pp_launcher *launcher = launcher_of(PP_START_FORK);
+    pp__sys.sendmsg = full_sendmsg;
+    CHECK_INT(pp_process_terminate(process), -EAGAIN);
+    CHECK_INT(pp_process_kill(process), -EAGAIN);
+    CHECK_INT(pp_process_start(run_return, NULL, 0, &(pp_process_options){.launcher = launcher}, &second), -EAGAIN);
+    pp__sys.sendmsg = real.sendmsg;
+    CHECK_INT(pp_process_is_alive(process), 1);
+    CHECK_OK(pp_process_terminate(process));
+    CHECK_INT(finish_process(process), -SIGTERM);
+    pp_launcher_unref(launcher);
+}
+
 /* ---------------------------------------------------------------------------------------- hostile processes */
 
 /* What it shares with its owner lies before the argument. */
