@@ -142,7 +142,7 @@ static void roll_back(struct pp__heap *heap)
 static unsigned bin_of(uint64_t size)
 {
     unsigned log = 63 - (unsigned)__builtin_clzll(size);
-    unsigned bin = (log - 5) * 4 + ((size >> (log - 2)) & 3);
+    unsigned quarter = (size >> (log - 2)) & 3, bin = (log - 5) * 4 + quarter;
     return bin < PP__HEAP_BINS ? bin : PP__HEAP_BINS - 1;
 }
 

@@ -108,6 +108,7 @@ static int open_environment(struct pp__kept_process *process, const struct pp__s
     return code;
 }
 
+/* *process is written only on success. */
 static int open_process(const struct pp__shared_kept *shared, struct pp__kept_process **process)
 {
     struct stat status;
@@ -160,12 +161,12 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
         opened = find(shared->path);
         if (!opened)
             error = open_process(shared, &opened);
-        if (error == 0) {
+        if (opened) {
             opened->handles++;
             dict->opened = opened;
         }
     }
-    if (error == 0)
+    if (opened)
         pthread_rwlock_rdlock(&opened->lock);
     unlock_table();
     *process = opened;

@@ -44,7 +44,9 @@ static inline pp_dict *kit_kept(size_t max_bytes)
     pp_dict *dict = NULL;
     int error =
         pp_dict_create(&(pp_dict_options){.path = kit_path("kept"), .max_bytes = max_bytes, .no_flush = 1}, &dict);
-    if (error != -ENOTSUP)
+    if (error == -ENOTSUP)
+        kit_remove_directory();
+    else
         CHECK_OK(error);
     return dict;
 }

@@ -354,6 +354,16 @@ static long memory_of(pp_dict *dict)
     return (long)status.st_blocks * 512;
 }
 
+TEST(an_anonymous_one_has_no_name_in_any_file_system)
+{
+    char link[64], target[256] = "";
+    pp_dict *dict = kit_dict(0);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", pp_dict_fd(dict));
+    CHECK(readlink(link, target, sizeof target - 1) > 0);
+    CHECK_STR(target, "/memfd:procpool-dict (deleted)");
+    pp_dict_unref(dict);
+}
+
 TEST(memory_of_an_anonymous_one_comes_with_what_is_put_and_goes_with_a_clear)
 {
     pp_dict *dict = kit_dict(0);

@@ -215,3 +215,26 @@ TEST(a_descriptor_whose_path_is_none_is_refused)
     pp_dict_unref(dict);
     kit_remove_directory();
 }
+
+/* What the loader finds first is no library. The test runs once more, in an image for which that is so. */
+TEST(where_lmdb_is_not_only_kept_ones_are_missing)
+{
+    pp_dict *dict = NULL;
+    if (getenv("LD_LIBRARY_PATH") && strstr(getenv("LD_LIBRARY_PATH"), "procpool-dict-")) {
+        strcpy(kit_directory, getenv("LD_LIBRARY_PATH"));
+        CHECK_INT(open_path(kit_path("kept"), 0, &dict), -ENOTSUP);
+        CHECK_HAS(pp_last_error(), "LMDB");
+        dict = kit_dict(0);
+        kit_set(dict, "key", "value");
+        pp_dict_unref(dict);
+        kit_remove_directory();
+        return;
+    }
+    FILE *file = fopen(kit_path("liblmdb.so.0"), "we");
+    CHECK(file != NULL);
+    fprintf(file, "This is no library.\n");
+    fclose(file);
+    setenv("LD_LIBRARY_PATH", kit_directory, 1);
+    execl(PP_TEST_BUILD "/tests/test_sync_dict_kept", "test", "--run", "where_lmdb_is_not_only_kept_ones_are_missing", NULL);
+    CHECK(false);
+}
