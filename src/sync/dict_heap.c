@@ -67,6 +67,10 @@ static bool has_room(struct pp__heap *heap, uint64_t logged)
 {
     uint64_t memory = pp__load_relaxed(&heap->shared->journal_memory);
     uint64_t need = heap->journal + (logged + 1) * sizeof(struct entry);
+    if (memory > heap->begin) {
+        fail_garbage(heap);
+        return false;
+    }
     if (need <= memory)
         return true;
     uint64_t more = memory + (memory - heap->journal);
@@ -135,6 +139,7 @@ static void roll_back(struct pp__heap *heap)
     }
     in_order();
     pp__store_release(&heap->shared->logged, 0); /* all is as it was */
+    in_order();                                  /* the next entry is written after that */
 }
 
 /* ---------------------------------------------------------------------------------------------- blocks */
@@ -363,6 +368,7 @@ static int finish(struct pp__heap *heap)
     in_order();
     pp__store_release(&heap->shared->logged, 0); /* the store that does it; pairs with the load in roll_back */
     PP_FAULT("dict.committed");
+    in_order(); /* the next change's first entry is written after that */
     return 0;
 }
 
