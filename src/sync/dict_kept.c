@@ -27,7 +27,8 @@ struct step {
     struct pp__kept_process *process;
     const struct pp__lmdb *lmdb;
     MDB_txn *transaction;
-    int code; /* LMDB's, of the first function that failed */
+    bool changes; /* so it has that turn until its end */
+    int code;     /* LMDB's, of the first function that failed */
 };
 
 /* The operation's error; what can be mended is in step->code. */
@@ -43,7 +44,11 @@ static int begin(struct step *step, unsigned flags)
     if (error)
         return error;
     step->lmdb = step->process->lmdb;
+    step->changes = !(flags & MDB_RDONLY);
+    pp__kept_take_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
     int code = step->lmdb->mdb_txn_begin(step->process->env, NULL, flags, &step->transaction);
+    if (code || !step->changes)
+        pp__kept_end_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
     if (code == 0) {
         PP_FAULT("kept.begun");
         return 0;
@@ -53,10 +58,17 @@ static int begin(struct step *step, unsigned flags)
     return error;
 }
 
+static void leave(struct step *step)
+{
+    if (step->changes)
+        pp__kept_end_turn(step->process, PP__KEPT_CHANGE);
+    pp__kept_leave(step->process);
+}
+
 static void abandon(struct step *step)
 {
     step->lmdb->mdb_txn_abort(step->transaction);
-    pp__kept_leave(step->process);
+    leave(step);
 }
 
 static int commit(struct step *step)
@@ -65,23 +77,33 @@ static int commit(struct step *step)
     int code = step->lmdb->mdb_txn_commit(step->transaction);
     PP_FAULT("kept.committed");
     int error = code ? fail(step, code) : 0;
-    pp__kept_leave(step->process);
+    leave(step);
     return error;
+}
+
+/* How many dead readers had places, which are free now. */
+static int check_readers(struct step *step)
+{
+    int dead = 0;
+    pp__kept_take_turn(step->process, PP__KEPT_BEGIN);
+    if (step->lmdb->mdb_reader_check(step->process->env, &dead) != 0)
+        dead = 0;
+    pp__kept_end_turn(step->process, PP__KEPT_BEGIN);
+    return dead;
 }
 
 /* Whether the step is to be tried again, what kept it being out of the way. `deletes`: it makes room, so it gets some. */
 static bool mend(struct step *step, bool deletes)
 {
-    int code = step->code, dead = 0;
+    int code = step->code;
     step->code = 0;
     switch (code) {
     case MDB_MAP_RESIZED:
         return pp__kept_move(step->process, 0) == 0;
     case MDB_READERS_FULL:
-        return step->lmdb->mdb_reader_check(step->process->env, &dead) == 0 && dead > 0;
+        return check_readers(step) > 0;
     case MDB_MAP_FULL: /* dead readers keep pages from being used again */
-        return (step->lmdb->mdb_reader_check(step->process->env, &dead) == 0 && dead > 0) ||
-               (deletes && pp__kept_move(step->process, MORE) == 0);
+        return check_readers(step) > 0 || (deletes && pp__kept_move(step->process, MORE) == 0);
     default:
         return false;
     }

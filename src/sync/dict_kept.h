@@ -22,11 +22,24 @@ struct pp__kept_process {
     unsigned handles;
     pthread_rwlock_t lock; /* held for reading while a transaction is open, for writing while the map is moved */
     struct pp__kept_process *_Atomic next;
+    int fd; /* of the file; LMDB's */
+    pthread_mutex_t turns[2];
 };
+
+/* What one thread of all processes does at a time: to change the file, or to begin to read it. */
+enum pp__kept_turn { PP__KEPT_CHANGE, PP__KEPT_BEGIN };
 
 /* The handle's file, opened for this process if it was not, and locked for a transaction. 0 or a negative errno. */
 int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process);
 void pp__kept_leave(struct pp__kept_process *process);
+
+/*
+ * LMDB has robust mutexes for these turns, but one who is killed after it was woken, and before it has the mutex, can leave others asleep for ever, though
+ * nobody has it. So they are waited for by a lock of the file's that the kernel keeps, whose waiters it wakes whoever dies; then the mutex is free.
+ * Who can't have that lock goes on without it.
+ */
+void pp__kept_take_turn(struct pp__kept_process *process, enum pp__kept_turn turn);
+void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn);
 
 /* The handle has none any more. */
 void pp__kept_forget(pp_dict *dict);

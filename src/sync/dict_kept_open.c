@@ -7,6 +7,7 @@
 #include "sync/dict_kept.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -63,6 +64,35 @@ int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
     return pp__fail(error, "the dictionary's file: %s", lmdb->mdb_strerror(code));
 }
 
+/* ----------------------------------------------------------------------------------------------- turns */
+
+/* Beyond what a file can have; no other program locks there. One of the process's, so that forked children do not hold it on. */
+#define TURNS ((off_t)1 << 62)
+
+static int lock_file(const struct pp__kept_process *process, enum pp__kept_turn turn, short type)
+{
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = TURNS + (off_t)turn, .l_len = 1};
+    return fcntl(process->fd, F_SETLKW, &lock) == 0 ? 0 : errno;
+}
+
+/* The kernel takes two processes of which threads wait for the two turns for a deadlock; it is none, as nobody waits for one while it has the other. */
+void pp__kept_take_turn(struct pp__kept_process *process, enum pp__kept_turn turn)
+{
+    int error;
+    pthread_mutex_lock(&process->turns[turn]);
+    while ((error = lock_file(process, turn, F_WRLCK)) == EINTR || error == EDEADLK)
+        if (error == EDEADLK)
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+}
+
+void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn)
+{
+    lock_file(process, turn, F_UNLCK);
+    pthread_mutex_unlock(&process->turns[turn]);
+}
+
+/* --------------------------------------------------------------------------------------------- opening */
+
 static int configure(struct pp__kept_process *process, const struct pp__shared_kept *shared)
 {
     int code = process->lmdb->mdb_env_set_mapsize(process->env, shared->dict.max_bytes);
@@ -71,7 +101,7 @@ static int configure(struct pp__kept_process *process, const struct pp__shared_k
     return code;
 }
 
-static int open_table(struct pp__kept_process *process)
+static int open_table_in_turn(struct pp__kept_process *process)
 {
     MDB_txn *transaction;
     int code = process->lmdb->mdb_txn_begin(process->env, NULL, MDB_RDONLY, &transaction);
@@ -89,6 +119,17 @@ static int open_table(struct pp__kept_process *process)
         return code;
     }
     return process->lmdb->mdb_txn_commit(transaction);
+}
+
+static int open_table(struct pp__kept_process *process)
+{
+    int code = process->lmdb->mdb_env_get_fd(process->env, &process->fd);
+    if (code)
+        return code;
+    pp__kept_take_turn(process, PP__KEPT_BEGIN);
+    code = open_table_in_turn(process);
+    pp__kept_end_turn(process, PP__KEPT_BEGIN);
+    return code;
 }
 
 /* LMDB's own locks tell dead writers; threads are free to read where they are (NOTLS). */
@@ -119,6 +160,8 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     if (!made)
         return pp__fail(-ENOMEM, "no memory for a dictionary");
     made->lmdb = lmdb;
+    pthread_mutex_init(&made->turns[PP__KEPT_CHANGE], NULL);
+    pthread_mutex_init(&made->turns[PP__KEPT_BEGIN], NULL);
     int code = open_environment(made, shared);
     if (code) {
         free(made);

@@ -11,6 +11,7 @@
     F(mdb_env_create)                                                                                                  \
     F(mdb_env_open)                                                                                                    \
     F(mdb_env_close)                                                                                                   \
+    F(mdb_env_get_fd)                                                                                                  \
     F(mdb_env_info)                                                                                                    \
     F(mdb_env_set_mapsize)                                                                                             \
     F(mdb_env_set_maxreaders)                                                                                          \
