@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 #include "base/seam.h"
+#include "process/become.h"
 #include "process/begin.h"
 #include "process/owner.h"
 #include "process/sanitizer.h"

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "process/become.h"
 #include "process/begin.h"
 #include "process/owner.h"
 #include "procpool.h"

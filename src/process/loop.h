@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The zygote's loop, for what is watched in it. Used by zygote.c and spawn.c only, in the zygote's one thread. */
+/* The zygote's loop, for what is watched in it. Used by zygote.c, records.c and spawn.c only, in the zygote's one thread. */
 #ifndef PP_PROCESS_LOOP_H
 #define PP_PROCESS_LOOP_H
 

@@ -6,8 +6,8 @@
 #include "process/quiet.h"
 
 #include "base/seam.h"
+#include "process/become.h"
 #include "process/sanitizer.h"
-#include "process/zygote.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -20,9 +20,11 @@
 #include "base/fd.h"
 #include "base/list.h"
 #include "base/seam.h"
+#include "process/become.h"
 #include "process/birth.h"
 #include "process/launcher.h"
 #include "process/loop.h"
+#include "process/pid.h"
 #include "process/sanitizer.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children that are fresh images: the start method spawn, and workers that another program starts. Used by zygote.c only. See spawn.c for
+ * Children that are fresh images: the start method spawn, and workers that another program starts. Used by zygote.c and records.c only. See spawn.c for
  * how such a child comes to its plan.
  */
 #ifndef PP_PROCESS_SPAWN_H

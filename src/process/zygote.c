@@ -4,18 +4,18 @@
  * socket for each connection. Called by birth.c (in a fork of the owner) and image.c (in a fresh image).
  *
  * What it owes an owner that does not read is kept in the records of the children, at most one INVITED, STARTED and ENDED each,
- * and sent when the socket has room; so it never blocks and never grows beyond RECORDS_MAX records a connection.
+ * and sent when the socket has room (records.c); so it never blocks and never grows beyond so many records a connection.
  */
 #include "process/zygote.h"
 
 #include "base/fd.h"
-#include "base/list.h"
 #include "base/seam.h"
 #include "process/begin.h"
 #include "process/identity.h"
-#include "process/launcher.h"
 #include "process/loop.h"
 #include "process/memory.h"
+#include "process/pid.h"
+#include "process/records.h"
 #include "process/sanitizer.h"
 #include "process/spawn.h"
 
@@ -24,54 +24,23 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdio_ext.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RECORDS_MAX 4096
 #define OWNER_LOOK_MS 100
 #define STACK_DEFAULT (8u << 20)
 #define STACK_MAX (UINT64_C(1) << 40)
-
-struct connection {
-    struct pp__source source; /* first: the one is the other */
-    struct pp__link link;
-    struct pp__link records;
-    size_t count;
-    bool waits_for_room;
-};
-
-enum { OWES_STARTED = 1, OWES_FAILED = 2, OWES_ENDED = 4, OWES_INVITED = 8 };
-
-/* A child, until it is reaped and its end is told. */
-struct record {
-    struct pp__link link;          /* in its connection's list, or in `zygote.forsaken` */
-    struct connection *connection; /* NULL: nobody wants to know */
-    uint64_t serial;
-    pid_t pid; /* 0: reaped, or never there */
-    pid_t told_pid;
-    unsigned owes;
-    int error, code, status;
-    bool killed;                 /* as somebody asked */
-    uint64_t kills_before;       /* for want of memory, where its start left the count */
-    struct pp__spawned *spawned; /* NULL: a fork of ours */
-};
 
 static struct {
     struct pp__zygote_setup setup;
     pid_t pid;
     int epoll;
     struct pp__source control, owner, deaths;
-    struct pp__link connections;
-    struct pp__link forsaken; /* children whose connection is gone */
     /* Where the kernel counts kills for want of memory in the zygote's control group, which is that of its children; "": not looked for yet. */
     char counter[PP__COUNTER_PATH_MAX];
     uint64_t kills_told;    /* the count up to which each kill is known to be somebody's */
@@ -81,54 +50,6 @@ static struct {
 } zygote;
 
 /* -------------------------------------------------------------------------------------------- small things */
-
-void pp__signals_block(uint64_t *before)
-{
-    uint64_t all = ~UINT64_C(0);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, before, sizeof all);
-}
-
-void pp__signals_set(uint64_t mask)
-{
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
-}
-
-int pp__pidfd_open(pid_t pid)
-{
-    if (PP_ON_VALGRIND) {
-        errno = ENOSYS; /* which is what it would say, with a warning on the user's terminal */
-        return -1;
-    }
-    return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-/* The fields behind the name are counted from the third on: 0 is the state, 17 the number of threads, 19 the start. */
-static uint64_t field(const char *fields, int number)
-{
-    for (; fields && number > 0; number--)
-        fields = strchr(fields + 1, ' ');
-    return fields ? strtoull(fields + 1, NULL, 10) : 0;
-}
-
-/* A zombie is gone, unless it is only the first thread of a process whose others go on. */
-uint64_t pp__process_start(pid_t pid)
-{
-    char path[32], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[size > 0 ? size : 0] = '\0';
-    const char *fields = strrchr(text, ')'); /* the end of a name with anything in it */
-    if (!fields || fields[1] != ' ')
-        return 0;
-    fields++;
-    if ((fields[1] == 'Z' || fields[1] == 'X') && field(fields, 17) <= 1)
-        return 0;
-    return field(fields, 19);
-}
 
 static bool owner_is_gone_by_look(const struct pp__zygote_setup *setup)
 {
@@ -155,195 +76,10 @@ void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, 
         close(self);
 }
 
-/* ---------------------------------------------------------------------------------------------- becoming one */
-
-void pp__signals_default(void)
-{
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    for (int i = 1; i <= 64; i++)
-        sigaction(i, &action, NULL); /* KILL, STOP and libc's own two refuse */
-    sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL);
-}
-
-static bool inherits(const struct pp__zygote_setup *setup, int fd)
-{
-    for (size_t i = 0; i < setup->inherit_count; i++)
-        if (setup->inherit[i] == fd)
-            return true;
-    return false;
-}
-
-/* 0 is /dev/null; 1 and 2 are if they were closed, so that no file of ours or the task's is taken for them. */
-static void standard_descriptors(const struct pp__zygote_setup *setup)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0)
-        return;
-    for (int fd = 0; fd <= 2; fd++) {
-        bool open_already = fcntl(fd, F_GETFD) >= 0 && fd != null;
-        if ((fd != 0 && open_already) || (open_already && inherits(setup, fd)))
-            continue;
-        if (fd == null)
-            fcntl(fd, F_SETFD, 0);
-        else
-            dup2(null, fd);
-    }
-    if (null > 2)
-        close(null);
-}
-
-static void close_descriptors(const struct pp__zygote_setup *setup)
-{
-    int keep[PP__INHERIT_MAX + 2] = {setup->control, setup->owner};
-    size_t own = setup->owner < 0 ? 1 : 2;
-    pp__fd_close_inherited(keep, own);
-    if (!setup->close_all)
-        return;
-    memcpy(keep + own, setup->inherit, setup->inherit_count * sizeof *keep);
-    pp__fd_close_from(3, keep, own + setup->inherit_count);
-}
-
-/* glibc's walk over all streams: exported for ever, declared no more. */
-__attribute__((weak)) FILE *_IO_iter_begin(void);
-__attribute__((weak)) FILE *_IO_iter_end(void);
-__attribute__((weak)) FILE *_IO_iter_next(FILE *stream);
-
-/* What the owner had not flushed is the owner's to flush, whatever stream a task flushes. */
-void pp__stdio_purge(void)
-{
-    __fpurge(stdin);
-    __fpurge(stdout);
-    __fpurge(stderr);
-    clearerr_unlocked(stdin);
-    if (!_IO_iter_begin || !_IO_iter_end || !_IO_iter_next)
-        return;
-    for (FILE *stream = _IO_iter_begin(); stream != _IO_iter_end(); stream = _IO_iter_next(stream))
-        if (__fpending(stream) > 0)
-            __fpurge(stream);
-}
-
-void pp__zygote_become(const struct pp__zygote_setup *setup)
-{
-    setpgid(0, 0);
-    prctl(PR_SET_NAME, "pp-zygote");
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    close_descriptors(setup);
-    standard_descriptors(setup);
-    pp__signals_default();
-    pp__stdio_purge();
-}
-
-/* -------------------------------------------------------------------------------------------------- records */
-
-static struct record *find_serial(struct connection *connection, uint64_t serial)
-{
-    for (struct pp__link *l = connection->records.next; l != &connection->records; l = l->next) {
-        struct record *record = pp__container(l, struct record, link);
-        if (record->serial == serial)
-            return record;
-    }
-    return NULL;
-}
-
-static struct record *find_pid_in(struct pp__link *list, pid_t pid)
-{
-    for (struct pp__link *l = list->next; l != list; l = l->next) {
-        struct record *record = pp__container(l, struct record, link);
-        if (record->pid == pid)
-            return record;
-    }
-    return NULL;
-}
-
-static struct record *find_pid(pid_t pid)
-{
-    for (struct pp__link *l = zygote.connections.next; l != &zygote.connections; l = l->next) {
-        struct record *record = find_pid_in(&pp__container(l, struct connection, link)->records, pid);
-        if (record)
-            return record;
-    }
-    return find_pid_in(&zygote.forsaken, pid);
-}
-
-static void free_record(struct record *record)
-{
-    if (record->connection)
-        record->connection->count--;
-    pp__list_remove(&record->link);
-    pp__spawn_free(record->spawned);
-    free(record);
-}
-
-/* Nothing more can come of it. */
-static bool is_done(const struct record *record)
-{
-    return record->pid == 0 && (!record->spawned || pp__spawn_is_over(record->spawned));
-}
-
-/* The child is not reaped yet, so both numbers are its own. It may have left its group. */
-static void kill_child(struct record *record)
-{
-    if (record->spawned)
-        pp__spawn_kill(record->spawned);
-    if (record->pid <= 0)
-        return;
-    record->killed = true;
-    kill(-record->pid, SIGKILL);
-    kill(record->pid, SIGKILL);
-}
-
-static void kill_all_in(struct pp__link *list)
-{
-    for (struct pp__link *l = list->next; l != list; l = l->next)
-        kill_child(pp__container(l, struct record, link));
-}
-
 static _Noreturn void leave(void)
 {
-    for (struct pp__link *l = zygote.connections.next; l != &zygote.connections; l = l->next)
-        kill_all_in(&pp__container(l, struct connection, link)->records);
-    kill_all_in(&zygote.forsaken);
+    pp__records_kill_all();
     _exit(0);
-}
-
-/* -------------------------------------------------------------------------------------------------- reports */
-
-static int send_report(struct connection *connection, const struct record *record, uint32_t type)
-{
-    struct pp__report report = {.type = type, .serial = record->serial};
-    if (type == PP__REPORT_FAILED)
-        report.error = record->error;
-    else
-        report.pid = record->told_pid;
-    if (type == PP__REPORT_ENDED) {
-        report.code = record->code;
-        report.status = record->status;
-        report.error = record->error;
-    }
-    if (type == PP__REPORT_INVITED)
-        pp__spawn_invitation(record->spawned, report.invitation);
-    return pp__fd_send(connection->source.fd, &report, sizeof report, NULL, 0);
-}
-
-/* Pays what is owed for one child, in order. 0, or the error of the one that could not be sent. */
-static int pay(struct connection *connection, struct record *record)
-{
-    static const struct {
-        unsigned owed;
-        uint32_t type;
-    } debts[] = {{OWES_FAILED, PP__REPORT_FAILED},
-                 {OWES_INVITED, PP__REPORT_INVITED},
-                 {OWES_STARTED, PP__REPORT_STARTED},
-                 {OWES_ENDED, PP__REPORT_ENDED}};
-    for (size_t i = 0; i < sizeof debts / sizeof *debts; i++) {
-        if (!(record->owes & debts[i].owed))
-            continue;
-        int error = send_report(connection, record, debts[i].type);
-        if (error)
-            return error;
-        record->owes &= ~debts[i].owed;
-    }
-    return 0;
 }
 
 void pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
@@ -351,38 +87,6 @@ void pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
     struct epoll_event event = {.events = events, .data.ptr = source};
     if (PP_SYS(epoll_ctl)(zygote.epoll, operation, source->fd, &event) != 0 && operation != EPOLL_CTL_DEL)
         leave();
-}
-
-static void wait_for_room(struct connection *connection, bool wait)
-{
-    if (connection->waits_for_room == wait)
-        return;
-    connection->waits_for_room = wait;
-    pp__zygote_watch(&connection->source, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP | (wait ? (uint32_t)EPOLLOUT : 0));
-}
-
-/* A peer that is gone shows as a hangup, so other errors than "full" are left to that. */
-static void pay_all(struct connection *connection)
-{
-    for (struct pp__link *l = connection->records.next, *next; l != &connection->records; l = next) {
-        struct record *record = pp__container(l, struct record, link);
-        next = l->next;
-        if (pay(connection, record) != 0) {
-            wait_for_room(connection, true);
-            return;
-        }
-        if (is_done(record))
-            free_record(record);
-    }
-    wait_for_room(connection, false);
-}
-
-/* While the socket is full, order is kept by sending nothing but from pay_all. */
-static void owe(struct record *record, unsigned what)
-{
-    record->owes |= what;
-    if (record->connection && !record->connection->waits_for_room)
-        pay_all(record->connection);
 }
 
 /* ----------------------------------------------------------------------------------------------- connections */
@@ -396,26 +100,6 @@ static void go_on_by(int socket)
     fcntl(socket, F_SETSIG, SIGCONT);
     if (flags >= 0)
         fcntl(socket, F_SETFL, flags | O_ASYNC);
-}
-
-static void drop(struct connection *connection)
-{
-    while (!pp__list_empty(&connection->records)) {
-        struct record *record = pp__container(connection->records.next, struct record, link);
-        kill_child(record);
-        pp__list_remove(&record->link);
-        record->connection = NULL;
-        if (record->pid != 0) {
-            pp__list_insert(&zygote.forsaken, &record->link);
-            continue;
-        }
-        pp__list_init(&record->link);
-        free_record(record);
-    }
-    pp__zygote_watch(&connection->source, EPOLL_CTL_DEL, 0);
-    pp__fd_close(connection->source.fd);
-    pp__list_remove(&connection->link);
-    free(connection);
 }
 
 /* The task's stack, with a page below it that faults. Kept for the next child of the same size. */
@@ -473,29 +157,13 @@ static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t coun
     return pid;
 }
 
-/* A record that can't be had can't wait: its failure is told now or costs the connection. */
-static struct record *new_record(struct connection *connection, uint64_t serial)
+static void fail_start(struct pp__connection *connection, uint64_t serial, int error)
 {
-    struct record *record = connection->count < RECORDS_MAX ? PP_SYS(calloc)(1, sizeof *record) : NULL;
-    if (record) {
-        *record = (struct record){.connection = connection, .serial = serial};
-        pp__list_insert(&connection->records, &record->link);
-        connection->count++;
-        return record;
-    }
-    struct record failed = {.serial = serial, .error = ENOMEM};
-    if (connection->waits_for_room || send_report(connection, &failed, PP__REPORT_FAILED) != 0)
-        drop(connection);
-    return NULL;
-}
-
-static void fail_start(struct connection *connection, uint64_t serial, int error)
-{
-    struct record *record = new_record(connection, serial);
+    struct pp__child_record *record = pp__record_create(connection, serial);
     if (!record)
         return;
     record->error = error;
-    owe(record, OWES_FAILED);
+    pp__record_owe(record, PP__OWES_FAILED);
 }
 
 static uint64_t count_kills(void)
@@ -508,34 +176,34 @@ static uint64_t count_kills(void)
 }
 
 /* It has started when it has taken its plan. */
-static void spawn_child(struct record *record, const struct pp__plan *plan, const int *fds, size_t count)
+static void spawn_child(struct pp__child_record *record, const struct pp__plan *plan, const int *fds, size_t count)
 {
     record->error = pp__spawn_start(&zygote.setup, plan, fds, count, record, &record->spawned, &record->pid);
     record->told_pid = record->pid;
     if (record->error)
-        owe(record, OWES_FAILED);
+        pp__record_owe(record, PP__OWES_FAILED);
     else
         record->kills_before = count_kills();
     if (!record->error && zygote.setup.invites)
-        owe(record, OWES_INVITED);
+        pp__record_owe(record, PP__OWES_INVITED);
 }
 
 void pp__zygote_joined(void *joined, pid_t worker)
 {
-    struct record *record = joined;
+    struct pp__child_record *record = joined;
     record->told_pid = worker;
-    owe(record, OWES_STARTED);
+    pp__record_owe(record, PP__OWES_STARTED);
 }
 
 void pp__zygote_ended(void *ended, int code, int status)
 {
-    struct record *record = ended;
+    struct pp__child_record *record = ended;
     record->code = code;
     record->status = status;
     if (record->connection)
-        owe(record, OWES_ENDED);
-    else if (is_done(record))
-        free_record(record);
+        pp__record_owe(record, PP__OWES_ENDED);
+    else if (pp__record_is_done(record))
+        pp__record_free(record);
 }
 
 static bool plan_is_sound(const struct pp__plan *plan)
@@ -543,11 +211,11 @@ static bool plan_is_sound(const struct pp__plan *plan)
     return plan->size <= PP__PLAN_MAX && memchr(plan->name, 0, sizeof plan->name) != NULL;
 }
 
-static void handle_start(struct connection *connection, const void *message, const int *fds, size_t count)
+static void handle_start(struct pp__connection *connection, const void *message, const int *fds, size_t count)
 {
     const struct pp__plan *plan = &((const struct pp__wire_start *)message)->plan;
-    if (!plan_is_sound(plan) || find_serial(connection, plan->serial)) {
-        drop(connection);
+    if (!plan_is_sound(plan) || pp__record_find(connection, plan->serial)) {
+        pp__connection_drop(connection);
         return;
     }
     int error = prepare_stack(plan->stack_size);
@@ -555,7 +223,7 @@ static void handle_start(struct connection *connection, const void *message, con
         fail_start(connection, plan->serial, error);
         return;
     }
-    struct record *record = new_record(connection, plan->serial);
+    struct pp__child_record *record = pp__record_create(connection, plan->serial);
     if (!record)
         return;
     if (zygote.setup.spawn) {
@@ -566,29 +234,29 @@ static void handle_start(struct connection *connection, const void *message, con
     record->error = pid < 0 ? errno : 0;
     record->pid = pid > 0 ? pid : 0;
     record->told_pid = record->pid;
-    owe(record, pid > 0 ? OWES_STARTED : OWES_FAILED);
+    pp__record_owe(record, pid > 0 ? PP__OWES_STARTED : PP__OWES_FAILED);
     if (pid > 0)
         record->kills_before = count_kills(); /* while the child begins: its start does not wait for this */
 }
 
-static void handle_kill(struct connection *connection, const void *message, const int *fds, size_t count)
+static void handle_kill(struct pp__connection *connection, const void *message, const int *fds, size_t count)
 {
     (void)fds;
     (void)count;
-    struct record *record = find_serial(connection, ((const struct pp__wire_kill *)message)->serial);
+    struct pp__child_record *record = pp__record_find(connection, ((const struct pp__wire_kill *)message)->serial);
     if (!record)
         return;
-    kill_child(record);
+    pp__record_kill(record);
     if (record->spawned)
         pp__spawn_settle(record->spawned);
 }
 
 /* SIGTERM, which a stopped child takes too. Its group is its own affair, until it has ended. */
-static void handle_terminate(struct connection *connection, const void *message, const int *fds, size_t count)
+static void handle_terminate(struct pp__connection *connection, const void *message, const int *fds, size_t count)
 {
     (void)fds;
     (void)count;
-    struct record *record = find_serial(connection, ((const struct pp__wire_kill *)message)->serial);
+    struct pp__child_record *record = pp__record_find(connection, ((const struct pp__wire_kill *)message)->serial);
     if (record && record->spawned)
         pp__spawn_terminate(record->spawned);
     if (!record || record->pid <= 0)
@@ -602,7 +270,7 @@ static const struct {
     uint32_t type;
     size_t size;
     size_t fds_max;
-    void (*handle)(struct connection *connection, const void *message, const int *fds, size_t count);
+    void (*handle)(struct pp__connection *connection, const void *message, const int *fds, size_t count);
 } requests[] = {
     {PP__WIRE_START, sizeof(struct pp__wire_start), PP__PLAN_FDS, handle_start},
     {PP__WIRE_KILL, sizeof(struct pp__wire_kill), 0, handle_kill},
@@ -615,7 +283,7 @@ union request {
     struct pp__wire_kill kill;
 };
 
-static void handle_request(struct connection *connection, const union request *request, size_t size, const int *fds,
+static void handle_request(struct pp__connection *connection, const union request *request, size_t size, const int *fds,
                            size_t count)
 {
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
@@ -624,11 +292,11 @@ static void handle_request(struct connection *connection, const union request *r
             return;
         }
     }
-    drop(connection);
+    pp__connection_drop(connection);
 }
 
 /* The descriptors of a start were lost for want of room in our table; its bytes have come all the same. */
-static void handle_lost_descriptors(struct connection *connection, const union request *request)
+static void handle_lost_descriptors(struct pp__connection *connection, const union request *request)
 {
     if (request->type == PP__WIRE_START)
         fail_start(connection, request->start.plan.serial, EMFILE);
@@ -636,13 +304,13 @@ static void handle_lost_descriptors(struct connection *connection, const union r
 
 static void connection_ready(struct pp__source *source, uint32_t events)
 {
-    struct connection *connection = (struct connection *)source;
+    struct pp__connection *connection = (struct pp__connection *)source;
     if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
-        drop(connection);
+        pp__connection_drop(connection);
         return;
     }
     if (events & EPOLLOUT)
-        pay_all(connection);
+        pp__connection_pay(connection);
     if (!(events & EPOLLIN))
         return;
     union request request = {0};
@@ -654,7 +322,7 @@ static void connection_ready(struct pp__source *source, uint32_t events)
     else if (size == -EMFILE)
         handle_lost_descriptors(connection, &request);
     else if (size != -EAGAIN)
-        drop(connection);
+        pp__connection_drop(connection);
     for (size_t i = 0; size >= 0 && i < count; i++)
         pp__fd_close(fds[i]); /* a message of no bytes looks like an end, and can bring some too */
 }
@@ -668,14 +336,11 @@ static bool is_seqpacket(int fd)
 
 static void connect_to(int fd)
 {
-    struct connection *connection = is_seqpacket(fd) ? PP_SYS(calloc)(1, sizeof *connection) : NULL;
+    struct pp__connection *connection = is_seqpacket(fd) ? pp__connection_create(fd, connection_ready) : NULL;
     if (!connection) {
         pp__fd_close(fd); /* which the owner sees as an end */
         return;
     }
-    connection->source = (struct pp__source){.ready = connection_ready, .fd = fd};
-    pp__list_init(&connection->records);
-    pp__list_insert(&zygote.connections, &connection->link);
     go_on_by(fd);
     pp__zygote_watch(&connection->source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
 }
@@ -709,17 +374,17 @@ static void owner_ready(struct pp__source *source, uint32_t events)
     leave();
 }
 
-/* Its end may have been told before, or come later: pay_all frees what is done. */
-static void bury_spawned(struct record *record, const siginfo_t *seen)
+/* Its end may have been told before, or come later: pp__connection_pay frees what is done. */
+static void bury_spawned(struct pp__child_record *record, const siginfo_t *seen)
 {
-    struct connection *connection = record->connection;
+    struct pp__connection *connection = record->connection;
     bool over = pp__spawn_is_over(record->spawned);
     if (!over)
         pp__spawn_reaped(record->spawned, seen->si_code, seen->si_status);
     else if (!connection)
-        free_record(record);
+        pp__record_free(record);
     else if (!connection->waits_for_room)
-        pay_all(connection);
+        pp__connection_pay(connection);
 }
 
 /*
@@ -727,7 +392,7 @@ static void bury_spawned(struct record *record, const siginfo_t *seen)
  * explains one end. Of a child that is in another group by now it is not known what was counted there before: some kill there and some
  * kill on the machine have to do. (Of a zombie's group of version 1 the kernel says nothing: then it is taken to be this one.)
  */
-static bool lacked_memory(const struct record *record)
+static bool lacked_memory(const struct pp__child_record *record)
 {
     char counter[PP__COUNTER_PATH_MAX];
     uint64_t before = record->kills_before > zygote.kills_told ? record->kills_before : zygote.kills_told;
@@ -748,7 +413,7 @@ static bool lacked_memory(const struct record *record)
  */
 static void bury(const siginfo_t *seen)
 {
-    struct record *record = find_pid(seen->si_pid);
+    struct pp__child_record *record = pp__record_find_pid(seen->si_pid);
     PP_FAULT("zygote.reap");
     bool goes_on = record && record->spawned && pp__spawn_goes_on(record->spawned, seen->si_code, seen->si_status);
     if (record && !goes_on)
@@ -830,8 +495,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.stack = NULL;
     zygote.counter[0] = '\0'; /* a worker that makes pools of its own has its zygote's */
     zygote.kills_told = 0;
-    pp__list_init(&zygote.connections);
-    pp__list_init(&zygote.forsaken);
+    pp__records_init();
     pp__module_note_birth();
     open_sources();
     open_invitations();

@@ -26,12 +26,6 @@ struct pp__zygote_setup {
     size_t inherit_count;
 };
 
-/* Makes the calling process, all of whose signals are blocked, a zygote in the outward things: group, name, dispositions, descriptors, stdio. */
-void pp__zygote_become(const struct pp__zygote_setup *setup);
-
-/* Forgets, in a forked child, what the owner had not flushed, in all streams. */
-void pp__stdio_purge(void);
-
 /* Tells the owner; with an error nothing follows. */
 void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, const char *text);
 
@@ -40,20 +34,7 @@ bool pp__zygote_abandoned(const struct pp__zygote_setup *setup);
 
 _Noreturn void pp__zygote_run(const struct pp__zygote_setup *setup);
 
-/* Default dispositions, no alternate stack. */
-void pp__signals_default(void);
-
 /* Room for the stack of the next child, of that many bytes (0: the default): 0 or an errno. *stack is NULL where stacks are not changed. */
 int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size);
-
-/* When the process started, in the kernel's ticks; 0: there is none (any more), or none can be seen. Tells a pid from its reuse. */
-uint64_t pp__process_start(pid_t pid);
-
-/* A pidfd, not adopted yet; -1 and errno. */
-int pp__pidfd_open(pid_t pid);
-
-/* Blocks every signal, those included that libc keeps for itself; the mask before is stored unless NULL. */
-void pp__signals_block(uint64_t *before);
-void pp__signals_set(uint64_t mask);
 
 #endif

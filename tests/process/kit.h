@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "helpers.h"
+#include "process/become.h"
 #include "process/child.h"
 #include "process/launcher.h"
 #include "process/zygote.h"
