@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/limits.h"
 
+#include "base/cgroup.h"
 #include "base/error.h"
-#include "pool/cgroup.h"
 #include "pool/channel.h"
 
 #include <dirent.h>

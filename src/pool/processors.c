@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How many processors this process may use: affinity, lowered to the CPU quota of its cgroup and of those above. */
 #include "base/atomic.h"
-#include "pool/cgroup.h"
+#include "base/cgroup.h"
 #include "pool/pool.h"
 #include "procpool.h"
 

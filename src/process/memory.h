@@ -2,7 +2,7 @@
 /*
  * Whether the kernel has killed a process since memory ran out. It does not say so: a process that it kills looks like any that got SIGKILL. But it
  * counts, for each control group with memory to account for, and for the whole machine.
- * For one thread, that of the zygote.
+ * Called by the zygote.
  */
 #ifndef PP_PROCESS_MEMORY_H
 #define PP_PROCESS_MEMORY_H
@@ -27,7 +27,7 @@ bool pp__memory_forgets_zombies(const char *path);
 /* What it counts there; 0 if it can't be read. */
 uint64_t pp__memory_kills(const char *path);
 
-/* For tests, the first from texts: /proc/PID/cgroup and /proc/self/mountinfo. False: the process is in no group with a counter. */
+/* For tests, the first from other files than /proc/PID/cgroup and /proc/self/mountinfo. False: the process is in no group with a counter. */
 bool pp__memory_find(const char *groups, const char *mounts, char path[PP__COUNTER_PATH_MAX]);
 
 #endif

@@ -13,10 +13,22 @@ static const char version_2[] = "22 1 8:1 / / rw - ext4 /dev/root rw\n"
                                 "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 static const char container[] = "30 22 0:26 /docker/1234 /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
 
+static void write_file(char path[], const char *text)
+{
+    int fd = mkstemp(path);
+    CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
 static void check_found(const char *groups, const char *mounts, const char *expected)
 {
+    char groups_file[] = "/tmp/pp-groups-XXXXXX", mounts_file[] = "/tmp/pp-mounts-XXXXXX";
     char path[PP__COUNTER_PATH_MAX] = "";
-    CHECK_INT(pp__memory_find(groups, mounts, path), expected != NULL);
+    write_file(groups_file, groups);
+    write_file(mounts_file, mounts);
+    bool found = pp__memory_find(groups_file, mounts_file, path);
+    CHECK_INT(unlink(groups_file) + unlink(mounts_file), 0);
+    CHECK_INT(found, expected != NULL);
     if (expected)
         CHECK_STR(path, expected);
 }
@@ -64,9 +76,7 @@ TEST(this_process_has_a_counter)
 static void check_count(const char *text, uint64_t expected)
 {
     char path[] = "/tmp/pp-counter-XXXXXX";
-    int fd = mkstemp(path);
-    CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-    close(fd);
+    write_file(path, text);
     CHECK_INT(pp__memory_kills(path), expected);
     CHECK_INT(unlink(path), 0);
 }
