@@ -129,6 +129,13 @@ int pp__ahead_receive(int socket, uint64_t id, uint64_t *size, int *fd, int *fds
 
 /* ------------------------------------------------------------------------------------------ the task's */
 
+void pp__carried_drop_given(struct pp__carried *carried)
+{
+    for (; carried->given_count > 0; carried->given_count--)
+        pp__fd_close(carried->given[carried->given_count - 1]);
+    carried->buffer_count = 0;
+}
+
 void pp__carried_drop_back(struct pp__carried *carried)
 {
     close_all(carried->back, carried->back_count);

@@ -42,6 +42,9 @@ struct pp__carried {
     } buffers[PP_MAX_BUFFERS];
 };
 
+/* Closes those that the task was given, and takes its buffers out of its sight. */
+void pp__carried_drop_given(struct pp__carried *carried);
+
 /* Closes those that were to go back. */
 void pp__carried_drop_back(struct pp__carried *carried);
 

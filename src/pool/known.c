@@ -96,7 +96,7 @@ void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers)
     }
 }
 
-/* Release: pairs with the load in drop_forgotten (worker.c), which needs to see nothing else. */
+/* Release: pairs with the load in drop_forgotten (receive.c), which needs to see nothing else. */
 bool pp__known_tidy(struct pp__known *known, _Atomic uint32_t *forgotten, bool *left)
 {
     bool dropped = false;

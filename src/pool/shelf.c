@@ -50,7 +50,7 @@ void pp__shelf_sent(struct pp__shelf *shelf, int place)
     p->count++;
 }
 
-/* Release: pairs with the load in drop_discarded (worker.c), which needs to see nothing else. */
+/* Release: pairs with the load in drop_discarded (receive.c), which needs to see nothing else. */
 bool pp__shelf_tidy(struct pp__shelf *shelf, _Atomic uint32_t *discarded, bool *left)
 {
     bool dropped = false;

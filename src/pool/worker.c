@@ -13,6 +13,7 @@
 #include "pool/capture.h"
 #include "pool/descriptors.h"
 #include "pool/process.h"
+#include "pool/receive.h"
 #include "pool/setting.h"
 #include "pool/task.h"
 #include "process/child.h"
@@ -66,23 +67,9 @@ static struct worker {
     /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
     enum pp__record_type running; /* 0: nothing */
     struct pp_task task;
-    struct pp__carried carried; /* descriptors of the call that runs */
-    int given[PP_MAX_DESCRIPTORS];
-    struct pp__shelf shelf; /* the buffers of its large results */
-    /* Those of its large arguments, by their places on the owner's shelf: NULL: there is none, or it could not be received. */
-    struct {
-        void *memory;
-        size_t room;
-        uint32_t count; /* buffers sent for this place */
-    } arguments[PP__PLACES];
-    /* The program's buffers, by the places that the owner gave them (known.h); likewise. */
-    struct {
-        void *memory;
-        size_t room;
-        uint64_t serial;
-        uint32_t count;
-    } known[PP__KNOWN];
-    bool knows; /* there may be some */
+    struct pp__carried carried;   /* descriptors and buffers of the call that runs */
+    struct pp__shelf shelf;       /* the buffers of its large results */
+    struct pp__received received; /* what was kept of what came with calls */
     /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, outcome.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
@@ -483,115 +470,6 @@ struct elements {
     char text[256];
 };
 
-/* What came ahead of the record: the descriptor of its elements, unless `fd` is NULL, and those of the call. */
-static int receive_ahead(const struct pp__call_record *call, uint64_t id, uint64_t *size, int *fd)
-{
-    uint32_t count = pp__flags_count(call->flags);
-    int error = pp__ahead_receive(self.socket, id, size, fd, self.given, count);
-    self.carried.given = self.given;
-    if (!error)
-        self.carried.given_count = count;
-    else if (error == -EPROTO)
-        pp__fail(error, "what goes with its argument did not arrive");
-    else
-        pp__fail(error, "%s can't be received: %s", count > 0 ? "its descriptors" : "its argument", pp_last_error());
-    return error;
-}
-
-/* What was in this place is no more, whether or not the new one can be had. */
-static int take_buffer(uint32_t place, int fd, uint64_t room, int error)
-{
-    pp__segment_unmap(self.arguments[place].memory, self.arguments[place].room);
-    self.arguments[place].memory = NULL;
-    self.arguments[place].count++;
-    if (!error)
-        error = pp__segment_map(fd, room, false, &self.arguments[place].memory);
-    self.arguments[place].room = room;
-    return error;
-}
-
-static void forget_buffer(uint32_t place)
-{
-    pp__segment_unmap(self.known[place].memory, self.known[place].room);
-    self.known[place].memory = NULL;
-}
-
-/* A new one, or what would be one, had it come: `error`. */
-static int take_program_buffer(const struct pp__buffer_record *entry, int fd, int error)
-{
-    forget_buffer(entry->place);
-    self.known[entry->place].count++;
-    self.known[entry->place].serial = entry->serial;
-    self.known[entry->place].room = entry->room;
-    self.knows = true;
-    return error ? error : pp__segment_map(fd, entry->room, false, &self.known[entry->place].memory);
-}
-
-static int find_program_buffer(const struct pp__buffer_record *entry, uint32_t index)
-{
-    if (!self.known[entry->place].memory || self.known[entry->place].serial != entry->serial)
-        return pp__fail(-EPROTO, "its buffer %u did not arrive", index);
-    self.carried.buffers[index].data = self.known[entry->place].memory;
-    self.carried.buffers[index].size = entry->size;
-    return 0;
-}
-
-/* The call's buffers. The first of the descriptors that came beside it, unless there was an `error`, are those of new ones; the others are its own. */
-static int open_buffers(const struct pp__call_record *call, int error)
-{
-    const struct pp__buffer_record *entries =
-        (const void *)((const char *)(call + 1) + (call->flags & PP__BIG ? 0 : call->size));
-    uint32_t fresh = 0;
-    for (uint32_t place = 0; place < PP__KNOWN; place++)
-        if (call->dropped >> place & 1)
-            forget_buffer(place);
-    for (uint32_t i = 0; i < call->buffers; i++) {
-        if (entries[i].fresh) {
-            int taken = take_program_buffer(&entries[i], self.carried.given[fresh], error);
-            error = error ? error : taken;
-            fresh += self.carried.given_count > 0;
-        }
-        if (!error)
-            error = find_program_buffer(&entries[i], i);
-    }
-    for (uint32_t i = 0; i < fresh; i++)
-        pp__fd_close(self.given[i]);
-    self.carried.given += fresh;
-    self.carried.given_count -= fresh;
-    self.carried.buffer_count = error ? 0 : call->buffers;
-    return error;
-}
-
-static int open_kept(const struct pp__call_record *call, int fd, uint64_t room, int error, struct elements *elements)
-{
-    uint32_t place = pp__flags_place(call->flags);
-    if (call->flags & PP__FRESH)
-        error = take_buffer(place, fd, room, error);
-    else if (!error && !self.arguments[place].memory)
-        error = pp__fail(-EPROTO, "its argument's buffer did not arrive");
-    if (!error)
-        elements->at.place = (const char *)self.arguments[place].memory + PP__ELEMENTS_AT;
-    return error;
-}
-
-static int receive_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
-{
-    uint64_t room = 0;
-    int fd = -1, error = 0;
-    bool brings = pp__flags_bring_payload(call->flags);
-    if (brings || pp__flags_count(call->flags) > 0)
-        error = receive_ahead(call, id, &room, brings ? &fd : NULL);
-    if (call->flags & PP__KEPT) {
-        error = open_kept(call, fd, room, error, elements);
-    } else if (brings && !error) {
-        elements->size = call->size;
-        error = pp__payload_map(fd, call->size, &elements->mapped);
-        elements->at.place = elements->mapped;
-    }
-    pp__fd_close(fd);
-    return call->flags & PP__WITH ? open_buffers(call, error) : error;
-}
-
 static void note_error(struct elements *elements, int error)
 {
     elements->error = error;
@@ -609,7 +487,8 @@ static void open_elements(const struct pp__call_record *call, uint64_t id, struc
     if (!(call->flags & PP__AHEAD))
         return;
     self.clock.now = 0;
-    note_error(elements, receive_elements(call, id, elements));
+    elements->size = call->size;
+    note_error(elements, pp__receive(&self.received, call, id, &elements->at.place, &elements->mapped));
 }
 
 /* When the first element has begun, as opening a module runs code of its own. False: there is no function, or there are no elements. */
@@ -685,18 +564,10 @@ static void tell(const struct pp__call_record *call, bool last)
         ring_if_wanted(PP__WANT_EVERY);
 }
 
-/* Apart, like what follows, for the sake of calls without. */
-__attribute__((noinline)) static void drop_given(void)
-{
-    for (; self.carried.given_count > 0; self.carried.given_count--)
-        pp__fd_close(self.carried.given[self.carried.given_count - 1]);
-    self.carried.buffer_count = 0;
-}
-
-/* Behind the task: before its outcome is seen nothing is held that does not go back with it. */
+/* Apart, for the sake of calls without. Behind the task: before its outcome is seen nothing is held that does not go back with it. */
 __attribute__((noinline)) static void settle_descriptors(void)
 {
-    drop_given();
+    pp__carried_drop_given(&self.carried);
     if (has_failed(&self.task))
         pp__carried_drop_back(&self.carried);
 }
@@ -711,7 +582,7 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct e
 {
     if (!begin(call->slot, pp__slot_word(id, PP__SLOT_READY), pp__slot_word(id, PP__SLOT_BEGUN),
                begin_time(call->flags))) {
-        drop_given();
+        pp__carried_drop_given(&self.carried);
         return;
     }
     if (find_function(call, elements)) {
@@ -722,7 +593,7 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct e
             settle_descriptors();
         send_alone(PP__RECORD_RESULT, call->slot, id);
     } else {
-        drop_given();
+        pp__carried_drop_given(&self.carried);
         fail_to_run(call, id, elements);
     }
     tell(call, true);
@@ -798,7 +669,7 @@ static void run_captured(const struct pp__call_record *call, uint64_t id, struct
     self.clock.now = 0;
     if (!begin(call->slot, pp__slot_word(id, PP__SLOT_READY), pp__slot_word(id, PP__SLOT_BEGUN),
                begin_time(call->flags))) {
-        drop_given();
+        pp__carried_drop_given(&self.carried);
         return;
     }
     flush_output(); /* of what runs between calls */
@@ -811,7 +682,7 @@ static void run_captured(const struct pp__call_record *call, uint64_t id, struct
         settle_descriptors();
         send_captured(call->slot, id, &output);
     } else {
-        drop_given();
+        pp__carried_drop_given(&self.carried);
         flush_output();
         pp__capture_end(&self.capture, &output);
         fail_to_run(call, id, elements);
@@ -957,29 +828,6 @@ static void take(const struct pp__record *record, const void *payload)
         handlers[record->type](record, payload);
 }
 
-/* Acquire: as in pp__shelf_tidy (shelf.c). */
-static void drop_discarded(void)
-{
-    for (unsigned i = 0; i < PP__PLACES; i++) {
-        if (!self.arguments[i].memory || pp__load_acquire(&self.call_side->discarded[i]) != self.arguments[i].count)
-            continue;
-        pp__segment_unmap(self.arguments[i].memory, self.arguments[i].room);
-        self.arguments[i].memory = NULL;
-    }
-}
-
-/* Acquire: as in pp__known_tidy (known.c). */
-static void drop_forgotten(void)
-{
-    bool left = false;
-    for (uint32_t place = 0; place < PP__KNOWN; place++) {
-        if (self.known[place].memory && pp__load_acquire(&self.call_side->forgotten[place]) == self.known[place].count)
-            forget_buffer(place);
-        left |= self.known[place].memory != NULL;
-    }
-    self.knows = left;
-}
-
 static bool have_call(void)
 {
     return pp__ring_waiting(&self.calls);
@@ -1019,9 +867,8 @@ static _Noreturn void serve(void)
         ring_if_wanted(PP__WANT_ATTENTION);
         self.clock.now = 0;
         pp__shelf_take_in(&self.shelf);
-        drop_discarded();
-        if (self.knows)
-            drop_forgotten();
+        if (self.received.keeps)
+            pp__received_tidy(&self.received, self.call_side);
         if (!spin_for_call())
             wait_for_owner(have_call, PP__NEVER);
     }
@@ -1081,7 +928,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     if (pp__task_init(&self.task, &self.shelf, plan.number, &self.state) != 0 ||
         (plan.traces && pp__task_trace(&self.task) != 0))
         pp__child_exit(EXIT_FAILURE);
-    self.carried.given = self.given;
+    pp__received_init(&self.received, self.socket, &self.carried);
     listen_for_stops();
     pp__trace_set_bottom(__builtin_frame_address(0));
     pp__crash_install(self.result_side->crash, sizeof self.result_side->crash, &self.result_side->crash_size);

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/receive.h"
+
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+
+void pp__received_init(struct pp__received *received, int socket, struct pp__carried *carried)
+{
+    received->socket = socket;
+    received->carried = carried;
+    carried->given = received->given;
+}
+
+/* What came ahead of the record: the descriptor of its elements, unless `fd` is NULL, and those of the call. */
+static int receive_ahead(struct pp__received *received, const struct pp__call_record *call, uint64_t id, uint64_t *size,
+                         int *fd)
+{
+    uint32_t count = pp__flags_count(call->flags);
+    int error = pp__ahead_receive(received->socket, id, size, fd, received->given, count);
+    received->carried->given = received->given;
+    if (!error)
+        received->carried->given_count = count;
+    else if (error == -EPROTO)
+        pp__fail(error, "what goes with its argument did not arrive");
+    else
+        pp__fail(error, "%s can't be received: %s", count > 0 ? "its descriptors" : "its argument", pp_last_error());
+    return error;
+}
+
+/* What was in this place is no more, whether or not the new one can be had. */
+static int take_buffer(struct pp__received *received, uint32_t place, int fd, uint64_t room, int error)
+{
+    pp__segment_unmap(received->arguments[place].memory, received->arguments[place].room);
+    received->arguments[place].memory = NULL;
+    received->arguments[place].count++;
+    if (!error)
+        error = pp__segment_map(fd, room, false, &received->arguments[place].memory);
+    received->arguments[place].room = room;
+    received->keeps = true;
+    return error;
+}
+
+static void forget_buffer(struct pp__received *received, uint32_t place)
+{
+    pp__segment_unmap(received->known[place].memory, received->known[place].room);
+    received->known[place].memory = NULL;
+}
+
+/* A new one, or what would be one, had it come: `error`. */
+static int take_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, int fd, int error)
+{
+    forget_buffer(received, entry->place);
+    received->known[entry->place].count++;
+    received->known[entry->place].serial = entry->serial;
+    received->known[entry->place].room = entry->room;
+    received->keeps = true;
+    return error ? error : pp__segment_map(fd, entry->room, false, &received->known[entry->place].memory);
+}
+
+static int find_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, uint32_t index)
+{
+    if (!received->known[entry->place].memory || received->known[entry->place].serial != entry->serial)
+        return pp__fail(-EPROTO, "its buffer %u did not arrive", index);
+    received->carried->buffers[index].data = received->known[entry->place].memory;
+    received->carried->buffers[index].size = entry->size;
+    return 0;
+}
+
+/* The call's buffers. The first of the descriptors that came beside it, unless there was an `error`, are those of new ones; the others are its own. */
+static int open_buffers(struct pp__received *received, const struct pp__call_record *call, int error)
+{
+    const struct pp__buffer_record *entries =
+        (const void *)((const char *)(call + 1) + (call->flags & PP__BIG ? 0 : call->size));
+    uint32_t fresh = 0;
+    for (uint32_t place = 0; place < PP__KNOWN; place++)
+        if (call->dropped >> place & 1)
+            forget_buffer(received, place);
+    for (uint32_t i = 0; i < call->buffers; i++) {
+        if (entries[i].fresh) {
+            int taken = take_program_buffer(received, &entries[i], received->carried->given[fresh], error);
+            error = error ? error : taken;
+            fresh += received->carried->given_count > 0;
+        }
+        if (!error)
+            error = find_program_buffer(received, &entries[i], i);
+    }
+    for (uint32_t i = 0; i < fresh; i++)
+        pp__fd_close(received->given[i]);
+    received->carried->given += fresh;
+    received->carried->given_count -= fresh;
+    received->carried->buffer_count = error ? 0 : call->buffers;
+    return error;
+}
+
+static int open_kept(struct pp__received *received, const struct pp__call_record *call, int fd, uint64_t room,
+                     int error, const char **elements)
+{
+    uint32_t place = pp__flags_place(call->flags);
+    if (call->flags & PP__FRESH)
+        error = take_buffer(received, place, fd, room, error);
+    else if (!error && !received->arguments[place].memory)
+        error = pp__fail(-EPROTO, "its argument's buffer did not arrive");
+    if (!error)
+        *elements = (const char *)received->arguments[place].memory + PP__ELEMENTS_AT;
+    return error;
+}
+
+int pp__receive(struct pp__received *received, const struct pp__call_record *call, uint64_t id, const char **elements,
+                const void **mapped)
+{
+    uint64_t room = 0;
+    int fd = -1, error = 0;
+    bool brings = pp__flags_bring_payload(call->flags);
+    if (brings || pp__flags_count(call->flags) > 0)
+        error = receive_ahead(received, call, id, &room, brings ? &fd : NULL);
+    if (call->flags & PP__KEPT) {
+        error = open_kept(received, call, fd, room, error, elements);
+    } else if (brings && !error) {
+        error = pp__payload_map(fd, call->size, mapped);
+        *elements = *mapped;
+    }
+    pp__fd_close(fd);
+    return call->flags & PP__WITH ? open_buffers(received, call, error) : error;
+}
+
+/* Acquire: as in pp__shelf_tidy (shelf.c). True: some are left. */
+static bool drop_discarded(struct pp__received *received, const struct pp__call_side *call_side)
+{
+    bool left = false;
+    for (unsigned i = 0; i < PP__PLACES; i++) {
+        if (received->arguments[i].memory &&
+            pp__load_acquire(&call_side->discarded[i]) == received->arguments[i].count) {
+            pp__segment_unmap(received->arguments[i].memory, received->arguments[i].room);
+            received->arguments[i].memory = NULL;
+        }
+        left |= received->arguments[i].memory != NULL;
+    }
+    return left;
+}
+
+/* Acquire: as in pp__known_tidy (known.c). Likewise. */
+static bool drop_forgotten(struct pp__received *received, const struct pp__call_side *call_side)
+{
+    bool left = false;
+    for (uint32_t place = 0; place < PP__KNOWN; place++) {
+        if (received->known[place].memory &&
+            pp__load_acquire(&call_side->forgotten[place]) == received->known[place].count)
+            forget_buffer(received, place);
+        left |= received->known[place].memory != NULL;
+    }
+    return left;
+}
+
+void pp__received_tidy(struct pp__received *received, const struct pp__call_side *call_side)
+{
+    bool arguments = drop_discarded(received, call_side), known = drop_forgotten(received, call_side);
+    received->keeps = arguments || known;
+}
