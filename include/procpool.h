@@ -228,11 +228,11 @@ PP_API int pp_worker_main(void);
 
 /*
  * Makes the calling process a worker of the pool whose launcher's command or starter has started it, or has had it started. `invitation` is what that
- * command found in its environment as PROCPOOL_INVITATION, or what the starter was given; NULL: the one that is in this environment, which is then unset. On success it does not return: the
- * process runs the pool's calls until it is told to leave or killed, and the kernel kills it when the pool's owner ends, whoever its parent is.
- * Descriptors and memory stay as they are, signal dispositions become the default ones. It has to be of the same user, and in the same network
- * namespace, and each invitation can be followed once. Of a program that is not the owner's executable only functions in shared libraries
- * can be called. Call it before any thread is made, and beside no pool of this process.
+ * command found in its environment as PROCPOOL_INVITATION, or what the starter was given; NULL: the one that is in this environment, which is then unset.
+ * On success it does not return: the process runs the pool's calls until it is told to leave or killed, and the kernel kills it when the pool's owner ends,
+ * whoever its parent is. Descriptors and memory stay as they are, signal dispositions become the default ones. It has to be of the same user, and in the
+ * same network namespace, and each invitation can be followed once. Of a program that is not the owner's executable only functions in shared libraries can
+ * be called. Call it before any thread is made, and beside no pool of this process.
  *
  * Errors: -ENOENT (no invitation), -EINVAL (it is none), -ECONNREFUSED (nobody listens: the pool is gone), -EACCES (nobody is invited
  * so, or not any more, or by another user), -EALREADY (somebody has followed it), -EPROTO (the pool has another build of the library), -ETIMEDOUT (no
@@ -245,11 +245,11 @@ PP_API int pp_worker_attach(const char *invitation);
  * the owner grows and makes threads, starts workers cheaply and cleanly. `options` may be NULL. *launcher has one
  * reference, the caller's.
  *
- * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload, command or starter with another method, an empty command, a starter without start or beside a command), -EBADF
- * (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main, or with raised privileges), -ENOENT or -ELIBBAD for a preload that can't be opened,
- * -E2BIG (the paths to preload, or the command, are too long), -EAGAIN (no process can be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE,
- * -ENFILE, -EPERM.
- * If the launcher's process dies, its pools break with that cause.
+ * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload, command or starter with another method, an empty command, a
+ * starter without start or beside a command), -EBADF (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main, or with raised
+ * privileges), -ENOENT or -ELIBBAD for a preload that can't be opened, -E2BIG (the paths to preload, or the command, are too long), -EAGAIN (no process can
+ * be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE, -ENFILE, -EPERM. If the launcher's process dies, its pools break with
+ * that cause.
  */
 PP_API int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher);
 
@@ -384,11 +384,12 @@ typedef struct pp_pool_options {
  * end or a child that the program forked. In a task, exit(3) awaits the pools that this task made.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value, when_full or submit_timeout without max_pending or
- * together, launcher together with options of one, stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment, library_threads,
- * capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no
- * place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or
- * a control group's pids.max allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked
- * child, or a sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
+ * together, launcher together with options of one, stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice,
+ * environment, library_threads, capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such
+ * directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG
+ * (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max allows fewer processes, or the launcher's process does not
+ * read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a sandbox forbids it), -EPIPE (the launcher's process is gone),
+ * -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
@@ -420,8 +421,8 @@ typedef struct pp_call {
  * nobody wants the answer. Calls are begun in the order in which they were submitted, but for short ones that travel a few at a time.
  *
  * Errors: -EINVAL (no function, arg NULL and size not 0, function in no loaded module, bad pp_call), -EBADF (one of the descriptors is not open), -ENOMEM,
- * -EMFILE or -ENFILE (no descriptor for a large argument, or for a copy of a descriptor), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN (after shutdown or release), -ENOTRECOVERABLE
- * (pool broken; wins over -ESHUTDOWN), -EPERM. What a crash does: see pp_future_error.
+ * -EMFILE or -ENFILE (no descriptor for a large argument, or for a copy of a descriptor), -EFBIG (a large argument is above RLIMIT_FSIZE), -ESHUTDOWN
+ * (after shutdown or release), -ENOTRECOVERABLE (pool broken; wins over -ESHUTDOWN), -EPERM. What a crash does: see pp_future_error.
  *
  * Never blocks, but in a pool with max_pending: there it waits while so many calls are pending, unless that pool refuses then. It wakes in the order
  * in which threads came, and at once, with its error, when the pool is shut down or breaks; in an inline pool it runs calls meanwhile. Errors of
@@ -481,8 +482,8 @@ PP_API int pp_pool_kill(pp_pool *pool);
 PP_API void pp_pool_destroy(pp_pool *pool);
 
 /* Gives up the handle at once; accepted calls run to their end, then workers and pool are gone by themselves. (Inline: those with a
- * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) A pool of an event loop gets its threads then; where none can be made, this waits as
- * pp_pool_destroy does, or, in a callback, the pp_pool_dispatch that has called it. */
+ * future run when it is waited for, the others do not; those that only callbacks want are cancelled.) A pool of an event loop gets its threads then; where
+ * none can be made, this waits as pp_pool_destroy does, or, in a callback, the pp_pool_dispatch that has called it. */
 PP_API void pp_pool_release(pp_pool *pool);
 
 /*
@@ -701,7 +702,8 @@ typedef void pp_callback(pp_future *future, void *context);
 /*
  * Calls callback(future, context) once when the future is done: on a thread that all callbacks of the pool share, named pp-callbacks, in the order in
  * which they were added, those of different futures in the order in which these were done. If it is done already and all earlier ones have
- * returned, the callback is called here. (Inline: by a thread that uses the pool. A pool of an event loop: in pp_pool_dispatch.) It has the future for as long as it runs.
+ * returned, the callback is called here. (Inline: by a thread that uses the pool. A pool of an event loop: in pp_pool_dispatch.) It has the future for as
+ * long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays other callbacks and
  * nothing else. Only the end of its own pool it can't wait for: see pp_pool_shutdown. It must return. What happens to a worker does not matter: a
@@ -825,8 +827,9 @@ PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *e
 /*
  * The next result: 1 and *result, whose pointers are valid until the next call on this map; 0 after the last. A failed element is a
  * result as well. Errors: -ETIMEDOUT, -EINTR; -EAGAIN (the source has none now and nothing is in flight); what the source
- * returned, once, after all results; -ETIME, once, when total_timeout is over and what was there has been given out; -ESHUTDOWN or -ENOTRECOVERABLE, once, when the pool refuses further inputs, after all
- * results of those accepted; -ENOMEM, -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
+ * returned, once, after all results; -ETIME, once, when total_timeout is over and what was there has been given out; -ESHUTDOWN or -ENOTRECOVERABLE, once,
+ * when the pool refuses further inputs, after all results of those accepted; -ENOMEM, -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as
+ * pp_future_wait; -EINVAL, -EPERM.
  */
 PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);
 
@@ -841,9 +844,9 @@ PP_API void pp_map_close(pp_map *map);
 
 /*
  * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of another size is a
- * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR, -ENOMEM, -EMFILE,
- * -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EDEADLK, -EPERM. After failures pp_last_error() tells of the one with the lowest index. With fail_fast,
- * elements that never ran count as failed.
+ * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR,
+ * -ENOMEM, -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EDEADLK, -EPERM. After failures pp_last_error() tells of the
+ * one with the lowest index. With fail_fast, elements that never ran count as failed.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                             void *outputs, size_t out_size, const pp_map_options *options);
@@ -912,21 +915,21 @@ PP_API int pp_process_is_alive(pp_process *process);
 PP_API int pp_process_join(pp_process *process, int timeout);
 
 /*
- * How it ended: *code is its exit status, 0 to 255, or the negative number of the signal that ended it. Errors: -EBUSY (it has not ended), -ENODATA (nobody has seen how: the
- * launcher's process had died, and it with that, or it was the child of another process), -EINVAL, -EPERM.
+ * How it ended: *code is its exit status, 0 to 255, or the negative number of the signal that ended it. Errors: -EBUSY (it has not ended), -ENODATA (nobody
+ * has seen how: the launcher's process had died, and it with that, or it was the child of another process), -EINVAL, -EPERM.
  */
 PP_API int pp_process_exit_code(pp_process *process, int *code);
 
 /*
- * The same with all that is known, as pp_future_error has it of calls; texts are valid as long as the process. kind is PP_ERROR_NONE if its status was 0, PP_ERROR_TRAVEL if it did not
- * find the function, else PP_ERROR_CRASH, with signal, status (-1: unknown, or a signal), out_of_memory, and what pp_error_backtrace and address tell of a crash. call_id is 0 and
- * worker -1. Errors: -EBUSY, -EINVAL, -EPERM.
+ * The same with all that is known, as pp_future_error has it of calls; texts are valid as long as the process. kind is PP_ERROR_NONE if its status was 0,
+ * PP_ERROR_TRAVEL if it did not find the function, else PP_ERROR_CRASH, with signal, status (-1: unknown, or a signal), out_of_memory, and what
+ * pp_error_backtrace and address tell of a crash. call_id is 0 and worker -1. Errors: -EBUSY, -EINVAL, -EPERM.
  */
 PP_API int pp_process_error(pp_process *process, pp_error *error);
 
 /*
- * Send it SIGTERM, or SIGKILL, and do not wait for its end. A process that has ended, and so any other that has its number by now, gets nothing. 0, -EAGAIN (the launcher's process does
- * not read), -EINVAL, -EPERM. What a kill leaves of children in its process group is killed too.
+ * Send it SIGTERM, or SIGKILL, and do not wait for its end. A process that has ended, and so any other that has its number by now, gets nothing. 0, -EAGAIN
+ * (the launcher's process does not read), -EINVAL, -EPERM. What a kill leaves of children in its process group is killed too.
  */
 PP_API int pp_process_terminate(pp_process *process);
 PP_API int pp_process_kill(pp_process *process);
@@ -999,7 +1002,8 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
  *     of the library). `fd` stays the caller's.
  *   - pp_..._fd: the handle's own descriptor, close-on-exec, there until the last unref; not to be closed. -EBADF: it has been closed, as in a worker that was forked
  *     with close_fds; the handle works on. -EINVAL.
- *   - pp_..._ref takes one more reference of this process and returns the handle; pp_..._unref gives one back, with the last one the process no longer has the object. NULL is accepted.
+ *   - pp_..._ref takes one more reference of this process and returns the handle; pp_..._unref gives one back, with the last one the process no longer has
+ *     the object. NULL is accepted.
  *   - Any process and any thread may call them, but not signal handlers. Waits end early with -EINTR as everywhere. -EINVAL: NULL.
  *   - No death of a participant, at any instruction, blocks others: who sleeps looks again each 50 ms in any case. One that is stopped (SIGSTOP)
  *     inside a function can hold up the others until it goes on or is killed; they time out then, but up to a second late.
