@@ -184,7 +184,8 @@ typedef enum pp_start_method {
 
 /*
  * Functions of the program that have workers started, in place of a command. Both are called by a thread of each pool, in turn with its log (of a
- * pool of an event loop: in pp_pool_dispatch), without any lock, one at a time in a pool; one that takes long delays starts and log lines, and
+ * pool of an event loop: in pp_pool_dispatch, or by a thread that waits for the pool or one of its futures, with that thread's signals), without any
+ * lock, one at a time in a pool; one that takes long delays starts and log lines, and
  * nothing else. They must return, and not end this pool. Threads of the library have all signals blocked, and so has what they fork, until that
  * attaches or unblocks them.
  */

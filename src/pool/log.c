@@ -86,6 +86,24 @@ void pp__log_hand_out(pp_pool *pool)
     pool->logging = false;
 }
 
+/* What a dispatch found meanwhile it left to this thread, which hands it back; after the end nobody else might come. */
+bool pp__log_run_errand(pp_pool *pool)
+{
+    if (pool->logging || pp__list_empty(&pool->errands))
+        return false;
+    pool->logging = pool->errand_apart = true;
+    pp__errand_run(pool);
+    pool->logging = false;
+    if (pool->ended)
+        pp__log_hand_out(pool);
+    else if (!pp__list_empty(&pool->errands) || !pp__list_empty(&pool->log))
+        pp__log_wake(pool);
+    pool->errand_apart = false;
+    if (pool->ended)
+        pp__subject_wake(&pool->end, pool, pool);
+    return true;
+}
+
 static void *run(void *argument)
 {
     pp_pool *pool = argument;

@@ -131,6 +131,8 @@ void pp__loop_collect(pp_pool *pool)
         return;
     pp__collect_events(pool);
     arm(pool);
+    if (pool->loop)
+        pp__log_run_errand(pool);
 }
 
 /* The pool, which a callback may give up, is kept by the caller. */

@@ -21,7 +21,7 @@ void pp__loop_wake(pp_pool *pool);
 /* Whether the calling thread is in pp_pool_dispatch, or the pool has ended: then it runs callbacks and hands out the log. Under the lock. */
 bool pp__loop_is_here(const pp_pool *pool);
 
-/* What a dispatch does, but for callbacks and log, for a thread that waits for futures of several pools. Under the lock. */
+/* What a dispatch does, but for callbacks and lines of the log, for a thread that waits for futures of several pools. Under the lock. */
 void pp__loop_collect(pp_pool *pool);
 
 /* No more dispatches: the descriptors are closed, `pool->loop` is NULL. Under the lock. */

@@ -504,7 +504,7 @@ void pp__pool_begin_shutdown(pp_pool *pool, bool cancel)
 static bool has_ended(const void *pool)
 {
     const pp_pool *p = pool;
-    return p->ended && pp__callbacks_are_over(p) && pp__list_empty(&p->blocked);
+    return p->ended && !p->errand_apart && pp__callbacks_are_over(p) && pp__list_empty(&p->blocked);
 }
 
 static bool has_ended_but_for_callbacks(const void *pool)

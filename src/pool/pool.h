@@ -131,7 +131,8 @@ struct pp_pool {
     pp_starter starter;      /* the launcher's; zeros: none */
     pthread_t logger;
     bool has_logger;
-    bool logging;              /* a thread is calling the log function */
+    bool logging;              /* a thread is calling the log function, or the starter's */
+    bool errand_apart;         /* the latter is one that waits, which the end of the pool waits for */
     _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
 

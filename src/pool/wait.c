@@ -10,6 +10,7 @@
 #include "pool/collect.h"
 #include "pool/group.h"
 #include "pool/inline.h"
+#include "pool/log.h"
 #include "pool/loop.h"
 #include "pool/pool.h"
 #include "pool/standby.h"
@@ -187,6 +188,17 @@ static int step_inline(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
     return sleep_on_word(pool, me, deadline);
 }
 
+/* Nobody may be dispatching. The starter may take its time: others collect meanwhile. */
+static bool run_errand(pp_pool *pool, struct pp__waiter *me)
+{
+    if (!pool->loop || pool->logging || pp__list_empty(&pool->errands))
+        return false;
+    pp__list_remove(&me->in_pool);
+    if (pool->collector.waiter == me)
+        pass_duty_on(pool);
+    return pp__log_run_errand(pool);
+}
+
 static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *looked)
 {
     if (pool->is_inline)
@@ -198,6 +210,8 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
         }
         return sleep_on_word(pool, me, deadline);
     }
+    if (run_errand(pool, me))
+        return 0;
     if (!take_duty(pool, me))
         return sleep_on_word(pool, me, deadline);
     pp__list_remove(&me->in_pool);

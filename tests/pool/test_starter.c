@@ -225,6 +225,81 @@ TEST(in_a_pool_of_an_event_loop_workers_are_started_in_its_dispatch)
     CHECK_INT(starting.stops, starting.starts);
 }
 
+static void wait_for_result_of(pp_pool *pool)
+{
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+}
+
+static void wait_for_array(pp_pool *pool)
+{
+    const int numbers[] = {3, 4};
+    int squares[2];
+    CHECK_OK(pp_map_array(pool, task_square, numbers, 2, sizeof *numbers, squares, sizeof *squares, NULL));
+    CHECK_INT(squares[1], 16);
+}
+
+static void wait_for_end(pp_pool *pool)
+{
+    pp_future *future = submit_int(pool, task_square, 3);
+    CHECK_OK(pp_pool_shutdown(pool, 0, -1));
+    CHECK_INT(take_int(future), 9);
+}
+
+/* In pp_wait, of more pools than one. */
+static void wait_beside_another(pp_pool *pool)
+{
+    pp_pool *other = open_pool((pp_pool_options){.max_workers = 1}, 0);
+    pp_future *futures[] = {submit_int(pool, task_square, 3), submit_int(other, task_square, 4)};
+    CHECK_INT(pp_wait(futures, 2, PP_ALL_COMPLETED, -1, NULL), 2);
+    CHECK_INT(take_int(futures[0]), 9);
+    CHECK_INT(take_int(futures[1]), 16);
+    pp_pool_destroy(other);
+}
+
+static void destroy_only(pp_pool *pool)
+{
+    pp_future_unref(submit_int(pool, task_square, 3)); /* a call that was accepted is run */
+}
+
+TEST_WITHIN(in_a_pool_of_an_event_loop_workers_are_started_by_those_who_wait_without_a_dispatch, 30)
+{
+    static void (*const waits[])(pp_pool *) = {wait_for_result_of, wait_for_array, wait_for_end, wait_beside_another,
+                                               destroy_only};
+    make_forking_process();
+    for (int i = 0; i < 5; i++) {
+        pp_pool *pool = starting_pool(begin_fork, (pp_pool_options){.max_workers = 1, .event_loop = 1});
+        waits[i](pool);
+        end_pool(pool);
+        CHECK_INT(starting.starts, i + 1);
+        CHECK_INT(starting.stops, i + 1);
+    }
+}
+
+static void *wait_aside(void *future)
+{
+    CHECK_INT(take_int(future), 9);
+    return NULL;
+}
+
+/* In one of the threads that wait: another one collects meanwhile. */
+TEST(a_start_that_takes_long_holds_up_no_other_thread_that_waits)
+{
+    enum { GATE = BOARD_WORDS - 8 };
+    make_forking_process();
+    pp_pool *pool = starting_pool(begin_fork, (pp_pool_options){.max_workers = 2, .event_loop = 1});
+    wait_for_result_of(pool);
+    starting.gate = GATE;
+    pp_future *first = submit_int(pool, task_gate, 3);
+    gate_wait_arrived(3, 1);
+    pthread_t thread = start_thread(wait_aside, submit_int(pool, task_square, 3));
+    until(starting.starts == 2);
+    gate_open(3);
+    CHECK(take_int(first) > 0);
+    open_gate(GATE);
+    join_thread(thread);
+    end_pool(pool);
+}
+
 /* A thread that waits sees the end, and nobody dispatches after that. */
 TEST(a_pool_of_an_event_loop_that_is_released_after_its_end_stops_what_was_started)
 {
