@@ -4,6 +4,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/linger.h"
 #include "base/seam.h"
 #include "pool/future.h"
 #include "pool/pool.h"
@@ -74,10 +75,11 @@ struct pp__descriptors *pp__descriptors_keep(const int *fds, uint32_t count)
     return made;
 }
 
+/* Often under the lock, and often the last that have the file open. */
 void pp__descriptors_free(struct pp__descriptors *descriptors)
 {
-    if (descriptors)
-        close_all(descriptors->fds, descriptors->count);
+    for (uint32_t i = 0; descriptors && i < descriptors->count; i++)
+        pp__linger_close(descriptors->fds[i]);
     free(descriptors);
 }
 

@@ -4,6 +4,7 @@
 
 #include "pool/channel.h"
 
+#include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -477,6 +478,65 @@ EACH(the_owner_has_nothing_of_a_call_that_has_ended)
         CHECK_INT(count_fds(), before);
     }
     pp_pool_destroy(pool);
+}
+
+/* A socket that is full of what its peer does not read, and lingers for that: who closes it last waits. */
+static int make_lingering(int *peer)
+{
+    static const char data[1 << 16];
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    const struct linger linger = {.l_onoff = 1, .l_linger = 600};
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_INT(bind(listening, (struct sockaddr *)&address, size), 0);
+    CHECK_INT(listen(listening, 1), 0);
+    CHECK_INT(getsockname(listening, (struct sockaddr *)&address, &size), 0);
+    CHECK_INT(connect(fd, (struct sockaddr *)&address, size), 0);
+    *peer = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    CHECK(*peer >= 0);
+    close(listening);
+    while (send(fd, data, sizeof data, MSG_DONTWAIT) > 0) {
+    }
+    CHECK_INT(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    return fd;
+}
+
+static void read_all(int fd)
+{
+    static char data[1 << 16];
+    ssize_t size;
+    while ((size = read(fd, data, sizeof data)) > 0) {
+    }
+    CHECK_INT(size, 0);
+    close(fd);
+}
+
+static void expect_free(pp_pool *pool, pp_pool *other)
+{
+    pp_buffer *buffer;
+    CHECK_OK(pp_buffer_create(1, &buffer));
+    pp_buffer_unref(buffer);
+    expect_usable(pool);
+    expect_usable(other);
+}
+
+EACH(a_socket_that_lingers_holds_nobody_up)
+{
+    pp_pool *pool = open_workers(1, method), *other = kit_sibling(method, (pp_pool_options){.max_workers = 1});
+    expect_free(pool, other);
+    int before = count_fds(), peer;
+    for (int i = 0; i < 2; i++) {
+        int fd = make_lingering(&peer);
+        pp_future *future = submit_fds(pool, i == 0 ? nothing : task_pass, &fd, 1);
+        close(fd);
+        expect_end(future, 0);
+        expect_free(pool, other);
+        read_all(peer);
+        until(count_fds() == before);
+    }
+    pp_pool_destroy(pool);
+    pp_pool_destroy(other);
 }
 
 EACH(a_call_without_a_future_leaves_nothing)
