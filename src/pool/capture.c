@@ -86,15 +86,20 @@ void pp__capture_empty(const struct pp__capture *capture)
             errno = 0; /* it grows */
 }
 
+/* Out of the task's way if there is a place. False: there is none, and so no way back. */
+static bool put_aside(struct pp__captured_stream *stream, int fd)
+{
+    stream->elsewhere = fcntl(fd, F_DUPFD_CLOEXEC, PP__FD_FLOOR);
+    if (stream->elsewhere < 0 && (errno == EINVAL || errno == EMFILE))
+        stream->elsewhere = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return stream->elsewhere >= 0 || errno == EBADF;
+}
+
 /* Where the initializer has left the stream is where it leads outside calls. */
 static void redirect(struct pp__captured_stream *stream, int fd)
 {
     uint64_t size;
-    stream->redirected = false;
-    if (!look_at(stream, &size))
-        return;
-    stream->elsewhere = fcntl(fd, F_DUPFD_CLOEXEC, PP__FD_FLOOR);
-    stream->redirected = dup2(stream->file, fd) == fd;
+    stream->redirected = look_at(stream, &size) && put_aside(stream, fd) && dup2(stream->file, fd) == fd;
 }
 
 static void lead_back(struct pp__captured_stream *stream, int fd)

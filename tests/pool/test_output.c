@@ -668,6 +668,69 @@ BOTH(a_worker_that_finds_no_descriptors_for_its_files_comes_later)
     pp_pool_destroy(pool);
 }
 
+static void limit_files(rlim_t most)
+{
+    struct rlimit limit;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* Its own file, which may get the number of a stream that is closed, has nothing of what it prints. */
+static int say_beside_a_file(pp_task *task, const void *arg, size_t size)
+{
+    struct stat status;
+    int fd = memfd_create("own", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    say_duty(task, arg, size);
+    fflush(stdout);
+    CHECK_INT(fstat(fd, &status), 0);
+    CHECK_INT(status.st_size, 0);
+    close(fd);
+    return 0;
+}
+
+/* Below the numbers that the library would rather have. */
+BOTH(streams_lead_back_after_a_call_where_the_limit_of_descriptors_is_low)
+{
+    int end = pipe_streams();
+    share();
+    limit_files(150);
+    pp_pool *pool = open_capturing(
+        method, (pp_pool_options){.finalizer = say_beside_a_file, .finalizer_arg = "end", .finalizer_arg_size = 3});
+    for (int i = 0; i < 3; i++) {
+        char out[32], err[32];
+        snprintf(out, sizeof out, "out %d\n", i);
+        snprintf(err, sizeof err, "err %d\n", i);
+        check_and_drop(submit_script(pool, RETURN, i), out, err);
+    }
+    pp_pool_destroy(pool);
+    CHECK_STR(in_pipe(end), "end;");
+}
+
+static int set_limit_of_files(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)size;
+    limit_files((rlim_t)read_int(arg));
+    return 0;
+}
+
+BOTH(a_worker_without_descriptors_captures_nothing_until_it_has_some_again)
+{
+    int end = pipe_streams();
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.capture = PP_STDOUT});
+    expect_end(submit_int(pool, set_limit_of_files, 3), 0);
+    pp_future *future = submit(pool, say_duty, "first", 5);
+    CHECK_STR(output_of(future, PP_STDOUT).data, "");
+    expect_end(future, 0);
+    expect_end(submit_int(pool, set_limit_of_files, 300), 0);
+    future = submit(pool, say_duty, "second", 6);
+    CHECK_STR(output_of(future, PP_STDOUT).data, "second;");
+    expect_end(future, 0);
+    pp_pool_destroy(pool);
+    CHECK_STR(in_pipe(end), "first;");
+}
+
 BOTH(capturing_leaves_no_descriptors_behind)
 {
     board_make();
