@@ -4,9 +4,11 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "process/child.h"
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 void pp__received_init(struct pp__received *received, int socket, struct pp__carried *carried)
 {
@@ -22,6 +24,8 @@ static int receive_ahead(struct pp__received *received, const struct pp__call_re
     uint32_t count = pp__flags_count(call->flags);
     int error = pp__ahead_receive(received->socket, id, size, fd, received->given, count);
     received->carried->given = received->given;
+    if (error == -EBADF || error == -ENOTSOCK)
+        pp__child_exit(EXIT_FAILURE); /* a task has closed the socket: between tasks that costs nothing */
     if (!error)
         received->carried->given_count = count;
     else if (error == -EPROTO)

@@ -181,11 +181,16 @@ static bool never(void)
     return false;
 }
 
-/* A socket that takes nothing any more: closed, or full though the owner has taken all that was ever announced. */
+/* A task has closed the socket: as with the bell, between tasks that costs nothing. */
+static bool is_closed(int error)
+{
+    return error == -EBADF || error == -ENOTSOCK;
+}
+
+/* It takes nothing any more: of another kind, or full though the owner has taken all that was ever announced. */
 static bool is_spoilt(int error, bool all_taken)
 {
-    return error == -EBADF || error == -ENOTSOCK || error == -ENOTCONN || error == -EPIPE ||
-           (error == -EAGAIN && all_taken);
+    return error == -ENOTCONN || error == -EPIPE || (error == -EAGAIN && all_taken);
 }
 
 /*
@@ -284,6 +289,8 @@ __attribute__((noinline)) static void publish_behind(enum pp__record_type type, 
         publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
     else
         publish_record(type, id, &header, small ? task->result : NULL, small ? task->size : 0);
+    if (is_closed(error))
+        pp__child_exit(EXIT_FAILURE); /* the next one would fare as this one did */
 }
 
 /* What the task left behind, as one record. */

@@ -1159,6 +1159,70 @@ BOTH(a_worker_that_announces_descriptors_for_an_element_is_found_out)
     pp_pool_destroy(pool);
 }
 
+/* ------------------------------------------------------------------------------- the library's, closed by a task */
+
+enum returned { SMALL, LARGE, FD_BACK };
+
+static int task_return(pp_task *task, const void *arg, size_t size)
+{
+    static char large[1 << 17];
+    (void)size;
+    if (read_int(arg) == FD_BACK)
+        CHECK_INT(pp_task_return_fd(task, STDERR_FILENO), 0);
+    return pp_task_return(task, large, read_int(arg) == LARGE ? sizeof large : 1);
+}
+
+static int task_close_all_and_return(pp_task *task, const void *arg, size_t size)
+{
+    close_range(3, ~0u, 0);
+    return task_return(task, arg, size);
+}
+
+/* Not the bell: its worker goes on. Nor its end of the connection, so that the owner does not see it before what it sends next. */
+static int task_close_socket(pp_task *task, const void *arg, size_t size)
+{
+    int socket = channel_socket();
+    (void)task, (void)arg, (void)size;
+    CHECK(dup(socket) >= 0);
+    close(socket);
+    return 0;
+}
+
+BOTH(behind_a_task_that_closed_the_socket_calls_that_bring_something_fare_well)
+{
+    static const char large[1 << 17];
+    int fd = make_file(0);
+    pp_pool *pool = open_workers(1, method);
+    pp_call call = {.function = task_check, .descriptors = &fd, .descriptor_count = 1};
+    for (int i = 0; i < 5; i++) {
+        expect_end(submit(pool, task_close_socket, NULL, 0), 0);
+        CHECK_INT(take_int(submit_with(pool, call)), 1);
+        expect_end(submit(pool, task_close_socket, NULL, 0), 0);
+        expect_end(submit(pool, nothing, large, sizeof large), 0);
+    }
+    close(fd);
+    pp_pool_destroy(pool);
+}
+
+static void expect_unsent(pp_future *future)
+{
+    CHECK_INT(error_of(future, PP_ERROR_TRAVEL)->task_code, -EBADF);
+    pp_future_unref(future);
+}
+
+/* It has begun, and is not run again; what is behind it has another worker. */
+BOTH(a_result_for_which_a_task_has_closed_the_way_fails_alone_with_kind_travel)
+{
+    pp_pool *pool = open_workers(1, method);
+    for (int what = LARGE; what <= FD_BACK; what++) {
+        expect_unsent(submit_int(pool, task_close_all_and_return, what));
+        expect_end(submit(pool, task_close_socket, NULL, 0), 0);
+        expect_unsent(submit_int(pool, task_return, what));
+        expect_end(submit_int(pool, task_return, what), 0);
+    }
+    pp_pool_destroy(pool);
+}
+
 /* ---------------------------------------------------------------------------------------------- attached */
 
 TEST_WITHIN(descriptors_travel_to_and_from_a_worker_that_a_command_starts, 30)
