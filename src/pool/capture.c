@@ -68,11 +68,11 @@ int pp__capture_open(struct pp__capture *capture, int socket, const struct pp__c
 
 /* ------------------------------------------------------------------------------------- around a call */
 
-bool pp__capture_measure(const struct pp__capture *capture, uint64_t begin[PP__STREAMS])
+bool pp__capture_measure(struct pp__capture *capture, uint64_t begin[PP__STREAMS])
 {
     bool some = false;
     for (unsigned i = 0; i < PP__STREAMS; i++) {
-        look_at(&capture->streams[i], &begin[i]);
+        capture->streams[i].lost = !look_at(&capture->streams[i], &begin[i]);
         some |= begin[i] > 0;
     }
     return some;

@@ -20,6 +20,7 @@ struct pp__capture {
         ino_t inode;   /* what a task may have put in its place is not touched */
         int elsewhere; /* where the stream leads between calls; -1: nowhere */
         bool redirected;
+        bool lost; /* the file was not there when it was measured last */
     } streams[PP__STREAMS];
 };
 
@@ -27,7 +28,7 @@ struct pp__capture {
 int pp__capture_open(struct pp__capture *capture, int socket, const struct pp__capture_order *order);
 
 /* Before a call: where its output begins. True: the files should be emptied before there is one. */
-bool pp__capture_measure(const struct pp__capture *capture, uint64_t begin[PP__STREAMS]);
+bool pp__capture_measure(struct pp__capture *capture, uint64_t begin[PP__STREAMS]);
 
 /* Empties the files: the owner has read all that was told. */
 void pp__capture_empty(const struct pp__capture *capture);

@@ -95,7 +95,7 @@ struct pp__result_side {
     /* worker -> owner, any number is as good as another; of a call that has ended: nothing. */
     struct pp__progress progress;
     /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says BEGUN. Of a worker whose output
-     * is not captured: 0. */
+     * is not captured: 0; where the worker has lost a file: UINT64_MAX. */
     _Atomic uint64_t output[PP__STREAMS];
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
     alignas(4096) unsigned char results[PP__RING_BYTES];

@@ -654,9 +654,9 @@ static void place_output(uint64_t at[PP__STREAMS])
         pp__capture_empty(&self.capture);
         pp__capture_measure(&self.capture, at);
     }
-    /* Published by the cas in begin; pairs with the loads in pp__output_salvage (output.c). */
+    /* Published by the cas in begin; pairs with the loads in pp__output_salvage (output.c). Nothing in a file that was lost is this call's. */
     for (unsigned i = 0; i < PP__STREAMS; i++)
-        pp__store_relaxed(&self.result_side->output[i], at[i]);
+        pp__store_relaxed(&self.result_side->output[i], self.capture.streams[i].lost ? UINT64_MAX : at[i]);
 }
 
 /* How it ended, and ahead of that where its output lies. */

@@ -495,6 +495,17 @@ BOTH_WITHIN(a_worker_that_ruins_its_files_costs_at_most_its_own_output, 30)
     }
 }
 
+BOTH(a_call_that_dies_in_a_worker_that_lost_its_files_has_no_other_calls_output)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.capture = PP_STDOUT});
+    pp_future *future = submit_int(pool, attack_and_end, 2 * CLOSE_FILE);
+    expect_end(future, 0);
+    future = submit_script(pool, CRASH, 1);
+    CHECK_STR(output_of(future, PP_STDOUT).data, "");
+    drop_failed(future, PP_ERROR_CRASH);
+    pp_pool_destroy(pool);
+}
+
 static struct pp__result_side *result_side(void)
 {
     char line[512];
