@@ -364,7 +364,7 @@ typedef struct pp_pool_options {
     int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each failure */
     /* PP_STDOUT, PP_STDERR or both: what calls write there is kept for pp_future_output; 0: it goes where the owner's goes. */
     unsigned capture;
-    /* Bytes of each stream that are kept of a call, the first ones; 0: 1 MiB; at most 1 GiB; not without capture. */
+    /* Bytes of each stream that are kept of a call, the first ones; 0: 1 MiB; at most 1 GiB and RLIMIT_FSIZE; not without capture. */
     size_t capture_limit;
     /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
@@ -388,7 +388,7 @@ typedef struct pp_pool_options {
  * together, launcher together with options of one, stack too small, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice,
  * environment, library_threads, capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such
  * directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG
- * (RLIMIT_FSIZE), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max allows fewer processes, or the launcher's process does not
+ * (RLIMIT_FSIZE is less than a page or than capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max allows fewer processes, or the launcher's process does not
  * read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a sandbox forbids it), -EPIPE (the launcher's process is gone),
  * -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
  */

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -76,6 +77,15 @@ bool pp__capture_measure(struct pp__capture *capture, uint64_t begin[PP__STREAMS
         some |= begin[i] > 0;
     }
     return some;
+}
+
+bool pp__capture_is_full(const struct pp__capture *capture, const uint64_t at[PP__STREAMS])
+{
+    struct rlimit limit;
+    uint64_t most = at[0] > at[1] ? at[0] : at[1];
+    if (most == 0 || most >= PP__CAPTURE_BEHIND)
+        return most > 0;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && most + capture->limit > limit.rlim_cur;
 }
 
 void pp__capture_empty(const struct pp__capture *capture)

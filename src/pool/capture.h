@@ -30,6 +30,12 @@ int pp__capture_open(struct pp__capture *capture, int socket, const struct pp__c
 /* Before a call: where its output begins. True: the files should be emptied before there is one. */
 bool pp__capture_measure(struct pp__capture *capture, uint64_t begin[PP__STREAMS]);
 
+/*
+ * Whether a call whose output begins there is to wait until the owner has read all that was told: the files are large, or have no room for what is kept
+ * of it (RLIMIT_FSIZE), of which it would die.
+ */
+bool pp__capture_is_full(const struct pp__capture *capture, const uint64_t at[PP__STREAMS]);
+
 /* Empties the files: the owner has read all that was told. */
 void pp__capture_empty(const struct pp__capture *capture);
 

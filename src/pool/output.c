@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,23 @@ void pp__output_free(struct pp__output *output)
         free(output);
 }
 
+static size_t limit_in(const pp_pool_options *o)
+{
+    return o->capture_limit ? o->capture_limit : PP__CAPTURE_LIMIT;
+}
+
+/* A call that writes more than a file may hold dies (SIGXFSZ). */
+static int check_file_size(size_t limit)
+{
+    struct rlimit most;
+    if (getrlimit(RLIMIT_FSIZE, &most) != 0 || limit <= most.rlim_cur)
+        return 0;
+    return pp__fail(-EFBIG,
+                    "capture_limit, %zu bytes, exceeds RLIMIT_FSIZE, %llu bytes (lower it, or raise that with ulimit "
+                    "-f or setrlimit)",
+                    limit, (unsigned long long)most.rlim_cur);
+}
+
 int pp__output_check(const pp_pool_options *o)
 {
     if (o->capture & ~((unsigned)PP_STDOUT | (unsigned)PP_STDERR))
@@ -36,12 +54,12 @@ int pp__output_check(const pp_pool_options *o)
         return pp__fail(-EINVAL, "capture_limit is for a pool with capture");
     if (o->capture_limit > PP__CAPTURE_MAX)
         return pp__fail(-EINVAL, "capture_limit is %zu; it must be at most %zu", o->capture_limit, PP__CAPTURE_MAX);
-    return 0;
+    return o->capture && o->start_method != PP_START_INLINE ? check_file_size(limit_in(o)) : 0;
 }
 
 static size_t limit_of(const pp_pool *pool)
 {
-    return pool->options.capture_limit ? pool->options.capture_limit : PP__CAPTURE_LIMIT;
+    return limit_in(&pool->options);
 }
 
 /* ------------------------------------------------------------------------------------------- the files */

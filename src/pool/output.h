@@ -21,7 +21,7 @@ struct pp__output;
 /* NULL is allowed. */
 void pp__output_free(struct pp__output *output);
 
-/* 0 or -EINVAL: the options' capture. */
+/* 0, -EINVAL or -EFBIG: the options' capture. */
 int pp__output_check(const pp_pool_options *options);
 
 /* Makes the worker's files and sends them, with the order to write there: published with the next record. 0 or a negative errno. */

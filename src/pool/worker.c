@@ -642,11 +642,11 @@ static bool have_been_read(void)
     return pp__ring_drained(&self.results);
 }
 
-/* Where the next call's output begins. What was told and not read stays; if that is much, it is waited for. */
+/* Where the next call's output begins. What was told and not read stays; if there is too little room behind it, it is waited for. */
 static void place_output(uint64_t at[PP__STREAMS])
 {
     bool some = pp__capture_measure(&self.capture, at);
-    while (!have_been_read() && (at[0] | at[1]) >= PP__CAPTURE_BEHIND) {
+    while (!have_been_read() && pp__capture_is_full(&self.capture, at)) {
         ring();
         wait_for_owner(have_been_read, SLEEP_BOUND);
     }

@@ -413,6 +413,49 @@ BOTH_WITHIN(much_output_of_many_calls_is_all_there, 30)
     pp_pool_destroy(pool);
 }
 
+static void limit_file_size(rlim_t most)
+{
+    struct rlimit limit;
+    CHECK_INT(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = most;
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Nobody reads before all are there. */
+BOTH_WITHIN(no_call_dies_of_what_others_wrote_where_files_have_a_limit, 30)
+{
+    enum { CALLS = 40, EACH_WRITES = 40000 };
+    pp_future *futures[CALLS];
+    share();
+    limit_file_size(100000);
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.capture_limit = EACH_WRITES});
+    for (int i = 0; i < 20; i++)
+        expect_end(submit(pool, nothing, NULL, 0), 0);
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = submit_int(pool, write_letters, EACH_WRITES);
+    for (int i = 0; i < CALLS; i++)
+        check_letters(futures[i], EACH_WRITES, EACH_WRITES);
+    pp_pool_destroy(pool);
+}
+
+TEST(a_limit_of_output_beyond_that_of_files_is_refused)
+{
+    pp_pool *pool = NULL;
+    pp_pool_options options = {.max_workers = 1, .capture = PP_STDOUT};
+    limit_file_size(100000);
+    CHECK_INT(pp_pool_create(&options, &pool), -EFBIG);
+    options.capture_limit = 100001;
+    CHECK_INT(pp_pool_create(&options, &pool), -EFBIG);
+    CHECK_HAS(pp_last_error(), "RLIMIT_FSIZE, 100000 bytes");
+    CHECK(pool == NULL);
+    options.capture_limit = 100000;
+    CHECK_OK(pp_pool_create(&options, &pool));
+    pp_pool_destroy(pool);
+    options = (pp_pool_options){.start_method = PP_START_INLINE, .capture = PP_STDOUT};
+    CHECK_OK(pp_pool_create(&options, &pool));
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------------------------ hostile */
 
 enum attack { SHRINK, GROW, CLOSE_STREAM, CLOSE_FILE, REPLACE_FILE, SEAL, ATTACKS };
