@@ -109,7 +109,12 @@ static bool put_aside(struct pp__captured_stream *stream, int fd)
 static void redirect(struct pp__captured_stream *stream, int fd)
 {
     uint64_t size;
-    stream->redirected = look_at(stream, &size) && put_aside(stream, fd) && dup2(stream->file, fd) == fd;
+    stream->redirected = false;
+    if (!look_at(stream, &size))
+        return;
+    fcntl(stream->file, F_SETFL,
+          O_RDWR | O_APPEND); /* an earlier task may have changed that through its own descriptor */
+    stream->redirected = put_aside(stream, fd) && dup2(stream->file, fd) == fd;
 }
 
 static void lead_back(struct pp__captured_stream *stream, int fd)

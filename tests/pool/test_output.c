@@ -107,6 +107,28 @@ BOTH(what_a_call_and_its_children_write_is_in_its_future_each_stream_apart)
     pp_pool_destroy(pool);
 }
 
+/* Many programs do so, and some a little too thoroughly. */
+static int change_flags(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    printf("some output");
+    fflush(stdout);
+    CHECK_INT(fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK), 0);
+    CHECK_INT(fcntl(STDERR_FILENO, F_SETFL, 0), 0);
+    return 0;
+}
+
+BOTH(a_call_that_changes_the_flags_of_its_streams_changes_no_later_output)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    for (int i = 0; i < 3; i++) {
+        check_and_drop(submit(pool, change_flags, NULL, 0), "some output", "");
+        check_and_drop(submit(pool, write_in_all_ways, NULL, 0), "printed written by a child and no newline",
+                       "error of a child");
+    }
+    pp_pool_destroy(pool);
+}
+
 /* The test's own standard output and error become a pipe; the end to read from. */
 static int pipe_streams(void)
 {
