@@ -3,11 +3,11 @@
  * The fresh image: pp_worker_main in a program that was started once more, as the parent of workers or as a worker (join.c). Runs in main's thread, before anything
  * else; all signals are blocked since the helper's fork.
  */
-#include "process/become.h"
 #include "process/image.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "process/become.h"
 #include "process/join.h"
 #include "process/owner.h"
 #include "process/zygote.h"
