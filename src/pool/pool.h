@@ -119,11 +119,11 @@ struct pp_pool {
     bool cancelling; /* what has not begun does not run any more */
     bool broken;
     bool ended;          /* no work, no worker, nothing left of the system's */
-    unsigned exit_round; /* of exit(3), under the lock of the list of live pools (exit.c) */
+    unsigned exit_round; /* of exit(3), under the lock of the list of live pools (live.c) */
     int broken_error;    /* the errno behind it, or 0 */
     char broken_text[512];
     struct pp__subject end;  /* who waits for `ended` */
-    struct pp__link in_live; /* the list of live pools (exit.c), under its lock */
+    struct pp__link in_live; /* the list of live pools (live.c), under its lock */
 
     /* the log */
     struct pp__link log;

@@ -59,7 +59,7 @@ struct pp_process {
     char name[PP__PROCESS_NAME_MAX];
     char function[128];
 
-    struct pp__link in_live; /* under the lock of the list of process_exit.c, as is the next */
+    struct pp__link in_live; /* under the lock of the list of live ones (live.c), as is the next */
     unsigned exit_round;
 
     pthread_mutex_t

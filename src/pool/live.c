@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/live.h"
+
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/seam.h"
+#include "process/owner.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/* The handler is registered again with so many objects, so that it runs before what the program registered between them. */
+#define REGISTRATIONS 32
+
+/* Of one owner. */
+struct pp__live_list {
+    uint32_t owner;
+    pthread_mutex_t lock;
+    struct pp__link objects;
+    int registrations;
+    bool exiting;
+    unsigned round; /* of looks at all of them */
+};
+
+/* That of this process, or NULL. */
+static struct pp__live_list *find(struct pp__live *live)
+{
+    struct pp__live_list *have = pp__load_acquire(&live->list); /* pairs with the exchange in make */
+    return have && have->owner == pp__owner_token() ? have : NULL;
+}
+
+static struct pp__live_list *make(struct pp__live *live)
+{
+    struct pp__live_list *before = pp__load_relaxed(&live->list), *made = PP_SYS(calloc)(1, sizeof *made);
+    if (!made)
+        return NULL;
+    made->owner = pp__owner_token();
+    pthread_mutex_init(&made->lock, NULL);
+    pp__list_init(&made->objects);
+    if (atomic_compare_exchange_strong_explicit(&live->list, &before, made, memory_order_acq_rel, memory_order_acquire))
+        return made;
+    pthread_mutex_destroy(&made->lock); /* another thread was first */
+    free(made);
+    return find(live);
+}
+
+/* Under the list's lock. The first registration is needed, others are only better. */
+static int prepare(const struct pp__live *live, struct pp__live_list *list)
+{
+    if (list->exiting)
+        return pp__fail(-ESHUTDOWN, "the program exits");
+    if (list->registrations == REGISTRATIONS)
+        return 0;
+    if (atexit(live->at_exit) == 0)
+        list->registrations++;
+    return list->registrations > 0 ? 0 : pp__fail(-ENOMEM, "no memory for a handler of the program's exit");
+}
+
+int pp__live_prepare(struct pp__live *live)
+{
+    struct pp__live_list *list = find(live);
+    if (!list)
+        list = make(live);
+    if (!list)
+        return pp__fail(-ENOMEM, "no memory for a list of %s", live->name);
+    pthread_mutex_lock(&list->lock);
+    int error = prepare(live, list);
+    pthread_mutex_unlock(&list->lock);
+    return error;
+}
+
+bool pp__live_enter(struct pp__live *live, struct pp__link *link)
+{
+    struct pp__live_list *list = find(live);
+    pthread_mutex_lock(&list->lock);
+    pp__list_insert(&list->objects, link);
+    bool exiting = list->exiting;
+    pthread_mutex_unlock(&list->lock);
+    return !exiting;
+}
+
+void pp__live_leave(struct pp__live *live, struct pp__link *link)
+{
+    struct pp__live_list *list = find(live);
+    if (!list)
+        return;
+    pthread_mutex_lock(&list->lock);
+    if (link->next) /* else it was never made whole */
+        pp__list_remove(link);
+    pthread_mutex_unlock(&list->lock);
+}
+
+bool pp__live_begin_exit(struct pp__live *live)
+{
+    struct pp__live_list *list = find(live);
+    if (!list)
+        return false;
+    pthread_mutex_lock(&list->lock);
+    bool first = !list->exiting;
+    list->exiting = true;
+    pthread_mutex_unlock(&list->lock);
+    return first;
+}
+
+unsigned pp__live_begin_round(struct pp__live *live)
+{
+    struct pp__live_list *list = find(live);
+    pthread_mutex_lock(&list->lock);
+    unsigned round = ++list->round;
+    pthread_mutex_unlock(&list->lock);
+    return round;
+}
+
+struct pp__link *pp__live_next(struct pp__live *live, unsigned round)
+{
+    struct pp__live_list *list = find(live);
+    struct pp__link *link;
+    pthread_mutex_lock(&list->lock);
+    for (link = list->objects.next; link != &list->objects; link = link->next)
+        if (live->take(link, round))
+            break;
+    pthread_mutex_unlock(&list->lock);
+    return link != &list->objects ? link : NULL;
+}
