@@ -235,6 +235,7 @@ TEST(where_lmdb_is_not_only_kept_ones_are_missing)
     fprintf(file, "This is no library.\n");
     fclose(file);
     setenv("LD_LIBRARY_PATH", kit_directory, 1);
-    execl(PP_TEST_BUILD "/tests/test_sync_dict_kept", "test", "--run", "where_lmdb_is_not_only_kept_ones_are_missing", NULL);
+    execl(PP_TEST_BUILD "/tests/test_sync_dict_kept", "test", "--run", "where_lmdb_is_not_only_kept_ones_are_missing",
+          NULL);
     CHECK(false);
 }
