@@ -309,6 +309,38 @@ BOTH(a_signal_interrupts_a_wait_and_the_call_goes_on)
     pp_pool_destroy(pool);
 }
 
+static int nap(pp_task *task, const void *arg, size_t size)
+{
+    test_sleep_ms(5);
+    return echo(task, arg, size);
+}
+
+static void *wait_behind(void *argument)
+{
+    test_sleep_ms(1);
+    return wait_once(argument);
+}
+
+/*
+ * Who collects leaves when its time is up, and stays away; who sleeps beside it has to take over. No manager does it in its stead, as the pool is an
+ * event loop's, and each sleep's own bound, 100 ms, would be too late for so many rounds.
+ */
+BOTH(who_waits_on_takes_over_from_who_collected_and_left)
+{
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .event_loop = 1});
+    for (uint32_t i = 0; i < ROUNDS / 2; i++) {
+        struct waiter waiter = {.future = submit_u32(pool, nap, i), .timeout = -1};
+        pthread_t thread = start_thread(wait_behind, &waiter);
+        int code = pp_future_wait(waiter.future, 3);
+        CHECK(code == 0 || code == -ETIMEDOUT);
+        join_thread(thread);
+        CHECK_INT(waiter.code, 0);
+        CHECK_INT(result_u32(waiter.future), i);
+        pp_future_unref(waiter.future);
+    }
+    pp_pool_destroy(pool);
+}
+
 /* Returns when the waiter has run `count` handlers more. */
 static void shower(struct waiter *waiter, int number, uint32_t count)
 {
