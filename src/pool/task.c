@@ -64,9 +64,11 @@ static void fail_without_place(struct pp_task *task, int code, const char *forma
 
 void pp__task_settle(struct pp_task *task, int code)
 {
+    if (task->code)
+        return; /* it has said so itself */
     if (code == task->travel)
         snprintf(task->message, sizeof task->message, "its result can't travel: %s", pp_last_error());
-    else if (task->code == 0)
+    else
         fail_without_place(task, code, "the task returned %d%s%s", code, code < 0 ? ": " : "",
                            code < 0 ? pp__strerror(-code) : "");
 }

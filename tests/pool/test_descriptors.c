@@ -782,6 +782,22 @@ static int task_return_what_is_none(pp_task *task, const void *arg, size_t size)
     return pp_task_return_fd(task, 190);
 }
 
+static int task_say_what_is_none(pp_task *task, const void *arg, size_t size)
+{
+    return pp_task_fail(task, task_return_what_is_none(task, arg, size), "own words");
+}
+
+EACH(a_task_that_tells_of_a_failed_return_itself_has_its_own_words)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit(pool, task_say_what_is_none, NULL, 0);
+    const pp_error *error = error_of(future, PP_ERROR_TASK);
+    CHECK_INT(error->task_code, -EBADF);
+    CHECK_STR(error->message, "own words");
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
 EACH(a_task_that_asks_for_what_is_not_there_is_told_so)
 {
     int fd = make_file(1);
