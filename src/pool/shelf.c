@@ -50,17 +50,25 @@ void pp__shelf_sent(struct pp__shelf *shelf, int place)
     p->count++;
 }
 
-/* Release: pairs with the load in drop_discarded (receive.c), which needs to see nothing else. */
+/* Release: pairs with the load in drop_discarded (receive.c), which needs to see nothing else. False: it was told before. */
+static bool tell_discarded(const struct pp__place *place, _Atomic uint32_t *discarded)
+{
+    if (pp__load_relaxed(discarded) == place->count)
+        return false;
+    pp__store_release(discarded, place->count);
+    return true;
+}
+
+/* What was cleared at another time the reader may have, too. */
 bool pp__shelf_tidy(struct pp__shelf *shelf, _Atomic uint32_t *discarded, bool *left)
 {
     bool dropped = false;
     for (unsigned i = 0; i < PP__PLACES; i++) {
         struct pp__place *place = &shelf->places[i];
-        if (place->memory && place->state == PP__PLACE_FREE && place->used <= shelf->tidied) {
+        if (place->memory && place->state == PP__PLACE_FREE && place->used <= shelf->tidied)
             clear(shelf, place);
-            pp__store_release(&discarded[i], place->count);
-            dropped = true;
-        }
+        if (!place->memory && place->state == PP__PLACE_FREE)
+            dropped |= tell_discarded(place, &discarded[i]);
         *left |= place->room > 0;
     }
     shelf->tidied = shelf->uses;

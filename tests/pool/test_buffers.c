@@ -264,6 +264,25 @@ BOTH_WITHIN(buffers_that_nobody_uses_are_given_up, 30)
     pp_pool_destroy(pool);
 }
 
+static int return_no_descriptor(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    return pp_task_return_fd(task, -1);
+}
+
+/* Its owner can't tell whether the worker has the argument's buffer. */
+BOTH_WITHIN(a_call_whose_result_can_not_travel_leaves_no_buffer_in_its_worker, 30)
+{
+    char *data = calloc(1, MIB);
+    pp_pool *pool = kit_pool(method, 1);
+    pid_t worker = pid_of(pool);
+    expect_end(submit(pool, return_no_descriptor, data, MIB), -EBADMSG);
+    until(own_mappings() == 0 && mappings_of(worker).count == 0);
+    CHECK_INT(pid_of(pool), worker);
+    free(data);
+    pp_pool_destroy(pool);
+}
+
 /* What is shown stays for as long as it is held, and is given up then. */
 BOTH_WITHIN(a_buffer_that_is_held_is_not_given_up, 30)
 {

@@ -42,6 +42,8 @@ static int take_sent(size_t size)
     return place;
 }
 
+static _Atomic uint32_t discarded[PP__PLACES];
+
 TEST(the_smallest_buffer_that_fits_is_taken)
 {
     pp__shelf_init(&shelf, NULL);
@@ -110,6 +112,11 @@ TEST(a_buffer_that_the_reader_never_got_goes)
     shelf.places[place].doubtful = true;
     pp__shelf_give(&shelf, place);
     CHECK_INT(count_buffers(), 0);
+    bool left = false;
+    CHECK(pp__shelf_tidy(&shelf, discarded, &left)); /* in case it has it all the same */
+    CHECK(!left);
+    CHECK_INT(atomic_load(&discarded[place]), shelf.places[place].count);
+    CHECK(!pp__shelf_tidy(&shelf, discarded, &left));
     pp__shelf_destroy(&shelf);
 }
 
@@ -126,7 +133,7 @@ TEST(a_file_size_limit_counts_for_buffers_that_are_there)
 
 /* --------------------------------------------------------------------------------------- both ends */
 
-static _Atomic uint32_t returned[PP__PLACES], discarded[PP__PLACES];
+static _Atomic uint32_t returned[PP__PLACES];
 static struct pp__results *results;
 
 static void open_both(void)
