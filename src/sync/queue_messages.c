@@ -126,7 +126,7 @@ static int get(struct getter *getter, uint64_t deadline, int timeout)
         return pp__queue_fail(error, "message", timeout);
     if (!getter->error) {
         getter->error = take_first(getter);
-        if (getter->error && !getter->again)
+        if (getter->error && !(getter->again && getter->error == -EMSGSIZE))
             ring(getter->queue, PP__QUEUE_MESSAGE, 1); /* it was woken for the message, and leaves it to others */
     }
     pp__gate_leave(gate);
@@ -146,6 +146,17 @@ int pp_queue_get(pp_queue *queue, int timeout, void *buffer, size_t capacity, si
     return error;
 }
 
+/* Who can't come again after all, though it was woken for a message, leaves that to others. */
+static int give_up(pp_queue *queue, size_t size)
+{
+    struct pp__gate *gate = &pp__queue_shared(queue)->gate;
+    if (pp__gate_enter(gate, 0) == 0) {
+        ring(queue, PP__QUEUE_MESSAGE, 1);
+        pp__gate_leave(gate);
+    }
+    return pp__fail(-ENOMEM, "no memory for a message of %zu bytes", size);
+}
+
 /* The message stays while there is not room enough; another process may take it meanwhile, then it is the next one that counts. */
 int pp_queue_take(pp_queue *queue, int timeout, void **data, size_t *size)
 {
@@ -160,7 +171,7 @@ int pp_queue_take(pp_queue *queue, int timeout, void **data, size_t *size)
         getter.capacity = getter.size;
         getter.buffer = pp__block_allocate(getter.capacity);
         if (!getter.buffer)
-            return pp__fail(-ENOMEM, "no memory for a message of %zu bytes", getter.capacity);
+            return give_up(queue, getter.capacity);
         error = get(&getter, deadline, timeout);
     } while (error == -EMSGSIZE);
     if (error) {

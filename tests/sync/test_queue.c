@@ -2,6 +2,7 @@
 /* Queues: first in, first out, many to many, bounded, closed, joined. */
 #include "queue_kit.h"
 
+#include "base/seam.h"
 #include "sync/queue.h"
 
 #include <stddef.h>
@@ -260,6 +261,48 @@ TEST(a_message_is_taken_with_memory_of_its_own)
     pp_queue_unref(queue);
 }
 
+static void *(*whole_malloc)(size_t);
+
+static void *small_malloc(size_t size)
+{
+    return size < 1000 ? whole_malloc(size) : NULL;
+}
+
+/* As if another one slept until there is a message. */
+static uint32_t sleep_beside(pp_queue *queue)
+{
+    struct pp__place *place = &pp__queue_shared(queue)->gate.places[PP__QUEUE_MESSAGE];
+    place->sleepers = 1;
+    return atomic_load(&place->sequence);
+}
+
+static bool was_rung(pp_queue *queue, uint32_t before)
+{
+    return atomic_load(&pp__queue_shared(queue)->gate.places[PP__QUEUE_MESSAGE].sequence) != before;
+}
+
+TEST(who_has_no_memory_for_a_message_leaves_it_to_another_who_waits)
+{
+    static char bytes[2000];
+    pp_queue *queue = kit_queue(0, 0);
+    void *data = bytes;
+    size_t size;
+    CHECK_OK(pp_queue_put(queue, bytes, sizeof bytes, 0));
+    uint32_t before = sleep_beside(queue);
+    whole_malloc = pp__sys.malloc;
+    pp__sys.malloc = small_malloc;
+    CHECK_INT(pp_queue_take(queue, 0, &data, &size), -ENOMEM);
+    CHECK_HAS(pp_last_error(), "2000 bytes");
+    pp__sys.malloc = whole_malloc;
+    CHECK(was_rung(queue, before));
+    CHECK(data == bytes);
+    CHECK_INT(pp_queue_size(queue), 1);
+    CHECK_OK(pp_queue_take(queue, 0, &data, &size));
+    CHECK_INT(size, sizeof bytes);
+    pp_free(data);
+    pp_queue_unref(queue);
+}
+
 /* ----------------------------------------------------------------------------------------------- close */
 
 static void get_till_the_end(void *queue)
@@ -393,6 +436,9 @@ TEST(a_message_for_whose_taker_there_is_no_record_stays_in_the_queue)
     kit_put(queue, 1);
     CHECK_INT(pp_queue_get(queue, 0, &(int){0}, sizeof(int), NULL), -EUSERS);
     CHECK_HAS(pp_last_error(), "1024 processes");
+    uint32_t before = sleep_beside(queue);
+    CHECK_INT(pp_queue_take(queue, 0, &(void *){NULL}, &(size_t){0}), -EUSERS);
+    CHECK(was_rung(queue, before)); /* another one might be no new taker */
     CHECK_INT(pp_queue_size(queue), 1);
     holders->records[1000].pid = INT32_MAX; /* one of them has died */
     CHECK_INT(kit_get(queue), 1);
