@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "pool/dispatch.h"
+#include "pool/known.h"
+#include "pool/wish.h"
 #include "pool/workers.h"
 #include "shm/buffer.h"
 #include "shm/segment.h"
@@ -133,7 +135,7 @@ static int copy_in(struct pp__worker *worker, struct pp__item *item)
 int pp__argument_arrange(struct pp__worker *worker, struct pp__item *item)
 {
     struct pp__worker *home = pp__item_home(item);
-    if (home == worker)
+    if (home == worker && !worker->arguments.places[item->place - 1].doubtful)
         return 1;
     int error = home ? move_out(item) : 0;
     if (error)
@@ -150,6 +152,14 @@ void pp__argument_withdraw(struct pp__worker *worker, struct pp__item *item)
         return;
     pp__shelf_give(&worker->arguments, item->place - 1);
     item->place = 0;
+}
+
+void pp__argument_doubt_brought(struct pp__worker *worker, const struct pp__item *item)
+{
+    if (item->place && worker->arguments.places[item->place - 1].bringer == item->id)
+        pp__argument_doubt(worker, item);
+    if (pp__item_buffers(item))
+        pp__known_doubt_brought(&worker->known, item->id);
 }
 
 void pp__argument_doubt(struct pp__worker *worker, const struct pp__item *item)

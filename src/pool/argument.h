@@ -45,6 +45,9 @@ void pp__argument_withdraw(struct pp__worker *worker, struct pp__item *item);
 /* The worker may not have got what was sent with the item. */
 void pp__argument_doubt(struct pp__worker *worker, const struct pp__item *item);
 
+/* The item is taken back before it has begun: where what was sent with it has not come, nobody will tell. */
+void pp__argument_doubt_brought(struct pp__worker *worker, const struct pp__item *item);
+
 /* The item leaves its home. */
 void pp__argument_leave(struct pp__item *item);
 

@@ -61,8 +61,8 @@ static struct pp__known_place *add(struct pp__known_plan *plan, const pp_buffer 
 }
 
 /* Those that it knows are used first, so that none of them goes for another one. */
-void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, struct pp__known_plan *plan,
-                    struct pp__buffer_record *entries)
+void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, uint64_t id,
+                    struct pp__known_plan *plan, struct pp__buffer_record *entries)
 {
     const uint64_t begun = known->uses;
     struct pp__known_place *place;
@@ -74,8 +74,10 @@ void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buf
     for (uint32_t i = 0; i < buffers->count; i++) {
         const pp_buffer *buffer = buffers->each[i];
         bool fresh = !(place = find(&plan->after, buffer->serial));
-        if (fresh)
+        if (fresh) {
             place = add(plan, buffer, begun);
+            place->bringer = id;
+        }
         place->used = ++plan->after.uses;
         entries[i] = (struct pp__buffer_record){.serial = buffer->serial,
                                                 .size = buffer->size,
@@ -90,6 +92,17 @@ void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers)
     for (uint32_t i = 0; i < buffers->count; i++) {
         struct pp__known_place *place = find(known, buffers->each[i]->serial);
         if (!place)
+            continue;
+        forget(known, place);
+        place->doubtful = true;
+    }
+}
+
+void pp__known_doubt_brought(struct pp__known *known, uint64_t id)
+{
+    for (unsigned i = 0; i < PP__KNOWN; i++) {
+        struct pp__known_place *place = &known->places[i];
+        if (place->serial == 0 || place->bringer != id)
             continue;
         forget(known, place);
         place->doubtful = true;

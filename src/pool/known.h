@@ -21,9 +21,10 @@ struct pp__buffers;
 struct pp__known_place {
     uint64_t serial; /* of the buffer; 0: none */
     size_t room;
-    uint64_t used;  /* when it was last: the count then */
-    uint32_t count; /* buffers sent for this place */
-    bool doubtful;  /* no serial, and the worker may have one there all the same */
+    uint64_t bringer; /* the id of the item that it was sent with */
+    uint64_t used;    /* when it was last: the count then */
+    uint32_t count;   /* buffers sent for this place */
+    bool doubtful;    /* no serial, and the worker may have one there all the same */
 };
 
 struct pp__known {
@@ -41,12 +42,15 @@ struct pp__known_plan {
     int fds[PP_MAX_BUFFERS];
 };
 
-/* Plans it, and writes `entries`, one for each buffer. It has happened once *known becomes plan->after. */
-void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, struct pp__known_plan *plan,
-                    struct pp__buffer_record *entries);
+/* Plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known becomes plan->after. */
+void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, uint64_t id,
+                    struct pp__known_plan *plan, struct pp__buffer_record *entries);
 
 /* The worker may not have got them. */
 void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers);
+
+/* Nor, and nobody will tell, those that were sent with the item of this id. */
+void pp__known_doubt_brought(struct pp__known *known, uint64_t id);
 
 /* Gives up those that were not used since it was last called, and says so to the worker, which must have no calls. As pp__shelf_tidy. */
 bool pp__known_tidy(struct pp__known *known, _Atomic uint32_t *forgotten, bool *left);

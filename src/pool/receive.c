@@ -44,6 +44,7 @@ static int take_buffer(struct pp__received *received, uint32_t place, int fd, ui
     if (!error)
         error = pp__segment_map(fd, room, false, &received->arguments[place].memory);
     received->arguments[place].room = room;
+    received->arguments[place].error = error;
     received->keeps = true;
     return error;
 }
@@ -62,13 +63,23 @@ static int take_program_buffer(struct pp__received *received, const struct pp__b
     received->known[entry->place].serial = entry->serial;
     received->known[entry->place].room = entry->room;
     received->keeps = true;
-    return error ? error : pp__segment_map(fd, entry->room, false, &received->known[entry->place].memory);
+    received->known[entry->place].error =
+        error ? error : pp__segment_map(fd, entry->room, false, &received->known[entry->place].memory);
+    return received->known[entry->place].error;
+}
+
+/* A call behind the one that should have brought it fails for the same reason. */
+static int fail_for_want(int error, const char *what)
+{
+    error = error ? error : -EPROTO;
+    return pp__fail(error, "%s did not arrive: %s", what, pp__strerror(-error));
 }
 
 static int find_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, uint32_t index)
 {
-    if (!received->known[entry->place].memory || received->known[entry->place].serial != entry->serial)
-        return pp__fail(-EPROTO, "its buffer %u did not arrive", index);
+    bool same = received->known[entry->place].serial == entry->serial;
+    if (!received->known[entry->place].memory || !same)
+        return fail_for_want(same ? received->known[entry->place].error : 0, "one of its buffers");
     received->carried->buffers[index].data = received->known[entry->place].memory;
     received->carried->buffers[index].size = entry->size;
     return 0;
@@ -107,7 +118,7 @@ static int open_kept(struct pp__received *received, const struct pp__call_record
     if (call->flags & PP__FRESH)
         error = take_buffer(received, place, fd, room, error);
     else if (!error && !received->arguments[place].memory)
-        error = pp__fail(-EPROTO, "its argument's buffer did not arrive");
+        error = fail_for_want(received->arguments[place].error, "its argument's buffer");
     if (!error)
         *elements = (const char *)received->arguments[place].memory + PP__ELEMENTS_AT;
     return error;

@@ -19,6 +19,7 @@ struct pp__received {
         void *memory;
         size_t room;
         uint32_t count; /* buffers sent for this place */
+        int error;      /* why the last one did not arrive */
     } arguments[PP__PLACES];
     /* The program's buffers, by the places that the owner gave them (known.h); likewise. */
     struct {
@@ -26,6 +27,7 @@ struct pp__received {
         size_t room;
         uint64_t serial;
         uint32_t count;
+        int error;
     } known[PP__KNOWN];
     bool keeps; /* there may be some, of either kind */
 };

@@ -31,6 +31,7 @@ struct pp__place {
     enum pp__place_state state;
     bool guarded;          /* not writable */
     bool doubtful;         /* the reader may not have it after all */
+    uint64_t bringer;      /* owner: the id of the item that its buffer was sent with */
     uint32_t count;        /* worker: results published here, in whatever buffer; owner: buffers sent for it */
     uint64_t used;         /* when it was last taken: the shelf's count then */
     struct pp__item *item; /* owner, taken: whose elements lie here and nowhere else, or NULL */

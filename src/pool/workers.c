@@ -168,9 +168,10 @@ struct beside {
     struct pp__buffer_record entries[PP_MAX_BUFFERS];
 };
 
-static void gather_buffers(struct pp__worker *worker, const struct pp__buffers *buffers, struct beside *beside)
+static void gather_buffers(struct pp__worker *worker, const struct pp__buffers *buffers, uint64_t id,
+                           struct beside *beside)
 {
-    pp__known_plan(&worker->known, buffers, &beside->plan, beside->entries);
+    pp__known_plan(&worker->known, buffers, id, &beside->plan, beside->entries);
     memcpy(beside->fds, beside->plan.fds, beside->plan.fresh * sizeof *beside->fds);
     beside->count = beside->plan.fresh;
     beside->buffers = buffers->count;
@@ -183,7 +184,7 @@ static void gather(struct pp__worker *worker, const struct pp__item *item, struc
     const struct pp__descriptors *own = pp__item_descriptors(item);
     beside->count = beside->buffers = 0;
     if (buffers)
-        gather_buffers(worker, buffers, beside);
+        gather_buffers(worker, buffers, item->id, beside);
     if (!own)
         return;
     memcpy(beside->fds + beside->count, own->fds, own->count * sizeof *own->fds);
@@ -217,8 +218,10 @@ static int send_single(struct pp__worker *worker, const struct pp__item *item, u
 static int send_kept(struct pp__worker *worker, struct pp__item *item, uint32_t *flags, const struct beside *beside)
 {
     int place = item->place - 1;
-    const struct pp__place *p = &worker->arguments.places[place];
+    struct pp__place *p = &worker->arguments.places[place];
     bool fresh = p->fd >= 0;
+    if (fresh)
+        p->bringer = item->id;
     pp__tidy_later(worker->pool);
     int error = fresh || beside->count > 0 ? send_ahead(worker, item, p->room, p->fd, beside) : 0;
     *flags = pp__kept_flags((uint32_t)place, fresh);
@@ -514,6 +517,8 @@ bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
     bool between = pp__item_next(item) > 0 && !worker->poisoned;
     if (!take(worker, item, next, PP__SLOT_READY) && !(between && take(worker, item, next - 1, PP__SLOT_BEGUN)))
         return false;
+    if (!item->plain && pp__item_next(item) == 0)
+        pp__argument_doubt_brought(worker, item);
     pp__worker_detach(worker, item);
     pp__recycle_refund(worker, pp__item_count(item) - pp__item_next(item));
     return true;

@@ -575,6 +575,59 @@ BOTH(a_worker_without_descriptors_fails_the_calls_with_new_buffers_alone)
     pp_pool_destroy(pool);
 }
 
+/* Lets its worker receive no more descriptors, and waits. */
+static int task_gate_without_numbers(pp_task *task, const void *arg, size_t size)
+{
+    limit_files(3);
+    return task_gate(task, arg, size);
+}
+
+/* Nobody tells that its buffer has not arrived: the next call brings it. */
+BOTH(a_call_that_is_taken_back_leaves_no_doubt_about_its_buffer)
+{
+    enum { ROUNDS = 3 };
+    pp_pool *pool = open_workers(1, method);
+    char *data = calloc(1, MIB);
+    for (int i = 0; i < ROUNDS; i++) {
+        pp_buffer *buffer = make_buffer(KIB, 5);
+        for (int j = 0; j < 50; j++) /* of a duration that makes a queue at the worker */
+            expect_end(submit(pool, nothing, NULL, 0), 0);
+        pp_future *first = submit_int(pool, task_gate_without_numbers, i);
+        pp_future *second = submit_with(
+            pool, (pp_call){.function = task_sum, .arg = data, .size = MIB, .buffers = &buffer, .buffer_count = 1});
+        gate_wait_arrived(i, 1);
+        CHECK_OK(pp_future_cancel(second));
+        pp_future_unref(second);
+        gate_open(i);
+        CHECK(take_int(first) > 0);
+        expect_end(submit_int(pool, task_without_numbers, 1), 0);
+        CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
+        expect_end(submit(pool, nothing, data, MIB), 0);
+        pp_buffer_unref(buffer);
+    }
+    free(data);
+    pp_pool_destroy(pool);
+}
+
+/* Both are begun, and the second brings nothing. */
+BOTH(calls_behind_one_whose_buffer_has_not_arrived_fail_for_the_same_reason)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_buffer *buffer = make_buffer(KIB, 5);
+    for (int j = 0; j < 50; j++)
+        expect_end(submit(pool, nothing, NULL, 0), 0);
+    expect_end(submit_int(pool, task_without_numbers, 0), 0);
+    pp_future *first = submit_buffers(pool, task_sum, &buffer, 1), *second = submit_buffers(pool, task_sum, &buffer, 1);
+    CHECK_INT(error_of(first, PP_ERROR_TRAVEL)->task_code, -EMFILE);
+    CHECK_INT(error_of(second, PP_ERROR_TRAVEL)->task_code, -EMFILE);
+    pp_future_unref(first);
+    pp_future_unref(second);
+    expect_end(submit_int(pool, task_without_numbers, 1), 0);
+    CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
+    pp_buffer_unref(buffer);
+    pp_pool_destroy(pool);
+}
+
 static int task_limit_memory(pp_task *task, const void *arg, size_t size)
 {
     struct rlimit r;
@@ -645,7 +698,7 @@ static void plan(struct plan *plan, const uint64_t *serials, uint32_t count, siz
         each[i] = (pp_buffer){.serial = serials[i], .room = room, .size = room, .fd = 1000 + (int)serials[i]};
         call.buffers.each[i] = &each[i];
     }
-    pp__known_plan(&plan->known, &call.buffers, &plan->made, plan->entries);
+    pp__known_plan(&plan->known, &call.buffers, 7, &plan->made, plan->entries);
     plan->known = plan->made.after;
 }
 
