@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "pool/tidy.h"
 #include "pool/wish.h"
 #include "pool/workers.h"
 #include "shm/segment.h"
@@ -179,6 +180,7 @@ const char *pp__output_told(struct pp__worker *worker, struct pp__item *item, co
     if (worker->output_told == item->id + 1)
         return "output of a call that has told its own"; /* or its reading would have no end */
     worker->output_told = item->id + 1;
+    pp__tidy_later(worker->pool);
     if (!place)
         return NULL;
     for (unsigned i = 0; i < PP__STREAMS; i++) {
@@ -209,6 +211,23 @@ void pp__output_salvage(struct pp__worker *worker, struct pp__item *item)
     keep(place, output);
     for (unsigned i = 0; output != &memoryless && i < PP__STREAMS; i++)
         output->streams[i].dropped = (size_t)(size[i] - sizes[i]);
+}
+
+/* ------------------------------------------------------------------------------------------- memory */
+
+/*
+ * All that it told was read when it had no call any more, and before its next one it asks anew where that begins: there is nothing to be kept. A call that
+ * was taken back while it asked does not begin.
+ */
+bool pp__output_tidy(struct pp__worker *worker)
+{
+    bool some = false;
+    for (unsigned i = 0; i < PP__STREAMS; i++) {
+        some |= worker->output[i] >= 0;
+        if (written_since(worker->output[i], 0) > 0 && PP_SYS(ftruncate)(worker->output[i], 0) != 0)
+            errno = 0; /* the worker has sealed it */
+    }
+    return some;
 }
 
 /* --------------------------------------------------------------------------------------------- show */

@@ -36,6 +36,9 @@ const char *pp__output_told(struct pp__worker *worker, struct pp__item *item, co
 /* The item, which the worker has begun, gets no result from it any more: what it has written until now is kept. */
 void pp__output_salvage(struct pp__worker *worker, struct pp__item *item);
 
+/* Empties the files of a ready worker without calls. True: it has some, into which processes that a call left behind may write. */
+bool pp__output_tidy(struct pp__worker *worker);
+
 /* What there is of that stream, or that there was no memory: 0 or -ENOMEM. `output` NULL: nothing was written. */
 int pp__output_show(const struct pp__output *output, pp_stream stream, pp_output *shown);
 

@@ -2,6 +2,7 @@
 #include "pool/tidy.h"
 
 #include "base/clock.h"
+#include "pool/output.h"
 #include "pool/results.h"
 #include "pool/workers.h"
 
@@ -22,6 +23,7 @@ static bool tidy_worker(struct pp__worker *worker)
     dropped |= pp__shelf_tidy(&worker->arguments, worker->call_side->discarded, &left);
     dropped |= pp__known_tidy(&worker->known, worker->call_side->forgotten, &left);
     dropped |= pp__results_tidy(worker->buffers, &left);
+    left |= pp__output_tidy(worker);
     if (dropped)
         pp__worker_ring(worker); /* it does the same, and sleeps on */
     return left;

@@ -478,6 +478,64 @@ TEST(a_limit_of_output_beyond_that_of_files_is_refused)
     pp_pool_destroy(pool);
 }
 
+/* Bytes of memory that the pool's files for standard output have. */
+static uint64_t memory_of_files(void)
+{
+    uint64_t sum = 0;
+    for (int fd = 3; fd < 1024; fd++) {
+        char path[32], name[64] = "";
+        struct stat status;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        if (readlink(path, name, sizeof name - 1) > 0 && strstr(name, "procpool-stdout") && fstat(fd, &status) == 0)
+            sum += (uint64_t)status.st_blocks * 512;
+    }
+    return sum;
+}
+
+BOTH(output_that_was_read_takes_no_memory_while_its_worker_is_idle)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.capture_limit = 4 << 20});
+    for (int i = 0; i < 2; i++) {
+        check_letters(submit_int(pool, write_letters, 3 << 20), 3 << 20, 3 << 20);
+        wait_until(memory_of_files() == 0, 60);
+        check_and_drop(submit_script(pool, RETURN, i), i ? "out 1\n" : "out 0\n", i ? "err 1\n" : "err 0\n");
+    }
+    pp_pool_destroy(pool);
+}
+
+/* Writes at gates 0 and 1, then ends. */
+static void write_from_behind(void)
+{
+    for (int gate = 0; gate < 2; gate++) {
+        gate_wait(gate);
+        write_many(STDOUT_FILENO, 'b', 3 << 20);
+        shared()->runs[gate]++;
+    }
+    _exit(0);
+}
+
+static int leave_process(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        write_from_behind();
+    return 0;
+}
+
+BOTH(what_a_process_left_behind_writes_while_its_worker_is_idle_takes_no_memory_for_long)
+{
+    pp_pool *pool = open_capturing(method, (pp_pool_options){0});
+    check_and_drop(submit(pool, leave_process, NULL, 0), "", "");
+    for (int gate = 0; gate < 2; gate++) {
+        gate_open(gate);
+        wait_until(shared()->runs[gate] == 1, 60);
+        wait_until(memory_of_files() == 0, 60);
+    }
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------------------------ hostile */
 
 enum attack { SHRINK, GROW, CLOSE_STREAM, CLOSE_FILE, REPLACE_FILE, SEAL, ATTACKS };
