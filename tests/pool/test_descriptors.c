@@ -533,7 +533,7 @@ EACH(a_socket_that_lingers_holds_nobody_up)
         expect_end(future, 0);
         expect_free(pool, other);
         read_all(peer);
-        until(count_fds() == before);
+        until(count_fds() <= before); /* what a start of a worker needs may have been open */
     }
     pp_pool_destroy(pool);
     pp_pool_destroy(other);
