@@ -604,6 +604,7 @@ TEST(more_messages_than_there_can_be_are_told)
     pp__queue_shared(queue)->counts.put = 5;
     CHECK_INT(pp_queue_get(queue, -1, NULL, 0, NULL), -EPROTO);
     CHECK_HAS(pp_last_error(), "overwritten");
+    CHECK_INT(pp_queue_take(queue, -1, &(void *){NULL}, &(size_t){0}), -EPROTO);
     CHECK_INT(pp_queue_put(queue, NULL, 0, -1), -EPROTO);
     CHECK_INT(pp_queue_size(queue), 4);
     pp_queue_unref(queue);
