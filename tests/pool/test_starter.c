@@ -6,7 +6,10 @@
 #include "processes_kit.h"
 
 #include <spawn.h>
+#include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 extern char **environ;
 
@@ -405,6 +408,68 @@ TEST(who_attaches_when_it_is_not_wanted_any_more_is_refused)
     other = open_pool((pp_pool_options){.launcher = launcher, .max_workers = 1}, 0);
     pp_pool_destroy(other); /* the launcher is as good as it was */
     pp_launcher_unref(launcher);
+}
+
+static void expect_attach_to_fail(const char *invitation, int code)
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0)
+        _exit(-pp_worker_attach(invitation));
+    int status = wait_for(pid);
+    CHECK(WIFEXITED(status));
+    CHECK_INT(WEXITSTATUS(status), -code);
+}
+
+TEST(an_invitation_is_followed_once)
+{
+    make_forking_process();
+    pp_pool *pool = starting_pool(begin_fork, (pp_pool_options){.max_workers = 1, .standby = PP_STANDBY_NEVER});
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    expect_attach_to_fail(starting.invitations[0], -EALREADY);
+    CHECK_INT(take_int(submit_int(pool, task_square, 4)), 16);
+    end_pool(pool);
+}
+
+/* Who listens where a pool of another build might, and its invitation. */
+static int listen_as_another(char *invitation, size_t size)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "procpool-test-%d", (int)getpid());
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK_INT(bind(fd, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length), 0);
+    CHECK_INT(listen(fd, 1), 0);
+    snprintf(invitation, size, "%s:%032d", address.sun_path + 1, 0);
+    return fd;
+}
+
+static void *answer_in_other_words(void *listening)
+{
+    char word[4096];
+    int line = accept(*(int *)listening, NULL, NULL);
+    CHECK(line >= 0 && recv(line, word, sizeof word, 0) > 0);
+    CHECK_INT(send(line, "other", 5, MSG_NOSIGNAL), 5);
+    close(line);
+    return NULL;
+}
+
+TEST(a_pool_of_another_build_is_not_joined)
+{
+    char invitation[160];
+    int listening = listen_as_another(invitation, sizeof invitation);
+    pthread_t thread = start_thread(answer_in_other_words, &listening);
+    expect_attach_to_fail(invitation, -EPROTO);
+    join_thread(thread);
+    close(listening);
+    expect_attach_to_fail(invitation, -ECONNREFUSED);
+}
+
+TEST_WITHIN(a_pool_that_does_not_answer_is_not_waited_for_for_ever, 40)
+{
+    char invitation[160];
+    int listening = listen_as_another(invitation, sizeof invitation);
+    expect_attach_to_fail(invitation, -ETIMEDOUT);
+    close(listening);
 }
 
 /* Its worker is not wanted any more when it returns. */
