@@ -846,7 +846,7 @@ PP_API void pp_map_close(pp_map *map);
 /*
  * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of another size is a
  * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR,
- * -ENOMEM, -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EDEADLK, -EPERM. After failures pp_last_error() tells of the
+ * -ENOMEM, -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM. After failures pp_last_error() tells of the
  * one with the lowest index. With fail_fast, elements that never ran count as failed.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,

@@ -109,9 +109,13 @@ BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
     pp_pool *pool = NULL;
     CHECK_OK(create(method, 8, &pool));
     pp_pool_destroy(pool);
+    CHECK_OK(create(method, 1, &pool));
     CHECK_INT(setgroups(0, NULL), 0);
     CHECK_INT(setresgid(65534, 65534, 65534), 0);
     CHECK_INT(setresuid(65534, 65534, 65534), 0);
+    CHECK_INT(pp_pool_resize(pool, 100), -EAGAIN);
+    CHECK_HAS(pp_last_error(), "RLIMIT_NPROC allows this user 8");
+    pp_pool_destroy(pool);
     expect_refused(method, 8, -EAGAIN, "8 workers need 9 processes; RLIMIT_NPROC allows this user 8");
 }
 
