@@ -585,7 +585,7 @@ static int task_gate_without_numbers(pp_task *task, const void *arg, size_t size
 /* Nobody tells that its buffer has not arrived: the next call brings it. */
 BOTH(a_call_that_is_taken_back_leaves_no_doubt_about_its_buffer)
 {
-    enum { ROUNDS = 3 };
+    enum { ROUNDS = 10 };
     pp_pool *pool = open_workers(1, method);
     char *data = calloc(1, MIB);
     for (int i = 0; i < ROUNDS; i++) {
@@ -593,8 +593,11 @@ BOTH(a_call_that_is_taken_back_leaves_no_doubt_about_its_buffer)
         for (int j = 0; j < 50; j++) /* of a duration that makes a queue at the worker */
             expect_end(submit(pool, nothing, NULL, 0), 0);
         pp_future *first = submit_int(pool, task_gate_without_numbers, i);
+        for (int j = 0; j < 3; j++) /* behind so many it is queued however long the first one has lasted */
+            CHECK_OK(pp_submit(pool, nothing, NULL, 0, NULL));
         pp_future *second = submit_with(
-            pool, (pp_call){.function = task_sum, .arg = data, .size = MIB, .buffers = &buffer, .buffer_count = 1});
+            pool,
+            (pp_call){.function = task_sum, .arg = data, .size = i % 2 * MIB, .buffers = &buffer, .buffer_count = 1});
         gate_wait_arrived(i, 1);
         CHECK_OK(pp_future_cancel(second));
         pp_future_unref(second);
