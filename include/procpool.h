@@ -14,7 +14,7 @@
  *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
  *     return -EINTR when a signal handler ran while the thread slept (or it was stopped and continued), unless
  *     every handler that the program has installed asks for SA_RESTART; nothing is lost and the call can be
- *     made again.
+ *     made again, but for what pp_map_array says.
  *   - In a child that the program forks by itself every function refuses with -EPERM (or does nothing if
  *     it returns nothing) and touches nothing that the parent uses; but for those of objects of many processes.
  *   - NULL where a handle is needed is -EINVAL; functions without a return value accept and ignore it.
@@ -74,7 +74,8 @@ PP_API int pp_usable_processors(void);
 
 /*
  * A task: a function that runs in a worker process. `arg` (aligned to 16 bytes, followed by a NUL byte that
- * `size` does not count) is valid until it returns and must not be written. It succeeds by returning 0, with the
+ * `size` does not count) is valid until it returns and must not be written. A child that the task forks
+ * can't read it, nor a buffer of the call: what that needs is copied before. It succeeds by returning 0, with the
  * result given to pp_task_return, or with an empty result if that was never called. It fails by returning
  * anything else; `return pp_task_fail(...)` adds a message.
  *
@@ -185,8 +186,8 @@ typedef enum pp_start_method {
 /*
  * Functions of the program that have workers started, in place of a command. Both are called by a thread of each pool, in turn with its log (of a
  * pool of an event loop: in pp_pool_dispatch, or by a thread that waits for the pool or one of its futures, with that thread's signals), without any
- * lock, one at a time in a pool; one that takes long delays starts and log lines, and
- * nothing else. They must return, and not end this pool. Threads of the library have all signals blocked, and so has what they fork, until that
+ * lock, one at a time in a pool; one that takes long delays starts and log lines, and nothing else (but in a pool of an event loop pp_pool_dispatch, and
+ * so all that it does). They must return, and not end this pool. Threads of the library have all signals blocked, and so has what they fork, until that
  * attaches or unblocks them.
  */
 typedef struct pp_starter {
@@ -237,7 +238,7 @@ PP_API int pp_worker_main(void);
  *
  * Errors: -ENOENT (no invitation), -EINVAL (it is none), -ECONNREFUSED (nobody listens: the pool is gone), -EACCES (nobody is invited
  * so, or not any more, or by another user), -EALREADY (somebody has followed it), -EPROTO (the pool has another build of the library), -ETIMEDOUT (no
- * answer in 10 s), -EMFILE, -ENFILE, -ENOMEM.
+ * answer in 10 s), -EMFILE, -ENFILE, -ENOMEM, and what else connect(2) says, -EINTR for example.
  */
 PP_API int pp_worker_attach(const char *invitation);
 
@@ -406,7 +407,8 @@ typedef struct pp_call {
     uint32_t retries; /* how many times it may be begun again after a crash, a timeout or -EPROTO; at most 1000 */
     /* Calls of a higher one begin first, those of one in the order of their submits; -100 to 100. What has begun goes on. */
     int priority;
-    /* Milliseconds from the submit; one that has not begun by then never does, and fails with -ETIME; 0: none. */
+    /* Milliseconds from the submit; one that has not begun by then never does, and fails with -ETIME; 0: none. A call with one waits for a worker that has
+     * nothing to do, and is never queued behind another: where calls are short that is slower. */
     uint32_t deadline;
     /* Travel with it, for pp_task_fd. Copied before the submit returns: then the caller may close its own. */
     const int *descriptors;
@@ -668,8 +670,8 @@ PP_API int pp_future_cancel(pp_future *future);
 
 /*
  * Ends the call, whatever it does. One that no worker has begun is cancelled, as by pp_future_cancel. One that runs fails with kind
- * PP_ERROR_CRASH and a message that says so, its worker is killed with all processes that it made, and another one starts; it is not tried
- * again, and the pool does not break by it (PP_BREAK_POOL). One that waits to be tried again is not, and ends with the error of its last try. No
+ * PP_ERROR_CRASH and a message that says so, its worker is killed with all processes that it made (of one that a command or a starter started and that is not
+ * the launcher's own child: alone), and another one starts; it is not tried again, and the pool does not break by it (PP_BREAK_POOL). One that waits to be tried again is not, and ends with the error of its last try. No
  * other call is touched: if it has ended before the kill it keeps its result, and what its worker runs then goes on.
  *
  * Does not wait for the death: the future is done soon after. Returns 0 (also when it is being killed already, or was cancelled before). Errors:
@@ -707,7 +709,7 @@ typedef void pp_callback(pp_future *future, void *context);
  * long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays other callbacks and
- * nothing else. Only the end of its own pool it can't wait for: see pp_pool_shutdown. It must return. What happens to a worker does not matter: a
+ * nothing else (but in a pool of an event loop pp_pool_dispatch, and so all that it does). Only the end of its own pool it can't wait for: see pp_pool_shutdown. It must return. What happens to a worker does not matter: a
  * future is done in any case, and its callbacks run.
  *
  * Any thread. Errors: -EINVAL, -ENOMEM, -EAGAIN (no thread can be made), -EPERM.
@@ -847,7 +849,8 @@ PP_API void pp_map_close(pp_map *map);
  * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of another size is a
  * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR,
  * -ENOMEM, -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM. After failures pp_last_error() tells of the
- * one with the lowest index. With fail_fast, elements that never ran count as failed.
+ * one with the lowest index. With fail_fast, elements that never ran count as failed. After an error, also after -EINTR, the loop is
+ * over: what was in flight is dropped, and if it is called again all elements run again.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                             void *outputs, size_t out_size, const pp_map_options *options);
