@@ -633,7 +633,7 @@ typedef struct pp_output {
  * Waits, then shows what the call wrote to `stream` (in its last try, if it was tried again), valid until the last unref: all that went to descriptor 1
  * or 2 while it ran, by stdio, write(2) or processes that it made, whether it succeeded, failed, crashed, was killed or ran out of its time. Of a
  * call that never began it is nothing. What a call leaves in a stdio buffer is written out when it ends; if its worker dies, that is lost: standard output has a
- * buffer of a line there. What is beyond capture_limit takes memory only until the call ends. What processes and threads that it made write
+ * buffer of a line there. What is beyond capture_limit takes memory only for some moments. What processes and threads that it made write
  * after its end is nobody's, or a later call's of that worker. Output outside calls (initializer, finalizer) goes where the owner's goes.
  *
  * Any thread. Errors: -ETIMEDOUT, -EINTR, -EDEADLK (as pp_future_wait); -ENOTSUP (its pool does not capture that stream, is inline, or the

@@ -145,7 +145,9 @@ void pp__capture_end(struct pp__capture *capture, struct pp__output_record *outp
             continue;
         output->dropped[i] = output->end[i] - most;
         output->end[i] = most;
-        if (PP_SYS(ftruncate)(stream->file, (off_t)most) != 0)
+        /* The size stays: what the owner lets go of at the same time (pp__output_trim, output.c) is nothing of the next call's. */
+        if (fallocate(stream->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)most,
+                      (off_t)output->dropped[i]) != 0)
             errno = 0; /* it is not read */
     }
 }

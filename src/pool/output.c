@@ -2,6 +2,7 @@
 #include "pool/output.h"
 
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
@@ -11,11 +12,16 @@
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* While a call runs it is looked so often whether it writes more than is kept, and whether it goes on with that. */
+#define TRIM_EACH (100 * PP__MILLISECOND)
+#define TRIM_SOON (10 * PP__MILLISECOND)
 
 struct pp__output {
     pp_output streams[PP__STREAMS]; /* their bytes lie behind this */
@@ -228,6 +234,35 @@ bool pp__output_tidy(struct pp__worker *worker)
             errno = 0; /* the worker has sealed it */
     }
     return some;
+}
+
+/*
+ * What lies behind what is kept of the call that runs. Where it begins did not change while the size was asked for, so nothing before the size is a later
+ * call's: to begin at an earlier place than one before it, it would have to empty the file, and it does not before all was read that it has told, which
+ * takes the lock that is held here. The word pairs with the store in place_output (worker.c), which is before the call writes.
+ */
+static bool trim(struct pp__worker *worker, unsigned i)
+{
+    uint64_t begin = pp__load_acquire(&worker->result_side->output[i]), limit = limit_of(worker->pool);
+    uint64_t size = written_since(worker->output[i], begin);
+    pp__fence();
+    if (size <= limit || size > INT64_MAX - begin || begin != pp__load_relaxed(&worker->result_side->output[i]))
+        return false;
+    return fallocate(worker->output[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(begin + limit),
+                     (off_t)(size - limit)) == 0;
+}
+
+uint64_t pp__output_trim(struct pp__worker *worker, uint64_t now)
+{
+    bool some = false;
+    if (!worker->pool->options.capture)
+        return PP__NEVER;
+    if (now < worker->output_trim_at)
+        return worker->output_trim_at;
+    for (unsigned i = 0; i < PP__STREAMS; i++)
+        some |= trim(worker, i);
+    worker->output_trim_at = now + (some ? TRIM_SOON : TRIM_EACH);
+    return worker->output_trim_at;
 }
 
 /* --------------------------------------------------------------------------------------------- show */

@@ -39,6 +39,9 @@ void pp__output_salvage(struct pp__worker *worker, struct pp__item *item);
 /* Empties the files of a ready worker without calls. True: it has some, into which processes that a call left behind may write. */
 bool pp__output_tidy(struct pp__worker *worker);
 
+/* Of a worker with a call: lets go of what that has written beyond its limit. When to look again, or PP__NEVER. */
+uint64_t pp__output_trim(struct pp__worker *worker, uint64_t now);
+
 /* What there is of that stream, or that there was no memory: 0 or -ENOMEM. `output` NULL: nothing was written. */
 int pp__output_show(const struct pp__output *output, pp_stream stream, pp_output *shown);
 

@@ -7,6 +7,7 @@
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/end.h"
+#include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/tidy.h"
 #include "pool/wish.h"
@@ -198,8 +199,7 @@ static bool grace(struct pp__worker *worker, const struct pp__item *front, uint6
     return worker->graced == id && now - worker->graced_at < GRACE;
 }
 
-/* Acts on what is due for this worker and returns when the next thing will be. */
-static uint64_t attend(struct pp__worker *worker, uint64_t now)
+static uint64_t attend_call(struct pp__worker *worker, uint64_t now)
 {
     struct pp__item *front = front_of(worker);
     if (worker->state == PP__WORKER_KILLED && !worker->kill_asked) {
@@ -235,6 +235,14 @@ static uint64_t attend(struct pp__worker *worker, uint64_t now)
         return now + PP__MILLISECOND;
     pp__worker_kill_call(worker, front);
     return now + PP__MILLISECOND;
+}
+
+/* Acts on what is due for this worker and returns when the next thing will be. */
+static uint64_t attend(struct pp__worker *worker, uint64_t now)
+{
+    uint64_t next = attend_call(worker, now);
+    uint64_t trim = worker->state == PP__WORKER_READY && worker->count > 0 ? pp__output_trim(worker, now) : PP__NEVER;
+    return trim < next ? trim : next;
 }
 
 /* From a worker without calls nothing can come but garbage, of which no call is to suffer later. */

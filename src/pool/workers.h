@@ -63,6 +63,7 @@ struct pp__worker {
     int bell, socket;
     int output[PP__STREAMS];     /* the files of what its calls write (output.h), or -1 */
     uint64_t output_told;        /* id + 1 of the last call whose output it has told; 0: none */
+    uint64_t output_trim_at;     /* when it is looked how much it has written */
     struct pp__results *buffers; /* of its large results */
     struct pp__shelf arguments;  /* buffers of its large arguments */
     struct pp__known known;      /* buffers of the program's */

@@ -503,6 +503,30 @@ BOTH(output_that_was_read_takes_no_memory_while_its_worker_is_idle)
     pp_pool_destroy(pool);
 }
 
+static int write_much_and_wait(pp_task *task, const void *arg, size_t size)
+{
+    write_many(STDOUT_FILENO, 'm', 32 << 20);
+    shared()->runs[0]++;
+    return task_gate(task, arg, size);
+}
+
+BOTH(what_is_beyond_the_limit_takes_no_memory_while_the_call_runs)
+{
+    pp_output output;
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.capture_limit = 1000});
+    pp_future *future = submit_int(pool, write_much_and_wait, 2), *behind = submit_script(pool, RETURN, 1);
+    wait_until(shared()->runs[0] == 1, 60);
+    wait_until(memory_of_files() <= 65536, 60);
+    gate_open(2);
+    output = output_of(future, PP_STDOUT);
+    CHECK_INT(output.size, 1000);
+    CHECK_INT(output.dropped, (32u << 20) - 1000);
+    check_and_drop(behind, "out 1\n", "err 1\n");
+    check_and_drop(submit_script(pool, RETURN, 2), "out 2\n", "err 2\n");
+    pp_future_unref(future);
+    pp_pool_destroy(pool);
+}
+
 /* Writes at gates 0 and 1, then ends. */
 static void write_from_behind(void)
 {
