@@ -1033,7 +1033,10 @@ PP_API void pp_lock_unref(pp_lock *lock);
  */
 PP_API int pp_lock_acquire(pp_lock *lock, int timeout);
 
-/* Gives it back. 0, or -EPERM: the calling thread does not hold it (a child does not hold what its parent did at the fork); -EINVAL. */
+/*
+ * Gives it back, through the handle by which it was taken. 0, or -EPERM: the calling thread does not hold it (a child does not hold what its parent did at
+ * the fork), or took it through another handle of the same lock; -EINVAL.
+ */
 PP_API int pp_lock_release(pp_lock *lock);
 
 /*

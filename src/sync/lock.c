@@ -8,8 +8,11 @@
 #include "sync/object.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdalign.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Written through the mutex's own functions; `size` by the maker before anybody else has the descriptor, and by nobody afterwards. */
 struct shared_lock {
@@ -19,13 +22,22 @@ struct shared_lock {
     alignas(64) unsigned char data[];
 };
 
-/* A held lock has a reference of its own: the memory must not go while the mutex is in its holder's list of the kernel's. */
-struct pp_lock {
+/*
+ * A handle through which the mutex was taken has one reference more: the memory must not go while the mutex is in its holder's list of the kernel's.
+ * `holder` is the thread that has taken it, and who changes it from a thread to 0 gives that reference back: the thread itself, or whoever finds it dead,
+ * or never born, as in a forked child. Two handles of one lock do not know of each other, so what was taken through one is released through it.
+ */
+struct held {
     struct pp__object object;
+    _Atomic pid_t holder;
+};
+
+struct pp_lock {
+    struct held held;
 };
 
 struct pp_value {
-    struct pp__object object;
+    struct held held;
     size_t size; /* checked */
 };
 
@@ -34,11 +46,34 @@ static struct shared_lock *shared(const struct pp__object *object)
     return object->memory;
 }
 
-static int acquire(struct pp__object *object, int timeout, const char *what)
+static pid_t self(void)
 {
-    int error = pp__mutex_acquire(&shared(object)->mutex, pp__deadline(timeout));
+    return (pid_t)syscall(SYS_gettid);
+}
+
+/*
+ * The reference comes before the name, and goes after it: a child that is forked in between has one reference too many, and never one too few. Relaxed: only
+ * `references` orders what is done with the handle.
+ */
+static void keep(struct held *held)
+{
+    pp__object_ref(&held->object);
+    if (atomic_exchange_explicit(&held->holder, self(), memory_order_relaxed) != 0)
+        pp__object_unref(
+            &held->object); /* that of one who ended with the lock; the caller has one, so it is not the last */
+}
+
+static bool give_up(struct held *held, pid_t holder)
+{
+    return atomic_compare_exchange_strong_explicit(&held->holder, &holder, 0, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
+static int acquire(struct held *held, int timeout, const char *what)
+{
+    int error = pp__mutex_acquire(&shared(&held->object)->mutex, pp__deadline(timeout));
     if (error == 0 || error == -EOWNERDEAD)
-        pp__object_ref(object);
+        keep(held);
     switch (error) {
     case 0:
         return 0;
@@ -55,13 +90,30 @@ static int acquire(struct pp__object *object, int timeout, const char *what)
     }
 }
 
-static int release(struct pp__object *object, const char *what)
+/* The name goes before the mutex does: the next to take it through this handle writes its own. */
+static int release(struct held *held, const char *what)
 {
-    int error = pp__mutex_release(&shared(object)->mutex);
-    if (error)
+    if (!give_up(held, self()))
+        return pp__fail(-EPERM, "the calling thread does not hold the %s, or took it through another handle", what);
+    int error = pp__mutex_release(&shared(&held->object)->mutex);
+    if (error) /* the mutex is garbage, and may be in the kernel's list still: its memory stays */
         return pp__fail(error, "the calling thread does not hold the %s", what);
-    pp__object_unref(object);
+    pp__object_unref(&held->object);
     return 0;
+}
+
+static bool lives_here(pid_t thread)
+{
+    return syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH;
+}
+
+/* The caller's reference goes last, so the handle is there until then. */
+static void unref(struct held *held)
+{
+    pid_t holder = atomic_load_explicit(&held->holder, memory_order_relaxed);
+    if (holder != 0 && !lives_here(holder) && give_up(held, holder))
+        pp__object_unref(&held->object);
+    pp__object_unref(&held->object);
 }
 
 static int create(const char *name, enum pp__object_kind kind, size_t size, size_t handle_size,
@@ -109,13 +161,13 @@ int pp_lock_open(int fd, pp_lock **lock)
 
 int pp_lock_fd(const pp_lock *lock)
 {
-    return lock ? pp__object_fd(&lock->object) : pp__fail(-EINVAL, "pp_lock_fd: no lock");
+    return lock ? pp__object_fd(&lock->held.object) : pp__fail(-EINVAL, "pp_lock_fd: no lock");
 }
 
 pp_lock *pp_lock_ref(pp_lock *lock)
 {
     if (lock)
-        pp__object_ref(&lock->object);
+        pp__object_ref(&lock->held.object);
     return lock;
 }
 
@@ -123,19 +175,19 @@ void pp_lock_unref(pp_lock *lock)
 {
     PP__NO_CANCELLATION();
     if (lock)
-        pp__object_unref(&lock->object);
+        unref(&lock->held);
 }
 
 int pp_lock_acquire(pp_lock *lock, int timeout)
 {
     PP__NO_CANCELLATION();
-    return lock ? acquire(&lock->object, timeout, "lock") : pp__fail(-EINVAL, "pp_lock_acquire: no lock");
+    return lock ? acquire(&lock->held, timeout, "lock") : pp__fail(-EINVAL, "pp_lock_acquire: no lock");
 }
 
 int pp_lock_release(pp_lock *lock)
 {
     PP__NO_CANCELLATION();
-    return lock ? release(&lock->object, "lock") : pp__fail(-EINVAL, "pp_lock_release: no lock");
+    return lock ? release(&lock->held, "lock") : pp__fail(-EINVAL, "pp_lock_release: no lock");
 }
 
 /* -------------------------------------------------------------------------------------------- value */
@@ -179,13 +231,13 @@ int pp_value_open(int fd, pp_value **value)
 
 int pp_value_fd(const pp_value *value)
 {
-    return value ? pp__object_fd(&value->object) : pp__fail(-EINVAL, "pp_value_fd: no value");
+    return value ? pp__object_fd(&value->held.object) : pp__fail(-EINVAL, "pp_value_fd: no value");
 }
 
 pp_value *pp_value_ref(pp_value *value)
 {
     if (value)
-        pp__object_ref(&value->object);
+        pp__object_ref(&value->held.object);
     return value;
 }
 
@@ -193,24 +245,24 @@ void pp_value_unref(pp_value *value)
 {
     PP__NO_CANCELLATION();
     if (value)
-        pp__object_unref(&value->object);
+        unref(&value->held);
 }
 
 int pp_value_acquire(pp_value *value, int timeout)
 {
     PP__NO_CANCELLATION();
-    return value ? acquire(&value->object, timeout, "value") : pp__fail(-EINVAL, "pp_value_acquire: no value");
+    return value ? acquire(&value->held, timeout, "value") : pp__fail(-EINVAL, "pp_value_acquire: no value");
 }
 
 int pp_value_release(pp_value *value)
 {
     PP__NO_CANCELLATION();
-    return value ? release(&value->object, "value") : pp__fail(-EINVAL, "pp_value_release: no value");
+    return value ? release(&value->held, "value") : pp__fail(-EINVAL, "pp_value_release: no value");
 }
 
 void *pp_value_data(const pp_value *value)
 {
-    return value ? shared(&value->object)->data : NULL;
+    return value ? shared(&value->held.object)->data : NULL;
 }
 
 size_t pp_value_size(const pp_value *value)

@@ -146,7 +146,18 @@ TEST(a_thread_that_ends_with_a_lock_is_a_dead_holder)
     CHECK_INT(pp_lock_acquire(lock, 0), -EOWNERDEAD);
     CHECK_OK(pp_lock_release(lock));
     pp_lock_unref(lock);
-    pp_lock_unref(lock); /* the thread's own reference, as it never released */
+}
+
+/* Nobody has taken it since. */
+TEST(a_thread_that_ended_with_a_lock_does_not_keep_its_handle)
+{
+    int mappings = kit_memfd_mappings();
+    pp_lock *lock = make_lock();
+    pthread_t thread;
+    CHECK_INT(pthread_create(&thread, NULL, end_with_lock, lock), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    pp_lock_unref(lock);
+    CHECK_INT(kit_memfd_mappings(), mappings);
 }
 
 /* Children that take and release all the time are killed at whatever moment; each that comes next goes on. Two words that only the lock keeps alike. */
@@ -230,6 +241,44 @@ TEST(a_held_lock_keeps_its_handle)
     CHECK_INT(kit_memfd_mappings(), mappings + 1);
     CHECK_OK(pp_lock_release(lock));
     CHECK_INT(kit_memfd_mappings(), mappings);
+}
+
+static void free_handle(void *lock)
+{
+    int mappings = kit_memfd_mappings();
+    CHECK_INT(pp_lock_release(lock), -EPERM);
+    pp_lock_unref(lock);
+    CHECK_INT(kit_memfd_mappings(), mappings - 1);
+}
+
+TEST(a_child_of_a_holder_can_free_its_handle)
+{
+    pp_lock *lock = make_lock();
+    CHECK_OK(pp_lock_acquire(lock, -1));
+    kit_end_well(kit_fork(free_handle, lock));
+    CHECK_OK(pp_lock_release(lock));
+    pp_lock_unref(lock);
+}
+
+TEST(what_was_taken_through_one_handle_is_not_released_through_another)
+{
+    pp_lock *lock = make_lock(), *other;
+    pp_value *value, *other_value;
+    CHECK_OK(pp_lock_open(pp_lock_fd(lock), &other));
+    CHECK_OK(pp_lock_acquire(lock, -1));
+    CHECK_INT(pp_lock_release(other), -EPERM);
+    CHECK_HAS(pp_last_error(), "another handle");
+    CHECK_OK(pp_lock_fd(other));
+    pp_lock_unref(other);
+    CHECK_OK(pp_lock_release(lock));
+    pp_lock_unref(lock);
+    CHECK_OK(pp_value_create(NULL, 8, &value));
+    CHECK_OK(pp_value_open(pp_value_fd(value), &other_value));
+    CHECK_OK(pp_value_acquire(value, -1));
+    CHECK_INT(pp_value_release(other_value), -EPERM);
+    CHECK_OK(pp_value_release(value));
+    pp_value_unref(other_value);
+    pp_value_unref(value);
 }
 
 /* --------------------------------------------------------------------------------------------- signals */
