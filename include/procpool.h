@@ -1190,6 +1190,8 @@ typedef struct pp_dict_options {
 /*
  * `options` may be NULL. Errors: as of all objects, and -EINVAL (bad options), -ENOTSUP (kept, and no LMDB), -ENAMETOOLONG, -EPROTO (the file is no dictionary), and those of
  * opening a file. Through pp_dict_fd a kept one is handed on as its path and options.
+ * Of a kept one also: -ENOENT (a symbolic link that leads to no file; of pp_dict_open, and of all functions in a forked child, which opens the file again: there is
+ * another file or none by now), -EMLINK (the file has hard links, so that it could be locked under each of its names).
  */
 PP_API int pp_dict_create(const pp_dict_options *options, pp_dict **dict);
 PP_API int pp_dict_open(int fd, pp_dict **dict);

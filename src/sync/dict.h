@@ -27,7 +27,8 @@ struct pp__shared_dict {
 /* All that there is in memory of a kept one; written as above. */
 struct pp__shared_kept {
     struct pp__shared_dict dict;
-    char path[PATH_MAX]; /* absolute, ends with a NUL */
+    char path[PATH_MAX];    /* absolute, without links, ends with a NUL */
+    uint64_t device, inode; /* of the file that the maker opened; 0 while it does */
 };
 
 /* How a value goes to who asked. `give` may refuse it: then its error is the operation's. Called with the lock held, so it calls nobody else. */

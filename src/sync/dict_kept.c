@@ -14,6 +14,8 @@
 #include "sync/dict_kept.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DEFAULT_BYTES ((uint64_t)1 << 28)
@@ -268,25 +270,32 @@ const struct pp__dict_kind pp__dict_kept = {kept_get, kept_update, kept_clear, k
 
 /* --------------------------------------------------------------------------------------------- handles */
 
-/* LMDB puts "-lock" behind it. */
-static int make_absolute(const char *path, char absolute[PATH_MAX])
+/* A file that is not there yet: the real name of its directory, and its own. A link that leads nowhere would be made under the name that it leads to. */
+static int resolve_new(const char *path, char real[PATH_MAX])
 {
-    char here[PATH_MAX] = "";
-    if (path[0] != '/' && !getcwd(here, sizeof here))
-        return pp__fail_errno(errno, "the current directory");
-    int length = snprintf(absolute, PATH_MAX, "%s%s%s", here, here[0] ? "/" : "", path);
-    if (length < 0 || length >= PATH_MAX - 8)
-        return pp__fail(-ENAMETOOLONG, "the path of a dictionary is too long");
-    return 0;
+    char directory[PATH_MAX];
+    struct stat status;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t length = slash ? (size_t)(slash - path) : 1;
+    if (!*name || length >= sizeof directory || lstat(path, &status) == 0)
+        return pp__fail(-ENOENT, "%s", path);
+    memcpy(directory, slash ? path : ".", length);
+    directory[length] = '\0';
+    if (!realpath(length > 0 ? directory : "/", real))
+        return pp__fail_errno(errno, "%s", path);
+    length = strlen(real);
+    int written = snprintf(real + length, PATH_MAX - length, "%s%s", length > 1 ? "/" : "", name);
+    return written < 0 || (size_t)written >= PATH_MAX - length ? -ENAMETOOLONG : 0;
 }
 
-static int open_now(pp_dict *dict)
+/* LMDB's locks lie beside the file, under the name by which it is opened with "-lock" behind it; so that has to be one for all. */
+static int resolve(const char *path, char real[PATH_MAX])
 {
-    struct pp__kept_process *process;
-    dict->kind = &pp__dict_kept;
-    int error = pp__kept_enter(dict, &process);
-    if (error == 0)
-        pp__kept_leave(process);
+    int error = 0;
+    if (!realpath(path, real))
+        error = errno == ENOENT ? resolve_new(path, real) : pp__fail_errno(errno, "%s", path);
+    if (error == -ENAMETOOLONG || (error == 0 && strlen(real) >= PATH_MAX - 8))
+        return pp__fail(-ENAMETOOLONG, "the path of a dictionary is too long");
     return error;
 }
 
@@ -296,7 +305,7 @@ int pp__dict_kept_create(const pp_dict_options *options, pp_dict **dict)
     struct pp__object *object;
     if (options->max_bytes > PTRDIFF_MAX / 2)
         return pp__fail(-EINVAL, "max_bytes is %zu, more than an address space", options->max_bytes);
-    int error = make_absolute(options->path, path);
+    int error = resolve(options->path, path);
     if (error == 0)
         error =
             pp__object_create("procpool-dict", PP__KIND_DICT, sizeof(struct pp__shared_kept), sizeof **dict, &object);
@@ -309,12 +318,19 @@ int pp__dict_kept_create(const pp_dict_options *options, pp_dict **dict)
     shared->dict.max_readers = options->max_readers ? (uint32_t)options->max_readers : DEFAULT_READERS;
     shared->dict.no_flush = options->no_flush != 0;
     memcpy(shared->path, path, strlen(path) + 1);
-    error = open_now((pp_dict *)object);
-    if (error)
+    struct pp__kept_process *process;
+    pp_dict *made = (pp_dict *)object;
+    made->kind = &pp__dict_kept;
+    error = pp__kept_enter(made, &process);
+    if (error) {
         pp__object_unref(object);
-    else
-        *dict = (pp_dict *)object;
-    return error;
+        return error;
+    }
+    shared->device = process->device;
+    shared->inode = process->inode;
+    pp__kept_leave(process);
+    *dict = made;
+    return 0;
 }
 
 int pp__dict_kept_adopt(pp_dict *dict)
@@ -323,7 +339,12 @@ int pp__dict_kept_adopt(pp_dict *dict)
     if (dict->object.size < sizeof *shared || !memchr(shared->path, '\0', sizeof shared->path) ||
         shared->dict.max_readers > 65536)
         return pp__fail(-EINVAL, "the descriptor is of a dictionary whose path is none");
-    return open_now(dict);
+    struct pp__kept_process *process;
+    dict->kind = &pp__dict_kept;
+    int error = pp__kept_enter(dict, &process);
+    if (error == 0)
+        pp__kept_leave(process);
+    return error;
 }
 
 #else

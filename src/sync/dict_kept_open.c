@@ -149,13 +149,45 @@ static int open_environment(struct pp__kept_process *process, const struct pp__s
     return code;
 }
 
+static int fail_replaced(const struct pp__shared_kept *shared)
+{
+    return pp__fail(-ENOENT, "%s is not the file any more that the dictionary was", shared->path);
+}
+
+/* What was opened is what a handle is of, and has no other name, under which others would have other locks. */
+static int check_file(struct pp__kept_process *process, const struct pp__shared_kept *shared)
+{
+    struct stat status;
+    if (fstat(process->fd, &status) != 0)
+        return pp__fail_errno(errno, "%s", shared->path);
+    process->device = status.st_dev;
+    process->inode = status.st_ino;
+    if (shared->inode && (status.st_dev != shared->device || status.st_ino != shared->inode))
+        return fail_replaced(shared);
+    if (status.st_nlink > 1)
+        return pp__fail(-EMLINK, "%s has other names (hard links), so that it could be locked under each of them",
+                        shared->path);
+    return 0;
+}
+
+/* LMDB makes what is not there, and only the first who opens may. */
+static int check_path(const struct pp__shared_kept *shared)
+{
+    struct stat status;
+    bool same = shared->inode == 0 ||
+                (stat(shared->path, &status) == 0 && status.st_dev == shared->device && status.st_ino == shared->inode);
+    return same ? 0 : fail_replaced(shared);
+}
+
 /* *process is written only on success. */
 static int open_process(const struct pp__shared_kept *shared, struct pp__kept_process **process)
 {
-    struct stat status;
     const struct pp__lmdb *lmdb = pp__lmdb_load();
     if (!lmdb)
         return pp__fail(-ENOTSUP, "kept dictionaries need LMDB, liblmdb.so.0, which is not here (Debian: liblmdb0)");
+    int error = check_path(shared);
+    if (error)
+        return error;
     struct pp__kept_process *made = PP_SYS(calloc)(1, sizeof *made);
     if (!made)
         return pp__fail(-ENOMEM, "no memory for a dictionary");
@@ -167,27 +199,26 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
         free(made);
         return code > 0 ? pp__fail_errno(code, "%s", shared->path) : pp__kept_fail(lmdb, code);
     }
-    if (stat(shared->path, &status) != 0) {
-        int error = pp__fail_errno(errno, "%s", shared->path);
+    error = check_file(made, shared);
+    if (error) {
         lmdb->mdb_env_close(made->env);
         free(made);
         return error;
     }
     pthread_rwlock_init(&made->lock, NULL);
     made->pid = getpid();
-    made->device = status.st_dev;
-    made->inode = status.st_ino;
     made->next = first;
     first = made;
     *process = made;
     return 0;
 }
 
-static struct pp__kept_process *find(const char *path)
+/* The handle's file if this process has it open, be it under another name by now. */
+static struct pp__kept_process *find(const struct pp__shared_kept *shared)
 {
-    struct stat status;
+    struct stat status = {.st_dev = shared->device, .st_ino = shared->inode};
     struct pp__kept_process *process = first;
-    if (stat(path, &status) != 0)
+    if (shared->inode == 0 && stat(shared->path, &status) != 0)
         return NULL;
     while (process && (process->pid != getpid() || process->device != status.st_dev || process->inode != status.st_ino))
         process = process->next;
@@ -201,7 +232,7 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
     lock_table();
     struct pp__kept_process *opened = dict->opened;
     if (!opened || opened->pid != getpid()) {
-        opened = find(shared->path);
+        opened = find(shared);
         if (!opened)
             error = open_process(shared, &opened);
         if (opened) {

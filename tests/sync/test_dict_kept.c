@@ -149,6 +149,59 @@ TEST(a_relative_path_is_one_of_the_moment_when_it_was_given)
     kit_remove_directory();
 }
 
+/* Its lock lies beside it under the name by which it is opened. */
+TEST(a_file_is_locked_under_one_name_whichever_link_leads_to_it)
+{
+    pp_dict *dict, *same;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_set(dict, "key", "value");
+    pp_dict_unref(dict);
+    CHECK_INT(symlink("kept", kit_path("link")), 0);
+    CHECK_OK(open_path(kit_path("link"), 0, &same));
+    CHECK_INT(access(kit_path("link-lock"), F_OK), -1);
+    kit_has(same, "key", "value");
+    pp_dict_unref(same);
+    CHECK_INT(symlink("nothing", kit_path("stray")), 0);
+    CHECK_INT(open_path(kit_path("stray"), 0, &dict), -ENOENT);
+    CHECK_INT(link(path, kit_path("second")), 0);
+    CHECK_INT(open_path(path, 0, &dict), -EMLINK);
+    CHECK_INT(open_path(kit_path("second"), 0, &dict), -EMLINK);
+    kit_remove_directory();
+}
+
+static void find_nothing(void *dict)
+{
+    char value[8];
+    pp_dict *same;
+    CHECK_INT(pp_dict_get(dict, "key", 3, value, sizeof value, NULL), -ENOENT);
+    CHECK_HAS(pp_last_error(), "not the file any more");
+    CHECK_INT(pp_dict_put(dict, "key", 3, "other", 5), -ENOENT);
+    CHECK_INT(pp_dict_open(pp_dict_fd(dict), &same), -ENOENT);
+}
+
+TEST(a_child_does_not_take_another_file_for_that_of_its_handle)
+{
+    pp_dict *dict, *same;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_set(dict, "key", "value");
+    CHECK_INT(rename(path, kit_path("moved")), 0);
+    kit_end_well(kit_fork(find_nothing, dict));
+    CHECK_INT(access(path, F_OK), -1);
+    FILE *file = fopen(path, "we");
+    CHECK(file != NULL);
+    fclose(file);
+    kit_end_well(kit_fork(find_nothing, dict));
+    CHECK_OK(pp_dict_open(pp_dict_fd(dict), &same)); /* this process has it open still */
+    kit_has(same, "key", "value");
+    pp_dict_unref(same);
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
 static void add_much(void *path)
 {
     static const char bytes[100000];
@@ -209,10 +262,10 @@ TEST(a_descriptor_whose_path_is_none_is_refused)
     CHECK_INT(pp_dict_open(forged, &none), -EINVAL);
     close(forged);
     forged = kit_forged(pp_dict_fd(dict), 96, "/nowhere/at/all", 16);
+    pp_dict_unref(dict); /* else it would be the file that is open */
     CHECK_INT(pp_dict_open(forged, &none), -ENOENT);
     close(forged);
     CHECK(none == NULL);
-    pp_dict_unref(dict);
     kit_remove_directory();
 }
 
