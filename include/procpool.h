@@ -972,8 +972,9 @@ typedef struct pp_selectable {
  * marked; 0 if count is 0. Nothing is taken or read by that: a message that made a queue ready may be another's by the time of the get. Calls of inline pools run in it,
  * and where futures are of pools with event_loop, it does what their loop would.
  *
- * While it waits there is a thread for each queue. Any thread; in a child that the owner forked for queues and descriptors only. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no items, an unknown
- * kind, nothing of that kind given), -EBADF (a descriptor is not open), -EDEADLK (nothing but what only the calling thread could do, as pp_future_wait), -EAGAIN (no thread can
+ * While it waits there is a thread for each queue. Any thread; in a child that the owner forked for queues and descriptors only. A thing may be in several items.
+ * Errors: -ETIMEDOUT, -EINTR, -EINVAL (no items, an unknown kind, nothing of that kind given, events that are negative or more than a short holds, or more descriptors
+ * than RLIMIT_NOFILE, lowered since, allows), -EBADF (a descriptor is not open), -EDEADLK (nothing but what only the calling thread could do, as pp_future_wait), -EAGAIN (no thread can
  * be made), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
  */
 PP_API ssize_t pp_select(pp_selectable *items, size_t count, int timeout);

@@ -17,14 +17,26 @@
 #include "sync/watch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 
+/* Of an item: where in `polled` its descriptor is, if it has one, and what a look has found. */
+struct place {
+    size_t slot;
+    short ready;
+};
+
+/*
+ * poll takes no more entries than the process may have descriptors. So `polled` has one for each that is open, with the events of all its items, and
+ * things without a descriptor have none.
+ */
 struct selection {
     pp_selectable *items;
     size_t count;
-    /* What poll looks at: for each item one, negative and so passed over unless it has a descriptor, and behind them the bell. */
-    struct pollfd *polled;
+    struct place *places;  /* of the items, in their order */
+    struct pollfd *polled; /* by descriptor, each once, and behind them the bell */
+    size_t polled_count;   /* without the bell */
     pp_future **futures;
     size_t future_count;
     struct pp__watch *watches; /* of the queues, in their order */
@@ -34,6 +46,14 @@ struct selection {
 };
 
 /* ------------------------------------------------------------------------------------------- arguments */
+
+/* poll's events are of a short. */
+static int check_fd(const pp_selectable *item, size_t i)
+{
+    if (item->events < 0 || item->events > SHRT_MAX)
+        return pp__fail(-EINVAL, "pp_select: item %zu has events %d, which poll does not know", i, item->events);
+    return item->fd >= 0 ? 0 : pp__fail(-EBADF, "pp_select: item %zu has descriptor %d", i, item->fd);
+}
 
 static int check_item(const pp_selectable *item, size_t i)
 {
@@ -51,7 +71,7 @@ static int check_item(const pp_selectable *item, size_t i)
             return item->process->owner == pp__owner_token() ? 0 : pp__owner_refuse();
         break;
     case PP_SELECT_FD:
-        return item->fd >= 0 ? 0 : pp__fail(-EBADF, "pp_select: item %zu has descriptor %d", i, item->fd);
+        return check_fd(item, i);
     default:
         return pp__fail(-EINVAL, "pp_select: item %zu is of no known kind: %d", i, (int)item->kind);
     }
@@ -74,36 +94,80 @@ static int check(const pp_selectable *items, size_t count)
 
 /* ----------------------------------------------------------------------------------------- the selection */
 
-static void add(struct selection *s, size_t i)
+static bool has_descriptor(const pp_selectable *item)
 {
-    pp_selectable *item = &s->items[i];
-    struct pollfd *polled = &s->polled[i];
-    *polled = (struct pollfd){.fd = -1, .events = POLLIN};
+    return item->kind == PP_SELECT_PROCESS || item->kind == PP_SELECT_FD;
+}
+
+/* What poll is asked about an item that has a descriptor. */
+static struct pollfd ask(const pp_selectable *item)
+{
+    if (item->kind == PP_SELECT_PROCESS)
+        return (struct pollfd){.fd = item->process->connection, .events = POLLIN};
+    return (struct pollfd){.fd = item->fd, .events = (short)(item->events ? item->events : POLLIN)};
+}
+
+static void add(struct selection *s, const pp_selectable *item)
+{
     if (item->kind == PP_SELECT_FUTURE)
         s->futures[s->future_count++] = item->future;
     else if (item->kind == PP_SELECT_QUEUE)
         s->watches[s->queue_count++].queue = item->queue;
-    else if (item->kind == PP_SELECT_PROCESS)
-        polled->fd = item->process->connection;
     else
-        *polled = (struct pollfd){.fd = item->fd, .events = (short)(item->events ? item->events : POLLIN)};
+        s->polled[s->polled_count++] = ask(item);
+}
+
+static int compare(const void *one, const void *other)
+{
+    int a = ((const struct pollfd *)one)->fd, b = ((const struct pollfd *)other)->fd;
+    return (a > b) - (a < b);
+}
+
+/* Each descriptor once, with all that is asked about it. */
+static void merge(struct selection *s)
+{
+    size_t kept = 0;
+    qsort(s->polled, s->polled_count, sizeof *s->polled, compare);
+    for (size_t i = 0; i < s->polled_count; i++)
+        if (kept > 0 && s->polled[kept - 1].fd == s->polled[i].fd)
+            s->polled[kept - 1].events |= s->polled[i].events;
+        else
+            s->polled[kept++] = s->polled[i];
+    s->polled_count = kept;
+}
+
+static void place(struct selection *s, size_t i)
+{
+    struct pollfd key = ask(&s->items[i]);
+    const struct pollfd *found = bsearch(&key, s->polled, s->polled_count, sizeof key, compare);
+    s->places[i].slot = (size_t)(found - s->polled);
+}
+
+static void place_all(struct selection *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        add(s, &s->items[i]);
+    merge(s);
+    for (size_t i = 0; i < s->count; i++)
+        if (has_descriptor(&s->items[i]))
+            place(s, i);
 }
 
 static int open_selection(struct selection *s)
 {
+    s->places = PP_SYS(calloc)(s->count, sizeof *s->places);
     s->polled = PP_SYS(calloc)(s->count + 1, sizeof *s->polled);
     s->futures = PP_SYS(calloc)(s->count, sizeof(pp_future *));
     s->watches = PP_SYS(calloc)(s->count, sizeof *s->watches);
-    if (!s->polled || !s->futures || !s->watches)
+    if (!s->places || !s->polled || !s->futures || !s->watches)
         return pp__fail(-ENOMEM, "no memory for %zu items", s->count);
-    for (size_t i = 0; i < s->count; i++)
-        add(s, i);
+    place_all(s);
     if (s->future_count + s->queue_count > 0) {
         s->bell = pp__fd_event();
         if (s->bell < 0)
             return s->bell;
     }
-    s->polled[s->count] = (struct pollfd){.fd = s->bell, .events = POLLIN};
+    s->polled[s->polled_count] = (struct pollfd){.fd = s->bell, .events = POLLIN};
     return s->future_count ? pp__group_listen(s->futures, s->future_count, s->bell, &s->group) : 0;
 }
 
@@ -116,6 +180,7 @@ static void close_selection(struct selection *s)
         pp__group_forget(s->group);
     if (s->bell >= 0)
         pp__fd_close(s->bell);
+    free(s->places);
     free(s->polled);
     free(s->futures);
     free(s->watches);
@@ -123,7 +188,14 @@ static void close_selection(struct selection *s)
 
 /* ---------------------------------------------------------------------------------------------- looking */
 
-static int is_ready(const struct selection *s, size_t i)
+/* What poll has told of the item's descriptor, without what others have asked about it. */
+static short events_of(const struct selection *s, size_t i)
+{
+    short asked = (short)(ask(&s->items[i]).events | POLLERR | POLLHUP);
+    return (short)(s->polled[s->places[i].slot].revents & asked);
+}
+
+static short is_ready(const struct selection *s, size_t i)
 {
     const pp_selectable *item = &s->items[i];
     switch (item->kind) {
@@ -132,28 +204,35 @@ static int is_ready(const struct selection *s, size_t i)
     case PP_SELECT_QUEUE:
         return pp__queue_is_ready(item->queue);
     case PP_SELECT_PROCESS:
-        return s->polled[i].revents != 0;
+        return events_of(s, i) != 0;
     default:
-        return s->polled[i].revents;
+        return events_of(s, i);
     }
 }
 
-/* How many are ready, all of which are marked then; 0; or -EBADF. Each is asked once, for it may change. */
-static ssize_t look(struct selection *s)
+/* With more descriptors than the process may have, poll looks at none. */
+static int look_at_descriptors(struct selection *s)
 {
-    ssize_t sum = 0;
-    if (poll(s->polled, s->count, 0) < 0)
+    if (s->polled_count == 0)
+        return 0;
+    if (poll(s->polled, s->polled_count, 0) < 0)
         return pp__fail_errno(errno, "poll");
-    for (size_t i = 0; i < s->count; i++)
+    for (size_t i = 0; i < s->polled_count; i++)
         if (s->polled[i].revents & POLLNVAL)
             return pp__fail(-EBADF, "pp_select: descriptor %d is not open", s->polled[i].fd);
-    for (size_t i = 0; i < s->count; i++) {
-        short ready = (short)is_ready(s, i);
-        s->polled[i].revents = ready;
-        sum += ready != 0;
+    return 0;
+}
+
+/* How many are ready, all of which are marked then; 0; or an error. Each is asked once, for it may change. */
+static ssize_t look(struct selection *s)
+{
+    ssize_t sum = look_at_descriptors(s);
+    for (size_t i = 0; i < s->count && sum >= 0; i++) {
+        s->places[i].ready = is_ready(s, i);
+        sum += s->places[i].ready != 0;
     }
     for (size_t i = 0; i < s->count && sum > 0; i++)
-        s->items[i].ready = s->polled[i].revents;
+        s->items[i].ready = s->places[i].ready;
     return sum;
 }
 
@@ -193,7 +272,9 @@ static int sleep_once(struct selection *s, uint64_t deadline)
     uint64_t left = pp__until(deadline), bound = PP__NEVER;
     if (s->group && pp__group_arm(s->group, &bound))
         return 0;
-    int count = poll(s->polled, s->count + 1, pp__to_milliseconds(left < bound ? left : bound));
+    int count = poll(s->polled, s->polled_count + 1, pp__to_milliseconds(left < bound ? left : bound));
+    if (count < 0 && errno != EINTR)
+        return pp__fail_errno(errno, "poll");
     if (count < 0)
         return pp__wait_goes_on() ? 0 : -EINTR;
     if (s->bell >= 0)
