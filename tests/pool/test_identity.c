@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <grp.h>
 #include <limits.h>
 #include <sys/auxv.h>
 
@@ -241,6 +242,46 @@ BOTH(a_plugin_opened_by_a_relative_path_runs)
     CHECK_INT(chdir("/"), 0);
     expect_letter(pool, plugin_function(plugin, "twin"), 'A');
     pp_pool_destroy(pool);
+    remove_place();
+}
+
+static void become_nobody(void)
+{
+    CHECK_INT(setgroups(0, NULL), 0);
+    CHECK_INT(setresgid(65534, 65534, 65534), 0);
+    CHECK_INT(setresuid(65534, 65534, 65534), 0);
+}
+
+/* Root may read whatever it likes. A fork has what its parent had open. */
+TEST(a_plugin_that_a_worker_may_not_read_fails_the_call_alone)
+{
+    const char *path = in_place("unreadable.so");
+    copy_file(TWIN_A, path);
+    CHECK_INT(chmod(place, 0777), 0);
+    void *plugin = open_plugin(path);
+    CHECK_INT(chmod(path, 0), 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        if (geteuid() == 0)
+            become_nobody();
+        CHECK(geteuid() != 0);
+        pp_pool *pool = kit_pool(PP_START_SPAWN, 1);
+        expect_usable(pool);
+        pp_future *future = submit(pool, plugin_function(plugin, "twin"), NULL, 0);
+        const pp_error *error;
+        CHECK_OK(pp_future_error(future, -1, &error));
+        CHECK(error && error->kind == PP_ERROR_TRAVEL && error->task_code == -EBADMSG);
+        CHECK_HAS(error->message, "can't be opened in the worker: Permission denied");
+        pp_future_unref(future);
+        expect_usable(pool);
+        pp_pool_destroy(pool);
+        _exit(0);
+    }
+    int status;
+    CHECK_INT(waitpid(child, &status, 0), child);
+    CHECK_INT(status, 0);
+    dlclose(plugin);
     remove_place();
 }
 
