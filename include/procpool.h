@@ -823,7 +823,10 @@ typedef struct pp_map_result {
 PP_API int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, void *context,
                        const pp_map_options *options, pp_map **map);
 
-/* The same over an array of `count` elements of `size` bytes, which must stay until the map is closed. Tags are NULL. */
+/*
+ * The same over an array of `count` elements of `size` bytes, which must stay until the map is closed. Tags are NULL. -EINVAL as well: the array would be
+ * larger than any memory (PTRDIFF_MAX bytes; of elements of no bytes as many).
+ */
 PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
                              const pp_map_options *options, pp_map **map);
 
@@ -847,10 +850,10 @@ PP_API void pp_map_close(pp_map *map);
 
 /*
  * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of another size is a
- * failure of its element (-EMSGSIZE); outputs of failed elements are left alone. Returns how many elements failed, or a negative errno: -EINVAL, -EINTR,
- * -ENOMEM, -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM. After failures pp_last_error() tells of the
- * one with the lowest index. With fail_fast, elements that never ran count as failed. After an error, also after -EINTR, the loop is
- * over: what was in flight is dropped, and if it is called again all elements run again.
+ * failure of its element; outputs of failed elements are left alone. Returns how many elements failed, or a negative errno: -EINVAL (also where inputs or
+ * outputs would be larger than any memory), -EINTR, -ENOMEM, -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM. After
+ * failures pp_last_error() tells of the one with the lowest index. With fail_fast, elements that never ran count as failed. After an error, also after
+ * -EINTR, the loop is over: what was in flight is dropped, and if it is called again all elements run again.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                             void *outputs, size_t out_size, const pp_map_options *options);

@@ -319,6 +319,8 @@ int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements
                       const pp_map_options *options, pp_map **map)
 {
     int error = refuse_open(pool, function, elements || count == 0 || size == 0, map);
+    if (!error && !pp__map_array_fits(count, size))
+        error = pp__fail(-EINVAL, "%zu elements of %zu bytes are larger than any memory", count, size);
     if (!error)
         error = open_map(pool, function, options, map);
     if (error)

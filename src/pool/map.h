@@ -12,6 +12,8 @@
 #include "pool/wait.h"
 
 #include <stdalign.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct pp__array_source {
     const char *elements;
@@ -70,6 +72,12 @@ static inline bool pp__map_measures(const pp_map *map)
 
 /* Submits inputs until as many are in flight as may be: 0, -EAGAIN when the source had none now, or what keeps inputs from being submitted. Without the lock. */
 int pp__map_fill(pp_map *map);
+
+/* Whether there can be an array like this. */
+static inline bool pp__map_array_fits(size_t count, size_t size)
+{
+    return count <= (size_t)PTRDIFF_MAX / (size ? size : 1);
+}
 
 /* The source of maps over arrays. */
 int pp__map_array_next(void *context, pp_map_input *input);

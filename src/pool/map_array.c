@@ -57,6 +57,8 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     pp_map *map;
     if (!pool || (!outputs && out_size > 0 && count > 0))
         return pp__fail(-EINVAL, "pp_map_array: no %s", pool ? "place for the outputs" : "pool");
+    if (!pp__map_array_fits(count, out_size))
+        return pp__fail(-EINVAL, "%zu outputs of %zu bytes are larger than any memory", count, out_size);
     own.unordered = 1;
     int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
     if (got)

@@ -971,6 +971,8 @@ BOTH(a_map_is_refused_for_what_it_was_not_given)
     CHECK_INT(pp_map_open(pool, act, feed_next, &feed, NULL, NULL), -EINVAL);
     CHECK_INT(pp_map_open_array(pool, act, NULL, 1, 4, NULL, &map), -EINVAL);
     CHECK_INT(pp_map_open_array(pool, act, &number, 1, 4, NULL, NULL), -EINVAL);
+    CHECK_INT(pp_map_open_array(pool, act, &number, SIZE_MAX, 4, NULL, &map), -EINVAL);
+    CHECK_INT(pp_map_open_array(pool, act, &number, 2, SIZE_MAX / 2 + 1, NULL, &map), -EINVAL); /* 0 bytes, it seems */
     CHECK_INT(pp_map_open(pool, act, feed_next, &feed, &(pp_map_options){.chunk_size = 65537}, &map), -EINVAL);
     CHECK_HAS(pp_last_error(), "65536");
     CHECK_INT(pp_map_open(pool, act, feed_next, &feed, &(pp_map_options){.retries = 1001}, &map), -EINVAL);

@@ -240,6 +240,13 @@ BOTH(a_loop_is_refused_for_what_it_was_not_given)
     CHECK_INT(run_loop(pool, act, loop, 1, (pp_map_options){.retries = 1001}), -EINVAL);
     CHECK_INT(run_loop(pool, act, loop, 1, (pp_map_options){.reserved = {0, 0, 0, 1}}), -EINVAL);
     CHECK(*pp_last_error());
+    CHECK_INT(pp_map_array(pool, act, loop->in, SIZE_MAX, 4, NULL, 0, NULL), -EINVAL);
+    CHECK_INT(pp_map_array(pool, act, loop->in, SIZE_MAX / 4 + 2, 4, NULL, 0, NULL), -EINVAL); /* 4 bytes, it seems */
+    CHECK_HAS(pp_last_error(), "elements of 4 bytes are larger than any memory");
+    CHECK_INT(pp_map_array(pool, act, loop->in, 3, SIZE_MAX / 4, loop->out, 4, NULL), -EINVAL);
+    CHECK_INT(pp_map_array(pool, act, NULL, SIZE_MAX / 8 + 1, 0, loop->out, 8, NULL), -EINVAL);
+    CHECK_HAS(pp_last_error(), "outputs of 8 bytes are larger than any memory");
+    CHECK_INT(pp_map_array(pool, act, NULL, SIZE_MAX, 0, NULL, 0, NULL), -EINVAL); /* more than can be told of */
     CHECK_INT(runs_between(0, COUNT), 0);
     int got = pp_pool_shutdown(pool, 0, -1);
     CHECK_INT(got, 0);
