@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "say.h"
 
+#include "interrupt.h"
+
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +14,7 @@
 
 #define INPUT_SHOWN 200
 #define TEXT_SHOWN 1023
+#define NUDGE_MS 100
 #define WIDEST 4 /* one byte becomes at most \xNN */
 
 /* The length of the printable UTF-8 character at `text`, of which `size` bytes are there; 0 if there is none. */
@@ -69,10 +75,29 @@ static size_t cut(const void *data, size_t size, size_t limit)
     return limit;
 }
 
+/* Whether to try again after a write that wrote nothing. The end by a signal is not held up by a reader that sleeps. */
+static bool may_write_again(void)
+{
+    if (errno == EAGAIN) { /* somebody else made the descriptor non-blocking */
+        struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+        poll(&ready, 1, NUDGE_MS);
+    } else if (errno != EINTR) {
+        return false;
+    }
+    return !interrupt_signal();
+}
+
 static void write_line(const char *line, size_t size)
 {
-    ssize_t written = write(STDERR_FILENO, line, size);
-    (void)written;
+    while (size > 0) {
+        ssize_t written = write(STDERR_FILENO, line, size);
+        if (written < 0 && !may_write_again())
+            return;
+        if (written > 0) {
+            line += written;
+            size -= (size_t)written;
+        }
+    }
 }
 
 static void say_pair(const void *input, size_t size, const char *text)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the command says on standard error: each line in one write, nothing in it that could
- * upset a terminal. A line that can't be written is lost; the exit status still tells. */
+/* What the command says on standard error: each line in one write where there is room for it, nothing in it that could
+ * upset a terminal. A full standard error is waited for, but not when the program is to end by a signal. A line that
+ * can't be written is lost; the exit status still tells. */
 #ifndef PROCPOOL_CLI_SAY_H
 #define PROCPOOL_CLI_SAY_H
 
