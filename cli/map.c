@@ -252,6 +252,8 @@ int map_main(int argc, char **argv)
     if (interrupt_signal())
         end_by_signal(&run);
     output_close(&run.output);
+    if (interrupt_signal()) /* it ended the last write; what that left is lost, as in end_by_signal */
+        end_by_signal(&run);
     bool early = explain(&run);
     /* An end before its time does not wait for calls that still run: their workers are gone with this process. */
     if (early || (options.fail_fast && run.state.failed))

@@ -104,3 +104,47 @@ TEST(a_signal_is_heard_while_input_is_waited_for)
     struct outcome o = finish(&c);
     CHECK_INT(o.status, 128 + SIGINT);
 }
+
+/* A pipe that has no more room, for the command to write to. */
+static int full_pipe(int *reader)
+{
+    static const char zeros[4096];
+    int ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    while (write(ends[1], zeros, sizeof zeros) > 0)
+        ;
+    CHECK_INT(errno, EAGAIN);
+    *reader = ends[0];
+    return ends[1];
+}
+
+/* The last write is behind the loop. Should the signal come before it, the end is the same. */
+static void check_interrupted_write(int flags)
+{
+    int reader;
+    struct command c = {.in = -1, .out = full_pipe(&reader), .err = file_with("", 0)};
+    CHECK_INT(fcntl(c.out, F_SETFL, flags), 0);
+    START(&c, "map", "-j1", TASK("echo"), "a");
+    test_sleep_ms(500);
+    kill(c.pid, SIGTERM);
+    struct outcome o = finish(&c);
+    CHECK_ENDED(o, 128 + SIGTERM, "procpool: interrupted by SIGTERM (");
+    close(reader);
+}
+
+TEST(a_signal_ends_the_last_write_and_is_told)
+{
+    check_interrupted_write(0);
+    check_interrupted_write(O_NONBLOCK);
+}
+
+TEST(a_signal_is_not_held_up_by_a_full_standard_error)
+{
+    int reader;
+    struct command c = {.in = -1, .out = file_with("", 0), .err = full_pipe(&reader)};
+    START(&c, "map", "-j1", TASK("picky"), "bad");
+    test_sleep_ms(500);
+    kill(c.pid, SIGTERM);
+    CHECK_INT(finish(&c).status, 128 + SIGTERM);
+    close(reader);
+}
