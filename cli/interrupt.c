@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "interrupt.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -24,13 +26,30 @@ _Noreturn void interrupt_die(int signal_number)
     _exit(128 + signal_number);
 }
 
-/* Its only work is to interrupt what blocks: a signal that arrives just before a call sleeps would else be missed. */
+/* As much as can be told in a signal handler: whoever is stuck knows what was done, but may hold libc's locks. */
+static void tell(void)
+{
+    const char *line = caught == SIGINT    ? "procpool: interrupted by SIGINT\n"
+                       : caught == SIGTERM ? "procpool: interrupted by SIGTERM\n"
+                                           : "procpool: interrupted by SIGHUP\n";
+    ssize_t written = write(STDERR_FILENO, line, strlen(line));
+    (void)written;
+}
+
+/*
+ * Its only work is to interrupt what blocks: a signal that arrives just before a call sleeps would else be missed. The last tick tells; should that
+ * block, a tick within this one (SA_NODEFER) ends the program.
+ */
 static void on_tick(int signal_number)
 {
+    int error = errno;
     (void)signal_number;
     ticks = ticks + 1;
-    if (ticks > PATIENCE)
+    if (ticks == PATIENCE)
+        tell();
+    if (ticks >= PATIENCE)
         interrupt_die(caught);
+    errno = error;
 }
 
 static void on_signal(int signal_number)
@@ -48,6 +67,7 @@ static void install(int signal_number, void (*handler)(int))
 {
     struct sigaction now;
     struct sigaction ours = {.sa_handler = handler}; /* no SA_RESTART: what blocks returns */
+    ours.sa_flags = signal_number == SIGALRM ? SA_NODEFER : 0;
     sigemptyset(&ours.sa_mask);
     if (sigaction(signal_number, NULL, &now) == 0 && now.sa_handler == SIG_IGN && signal_number != SIGALRM)
         return;

@@ -154,6 +154,17 @@ static void loop(struct run *run)
 
 /* ------------------------------------------------------------------------------------ begin and end */
 
+/* Calls that run may run for ever, so nothing is waited for: workers are gone with their owner. */
+static _Noreturn void end_by_signal(struct run *run)
+{
+    int signal_number = interrupt_signal();
+    output_flush(&run->output);
+    progress_clear(&run->progress);
+    say("interrupted by SIG%s (%" PRIu64 " done, %" PRIu64 " failed)", sigabbrev_np(signal_number),
+        run->state.done - run->state.failed, run->state.failed);
+    interrupt_die(signal_number);
+}
+
 static int open_pool(struct run *run, pp_function *function)
 {
     const struct map_options *options = run->options;
@@ -188,7 +199,10 @@ static int open_pool(struct run *run, pp_function *function)
 static int open_run(struct run *run, const struct map_options *options)
 {
     run->options = options;
+    interrupt_install(); /* constructors of the library may take their time */
     pp_function *function = load_task(options->task);
+    if (interrupt_signal())
+        end_by_signal(run);
     if (!function)
         return EXIT_USAGE;
     if (input_open(&run->input, options->inputs, options->input_count, options->ending) != 0 ||
@@ -196,7 +210,6 @@ static int open_run(struct run *run, const struct map_options *options)
         say("%s", strerror(ENOMEM));
         return EXIT_FAILED;
     }
-    interrupt_install();
     int status = open_pool(run, function);
     progress_open(&run->progress, options->progress, options->input_count, run->input.length);
     return status;
@@ -217,17 +230,6 @@ static bool explain(struct run *run)
     else
         return false;
     return true;
-}
-
-/* Calls that run may run for ever, so nothing is waited for: workers are gone with their owner. */
-static _Noreturn void end_by_signal(struct run *run)
-{
-    int signal_number = interrupt_signal();
-    output_flush(&run->output);
-    progress_clear(&run->progress);
-    say("interrupted by SIG%s (%" PRIu64 " done, %" PRIu64 " failed)", sigabbrev_np(signal_number),
-        run->state.done - run->state.failed, run->state.failed);
-    interrupt_die(signal_number);
 }
 
 static void close_run(struct run *run)

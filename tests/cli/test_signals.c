@@ -148,3 +148,23 @@ TEST(a_signal_is_not_held_up_by_a_full_standard_error)
     CHECK_INT(finish(&c).status, 128 + SIGTERM);
     close(reader);
 }
+
+/* While the library is loaded, the constructor of which comes back after a signal or hangs. */
+static void check_loading(const char *how, const char *line)
+{
+    struct command c = with_input(-1);
+    setenv("PP_TEST_LOADING", how, 1);
+    START(&c, "map", PP_TEST_PLUGINS "/libreluctant.so:echo", "a");
+    wait_until(strcmp(file_text(c.err, NULL), "loading\n") == 0, 10);
+    kill(c.pid, SIGTERM);
+    struct outcome o = finish(&c);
+    CHECK_STR(o.err, line);
+    CHECK_INT(o.status, 128 + SIGTERM);
+    CHECK_STR(o.out, "");
+}
+
+TEST(a_signal_is_told_while_the_library_is_loaded)
+{
+    check_loading("slow", "loading\nprocpool: interrupted by SIGTERM (0 done, 0 failed)\n");
+    check_loading("hang", "loading\nprocpool: interrupted by SIGTERM\n");
+}
