@@ -207,10 +207,10 @@ void pp_task_progress(pp_task *task, uint64_t progress)
 {
     if (!task || !task->progress)
         return;
-    /* Pairs with the load there: the results of earlier calls were published before it is seen. */
+    /* Pairs with the load of the value in read_progress (progress.c): the results of earlier calls were published before it is seen. */
     pp__store_release(&task->progress->value, progress);
     if (task->told == task->id + 1)
         return;
     task->told = task->id + 1;
-    pp__store_release(&task->progress->id, task->told); /* pairs with the load there: the value is seen */
+    pp__store_release(&task->progress->id, task->told); /* pairs with the load in read_progress (progress.c): the value is seen */
 }

@@ -137,8 +137,8 @@ static void name(void)
 
 static void publish(void)
 {
-    pp__store_release(crash.size,
-                      (uint32_t)crash.tracer.used); /* pairs with the load in pp__error_crashed (backtrace.c) */
+    /* Pairs with the loads in crash_size (backtrace.c) and note_crash (process.c). */
+    pp__store_release(crash.size, (uint32_t)crash.tracer.used);
 }
 
 static void (*const steps[])(void) = {note, mend, unwind, name, publish};
