@@ -37,27 +37,7 @@ struct step {
 static int fail(struct step *step, int code)
 {
     step->code = code;
-    return pp__kept_fail(step->lmdb, code);
-}
-
-static int begin(struct step *step, unsigned flags)
-{
-    int error = pp__kept_enter(step->dict, &step->process);
-    if (error)
-        return error;
-    step->lmdb = step->process->lmdb;
-    step->changes = !(flags & MDB_RDONLY);
-    pp__kept_take_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
-    int code = step->lmdb->mdb_txn_begin(step->process->env, NULL, flags, &step->transaction);
-    if (code || !step->changes)
-        pp__kept_end_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
-    if (code == 0) {
-        PP_FAULT("kept.begun");
-        return 0;
-    }
-    error = fail(step, code);
-    pp__kept_leave(step->process);
-    return error;
+    return step->changes ? pp__kept_fail_change(step->process, code) : pp__kept_fail(step->lmdb, code);
 }
 
 static void leave(struct step *step)
@@ -71,6 +51,34 @@ static void abandon(struct step *step)
 {
     step->lmdb->mdb_txn_abort(step->transaction);
     leave(step);
+}
+
+static int begin(struct step *step, unsigned flags)
+{
+    int error = pp__kept_enter(step->dict, &step->process);
+    if (error)
+        return error;
+    step->lmdb = step->process->lmdb;
+    step->changes = !(flags & MDB_RDONLY);
+    error = pp__kept_check(step->process);
+    if (error) {
+        pp__kept_leave(step->process);
+        return error;
+    }
+    pp__kept_take_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
+    int code = step->lmdb->mdb_txn_begin(step->process->env, NULL, flags, &step->transaction);
+    if (code || !step->changes)
+        pp__kept_end_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
+    if (code == 0) {
+        PP_FAULT("kept.begun");
+        error = pp__kept_check_transaction(step->process, step->transaction);
+        if (error)
+            abandon(step);
+        return error;
+    }
+    error = fail(step, code);
+    pp__kept_leave(step->process);
+    return error;
 }
 
 static int commit(struct step *step)
@@ -135,7 +143,9 @@ static int read_with(pp_dict *dict, int (*run)(struct step *step, void *what), v
 static int write_with(pp_dict *dict, int (*run)(struct step *step, void *what), void *what, bool deletes)
 {
     struct step step = {.dict = dict};
+    struct pp__kept_quiet quiet;
     int error, tries = TRIES;
+    pp__kept_begin_quiet(&quiet);
     do {
         error = begin(&step, 0);
         if (error)
@@ -146,6 +156,7 @@ static int write_with(pp_dict *dict, int (*run)(struct step *step, void *what), 
         else
             error = commit(&step);
     } while (error && --tries > 0 && mend(&step, deletes));
+    pp__kept_end_quiet(&quiet);
     return error;
 }
 

@@ -10,6 +10,7 @@
 #include "sync/lmdb.h"
 
 #include <pthread.h>
+#include <signal.h>
 
 /* Under the table's lock, but for what is behind `env`. */
 struct pp__kept_process {
@@ -23,6 +24,8 @@ struct pp__kept_process {
     pthread_rwlock_t lock; /* held for reading while a transaction is open, for writing while the map is moved */
     struct pp__kept_process *_Atomic next;
     int fd; /* of the file; LMDB's */
+    _Atomic int64_t
+        size; /* the file's, when it was last seen; it never becomes less. Relaxed: it stands for nothing else */
     pthread_mutex_t turns[2];
 };
 
@@ -40,6 +43,28 @@ void pp__kept_leave(struct pp__kept_process *process);
  */
 void pp__kept_take_turn(struct pp__kept_process *process, enum pp__kept_turn turn);
 void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn);
+
+/*
+ * To be called before a transaction and in it. Whether the file is what it was: -EBADF, its descriptor was closed behind the library's back, and may be another
+ * file's by now; -EPROTO, it was cut. What is cut off, and no longer than that, is not seen if it was free, or added by others and never looked at here.
+ */
+int pp__kept_check(struct pp__kept_process *process);
+int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction);
+
+/*
+ * SIGXFSZ, by which the kernel kills who writes beyond RLIMIT_FSIZE, is kept from this thread between the two, so that the write fails; what came of
+ * it is gone afterwards. Neither touches errno.
+ */
+struct pp__kept_quiet {
+    sigset_t before;
+    bool pending; /* it was before */
+};
+
+void pp__kept_begin_quiet(struct pp__kept_quiet *quiet);
+void pp__kept_end_quiet(const struct pp__kept_quiet *quiet);
+
+/* The errno for a code with which LMDB ends a change: a short write, for which it has one word (EIO), is a full disk or a full RLIMIT_FSIZE. */
+int pp__kept_fail_change(const struct pp__kept_process *process, int code);
 
 /* The handle has none any more. */
 void pp__kept_forget(pp_dict *dict);

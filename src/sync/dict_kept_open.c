@@ -114,6 +114,8 @@ static int open_table_in_turn(struct pp__kept_process *process)
     if (code)
         return code;
     code = process->lmdb->mdb_dbi_open(transaction, NULL, 0, &process->table);
+    if (code == 0 && pp__kept_check_transaction(process, transaction) != 0)
+        code = MDB_CORRUPTED;
     if (code) {
         process->lmdb->mdb_txn_abort(transaction);
         return code;
@@ -123,9 +125,14 @@ static int open_table_in_turn(struct pp__kept_process *process)
 
 static int open_table(struct pp__kept_process *process)
 {
+    struct stat status;
     int code = process->lmdb->mdb_env_get_fd(process->env, &process->fd);
+    if (code == 0 && fstat(process->fd, &status) != 0)
+        code = errno;
     if (code)
         return code;
+    process->device = status.st_dev;
+    process->inode = status.st_ino;
     pp__kept_take_turn(process, PP__KEPT_BEGIN);
     code = open_table_in_turn(process);
     pp__kept_end_turn(process, PP__KEPT_BEGIN);
@@ -160,8 +167,6 @@ static int check_file(struct pp__kept_process *process, const struct pp__shared_
     struct stat status;
     if (fstat(process->fd, &status) != 0)
         return pp__fail_errno(errno, "%s", shared->path);
-    process->device = status.st_dev;
-    process->inode = status.st_ino;
     if (shared->inode && (status.st_dev != shared->device || status.st_ino != shared->inode))
         return fail_replaced(shared);
     if (status.st_nlink > 1)
@@ -194,7 +199,10 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     made->lmdb = lmdb;
     pthread_mutex_init(&made->turns[PP__KEPT_CHANGE], NULL);
     pthread_mutex_init(&made->turns[PP__KEPT_BEGIN], NULL);
+    struct pp__kept_quiet quiet;
+    pp__kept_begin_quiet(&quiet);
     int code = open_environment(made, shared);
+    pp__kept_end_quiet(&quiet);
     if (code) {
         free(made);
         return code > 0 ? pp__fail_errno(code, "%s", shared->path) : pp__kept_fail(lmdb, code);
@@ -252,13 +260,15 @@ void pp__kept_leave(struct pp__kept_process *process)
     pthread_rwlock_unlock(&process->lock);
 }
 
+/* Where LMDB's descriptors have become another's, closing them would be worse than to keep its memory. */
 static void close_process(struct pp__kept_process *process)
 {
     struct pp__kept_process *_Atomic *place = &first;
     while (*place != process)
         place = &(*place)->next;
     *place = process->next;
-    process->lmdb->mdb_env_close(process->env);
+    if (pp__kept_check(process) != -EBADF)
+        process->lmdb->mdb_env_close(process->env);
     pthread_rwlock_destroy(&process->lock);
     free(process);
 }

@@ -2,6 +2,9 @@
 /* What only kept dictionaries do: they are files. */
 #include "dict_kit.h"
 
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static void need_lmdb(void)
@@ -200,6 +203,170 @@ TEST(a_child_does_not_take_another_file_for_that_of_its_handle)
     pp_dict_unref(same);
     pp_dict_unref(dict);
     kit_remove_directory();
+}
+
+TEST(a_file_whose_descriptors_were_closed_is_told_and_anothers_left_alone)
+{
+    pp_dict *dict, *same;
+    char value[8], name[16];
+    int others[16];
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_set(dict, "key", "value");
+    CHECK_INT(close_range(3, ~0U, 0), 0);
+    CHECK_INT(pp_dict_put(dict, "key", 3, "other", 5), -EBADF);
+    for (int i = 0; i < 16; i++) {
+        snprintf(name, sizeof name, "other%d", i);
+        others[i] = open(kit_path(name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        CHECK(others[i] >= 0);
+    }
+    CHECK_INT(pp_dict_put(dict, "key", 3, "other", 5), -EBADF);
+    CHECK_HAS(pp_last_error(), "closed");
+    CHECK_INT(pp_dict_get(dict, "key", 3, value, sizeof value, NULL), -EBADF);
+    CHECK_INT(pp_dict_clear(dict), -EBADF);
+    pp_dict_unref(dict);
+    for (int i = 0; i < 16; i++) {
+        CHECK_INT(lseek(others[i], 0, SEEK_END), 0);
+        close(others[i]);
+    }
+    CHECK_OK(open_path(path, 0, &same));
+    kit_has(same, "key", "value");
+    pp_dict_unref(same);
+    kit_remove_directory();
+}
+
+static void fill(pp_dict *dict, int from, int to)
+{
+    static const char bytes[3000];
+    for (int i = from; i < to; i++)
+        CHECK_OK(pp_dict_put(dict, &i, sizeof i, bytes, sizeof bytes));
+}
+
+static void find_it_cut(void *path)
+{
+    pp_dict *dict;
+    CHECK_INT(open_path(path, 0, &dict), -EPROTO);
+}
+
+TEST(a_file_that_was_cut_kills_nobody)
+{
+    pp_dict *dict;
+    pp_dict_view *view;
+    char value[8];
+    struct stat status;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 0, &dict));
+    fill(dict, 0, 100);
+    CHECK_INT(stat(path, &status), 0);
+    for (off_t size = status.st_size / 2; size >= 0; size = size > 8192 ? 8192 : size - 4096) {
+        CHECK_INT(truncate(path, size), 0);
+        CHECK_INT(pp_dict_get(dict, "key", 3, value, sizeof value, NULL), -EPROTO);
+        CHECK_INT(pp_dict_view_open(dict, &view), -EPROTO);
+        CHECK_INT(pp_dict_put(dict, "key", 3, "other", 5), -EPROTO);
+        CHECK_INT(pp_dict_size(dict), -EPROTO);
+        if (size > 0)
+            kit_end_well(kit_fork(find_it_cut, path));
+    }
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
+/* LMDB has numbered their pages, and never written them. */
+TEST(pages_that_were_free_before_they_were_written_are_not_missed)
+{
+    static const char bytes[100000];
+    pp_dict *dict;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    pp_dict_change changes[] = {
+        {.act = PP_DICT_PUT, .key = "large", .key_size = 5, .value = bytes, .size = sizeof bytes},
+        {.act = PP_DICT_PUT, .key = "small", .key_size = 5, .value = "value", .size = 5},
+        {.act = PP_DICT_DELETE, .key = "large", .key_size = 5}};
+    CHECK_OK(open_path(path, 0, &dict));
+    CHECK_OK(pp_dict_update(dict, changes, 3, NULL));
+    kit_has(dict, "small", "value");
+    pp_dict_unref(dict);
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_has(dict, "small", "value");
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
+static void fill_to_the_limit(void *path)
+{
+    static const char bytes[30000];
+    pp_dict *dict;
+    int error = 0, kept = 0;
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){1000000, 1000000}), 0);
+    CHECK_OK(open_path(path, 0, &dict));
+    while (error == 0) {
+        error = pp_dict_put(dict, &kept, sizeof kept, bytes, sizeof bytes);
+        kept += error == 0;
+    }
+    CHECK_INT(error, -EFBIG);
+    CHECK_INT(pp_dict_size(dict), kept);
+    CHECK(kept > 10);
+    CHECK_OK(pp_dict_get(dict, &(int){kept - 1}, sizeof kept, harness_keep(malloc(30000)), 30000, NULL));
+    pp_dict_unref(dict);
+}
+
+TEST(a_limit_of_what_a_file_may_have_fails_and_does_not_kill)
+{
+    need_lmdb();
+    kit_end_well(kit_fork(fill_to_the_limit, harness_keep(strdup(kit_path("kept")))));
+    kit_remove_directory();
+}
+
+static void write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        _exit(77);
+    close(fd);
+}
+
+/* In a mount namespace of its own, with a disk of 1 MiB at the directory. 77: it may not have one. */
+static void fill_a_disk(void *directory)
+{
+    static const char bytes[30000];
+    char path[128], map[32];
+    pp_dict *dict;
+    int error = 0, kept = 0;
+    unsigned user = getuid(), group = getgid();
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+        _exit(77);
+    snprintf(map, sizeof map, "0 %u 1", user);
+    write_text("/proc/self/uid_map", map);
+    snprintf(map, sizeof map, "0 %u 1", group);
+    write_text("/proc/self/setgroups", "deny");
+    write_text("/proc/self/gid_map", map);
+    if (mount("disk", directory, "tmpfs", 0, "size=1m") != 0)
+        _exit(77);
+    snprintf(path, sizeof path, "%s/kept", (char *)directory);
+    CHECK_OK(open_path(path, 0, &dict));
+    while (error == 0) {
+        error = pp_dict_put(dict, &kept, sizeof kept, bytes, sizeof bytes);
+        kept += error == 0;
+    }
+    CHECK_INT(error, -ENOSPC);
+    CHECK_INT(pp_dict_size(dict), kept);
+    CHECK(kept > 10);
+    pp_dict_unref(dict);
+}
+
+TEST(a_full_disk_is_told_as_one)
+{
+    int status;
+    need_lmdb();
+    kit_path("kept");
+    pid_t child = kit_fork(fill_a_disk, kit_directory);
+    CHECK_INT(waitpid(child, &status, 0), child);
+    kit_remove_directory();
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        LEFT_OUT("a mount namespace of one's own is not to be had");
+    CHECK_INT(status, 0);
 }
 
 static void add_much(void *path)

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* The file of a kept dictionary as others may leave it: closed, cut, on a full disk, or at the limit of what a process may write. */
+#if __has_include(<lmdb.h>)
+#include "base/error.h"
+#include "sync/dict_kept.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#define MARKS 2 /* the first pages, which say what the state is */
+
+static bool is_own(const struct pp__kept_process *process, struct stat *status)
+{
+    return fstat(process->fd, status) == 0 && status->st_dev == process->device && status->st_ino == process->inode;
+}
+
+int pp__kept_check(struct pp__kept_process *process)
+{
+    struct stat status;
+    if (!is_own(process, &status))
+        return pp__fail(-EBADF, "the descriptors of the dictionary's file have been closed in this process");
+    int64_t seen = atomic_load_explicit(&process->size, memory_order_relaxed);
+    if (status.st_size < seen || status.st_size == 0)
+        return pp__fail(-EPROTO, "the dictionary's file was cut to %lld bytes", (long long)status.st_size);
+    while (seen < status.st_size && !atomic_compare_exchange_weak_explicit(&process->size, &seen, status.st_size,
+                                                                           memory_order_relaxed, memory_order_relaxed))
+        continue;
+    return 0;
+}
+
+static size_t pages_of(const MDB_stat *status)
+{
+    return status->ms_branch_pages + status->ms_leaf_pages + status->ms_overflow_pages;
+}
+
+/*
+ * The file is long enough for the pages that are in use. Not for the last one that was ever numbered: pages that are free before they were ever
+ * written may be missing at its end.
+ */
+int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction)
+{
+    MDB_stat keys, free_pages;
+    int code = process->lmdb->mdb_stat(transaction, process->table, &keys);
+    if (code == 0)
+        code = process->lmdb->mdb_stat(transaction, 0, &free_pages);
+    if (code)
+        return pp__kept_fail(process->lmdb, code);
+    size_t needed = (pages_of(&keys) + pages_of(&free_pages) + MARKS) * keys.ms_psize;
+    if ((uint64_t)atomic_load_explicit(&process->size, memory_order_relaxed) >= needed)
+        return 0;
+    int error = pp__kept_check(process); /* it may have grown in between */
+    if (error == 0 && (uint64_t)atomic_load_explicit(&process->size, memory_order_relaxed) < needed)
+        error = pp__fail(-EPROTO, "the dictionary's file was cut; %zu bytes of it are needed", needed);
+    return error;
+}
+
+void pp__kept_begin_quiet(struct pp__kept_quiet *quiet)
+{
+    sigset_t limit, pending;
+    sigemptyset(&limit);
+    sigaddset(&limit, SIGXFSZ);
+    pthread_sigmask(SIG_BLOCK, &limit, &quiet->before);
+    quiet->pending = sigpending(&pending) == 0 && sigismember(&pending, SIGXFSZ) == 1;
+}
+
+void pp__kept_end_quiet(const struct pp__kept_quiet *quiet)
+{
+    int before = errno;
+    sigset_t limit;
+    sigemptyset(&limit);
+    sigaddset(&limit, SIGXFSZ);
+    if (!quiet->pending)
+        while (sigtimedwait(&limit, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
+            continue;
+    pthread_sigmask(SIG_SETMASK, &quiet->before, NULL);
+    errno = before;
+}
+
+static bool is_at_limit(const struct stat *status)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           (uint64_t)status->st_size >= limit.rlim_cur / (uint64_t)status->st_blksize * (uint64_t)status->st_blksize;
+}
+
+int pp__kept_fail_change(const struct pp__kept_process *process, int code)
+{
+    struct stat status;
+    struct statvfs disk;
+    if (code == EIO && is_own(process, &status)) {
+        if (is_at_limit(&status))
+            code = EFBIG;
+        else if (fstatvfs(process->fd, &disk) == 0 && disk.f_bavail == 0)
+            code = ENOSPC;
+    }
+    return pp__kept_fail(process->lmdb, code);
+}
+#else
+typedef int pp__kept_file_is_empty; /* a translation unit needs a declaration */
+#endif
