@@ -1196,6 +1196,8 @@ typedef struct pp_dict_options {
  * opening a file. Through pp_dict_fd a kept one is handed on as its path and options.
  * Of a kept one also: -ENOENT (a symbolic link that leads to no file; of pp_dict_open, and of all functions in a forked child, which opens the file again: there is
  * another file or none by now), -EMLINK (the file has hard links, so that it could be locked under each of its names).
+ * A process that has more handles of one file keeps to the largest max_bytes of them, and flushes unless all have no_flush; a full file grows by up to 1 MiB beyond
+ * max_bytes while something is deleted.
  * Of all functions of a kept one: -EBADF (the library's descriptors of the file were closed in this process; nothing is written to what has their numbers), and
  * -EPROTO (the file was cut; who is in a transaction at that moment dies of SIGBUS, and so may who meets a file cut by less than is free in it). Of changes: -EFBIG
  * (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).

@@ -20,7 +20,6 @@
 
 #define DEFAULT_BYTES ((uint64_t)1 << 28)
 #define DEFAULT_READERS 126
-#define MORE ((size_t)1 << 18) /* of the map, for deleting where it is full */
 #define TRIES 4
 
 /* One transaction of a handle. */
@@ -29,8 +28,9 @@ struct step {
     struct pp__kept_process *process;
     const struct pp__lmdb *lmdb;
     MDB_txn *transaction;
-    bool changes; /* so it has that turn until its end */
-    int code;     /* LMDB's, of the first function that failed */
+    bool changes;  /* so it has that turn until its end */
+    int code;      /* LMDB's, of the first function that failed */
+    uint64_t used; /* bytes of the file, when it began */
 };
 
 /* The operation's error; what can be mended is in step->code. */
@@ -71,7 +71,7 @@ static int begin(struct step *step, unsigned flags)
         pp__kept_end_turn(step->process, step->changes ? PP__KEPT_CHANGE : PP__KEPT_BEGIN);
     if (code == 0) {
         PP_FAULT("kept.begun");
-        error = pp__kept_check_transaction(step->process, step->transaction);
+        error = pp__kept_check_transaction(step->process, step->transaction, &step->used);
         if (error)
             abandon(step);
         return error;
@@ -109,11 +109,11 @@ static bool mend(struct step *step, bool deletes)
     step->code = 0;
     switch (code) {
     case MDB_MAP_RESIZED:
-        return pp__kept_move(step->process, 0) == 0;
+        return pp__kept_follow(step->process) == 0;
     case MDB_READERS_FULL:
         return check_readers(step) > 0;
     case MDB_MAP_FULL: /* dead readers keep pages from being used again */
-        return check_readers(step) > 0 || (deletes && pp__kept_move(step->process, MORE) == 0);
+        return check_readers(step) > 0 || (deletes && pp__kept_stretch(step->process) == 0);
     default:
         return false;
     }
@@ -140,6 +140,14 @@ static int read_with(pp_dict *dict, int (*run)(struct step *step, void *what), v
     return error;
 }
 
+/* What deleting has got beyond the limit is not for more keys and values. */
+static int check_limit(struct step *step)
+{
+    uint64_t used;
+    int error = pp__kept_used(step->process, step->transaction, &used);
+    return error == 0 && used > step->process->limit && used > step->used ? fail(step, MDB_MAP_FULL) : error;
+}
+
 static int write_with(pp_dict *dict, int (*run)(struct step *step, void *what), void *what, bool deletes)
 {
     struct step step = {.dict = dict};
@@ -151,6 +159,8 @@ static int write_with(pp_dict *dict, int (*run)(struct step *step, void *what), 
         if (error)
             continue;
         error = run(&step, what);
+        if (error == 0 && !deletes)
+            error = check_limit(&step);
         if (error)
             abandon(&step);
         else

@@ -21,6 +21,8 @@ struct pp__kept_process {
     dev_t device;
     ino_t inode;
     unsigned handles;
+    uint64_t limit;        /* the largest max_bytes of its handles; changes only under `lock` for writing, too */
+    bool no_flush;         /* all of its handles want that */
     pthread_rwlock_t lock; /* held for reading while a transaction is open, for writing while the map is moved */
     struct pp__kept_process *_Atomic next;
     int fd; /* of the file; LMDB's */
@@ -49,7 +51,10 @@ void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn
  * file's by now; -EPROTO, it was cut. What is cut off, and no longer than that, is not seen if it was free, or added by others and never looked at here.
  */
 int pp__kept_check(struct pp__kept_process *process);
-int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction);
+int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
+
+/* How many bytes of the file are in use, as the transaction sees it. 0 or a negative errno. */
+int pp__kept_used(const struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
 
 /*
  * SIGXFSZ, by which the kernel kills who writes beyond RLIMIT_FSIZE, is kept from this thread between the two, so that the write fails; what came of
@@ -69,8 +74,13 @@ int pp__kept_fail_change(const struct pp__kept_process *process, int code);
 /* The handle has none any more. */
 void pp__kept_forget(pp_dict *dict);
 
-/* Takes the map to the size that others have made it (more: 0), or `more` bytes beyond. Not between enter and leave. 0 or a negative errno. */
-int pp__kept_move(struct pp__kept_process *process, size_t more);
+/* Takes the map to the size that others have made it. Not between enter and leave. 0 or a negative errno. */
+int pp__kept_follow(struct pp__kept_process *process);
+
+/* The same, and further, so that something can be deleted where all is full: in all by no more than PP__KEPT_TO_DELETE beyond `limit`. Then -ENOSPC. */
+int pp__kept_stretch(struct pp__kept_process *process);
+
+#define PP__KEPT_TO_DELETE ((size_t)1 << 20)
 
 /* The errno for a code of LMDB's, with its words. */
 int pp__kept_fail(const struct pp__lmdb *lmdb, int code);

@@ -36,11 +36,7 @@ static size_t pages_of(const MDB_stat *status)
     return status->ms_branch_pages + status->ms_leaf_pages + status->ms_overflow_pages;
 }
 
-/*
- * The file is long enough for the pages that are in use. Not for the last one that was ever numbered: pages that are free before they were ever
- * written may be missing at its end.
- */
-int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction)
+int pp__kept_used(const struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used)
 {
     MDB_stat keys, free_pages;
     int code = process->lmdb->mdb_stat(transaction, process->table, &keys);
@@ -48,12 +44,28 @@ int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transa
         code = process->lmdb->mdb_stat(transaction, 0, &free_pages);
     if (code)
         return pp__kept_fail(process->lmdb, code);
-    size_t needed = (pages_of(&keys) + pages_of(&free_pages) + MARKS) * keys.ms_psize;
-    if ((uint64_t)atomic_load_explicit(&process->size, memory_order_relaxed) >= needed)
-        return 0;
-    int error = pp__kept_check(process); /* it may have grown in between */
-    if (error == 0 && (uint64_t)atomic_load_explicit(&process->size, memory_order_relaxed) < needed)
-        error = pp__fail(-EPROTO, "the dictionary's file was cut; %zu bytes of it are needed", needed);
+    *used = (uint64_t)(pages_of(&keys) + pages_of(&free_pages) + MARKS) * keys.ms_psize;
+    return 0;
+}
+
+static bool is_long_enough(const struct pp__kept_process *process, uint64_t needed)
+{
+    return (uint64_t)atomic_load_explicit(&process->size, memory_order_relaxed) >= needed;
+}
+
+/*
+ * The file is long enough for the pages that are in use. Not for the last one that was ever numbered: pages that are free before they were ever
+ * written may be missing at its end.
+ */
+int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used)
+{
+    int error = pp__kept_used(process, transaction, used);
+    if (error || is_long_enough(process, *used))
+        return error;
+    error = pp__kept_check(process); /* it may have grown in between */
+    if (error == 0 && !is_long_enough(process, *used))
+        error =
+            pp__fail(-EPROTO, "the dictionary's file was cut; %llu bytes of it are needed", (unsigned long long)*used);
     return error;
 }
 

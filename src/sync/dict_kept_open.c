@@ -103,6 +103,7 @@ static int configure(struct pp__kept_process *process, const struct pp__shared_k
 
 static int open_table_in_turn(struct pp__kept_process *process)
 {
+    uint64_t used;
     MDB_txn *transaction;
     int code = process->lmdb->mdb_txn_begin(process->env, NULL, MDB_RDONLY, &transaction);
     if (code == MDB_READERS_FULL && process->lmdb->mdb_reader_check(process->env, NULL) == 0)
@@ -114,7 +115,7 @@ static int open_table_in_turn(struct pp__kept_process *process)
     if (code)
         return code;
     code = process->lmdb->mdb_dbi_open(transaction, NULL, 0, &process->table);
-    if (code == 0 && pp__kept_check_transaction(process, transaction) != 0)
+    if (code == 0 && pp__kept_check_transaction(process, transaction, &used) != 0)
         code = MDB_CORRUPTED;
     if (code) {
         process->lmdb->mdb_txn_abort(transaction);
@@ -215,6 +216,8 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     }
     pthread_rwlock_init(&made->lock, NULL);
     made->pid = getpid();
+    made->limit = shared->dict.max_bytes;
+    made->no_flush = shared->dict.no_flush != 0;
     made->next = first;
     first = made;
     *process = made;
@@ -233,6 +236,36 @@ static struct pp__kept_process *find(const struct pp__shared_kept *shared)
     return process;
 }
 
+/* LMDB's code. */
+static int raise_limit(struct pp__kept_process *process, uint64_t limit)
+{
+    MDB_envinfo info;
+    int code = process->lmdb->mdb_env_info(process->env, &info);
+    if (code == 0 && info.me_mapsize < limit)
+        code = process->lmdb->mdb_env_set_mapsize(process->env, limit);
+    if (code == 0)
+        process->limit = limit;
+    return code;
+}
+
+/* All handles of a process have one map: the larger limit is that of all, and one that wants changes to be flushed has all of them flushed. */
+static int attach(struct pp__kept_process *process, const struct pp__shared_kept *shared)
+{
+    bool larger = shared->dict.max_bytes > process->limit, flush = process->no_flush && !shared->dict.no_flush;
+    int code = 0;
+    if (!larger && !flush)
+        return 0;
+    pthread_rwlock_wrlock(&process->lock);
+    if (larger)
+        code = raise_limit(process, shared->dict.max_bytes);
+    if (code == 0 && flush)
+        code = process->lmdb->mdb_env_set_flags(process->env, MDB_NOSYNC, 0);
+    if (code == 0 && flush)
+        process->no_flush = false;
+    pthread_rwlock_unlock(&process->lock);
+    return code ? pp__kept_fail(process->lmdb, code) : 0;
+}
+
 int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
 {
     const struct pp__shared_kept *shared = dict->object.memory;
@@ -241,8 +274,9 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
     struct pp__kept_process *opened = dict->opened;
     if (!opened || opened->pid != getpid()) {
         opened = find(shared);
-        if (!opened)
-            error = open_process(shared, &opened);
+        error = opened ? attach(opened, shared) : open_process(shared, &opened);
+        if (error)
+            opened = NULL;
         if (opened) {
             opened->handles++;
             dict->opened = opened;
@@ -282,13 +316,32 @@ void pp__kept_forget(pp_dict *dict)
     unlock_table();
 }
 
-int pp__kept_move(struct pp__kept_process *process, size_t more)
+int pp__kept_follow(struct pp__kept_process *process)
+{
+    pthread_rwlock_wrlock(&process->lock);
+    int code = process->lmdb->mdb_env_set_mapsize(process->env, 0);
+    pthread_rwlock_unlock(&process->lock);
+    return code ? pp__kept_fail(process->lmdb, code) : 0;
+}
+
+/* A quarter of it each time. A file that is longer still is one that others, with another limit, have made so. */
+static int stretch(struct pp__kept_process *process)
 {
     MDB_envinfo info;
-    pthread_rwlock_wrlock(&process->lock);
+    MDB_stat status;
+    uint64_t most = process->limit + PP__KEPT_TO_DELETE;
     int code = process->lmdb->mdb_env_info(process->env, &info);
     if (code == 0)
-        code = process->lmdb->mdb_env_set_mapsize(process->env, more ? info.me_mapsize + more : 0);
+        code = process->lmdb->mdb_env_stat(process->env, &status);
+    if (code == 0 && info.me_mapsize >= most && (info.me_last_pgno + 1) * status.ms_psize <= most)
+        code = MDB_MAP_FULL;
+    return code ? code : process->lmdb->mdb_env_set_mapsize(process->env, info.me_mapsize + PP__KEPT_TO_DELETE / 4);
+}
+
+int pp__kept_stretch(struct pp__kept_process *process)
+{
+    pthread_rwlock_wrlock(&process->lock);
+    int code = stretch(process);
     pthread_rwlock_unlock(&process->lock);
     return code ? pp__kept_fail(process->lmdb, code) : 0;
 }

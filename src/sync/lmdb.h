@@ -12,6 +12,8 @@
     F(mdb_env_open)                                                                                                    \
     F(mdb_env_close)                                                                                                   \
     F(mdb_env_get_fd)                                                                                                  \
+    F(mdb_env_set_flags)                                                                                               \
+    F(mdb_env_stat)                                                                                                    \
     F(mdb_env_info)                                                                                                    \
     F(mdb_env_set_mapsize)                                                                                             \
     F(mdb_env_set_maxreaders)                                                                                          \

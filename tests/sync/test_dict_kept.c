@@ -369,6 +369,68 @@ TEST(a_full_disk_is_told_as_one)
     CHECK_INT(status, 0);
 }
 
+static size_t fill_until_full(pp_dict *dict, unsigned *seed)
+{
+    static const char bytes[3000];
+    size_t added = 0;
+    int error = 0;
+    for (; error == 0; added += error == 0) {
+        int key = rand_r(seed);
+        error = pp_dict_put(dict, &key, sizeof key, bytes, 100 + (size_t)rand_r(seed) % 2900);
+    }
+    CHECK_INT(error, -ENOSPC);
+    return added;
+}
+
+static void delete_some(pp_dict *dict, size_t count)
+{
+    pp_dict_view *view;
+    const void *key;
+    size_t size;
+    CHECK_OK(pp_dict_view_open(dict, &view));
+    for (size_t i = 0; i < count && pp_dict_view_next(view, &key, &size, NULL, NULL) == 1; i++)
+        CHECK_OK(pp_dict_delete(dict, key, size));
+    pp_dict_view_close(view);
+}
+
+/* What deleting gets beyond it is not eaten by what is put next. */
+TEST(a_kept_one_stays_within_its_limit_however_often_it_was_full)
+{
+    pp_dict *dict;
+    struct stat status;
+    unsigned seed = 1;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 1 << 20, &dict));
+    CHECK(fill_until_full(dict, &seed) > 100);
+    for (int round = 0; round < 40; round++) {
+        delete_some(dict, 30);
+        fill_until_full(dict, &seed);
+    }
+    CHECK_INT(stat(path, &status), 0);
+    CHECK(status.st_size <= 2 << 20);
+    CHECK_OK(pp_dict_clear(dict));
+    CHECK(fill_until_full(dict, &seed) > 100);
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
+TEST(the_largest_limit_of_a_processs_handles_is_that_of_all)
+{
+    static const char bytes[3 << 20];
+    pp_dict *small, *large;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 1 << 20, &small));
+    CHECK_INT(pp_dict_put(small, "key", 3, bytes, sizeof bytes), -ENOSPC);
+    CHECK_OK(open_path(path, 64 << 20, &large));
+    CHECK_OK(pp_dict_put(large, "key", 3, bytes, sizeof bytes));
+    CHECK_OK(pp_dict_put(small, "other", 5, bytes, sizeof bytes));
+    pp_dict_unref(large);
+    pp_dict_unref(small);
+    kit_remove_directory();
+}
+
 static void add_much(void *path)
 {
     static const char bytes[100000];
