@@ -1169,9 +1169,11 @@ PP_API int pp_queue_close(pp_queue *queue);
  * the middle leaves the last whole state. An anonymous one lies in memory without a name. A kept one is a file, which outlives all processes: pp_dict_create
  * with the same path opens it again, from anywhere on the machine. It is one of LMDB's, and there where LMDB is.
  *
- * Functions wait for each other, for microseconds; a whole view for as long as copying all takes. Errors of all: -EINVAL, -EMSGSIZE (a key or a value that
- * can't be), -EPROTO (memory or file were overwritten); of an anonymous one -EDEADLK (a signal handler in a thread that is in such a function); of a kept one -ENOTSUP, -EUSERS (more
- * threads of all processes than max_readers) and those of files. They have no timeouts: a process that is stopped in a change (of an anonymous one: in any of these
+ * Functions wait for each other, for microseconds, or for as long as it takes to get an anonymous one's memory where that grows, to flush a kept one's change, or to
+ * copy all for a view. Errors of all: -EINVAL, -EMSGSIZE (a key or a value that
+ * can't be), -EPROTO (memory or file were overwritten); of an anonymous one -EDEADLK (a signal handler in a thread that is in such a function), and -EBADF of changes (its
+ * descriptor has been closed in this process and it needs more memory, before Linux 5.14); of a kept one -ENOTSUP, -EUSERS (more
+ * threads of all processes than max_readers) and those of files (-EIO: the disk failed). They have no timeouts: a process that is stopped in a change (of an anonymous one: in any of these
  * functions) holds up the others until it goes on or is killed.
  */
 typedef struct pp_dict pp_dict;
@@ -1253,7 +1255,9 @@ typedef struct pp_dict_change {
 
 /*
  * `count` changes in their order, each seeing those before it, as one: all, or none if one of them fails. *failed, if not NULL, is then the index
- * of that one, or `count` if it is none of them. Errors: those of each change, -ENOSPC (there would be more than max_bytes), -ENOMEM. Of errors nothing is changed; all that was there is
+ * of that one, or `count` if it is none of them. Errors: those of each change, -ENOSPC (there would be more than max_bytes; a value of an anonymous one that is replaced needs
+ * room for both, unless they have one size of at most 64 bytes; or the update does not fit the journal of an anonymous one, a quarter of max_bytes, of which each new
+ * key takes about 120 bytes whatever its value's size), -ENOMEM. Of errors nothing is changed; all that was there is
  * there still, and can be deleted to make room.
  */
 PP_API int pp_dict_update(pp_dict *dict, pp_dict_change *changes, size_t count, size_t *failed);

@@ -19,14 +19,17 @@ static struct pp__kept_process *_Atomic first;
 
 /*
  * The table's lock: the process that has it, or 0. A fork may leave it, in the child, to a thread that is not there: so what belongs to another process is
- * free. The list is whole at every instruction.
+ * free. The list is whole at every instruction: whatever leads to an entry (`first`, `next`, a handle's `opened`) is stored with release, when the entry is whole, and
+ * loaded with acquire, by the next to have the lock or by a child that was forked in the middle.
  */
 static _Atomic pid_t holder;
 
 static void lock_table(void)
 {
     pid_t self = getpid(), found = 0;
-    while (!atomic_compare_exchange_strong(&holder, &found, self)) {
+    /* acquire: all that was done before the store of unlock_table */
+    while (
+        !atomic_compare_exchange_strong_explicit(&holder, &found, self, memory_order_acquire, memory_order_relaxed)) {
         if (found == self) {
             nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
             found = 0;
@@ -36,7 +39,7 @@ static void lock_table(void)
 
 static void unlock_table(void)
 {
-    atomic_store(&holder, 0);
+    pp__store_release(&holder, 0); /* pairs with the exchange of lock_table */
 }
 
 int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
@@ -218,8 +221,8 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     made->pid = getpid();
     made->limit = shared->dict.max_bytes;
     made->no_flush = shared->dict.no_flush != 0;
-    made->next = first;
-    first = made;
+    pp__store_release(&made->next, pp__load_acquire(&first));
+    pp__store_release(&first, made);
     *process = made;
     return 0;
 }
@@ -228,11 +231,11 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
 static struct pp__kept_process *find(const struct pp__shared_kept *shared)
 {
     struct stat status = {.st_dev = shared->device, .st_ino = shared->inode};
-    struct pp__kept_process *process = first;
+    struct pp__kept_process *process = pp__load_acquire(&first);
     if (shared->inode == 0 && stat(shared->path, &status) != 0)
         return NULL;
     while (process && (process->pid != getpid() || process->device != status.st_dev || process->inode != status.st_ino))
-        process = process->next;
+        process = pp__load_acquire(&process->next);
     return process;
 }
 
@@ -271,7 +274,7 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
     const struct pp__shared_kept *shared = dict->object.memory;
     int error = 0;
     lock_table();
-    struct pp__kept_process *opened = dict->opened;
+    struct pp__kept_process *opened = pp__load_acquire(&dict->opened);
     if (!opened || opened->pid != getpid()) {
         opened = find(shared);
         error = opened ? attach(opened, shared) : open_process(shared, &opened);
@@ -279,7 +282,7 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
             opened = NULL;
         if (opened) {
             opened->handles++;
-            dict->opened = opened;
+            pp__store_release(&dict->opened, opened);
         }
     }
     if (opened)
@@ -298,9 +301,9 @@ void pp__kept_leave(struct pp__kept_process *process)
 static void close_process(struct pp__kept_process *process)
 {
     struct pp__kept_process *_Atomic *place = &first;
-    while (*place != process)
-        place = &(*place)->next;
-    *place = process->next;
+    for (struct pp__kept_process *at; (at = pp__load_acquire(place)) != process;)
+        place = &at->next;
+    pp__store_release(place, pp__load_acquire(&process->next));
     if (pp__kept_check(process) != -EBADF)
         process->lmdb->mdb_env_close(process->env);
     pthread_rwlock_destroy(&process->lock);
@@ -310,7 +313,7 @@ static void close_process(struct pp__kept_process *process)
 void pp__kept_forget(pp_dict *dict)
 {
     lock_table();
-    struct pp__kept_process *opened = dict->opened;
+    struct pp__kept_process *opened = pp__load_acquire(&dict->opened);
     if (opened && opened->pid == getpid() && --opened->handles == 0)
         close_process(opened);
     unlock_table();
