@@ -977,8 +977,8 @@ typedef struct pp_selectable {
  *
  * While it waits there is a thread for each queue. Any thread; in a child that the owner forked for queues and descriptors only. A thing may be in several items.
  * Errors: -ETIMEDOUT, -EINTR, -EINVAL (no items, an unknown kind, nothing of that kind given, events that are negative or more than a short holds, or more descriptors
- * than RLIMIT_NOFILE, lowered since, allows), -EBADF (a descriptor is not open), -EDEADLK (nothing but what only the calling thread could do, as pp_future_wait), -EAGAIN (no thread can
- * be made), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
+ * than RLIMIT_NOFILE, lowered since, allows), -EBADF (a descriptor is not open), -EDEADLK (nothing but what only the calling thread could do, as
+ * pp_future_wait), -EAGAIN (no thread can be made), -EPROTO (a queue's memory was overwritten), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
  */
 PP_API ssize_t pp_select(pp_selectable *items, size_t count, int timeout);
 
@@ -1015,7 +1015,8 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
  *   - Any process and any thread may call them, but not signal handlers. Waits end early with -EINTR as everywhere. -EINVAL: NULL.
  *   - No death of a participant, at any instruction, blocks others: who sleeps looks again each 50 ms in any case. One that is stopped (SIGSTOP)
  *     inside a function can hold up the others until it goes on or is killed; they time out then, but up to a second late.
- *   - All processes must be in one PID namespace, and trust each other: one that writes garbage into an object breaks it for all.
+ *   - All processes must be in one PID namespace, and trust each other: one that writes garbage into an object breaks it for all. -EPROTO: that was seen. A lock's
+ *     word that names a thread which there is not is seen within some seconds.
  */
 typedef struct pp_lock pp_lock;
 typedef struct pp_value pp_value;
@@ -1033,7 +1034,8 @@ PP_API void pp_lock_unref(pp_lock *lock);
  * Takes the lock. 0: the calling thread holds it. -EOWNERDEAD: it holds it as well, and the last holder (thread or process) ended without
  * releasing it, so what the lock protects may be half changed; that is told once. Waiting processes see such an end within 50 ms.
  *
- * Else the thread does not hold it: -ETIMEDOUT, -EINTR, -EDEADLK (it holds it already), -EINVAL. A held lock keeps its handle, whatever is unreferenced.
+ * Else the thread does not hold it: -ETIMEDOUT, -EINTR, -EDEADLK (it holds it already), -EINVAL (also of garbage), -EPROTO (said to be held by
+ * a thread that there is not). A held lock keeps its handle, whatever is unreferenced.
  */
 PP_API int pp_lock_acquire(pp_lock *lock, int timeout);
 
@@ -1075,14 +1077,15 @@ PP_API void pp_semaphore_unref(pp_semaphore *semaphore);
 
 /*
  * Takes one unit for the calling process; each of its threads may give it back. Whether holders have died is looked at when there is no unit,
- * and then about each 50 ms. Errors: -ETIMEDOUT, -EINTR, -EINVAL.
+ * and then about each 50 ms. Errors of all three: -EINVAL, -EPROTO (the semaphore's memory was overwritten), -EDEADLK (a signal handler in a thread that is in such
+ * a function), and of this one -ETIMEDOUT, -EINTR.
  */
 PP_API int pp_semaphore_acquire(pp_semaphore *semaphore, int timeout);
 
-/* Gives one back. 0, or -EPERM: the calling process holds none (a child holds nothing of what its parent does); -EINVAL. */
+/* Gives one back. 0, or -EPERM: the calling process holds none (a child holds nothing of what its parent does); or as above. */
 PP_API int pp_semaphore_release(pp_semaphore *semaphore);
 
-/* How many are free now, those of dead holders included; or -EINVAL. */
+/* How many are free now, those of dead holders included; or an error as above. */
 PP_API int pp_semaphore_value(pp_semaphore *semaphore);
 
 /* A flag to wait for; not set at first. No death leaves anything behind. Errors: as above. */
@@ -1127,7 +1130,8 @@ PP_API void pp_queue_unref(pp_queue *queue);
 /*
  * Puts a copy of `size` bytes at `data` (0: an empty message; `data` may be NULL then), waiting for room. A large message may wait longer than small ones that
  * come later. Any process and thread. Errors: -ETIMEDOUT, -EINTR, -EMSGSIZE (more than max_bytes), -EPIPE (closed), -EINVAL, -EPROTO (the queue's
- * memory was overwritten). If the process is killed in it, the message is in the queue whole, or not at all.
+ * memory was overwritten), -EDEADLK (a signal handler in a thread that is in such a function; so of all that follow).
+ * If the process is killed in it, the message is in the queue whole, or not at all.
  */
 PP_API int pp_queue_put(pp_queue *queue, const void *data, size_t size, int timeout);
 
@@ -1135,8 +1139,8 @@ PP_API int pp_queue_put(pp_queue *queue, const void *data, size_t size, int time
  * Takes the oldest message, waiting for one. With `size` NULL it must have exactly `capacity` bytes; else up to `capacity` are copied to `buffer` and
  * *size is its size. -EMSGSIZE: it does not fit or differs in size; it stays in the queue, *size is written then too.
  *
- * Errors: -ETIMEDOUT, -EINTR, -EMSGSIZE, -EPIPE (closed, and all was taken), -EUSERS (joinable: 1024 processes have messages that are not done), -EINVAL, -EPROTO.
- * If the process is killed in it, the message is in the queue still, or gone with the process.
+ * Errors: -ETIMEDOUT, -EINTR, -EMSGSIZE, -EPIPE (closed, and all was taken), -EUSERS (joinable: 1024 processes have messages that are not done), -EINVAL,
+ * -EPROTO, -EDEADLK. If the process is killed in it, the message is in the queue still, or gone with the process.
  */
 PP_API int pp_queue_get(pp_queue *queue, int timeout, void *buffer, size_t capacity, size_t *size);
 
@@ -1151,11 +1155,11 @@ PP_API int pp_queue_full(const pp_queue *queue);
 
 /*
  * A joinable queue: a message that the calling process has taken is done. Any of its threads. What a process had taken and not done when it ended counts as
- * done, as it is lost. 0; -EPERM: the process has none that is not done; -EINVAL (not joinable).
+ * done, as it is lost. 0; -EPERM: the process has none that is not done; -EINVAL (not joinable), -EPROTO, -EDEADLK.
  */
 PP_API int pp_queue_task_done(pp_queue *queue);
 
-/* A joinable queue: waits until all that was put was taken and is done. Errors: -ETIMEDOUT, -EINTR, -EINVAL (not joinable). */
+/* A joinable queue: waits until all that was put was taken and is done. Errors: -ETIMEDOUT, -EINTR, -EINVAL (not joinable), -EPROTO, -EDEADLK. */
 PP_API int pp_queue_join(pp_queue *queue, int timeout);
 
 /* Ends the putting, for all processes: puts fail with -EPIPE, gets take what is left, then fail so, too; who waits is woken. May be called again. 0 or -EINVAL. */

@@ -246,7 +246,9 @@ static int watch_queues(struct selection *s)
         if (watch->started && !pp__watch_is_over(watch))
             continue;
         pp__watch_stop(watch);
-        int error = pp__watch_start(watch, watch->queue, s->bell);
+        int error = pp__watch_error(watch);
+        if (!error)
+            error = pp__watch_start(watch, watch->queue, s->bell);
         if (error)
             return error;
     }

@@ -24,20 +24,38 @@ static void repair(struct pp__gate *gate)
     }
 }
 
-int pp__gate_enter(struct pp__gate *gate, uint64_t deadline)
+/* Somebody is inside. Until the deadline, or for its patience; signals do not end it. */
+static int wait_outside(struct pp__gate *gate, uint64_t deadline, bool *interrupted)
+{
+    uint64_t patience = pp__now() + PP__GATE_PATIENCE;
+    int error;
+    while ((error = pp__mutex_acquire(&gate->mutex, deadline > patience ? deadline : patience)) == -EINTR)
+        *interrupted = true;
+    return error == -ETIMEDOUT && pp__mutex_is_lost(&gate->mutex) ? -EPROTO : error;
+}
+
+/* What a mutex has of errors besides these comes of garbage in its memory. */
+static bool is_known(int error)
+{
+    return error == 0 || error == -ETIMEDOUT || error == -EDEADLK;
+}
+
+static int enter(struct pp__gate *gate, uint64_t deadline, bool *interrupted)
 {
     int error = pp__mutex_acquire(&gate->mutex, 0);
-    if (error == -ETIMEDOUT) { /* somebody is inside */
-        uint64_t patience = pp__now() + PP__GATE_PATIENCE;
-        do
-            error = pp__mutex_acquire(&gate->mutex, deadline > patience ? deadline : patience);
-        while (error == -EINTR);
-    }
+    if (error == -ETIMEDOUT)
+        error = wait_outside(gate, deadline, interrupted);
     if (error == -EOWNERDEAD) {
         repair(gate);
         error = 0;
     }
-    return error;
+    return is_known(error) ? error : -EPROTO;
+}
+
+int pp__gate_enter(struct pp__gate *gate, uint64_t deadline)
+{
+    bool interrupted = false;
+    return enter(gate, deadline, &interrupted);
 }
 
 void pp__gate_leave(struct pp__gate *gate)
@@ -65,8 +83,9 @@ static int sleep_at(struct pp__gate *gate, struct pp__place *place, uint64_t dea
     uint32_t sequence = pp__load_relaxed(&place->sequence), era = place->era;
     place->sleepers++;
     pp__gate_leave(gate);
-    *interrupted = pp__sleep(&place->sequence, sequence, deadline) == -EINTR;
-    int error = pp__gate_enter(gate, deadline);
+    if (pp__sleep(&place->sequence, sequence, deadline) == -EINTR)
+        *interrupted = true;
+    int error = enter(gate, deadline, interrupted);
     if (error == 0 && place->era == era)
         place->sleepers--;
     return error;
@@ -74,8 +93,8 @@ static int sleep_at(struct pp__gate *gate, struct pp__place *place, uint64_t dea
 
 int pp__gate_enter_when(struct pp__gate *gate, unsigned place, uint64_t deadline, bool (*ready)(void *what), void *what)
 {
-    bool interrupted = false;
-    int error = pp__gate_enter(gate, deadline);
+    bool interrupted = false; /* also on the way in: a wait is one, whatever it waits for just then */
+    int error = enter(gate, deadline, &interrupted);
     while (error == 0 && !ready(what)) {
         if (interrupted || pp__until(deadline) == 0) {
             pp__gate_leave(gate);

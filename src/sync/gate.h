@@ -38,12 +38,16 @@ struct pp__gate {
 
 int pp__gate_init(struct pp__gate *gate);
 
-/* 0: inside. Else outside: -ETIMEDOUT, -EDEADLK (a signal handler in a thread that is inside). Signals do not interrupt it. */
+/*
+ * 0: inside. Else outside: -ETIMEDOUT, -EDEADLK (a signal handler in a thread that is inside), -EPROTO (its memory was overwritten). Signals do not
+ * interrupt it.
+ */
 int pp__gate_enter(struct pp__gate *gate, uint64_t deadline);
 void pp__gate_leave(struct pp__gate *gate);
 
 /*
- * Enters, and waits at a place until ready(what), which is asked inside. 0: inside, and it is. Else outside: -ETIMEDOUT, -EINTR, -EDEADLK.
+ * Enters, and waits at a place until ready(what), which is asked inside. 0: inside, and it is. Else outside: -ETIMEDOUT, -EINTR, -EDEADLK,
+ * -EPROTO.
  */
 int pp__gate_enter_when(struct pp__gate *gate, unsigned place, uint64_t deadline, bool (*ready)(void *what),
                         void *what);

@@ -12,6 +12,7 @@
 #include "sync/bell.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pp__mutex {
@@ -24,9 +25,15 @@ int pp__mutex_init(struct pp__mutex *mutex);
 
 /*
  * 0: held. -EOWNERDEAD: held, and its last holder has ended without releasing it. Else not held: -ETIMEDOUT, -EINTR; -EDEADLK: the calling thread holds it
- * already; -EINVAL or another errno: this is no mutex.
+ * already; -EPROTO: it is lost, which is looked at each second; -EINVAL or another errno: this is no mutex.
  */
 int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline);
+
+/*
+ * Whether its word says that a thread holds it which there is not, so that nobody would ever release it. When a holder ends the kernel marks the word before it
+ * forgets the thread's number. So the word was overwritten; or the kernel had too long a list of what the thread held.
+ */
+bool pp__mutex_is_lost(struct pp__mutex *mutex);
 
 /* 0, or -EPERM: the calling thread does not hold it. */
 int pp__mutex_release(struct pp__mutex *mutex);

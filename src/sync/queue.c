@@ -180,6 +180,8 @@ int pp__queue_fail(int error, const char *what, int timeout)
         return pp__fail(error, "waiting for the queue's %s was interrupted by a signal", what);
     case -EDEADLK:
         return pp__fail(error, "a signal handler uses the queue that its thread was using");
+    case -EPROTO:
+        return pp__fail(error, "the queue's memory was overwritten");
     default:
         return pp__fail_errno(-error, "the queue");
     }

@@ -142,6 +142,16 @@ static bool take(void *what)
     return taken;
 }
 
+/* Who can't come in for another reason than time or a signal. */
+static int fail(int error)
+{
+    if (error == -EPROTO)
+        return pp__fail(error, "the semaphore's memory was overwritten");
+    if (error == -EDEADLK)
+        return pp__fail(error, "a signal handler uses the semaphore that its thread was using");
+    return pp__fail_errno(-error, "the semaphore");
+}
+
 int pp_semaphore_acquire(pp_semaphore *semaphore, int timeout)
 {
     PP__NO_CANCELLATION();
@@ -159,7 +169,7 @@ int pp_semaphore_acquire(pp_semaphore *semaphore, int timeout)
     case -EINTR:
         return pp__fail(error, "waiting for a unit of the semaphore was interrupted by a signal");
     default:
-        return pp__fail_errno(-error, "the semaphore");
+        return fail(error);
     }
 }
 
@@ -171,7 +181,7 @@ int pp_semaphore_release(pp_semaphore *semaphore)
     struct pp__gate *gate = &shared(semaphore)->gate;
     int error = pp__gate_enter(gate, PP__NEVER);
     if (error)
-        return pp__fail_errno(-error, "the semaphore");
+        return fail(error);
     bool removed = pp__holders_remove(&shared(semaphore)->holders, semaphore->capacity);
     PP_FAULT("sync.semaphore.given");
     if (removed)
@@ -188,7 +198,7 @@ int pp_semaphore_value(pp_semaphore *semaphore)
     struct pp__gate *gate = &shared(semaphore)->gate;
     int error = pp__gate_enter(gate, PP__NEVER);
     if (error)
-        return pp__fail_errno(-error, "the semaphore");
+        return fail(error);
     if (pp__holders_sweep(&shared(semaphore)->holders, semaphore->capacity))
         pp__gate_ring(gate, FREE_UNIT, semaphore->units);
     int value = (int)count_free(semaphore);

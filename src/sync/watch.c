@@ -40,7 +40,8 @@ static void *watch_queue(void *what)
     while (error == -ETIMEDOUT && !may_end(watch));
     if (error == 0)
         pp__gate_leave(gate);
-    pp__store_release(&watch->over, 1); /* pairs with the load in pp__watch_is_over */
+    watch->error = error == -ETIMEDOUT ? 0 : error;
+    pp__store_release(&watch->over, 1); /* behind the error; pairs with the load in pp__watch_is_over */
     pp__fd_ring(watch->bell);
     return NULL;
 }
@@ -51,6 +52,7 @@ int pp__watch_start(struct pp__watch *watch, pp_queue *queue, int bell)
     sigset_t all, before;
     watch->queue = queue;
     watch->bell = bell;
+    watch->error = 0;
     pp__store_relaxed(&watch->stop, 0);
     pp__store_relaxed(&watch->over, 0);
     sigfillset(&all);
@@ -79,6 +81,11 @@ void pp__watch_stop(struct pp__watch *watch)
     rouse(watch);
     pthread_join(watch->thread, NULL);
     watch->started = false;
+}
+
+int pp__watch_error(const struct pp__watch *watch)
+{
+    return watch->error ? pp__queue_fail(watch->error, "message", 0) : 0;
 }
 
 bool pp__watch_is_over(const struct pp__watch *watch)

@@ -21,6 +21,7 @@ struct pp__watch {
     pp_queue *queue;
     int bell;
     bool started;
+    int error; /* why it can't watch; written by its thread, which ends then */
     pthread_t thread;
     _Atomic uint32_t stop;
     _Atomic uint32_t over; /* the bell was rung, or it can't watch any more: the thread ends */
@@ -31,6 +32,9 @@ int pp__watch_start(struct pp__watch *watch, pp_queue *queue, int bell);
 
 /* Waits for the thread's end: at once, but for a second where somebody is stopped inside the queue. */
 void pp__watch_stop(struct pp__watch *watch);
+
+/* Of one that was stopped, or never started: 0, or why it could not watch, with the words for it: -EPROTO. It would not the next time, either. */
+int pp__watch_error(const struct pp__watch *watch);
 
 /* Whether it has rung, and rings no more: stop it, and start it again. */
 bool pp__watch_is_over(const struct pp__watch *watch);

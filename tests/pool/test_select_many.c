@@ -122,4 +122,3 @@ TEST(events_that_poll_does_not_know_are_refused)
     item.events = 1 << 16 | POLLIN;
     CHECK_INT(pp_select(&item, 1, 0), -EINVAL);
 }
-
