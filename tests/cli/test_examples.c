@@ -249,16 +249,34 @@ static void check_line(const char *text, int port, const char *format, const cha
     CHECK_HAS(text, line);
 }
 
-TEST(urls_are_requested_by_a_process_each)
+TEST_WITHIN(urls_are_requested_by_a_process_each_and_those_that_can_not_be_cost_themselves, 20)
 {
     int port;
-    struct outcome outcome = run_with_pages("urls", (const char *const[]){"small", "missing", "large", NULL}, &port);
+    static const char *const pages[] = {"small", "crash", "hang", "missing", "large", NULL};
+    struct outcome outcome = run_with_pages("urls", pages, &port);
     CHECK_STR(outcome.err, "");
     CHECK_INT(outcome.status, 0);
-    CHECK_INT(count_lines(outcome.out), 3);
+    CHECK_INT(count_lines(outcome.out), 5);
+    check_line(outcome.out, port, "%s: its process was ended by signal %s\n", "crash", "6");
+    check_line(outcome.out, port, "%s: its process was ended by signal %s\n", "hang", "9");
     check_line(outcome.out, port, "%s: %s\n", "small", "there");
     check_line(outcome.out, port, "%s: %s\n", "large", "there");
     check_line(outcome.out, port, "%s: %s", "missing", "The requested URL returned error: 404");
+}
+
+TEST_WITHIN(results_of_a_process_each_are_in_a_dictionary_that_all_share, 20)
+{
+    int port;
+    static const char *const pages[] = {"small", "crash", "hang", "missing", "large", NULL};
+    struct outcome outcome = run_with_pages("results", pages, &port);
+    CHECK_STR(outcome.err, "");
+    CHECK_INT(outcome.status, 0);
+    CHECK_INT(count_lines(outcome.out), 5);
+    check_line(outcome.out, port, "%s: %s\n", "small", "1000 bytes");
+    check_line(outcome.out, port, "%s: %s\n", "crash", "no result");
+    check_line(outcome.out, port, "%s: %s\n", "hang", "no result");
+    check_line(outcome.out, port, "%s: %s", "missing", "The requested URL returned error: 404");
+    check_line(outcome.out, port, "%s: %s\n", "large", "70000 bytes");
 }
 
 TEST_WITHIN(pages_are_loaded_by_a_pool_and_those_that_can_not_be_cost_themselves, 20)
