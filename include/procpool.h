@@ -942,8 +942,8 @@ PP_API int pp_process_terminate(pp_process *process);
 PP_API int pp_process_kill(pp_process *process);
 
 /*
- * The sentinel: a descriptor that is readable (poll's POLLIN) from the process's end on. It is the library's, not to be read or closed, and gone with the last
- * reference. -EINVAL, -EPERM.
+ * The sentinel: a descriptor that is readable (poll's POLLIN) from the process's end on. It is a socket, no pidfd: for poll, epoll and the like only. It is the
+ * library's, not to be read or closed, and gone with the last reference. -EINVAL, -EPERM.
  */
 PP_API int pp_process_fd(const pp_process *process);
 
@@ -1013,6 +1013,8 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
  *   - pp_..._ref takes one more reference of this process and returns the handle; pp_..._unref gives one back, with the last one the process no longer has
  *     the object. NULL is accepted.
  *   - Any process and any thread may call them, but not signal handlers. Waits end early with -EINTR as everywhere. -EINVAL: NULL.
+ *   - An exec is the end of all threads but not of the process: its locks and values are released as by a death, and what a process holds of a semaphore or has not
+ *     done of a joinable queue stays its own until it ends.
  *   - No death of a participant, at any instruction, blocks others: who sleeps looks again each 50 ms in any case. One that is stopped (SIGSTOP)
  *     inside a function can hold up the others until it goes on or is killed; they time out then, but up to a second late.
  *   - All processes must be in one PID namespace, and trust each other: one that writes garbage into an object breaks it for all. -EPROTO: that was seen. A lock's
@@ -1035,7 +1037,8 @@ PP_API void pp_lock_unref(pp_lock *lock);
  * releasing it, so what the lock protects may be half changed; that is told once. Waiting processes see such an end within 50 ms.
  *
  * Else the thread does not hold it: -ETIMEDOUT, -EINTR, -EDEADLK (it holds it already), -EINVAL (also of garbage), -EPROTO (said to be held by
- * a thread that there is not). A held lock keeps its handle, whatever is unreferenced.
+ * a thread that there is not). When a thread ends, the kernel sees to the 2048 locks and values that it took last; those which it held
+ * besides are -EPROTO. A held lock keeps its handle, whatever is unreferenced.
  */
 PP_API int pp_lock_acquire(pp_lock *lock, int timeout);
 

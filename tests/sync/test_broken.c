@@ -5,6 +5,7 @@
 #include "sync/gate.h"
 #include "sync/queue.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -107,6 +108,36 @@ TEST(a_lock_held_by_nobody_is_told)
     CHECK_OK(pp_lock_release(lock));
     munmap(memory, size);
     pp_lock_unref(lock);
+}
+
+struct hoard {
+    pp_lock *locks[2060];
+};
+
+static void take_all_and_die(void *argument)
+{
+    struct hoard *hoard = argument;
+    for (size_t i = 0; i < sizeof hoard->locks / sizeof *hoard->locks; i++)
+        CHECK_OK(pp_lock_acquire(hoard->locks[i], 0));
+}
+
+/* The kernel looks at so many, those that were taken last. */
+TEST(of_more_locks_than_the_kernel_looks_at_when_a_thread_ends_the_others_are_told)
+{
+    enum { ALL = sizeof((struct hoard *)0)->locks / sizeof(pp_lock *), ROBUST = 2048 };
+    static struct hoard hoard;
+    struct rlimit limit;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < ALL + 40)
+        LEFT_OUT("not as many descriptors may be open");
+    limit.rlim_cur = limit.rlim_max;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < ALL; i++)
+        CHECK_OK(pp_lock_create(&hoard.locks[i]));
+    kit_end_well(kit_fork(take_all_and_die, &hoard));
+    CHECK_INT(pp_lock_acquire(hoard.locks[ALL - 1], 0), -EOWNERDEAD);
+    CHECK_INT(pp_lock_acquire(hoard.locks[ALL - ROBUST], 0), -EOWNERDEAD);
+    CHECK_INT(pp_lock_acquire(hoard.locks[0], -1), -EPROTO);
 }
 
 /* ------------------------------------------------------------------------------------------- no lock any more */
