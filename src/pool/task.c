@@ -212,5 +212,6 @@ void pp_task_progress(pp_task *task, uint64_t progress)
     if (task->told == task->id + 1)
         return;
     task->told = task->id + 1;
-    pp__store_release(&task->progress->id, task->told); /* pairs with the load in read_progress (progress.c): the value is seen */
+    pp__store_release(&task->progress->id,
+                      task->told); /* pairs with the load in read_progress (progress.c): the value is seen */
 }
