@@ -44,7 +44,7 @@ static void check_chunk(pp_start_method method, const struct evil *evil, uint32_
 {
     pp_pool *pool = kit_pool(method, 2);
     uint32_t *numbers = make_numbers(WHOLE);
-    uint32_t tries = evil->again ? 1 + retries : 1;
+    uint32_t tries = evil->again ? 1 + retries : 1, late = 0;
     behave(bad, evil->how);
     pp_map *map = open_numbers(
         pool, numbers, WHOLE,
@@ -57,7 +57,9 @@ static void check_chunk(pp_start_method method, const struct evil *evil, uint32_
             check_tries(result.error, tries);
             CHECK_STR(result.error->function, "act");
             CHECK_INT(runs_of(i), tries);
-        } else if (!is_late(&result, evil->timeout * harness_scale())) {
+        } else if (is_late(&result, evil->timeout * harness_scale())) {
+            CHECK(++late <= 1 + WHOLE / 100);
+        } else {
             check_square(&result, i);
             CHECK(runs_of(i) == 1 || (evil->timeout && runs_of(i) <= 1 + retries));
         }
