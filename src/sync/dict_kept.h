@@ -25,9 +25,8 @@ struct pp__kept_process {
     bool no_flush;         /* all of its handles want that */
     pthread_rwlock_t lock; /* held for reading while a transaction is open, for writing while the map is moved */
     struct pp__kept_process *_Atomic next;
-    int fd; /* of the file; LMDB's */
-    _Atomic int64_t
-        size; /* the file's, when it was last seen; it never becomes less. Relaxed: it stands for nothing else */
+    int fd;               /* of the file; LMDB's */
+    _Atomic int64_t size; /* the file's, when it was last seen; it never becomes less */
     pthread_mutex_t turns[2];
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The file of a kept dictionary as others may leave it: closed, cut, on a full disk, or at the limit of what a process may write. */
 #if __has_include(<lmdb.h>)
+#include "base/atomic.h"
 #include "base/error.h"
 #include "sync/dict_kept.h"
 
@@ -20,9 +21,9 @@ static bool is_own(const struct pp__kept_process *process, struct stat *status)
 int pp__kept_check(struct pp__kept_process *process)
 {
     struct stat status;
+    int64_t seen = pp__load_acquire(&process->size); /* before the look: another thread may see more meanwhile */
     if (!is_own(process, &status))
         return pp__fail(-EBADF, "the descriptors of the dictionary's file have been closed in this process");
-    int64_t seen = atomic_load_explicit(&process->size, memory_order_relaxed);
     if (status.st_size < seen || status.st_size == 0)
         return pp__fail(-EPROTO, "the dictionary's file was cut to %lld bytes", (long long)status.st_size);
     while (seen < status.st_size && !atomic_compare_exchange_weak_explicit(&process->size, &seen, status.st_size,
@@ -50,7 +51,7 @@ int pp__kept_used(const struct pp__kept_process *process, MDB_txn *transaction, 
 
 static bool is_long_enough(const struct pp__kept_process *process, uint64_t needed)
 {
-    return (uint64_t)atomic_load_explicit(&process->size, memory_order_relaxed) >= needed;
+    return (uint64_t)pp__load_relaxed(&process->size) >= needed;
 }
 
 /*

@@ -208,7 +208,7 @@ TEST(a_child_does_not_take_another_file_for_that_of_its_handle)
 TEST(a_file_whose_descriptors_were_closed_is_told_and_anothers_left_alone)
 {
     pp_dict *dict, *same;
-    char value[8], name[16];
+    char value[8], name[24];
     int others[16];
     need_lmdb();
     char *path = harness_keep(strdup(kit_path("kept")));
