@@ -297,6 +297,9 @@ void pp__kept_leave(struct pp__kept_process *process)
     pthread_rwlock_unlock(&process->lock);
 }
 
+/* Under the table's lock. Only so that what is kept can be reached. */
+static struct pp__kept_process *given_up;
+
 /* Where LMDB's descriptors have become another's, closing them would be worse than to keep its memory. */
 static void close_process(struct pp__kept_process *process)
 {
@@ -304,8 +307,12 @@ static void close_process(struct pp__kept_process *process)
     for (struct pp__kept_process *at; (at = pp__load_acquire(place)) != process;)
         place = &at->next;
     pp__store_release(place, pp__load_acquire(&process->next));
-    if (pp__kept_check(process) != -EBADF)
-        process->lmdb->mdb_env_close(process->env);
+    if (pp__kept_check(process) == -EBADF) {
+        pp__store_release(&process->next, given_up);
+        given_up = process;
+        return;
+    }
+    process->lmdb->mdb_env_close(process->env);
     pthread_rwlock_destroy(&process->lock);
     free(process);
 }
