@@ -75,7 +75,12 @@ void pp_event_unref(pp_event *event)
         pp__object_unref(&event->object);
 }
 
-/* Release: pairs with the load in pp_event_wait and pp_event_is_set. Who dies before the wake keeps sleepers for the rest of their bound. */
+/*
+ * Release for what was written before, which who waits is to see: pairs with the loads in wait_for and pp_event_is_set. Acquire for what was written
+ * before an earlier setting or clearing, so that it goes on to who sees this one. The first load is but a guess, which the exchange checks.
+ *
+ * Who dies before the wake keeps sleepers for the rest of their bound.
+ */
 int pp_event_set(pp_event *event)
 {
     if (!event)
@@ -94,6 +99,7 @@ int pp_event_clear(pp_event *event)
 {
     if (!event)
         return pp__fail(-EINVAL, "pp_event_clear: no event");
+    /* Acquire pairs with the setting that it clears, release with who sets or clears it next, and so with who waits for that. */
     atomic_fetch_and_explicit(word(event), ~SET, memory_order_acq_rel);
     return 0;
 }
@@ -107,8 +113,8 @@ int pp_event_is_set(const pp_event *event)
 
 static int wait_for(pp_event *event, uint64_t deadline)
 {
-    uint32_t begun = pp__load_acquire(word(event)),
-             value = begun; /* pairs with the exchange in pp_event_set, as below */
+    uint32_t begun = pp__load_acquire(word(event)); /* pairs with the exchange in pp_event_set, as that below */
+    uint32_t value = begun;
     while (!(value & SET) && (value | SET) == (begun | SET)) {
         int error = pp__sleep(word(event), value, deadline);
         value = pp__load_acquire(word(event));

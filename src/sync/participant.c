@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------------------------------------- processes */
@@ -54,6 +56,23 @@ static int number_lives(uint32_t pid)
     return ended > 0 ? 0 : ended == 0 ? 1 : -1;
 }
 
+/* Whether its main thread has ended, or is about to: it has no memory to read from. The address is nobody's. */
+static bool has_no_memory(uint32_t pid)
+{
+    char byte;
+    const struct iovec here = {&byte, 1}, there = {NULL, 1};
+    return process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) < 0 && errno == ESRCH;
+}
+
+/* For who has no descriptor to spare: whether it has ended and was not waited for. Its directory of threads has a link for each, and two of its own. */
+static bool is_zombie(uint32_t pid)
+{
+    char path[32];
+    struct stat status;
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
+    return has_no_memory(pid) && stat(path, &status) == 0 && status.st_nlink == 3;
+}
+
 bool pp__participant_lives(uint32_t pid, uint64_t start)
 {
     struct stat_line line;
@@ -61,7 +80,7 @@ bool pp__participant_lives(uint32_t pid, uint64_t start)
     if (lives == 0 || (lives < 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH))
         return false;
     if (!read_stat(pid, &line))
-        return true;
+        return lives > 0 || !is_zombie(pid);
     if (start != 0 && line.start != start)
         return false;
     return lives > 0 || (line.state != 'Z' && line.state != 'X') ||
@@ -82,7 +101,9 @@ static struct self *make_page(void)
     struct self *made = PP_SYS(mmap)(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED)
         return NULL;
-    if (madvise(made, sizeof *made, MADV_WIPEONFORK) == 0 && atomic_compare_exchange_strong(&page, &have, made))
+    /* Release for the page, which the kernel has zeroed; acquire for that of another thread. Both pair with the load in find_self. */
+    if (madvise(made, sizeof *made, MADV_WIPEONFORK) == 0 &&
+        atomic_compare_exchange_strong_explicit(&page, &have, made, memory_order_acq_rel, memory_order_acquire))
         return made;
     munmap(made, sizeof *made); /* another thread was first, or there is none */
     return have;
@@ -104,7 +125,7 @@ static void find_self(uint32_t *pid, uint64_t *start)
     if (!self)
         return;
     pp__store_relaxed(&self->start, *start);
-    pp__store_release(&self->known, 1);
+    pp__store_release(&self->known, 1); /* behind the start; pairs with the load above, of another thread */
 }
 
 /* --------------------------------------------------------------------------------------------- records */
@@ -115,7 +136,11 @@ static uint32_t used(const struct pp__holders *holders, uint32_t capacity)
     return count < capacity ? count : capacity;
 }
 
-/* Plain arithmetic on words that are written inside the gate only; atomic so that no store is moved or cut. */
+/*
+ * Words that are written and read inside the gate only, whose mutex orders them between the living: loads are relaxed. Who dies inside has done its stores up to
+ * some instruction; releases keep them in the program's order, so that a record's store that counts is behind what it counts. They pair with the entering
+ * of the next one, which is told of the death.
+ */
 static uint32_t units(const struct pp__holder *record)
 {
     return pp__load_relaxed(&record->units);
@@ -139,7 +164,8 @@ static struct pp__holder *find_free(struct pp__holders *holders, uint32_t capaci
             return &holders->records[i];
     if (count == capacity)
         return NULL;
-    pp__store_release(&holders->used, count + 1);
+    pp__store_release(&holders->used,
+                      count + 1); /* as all stores here; the record has no units yet, so it may die behind it */
     return &holders->records[count];
 }
 
@@ -188,7 +214,7 @@ bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity)
         struct pp__holder *record = &holders->records[i];
         if (units(record) == 0 || pp__participant_lives(record->pid, record->start))
             continue;
-        pp__store_release(&record->units, 0);
+        pp__store_release(&record->units, 0); /* the store that counts */
         found = true;
     }
     return found;

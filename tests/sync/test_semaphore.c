@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 static pp_semaphore *make_semaphore(int units)
@@ -222,6 +223,50 @@ TEST(who_lives_is_known_without_pidfds_too)
     CHECK_INT(pp_semaphore_value(semaphore), 0);
     kit_kill(child);
     CHECK_INT(pp_semaphore_value(semaphore), 2);
+    pp_semaphore_unref(semaphore);
+}
+
+/* Those that were free; how many. */
+static int take_all_descriptors(int descriptors[64])
+{
+    int count = 0;
+    struct rlimit limit;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = 32;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    while (count < 64 && (descriptors[count] = dup(0)) >= 0)
+        count++;
+    CHECK_INT(errno, EMFILE);
+    return count;
+}
+
+static void give_back_descriptors(const int *descriptors, int count)
+{
+    while (count > 0)
+        close(descriptors[--count]);
+}
+
+TEST(who_lives_is_known_without_a_descriptor_too)
+{
+    int descriptors[64], count;
+    pp_semaphore *semaphore = make_semaphore(2);
+    pid_t child = kit_fork(hold_two, semaphore);
+    wait_until(pp_semaphore_value(semaphore) == 0, 5);
+    kit_stop(child);
+    count = take_all_descriptors(descriptors);
+    CHECK_INT(pp_semaphore_value(semaphore), 0);
+    CHECK_INT(kill(child, SIGKILL), 0);
+    CHECK_INT(waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+    CHECK_INT(pp_semaphore_value(semaphore), 2); /* a zombie */
+    CHECK_INT(waitpid(child, NULL, 0), child);
+    give_back_descriptors(descriptors, count);
+    child = kit_fork(end_main_thread_with_units, semaphore);
+    wait_until(test_process_state(child, NULL, NULL) == 'Z', 5);
+    count = take_all_descriptors(descriptors);
+    CHECK_INT(pp_semaphore_value(semaphore), 0);
+    kit_kill(child);
+    CHECK_INT(pp_semaphore_value(semaphore), 2);
+    give_back_descriptors(descriptors, count);
     pp_semaphore_unref(semaphore);
 }
 
