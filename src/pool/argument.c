@@ -135,7 +135,7 @@ static int copy_in(struct pp__worker *worker, struct pp__item *item)
 int pp__argument_arrange(struct pp__worker *worker, struct pp__item *item)
 {
     struct pp__worker *home = pp__item_home(item);
-    if (home == worker && !worker->arguments.places[item->place - 1].doubtful)
+    if (home && home == worker && !worker->arguments.places[item->place - 1].doubtful)
         return 1;
     int error = home ? move_out(item) : 0;
     if (error)

@@ -27,9 +27,8 @@ struct pp_map {
     void *context;
     struct pp__array_source array; /* the context of maps over arrays */
     pp_map_options options;
-    uint32_t chunk_size; /* of the next chunk */
-    uint64_t mean_run;   /* ns, of an element, a moving mean; 0: none has ended. Under the lock */
-    uint64_t deadline;   /* of the whole */
+    uint64_t mean_run; /* ns, of an element, a moving mean; 0: none has ended. Under the lock */
+    uint64_t deadline; /* of the whole */
     struct pp__subject subject;
     struct pp__link chunks; /* not given out wholly */
     struct pp__link ready;  /* of them, unordered: those with outcomes to give */
@@ -39,13 +38,13 @@ struct pp_map {
     /* what is pulled and not yet submitted */
     char *buffer; /* elements, as they travel */
     size_t used, room;
-    uint32_t buffered; /* inputs in it */
-    bool same;         /* all of the same size */
-    uint64_t each;     /* that of the first */
+    uint64_t each;       /* bytes of the first one */
+    uint32_t buffered;   /* inputs in it */
+    uint32_t chunk_size; /* of the next chunk */
     void **tags;
     pp_map_input held; /* pulled, but there was no memory for it */
     bool holding;
-
+    bool same;     /* all that are buffered have the same size */
     bool stays;    /* its thread comes back at once (pp__wait_stay) */
     bool patient;  /* nobody sees its results before the end: a chunk has some when it has all */
     bool drained;  /* the source is not asked any more */
