@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* needs: seams */
 /* Errors that are rare: each is provoked, told in words, and leaves nothing. */
 #include "processes_kit.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* needs: seams */
 /* What the makers and openers of all kinds of shared objects refuse for want of something. */
 #include "sync_kit.h"
 

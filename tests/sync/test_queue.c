@@ -261,13 +261,6 @@ TEST(a_message_is_taken_with_memory_of_its_own)
     pp_queue_unref(queue);
 }
 
-static void *(*whole_malloc)(size_t);
-
-static void *small_malloc(size_t size)
-{
-    return size < 1000 ? whole_malloc(size) : NULL;
-}
-
 /* As if another one slept until there is a message. */
 static uint32_t sleep_beside(pp_queue *queue)
 {
@@ -279,6 +272,14 @@ static uint32_t sleep_beside(pp_queue *queue)
 static bool was_rung(pp_queue *queue, uint32_t before)
 {
     return atomic_load(&pp__queue_shared(queue)->gate.places[PP__QUEUE_MESSAGE].sequence) != before;
+}
+
+#ifdef PP_SEAMS
+static void *(*whole_malloc)(size_t);
+
+static void *small_malloc(size_t size)
+{
+    return size < 1000 ? whole_malloc(size) : NULL;
 }
 
 TEST(who_has_no_memory_for_a_message_leaves_it_to_another_who_waits)
@@ -302,6 +303,7 @@ TEST(who_has_no_memory_for_a_message_leaves_it_to_another_who_waits)
     pp_free(data);
     pp_queue_unref(queue);
 }
+#endif
 
 /* ----------------------------------------------------------------------------------------------- close */
 
