@@ -5,6 +5,7 @@
  */
 #include "processes_kit.h"
 
+#include "pool/pool.h"
 #include "process/wire.h"
 
 #include <sys/prctl.h>
@@ -532,7 +533,9 @@ TEST(a_worker_that_has_joined_outlives_a_parent_that_fails_right_behind_that)
     CHECK_OK(pp_submit(pool, task_square, NULL, 0, NULL));
     until(read_word(TRIED) == 1);
     pid_t zygote = parent_of(noted(PARENT));
-    until(kill(zygote, SIGSTOP) == 0 && is_stopped(zygote)); /* its owner may let it go on at once */
+    pp__pool_lock(pool); /* so that nobody lets the zygote go on */
+    kill(zygote, SIGSTOP);
+    wait_until(is_stopped(zygote), 10);
     atomic_store(word(GO), 1);
     wait_until(!test_process_alive(noted(ORPHAN)), 10);
     atomic_store(word(GO), 2);
@@ -540,6 +543,7 @@ TEST(a_worker_that_has_joined_outlives_a_parent_that_fails_right_behind_that)
     atomic_store(word(GO), 3);
     wait_until(!test_process_alive(noted(PARENT)), 10);
     kill(zygote, SIGCONT);
+    pp__pool_unlock(pool);
     wait_until(is_gone(noted(PARENT)) && is_gone(noted(ORPHAN)), 10);
     test_sleep_ms(50);
     CHECK(test_process_alive(noted(WORKER)));
