@@ -86,9 +86,10 @@ static void exit_in_callback(pp_future *future, void *context)
 static void exit_in_a_callback(pp_start_method method)
 {
     pp_pool *pool = kit_pool(method, 1);
-    pp_future *future = submit_int(pool, task_square, 3);
+    pp_future *future = submit_int(pool, task_gate, 3);
     CHECK_OK(pp_future_add_callback(future, exit_in_callback, NULL));
     nap(pool, 5, 5);
+    gate_open(3);
     for (;;)
         pause();
 }
