@@ -1083,6 +1083,18 @@ BOTH(the_first_failed_future_is_awaited_of_workers_and_an_inline_pool)
     close_field(&field);
 }
 
+/* These two, whichever is first: a worker may be quicker with its end than the inline call that let it go. */
+static void expect_both(pp_completed *completed, const struct field *field, size_t one, size_t other)
+{
+    pp_future *future = NULL;
+    size_t at = SIZE_MAX;
+    CHECK_INT(pp_completed_next(completed, -1, &future, &at), 1);
+    CHECK(at == one || at == other);
+    CHECK(future == field->futures[at]);
+    size_t left = one + other - at;
+    CHECK(next(completed, left) == field->futures[left]);
+}
+
 BOTH(futures_of_workers_and_an_inline_pool_come_as_they_end)
 {
     board_make();
@@ -1094,8 +1106,7 @@ BOTH(futures_of_workers_and_an_inline_pool_come_as_they_end)
     add_inline(&field, open_one, GATES);
     CHECK_OK(pp_as_completed(field.futures, 4, &completed));
     CHECK(next(completed, 1) == field.futures[1]);
-    CHECK(next(completed, 3) == field.futures[3]);
-    CHECK(next(completed, 0) == field.futures[0]);
+    expect_both(completed, &field, 0, 3);
     expect_nothing_yet(completed);
     open_gate(GATES + 2);
     CHECK(next(completed, 2) == field.futures[2]);
