@@ -33,6 +33,16 @@ static inline bool pp__cas_u64(_Atomic uint64_t *word, uint64_t expected, uint64
                                                    memory_order_acquire);
 }
 
+/* One more reference unless there is none left. Relaxed: who asks keeps the memory there, and nothing else is seen. */
+static inline bool pp__try_ref(_Atomic uint32_t *references)
+{
+    uint32_t have = pp__load_relaxed(references);
+    while (have > 0 && !atomic_compare_exchange_weak_explicit(references, &have, have + 1, memory_order_relaxed,
+                                                              memory_order_relaxed)) {
+    }
+    return have > 0;
+}
+
 #if defined(__SANITIZE_THREAD__)
 #define PP_TSAN 1
 #elif defined(__has_feature)

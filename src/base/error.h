@@ -3,6 +3,10 @@
 #ifndef PP_BASE_ERROR_H
 #define PP_BASE_ERROR_H
 
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
 /* Stores the text (cut at 511 bytes); the value is `code`, so that a function can end with it, and who reads or analyzes it sees which. */
 #define pp__fail(code, ...) (pp__fail_text(__VA_ARGS__), pp__fail_code(code))
 
@@ -30,6 +34,15 @@ static inline int pp__analyzed_code(int code)
 #define pp__fail(code, ...) (pp__fail(code, __VA_ARGS__), pp__analyzed_code(code))
 #define pp__fail_errno(error, ...) (pp__fail_errno(error, __VA_ARGS__), pp__analyzed_code(-(error)))
 #endif
+
+/* The reserved words of any options: 0 or -EINVAL. */
+static inline int pp__check_reserved(const uint64_t *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (words[i])
+            return pp__fail(-EINVAL, "reserved[%zu] is not zero: the options must be zeroed before they are filled", i);
+    return 0;
+}
 
 /* strerror that is safe in threads; the text belongs to the calling thread (or is constant). */
 const char *pp__strerror(int error);

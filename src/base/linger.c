@@ -42,7 +42,9 @@ static bool start_thread(int fd)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     bool started = PP_SYS(pthread_create)(&thread, NULL, close_apart, argument) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started && pthread_detach(thread) == 0;
+    if (started)
+        pthread_detach(thread);
+    return started;
 }
 
 void pp__linger_close(int fd)

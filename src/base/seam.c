@@ -81,12 +81,14 @@ void pp__fault_arm(const char *place, unsigned n, enum pp__fault_action action)
 
 void pp__fault_disarm(void)
 {
-    pp__store_release(&order->action, PP__FAULT_NONE);
+    pp__store_release(&order->action,
+                      PP__FAULT_NONE); /* pairs with the load in pp__fault_reached, which reads nothing else then */
 }
 
 unsigned pp__fault_hits(void)
 {
-    return pp__load_acquire(&order->hits);
+    return pp__load_acquire(
+        &order->hits); /* pairs with the add in pp__fault_reached: what was done before it is seen */
 }
 
 void pp__fault_reached(const char *place)

@@ -7,6 +7,7 @@
 
 /* Killed workers have so long to be gone before the program is; their zygote sees to it in any case. */
 #define KILL_GRACE (2 * PP__SECOND)
+
 static void run(void);
 
 /* One whose last reference is gone is on its way out. */

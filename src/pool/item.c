@@ -9,7 +9,6 @@
 #include "pool/block.h"
 #include "pool/function.h"
 #include "pool/future.h"
-#include "pool/output.h"
 #include "pool/pool.h"
 #include "pool/wish.h"
 #include "pool/workers.h"

@@ -87,14 +87,19 @@ void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buf
     }
 }
 
+/* The worker may have it all the same. */
+static void doubt(struct pp__known *known, struct pp__known_place *place)
+{
+    forget(known, place);
+    place->doubtful = true;
+}
+
 void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers)
 {
     for (uint32_t i = 0; i < buffers->count; i++) {
         struct pp__known_place *place = find(known, buffers->each[i]->serial);
-        if (!place)
-            continue;
-        forget(known, place);
-        place->doubtful = true;
+        if (place)
+            doubt(known, place);
     }
 }
 
@@ -102,14 +107,12 @@ void pp__known_doubt_brought(struct pp__known *known, uint64_t id)
 {
     for (unsigned i = 0; i < PP__KNOWN; i++) {
         struct pp__known_place *place = &known->places[i];
-        if (place->serial == 0 || place->bringer != id)
-            continue;
-        forget(known, place);
-        place->doubtful = true;
+        if (place->serial != 0 && place->bringer == id)
+            doubt(known, place);
     }
 }
 
-/* Release: pairs with the load in drop_forgotten (receive.c), which needs to see nothing else. */
+/* Release: pairs with the load in drop_given_up (receive.c), which needs to see nothing else. */
 bool pp__known_tidy(struct pp__known *known, _Atomic uint32_t *forgotten, bool *left)
 {
     bool dropped = false;

@@ -247,10 +247,7 @@ static int check(const pp_map_options *o)
         return pp__fail(-EINVAL, "chunk_size is %zu; it must be at most %u", o->chunk_size, PP__MOST_ELEMENTS);
     if (o->retries > PP__MOST_RETRIES)
         return pp__fail(-EINVAL, "retries is %u; it must be at most %u", o->retries, PP__MOST_RETRIES);
-    for (size_t i = 0; i < sizeof o->reserved / sizeof *o->reserved; i++)
-        if (o->reserved[i])
-            return pp__fail(-EINVAL, "a reserved word is not zero: the options must be zeroed before they are filled");
-    return 0;
+    return pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
 static int resolve(pp_map *map, pp_function *function)

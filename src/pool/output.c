@@ -142,7 +142,7 @@ static size_t room_for(size_t size)
 
 /* `sizes` bytes of each stream, from `begin` on. */
 static struct pp__output *read_output(const struct pp__worker *worker, const uint64_t begin[PP__STREAMS],
-                                      const size_t sizes[PP__STREAMS])
+                                      const size_t sizes[PP__STREAMS], const uint64_t dropped[PP__STREAMS])
 {
     struct pp__output *output = PP_SYS(malloc)(sizeof *output + room_for(sizes[0]) + room_for(sizes[1]));
     if (!output)
@@ -151,7 +151,7 @@ static struct pp__output *read_output(const struct pp__worker *worker, const uin
     for (unsigned i = 0; i < PP__STREAMS; i++) {
         size_t got = read_bytes(worker->output[i], bytes, sizes[i], begin[i]);
         bytes[got] = 0;
-        output->streams[i] = (pp_output){.data = bytes, .size = got};
+        output->streams[i] = (pp_output){.data = bytes, .size = got, .dropped = (size_t)dropped[i]};
         bytes += room_for(sizes[i]);
     }
     return output;
@@ -193,30 +193,25 @@ const char *pp__output_told(struct pp__worker *worker, struct pp__item *item, co
         uint64_t size = told->end[i] > told->begin[i] ? told->end[i] - told->begin[i] : 0;
         sizes[i] = least(least(size, limit_of(worker->pool)), written_since(worker->output[i], told->begin[i]));
     }
-    struct pp__output *output = read_output(worker, told->begin, sizes);
-    keep(place, output);
-    for (unsigned i = 0; output != &memoryless && i < PP__STREAMS; i++)
-        output->streams[i].dropped = told->dropped[i];
+    keep(place, read_output(worker, told->begin, sizes, told->dropped));
     return NULL;
 }
 
-/* The words pair with the stores in run_captured (worker.c), which the slot's cas has published. */
+/* The words pair with the stores in place_output (worker.c), which the slot's cas has published. */
 void pp__output_salvage(struct pp__worker *worker, struct pp__item *item)
 {
     struct pp__output **place = place_of(item);
-    uint64_t begin[PP__STREAMS], size[PP__STREAMS];
+    uint64_t begin[PP__STREAMS], dropped[PP__STREAMS];
     size_t sizes[PP__STREAMS];
     if (!worker->pool->options.capture || !place || worker->output_told == item->id + 1)
         return;
     for (unsigned i = 0; i < PP__STREAMS; i++) {
         begin[i] = pp__load_relaxed(&worker->result_side->output[i]);
-        size[i] = written_since(worker->output[i], begin[i]);
-        sizes[i] = least(size[i], limit_of(worker->pool));
+        uint64_t size = written_since(worker->output[i], begin[i]);
+        sizes[i] = least(size, limit_of(worker->pool));
+        dropped[i] = size - sizes[i];
     }
-    struct pp__output *output = read_output(worker, begin, sizes);
-    keep(place, output);
-    for (unsigned i = 0; output != &memoryless && i < PP__STREAMS; i++)
-        output->streams[i].dropped = (size_t)(size[i] - sizes[i]);
+    keep(place, read_output(worker, begin, sizes, dropped));
 }
 
 /* ------------------------------------------------------------------------------------------- memory */

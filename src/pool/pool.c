@@ -115,11 +115,7 @@ void pp__pool_ref(pp_pool *pool)
 
 bool pp__pool_try_ref(pp_pool *pool)
 {
-    uint32_t have = pp__load_relaxed(&pool->refs);
-    while (have > 0 && !atomic_compare_exchange_weak_explicit(&pool->refs, &have, have + 1, memory_order_relaxed,
-                                                              memory_order_relaxed)) {
-    }
-    return have > 0;
+    return pp__try_ref(&pool->refs);
 }
 
 /* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. */
@@ -130,14 +126,6 @@ void pp__pool_unref(pp_pool *pool)
 }
 
 /* ---------------------------------------------------------------------------------------------- create */
-
-static int check_reserved(const uint64_t *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (words[i])
-            return pp__fail(-EINVAL, "a reserved word is not zero: the options must be zeroed before they are filled");
-    return 0;
-}
 
 static int check(const pp_pool_options *o)
 {
@@ -173,7 +161,7 @@ static int check(const pp_pool_options *o)
     if (o->initializer_arg_size > PTRDIFF_MAX / 2 || o->finalizer_arg_size > PTRDIFF_MAX / 2)
         return pp__fail(-EINVAL, "an argument is larger than any memory");
     int error = pp__output_check(o);
-    return error ? error : check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
+    return error ? error : pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
 static int copy_argument(const void **argument, size_t size)

@@ -135,10 +135,7 @@ static int check_options(const pp_process_options *o)
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
-    for (size_t i = 0; i < sizeof o->reserved / sizeof *o->reserved; i++)
-        if (o->reserved[i])
-            return pp__fail(-EINVAL, "a reserved word is not zero: the options must be zeroed before they are filled");
-    return 0;
+    return pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
 static int check(pp_process_function *function, const void *arg, size_t size, const pp_process_options *options,
@@ -354,12 +351,7 @@ pp_process *pp_process_ref(pp_process *process)
 
 bool pp__process_try_ref(pp_process *process)
 {
-    uint32_t references = pp__load_relaxed(&process->references);
-    while (references > 0)
-        if (atomic_compare_exchange_weak_explicit(&process->references, &references, references + 1,
-                                                  memory_order_relaxed, memory_order_relaxed))
-            return true;
-    return false;
+    return pp__try_ref(&process->references);
 }
 
 /* Each publishes what its thread did with the process to the one that frees it: the pair is this line in another thread. */

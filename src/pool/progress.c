@@ -60,7 +60,10 @@ int pp_future_request_stop(pp_future *future)
 
 /* ------------------------------------------------------------------------------------------- progress */
 
-/* The call's own value, if it has not ended when its worker's results are taken in after this. Whatever a broken worker writes is a number. */
+/*
+ * The call's own value, if it has not ended when its worker's results are taken in after this. Whatever a broken worker writes is a number. Both loads
+ * pair with the stores in pp_task_progress (task.c): a value of a later call would show the result of this one.
+ */
 static uint64_t read_progress(const struct pp__item *item)
 {
     const struct pp__progress *progress = NULL;
@@ -73,7 +76,7 @@ static uint64_t read_progress(const struct pp__item *item)
     return pp__load_acquire(&progress->value);
 }
 
-/* Both loads pair with the stores in pp_task_progress (task.c): a value of a later call would show the result of this one. Under the lock. */
+/* Under the lock. */
 static int look_at_progress(pp_future *future, uint64_t *value)
 {
     *value = pp__future_is_done(future) ? 0 : read_progress(&future->item);

@@ -35,37 +35,29 @@ static int receive_ahead(struct pp__received *received, const struct pp__call_re
     return error;
 }
 
-/* What was in this place is no more, whether or not the new one can be had. */
-static int take_buffer(struct pp__received *received, uint32_t place, int fd, uint64_t room, int error)
+static void forget_buffer(struct pp__received_place *place)
 {
-    pp__segment_unmap(received->arguments[place].memory, received->arguments[place].room);
-    received->arguments[place].memory = NULL;
-    received->arguments[place].count++;
-    if (!error)
-        error = pp__segment_map(fd, room, false, &received->arguments[place].memory);
-    received->arguments[place].room = room;
-    received->arguments[place].error = error;
+    pp__segment_unmap(place->memory, place->room);
+    place->memory = NULL;
+}
+
+/* What was in this place is no more, whether or not the new one can be had: `error`. */
+static int take_buffer(struct pp__received *received, struct pp__received_place *place, int fd, uint64_t room,
+                       int error)
+{
+    forget_buffer(place);
+    place->count++;
+    place->room = room;
+    place->error = error ? error : pp__segment_map(fd, room, false, &place->memory);
     received->keeps = true;
-    return error;
+    return place->error;
 }
 
-static void forget_buffer(struct pp__received *received, uint32_t place)
-{
-    pp__segment_unmap(received->known[place].memory, received->known[place].room);
-    received->known[place].memory = NULL;
-}
-
-/* A new one, or what would be one, had it come: `error`. */
 static int take_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, int fd, int error)
 {
-    forget_buffer(received, entry->place);
-    received->known[entry->place].count++;
-    received->known[entry->place].serial = entry->serial;
-    received->known[entry->place].room = entry->room;
-    received->keeps = true;
-    received->known[entry->place].error =
-        error ? error : pp__segment_map(fd, entry->room, false, &received->known[entry->place].memory);
-    return received->known[entry->place].error;
+    struct pp__received_place *place = &received->known[entry->place];
+    place->serial = entry->serial;
+    return take_buffer(received, place, fd, entry->room, error);
 }
 
 /* A call behind the one that should have brought it fails for the same reason. */
@@ -93,7 +85,7 @@ static int open_buffers(struct pp__received *received, const struct pp__call_rec
     uint32_t fresh = 0;
     for (uint32_t place = 0; place < PP__KNOWN; place++)
         if (call->dropped >> place & 1)
-            forget_buffer(received, place);
+            forget_buffer(&received->known[place]);
     for (uint32_t i = 0; i < call->buffers; i++) {
         if (entries[i].fresh) {
             int taken = take_program_buffer(received, &entries[i], received->carried->given[fresh], error);
@@ -116,7 +108,7 @@ static int open_kept(struct pp__received *received, const struct pp__call_record
 {
     uint32_t place = pp__flags_place(call->flags);
     if (call->flags & PP__FRESH)
-        error = take_buffer(received, place, fd, room, error);
+        error = take_buffer(received, &received->arguments[place], fd, room, error);
     else if (!error && !received->arguments[place].memory)
         error = fail_for_want(received->arguments[place].error, "its argument's buffer");
     if (!error)
@@ -142,36 +134,21 @@ int pp__receive(struct pp__received *received, const struct pp__call_record *cal
     return call->flags & PP__WITH ? open_buffers(received, call, error) : error;
 }
 
-/* Acquire: as in pp__shelf_tidy (shelf.c). True: some are left. */
-static bool drop_discarded(struct pp__received *received, const struct pp__call_side *call_side)
+/* Acquire: pairs with the stores in tell_discarded (shelf.c) and pp__known_tidy (known.c). True: some are left. */
+static bool drop_given_up(struct pp__received_place *places, unsigned count, const _Atomic uint32_t *given_up)
 {
     bool left = false;
-    for (unsigned i = 0; i < PP__PLACES; i++) {
-        if (received->arguments[i].memory &&
-            pp__load_acquire(&call_side->discarded[i]) == received->arguments[i].count) {
-            pp__segment_unmap(received->arguments[i].memory, received->arguments[i].room);
-            received->arguments[i].memory = NULL;
-        }
-        left |= received->arguments[i].memory != NULL;
-    }
-    return left;
-}
-
-/* Acquire: as in pp__known_tidy (known.c). Likewise. */
-static bool drop_forgotten(struct pp__received *received, const struct pp__call_side *call_side)
-{
-    bool left = false;
-    for (uint32_t place = 0; place < PP__KNOWN; place++) {
-        if (received->known[place].memory &&
-            pp__load_acquire(&call_side->forgotten[place]) == received->known[place].count)
-            forget_buffer(received, place);
-        left |= received->known[place].memory != NULL;
+    for (unsigned i = 0; i < count; i++) {
+        if (places[i].memory && pp__load_acquire(&given_up[i]) == places[i].count)
+            forget_buffer(&places[i]);
+        left |= places[i].memory != NULL;
     }
     return left;
 }
 
 void pp__received_tidy(struct pp__received *received, const struct pp__call_side *call_side)
 {
-    bool arguments = drop_discarded(received, call_side), known = drop_forgotten(received, call_side);
+    bool arguments = drop_given_up(received->arguments, PP__PLACES, call_side->discarded);
+    bool known = drop_given_up(received->known, PP__KNOWN, call_side->forgotten);
     received->keeps = arguments || known;
 }

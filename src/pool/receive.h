@@ -10,26 +10,22 @@
 #include "pool/channel.h"
 #include "pool/descriptors.h"
 
+/* A buffer. NULL: there is none, or it could not be received. */
+struct pp__received_place {
+    void *memory;
+    size_t room;
+    uint64_t serial; /* of one of the program's */
+    uint32_t count;  /* buffers sent for this place */
+    int error;       /* why the last one did not arrive */
+};
+
 struct pp__received {
     int socket;
     struct pp__carried *carried; /* what a call has, as its task sees it */
     int given[PP_MAX_DESCRIPTORS];
-    /* Buffers of large arguments, by their places on the owner's shelf. NULL: there is none, or it could not be received. */
-    struct {
-        void *memory;
-        size_t room;
-        uint32_t count; /* buffers sent for this place */
-        int error;      /* why the last one did not arrive */
-    } arguments[PP__PLACES];
-    /* The program's buffers, by the places that the owner gave them (known.h); likewise. */
-    struct {
-        void *memory;
-        size_t room;
-        uint64_t serial;
-        uint32_t count;
-        int error;
-    } known[PP__KNOWN];
-    bool keeps; /* there may be some, of either kind */
+    struct pp__received_place arguments[PP__PLACES]; /* of large arguments, by their places on the owner's shelf */
+    struct pp__received_place known[PP__KNOWN]; /* the program's, by the places that the owner gave them (known.h) */
+    bool keeps;                                 /* there may be some, of either kind */
 };
 
 /* Once; the rest of it begins as zeroes. */

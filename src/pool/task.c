@@ -202,7 +202,7 @@ int pp_task_cancelled(const pp_task *task)
     return task && task->stop && pp__load_acquire(task->stop) == task->id + 1;
 }
 
-/* Read by look_at_progress (progress.c). Of an id that is there, a value is: its first one is stored before. */
+/* Read by read_progress (progress.c). Of an id that is there, a value is: its first one is stored before. */
 void pp_task_progress(pp_task *task, uint64_t progress)
 {
     if (!task || !task->progress)

@@ -114,7 +114,7 @@ static void ring_if_wanted(enum pp__want mode)
 static void wait_for_owner(bool (*ready)(void), uint64_t bound)
 {
     self.clock.now = 0;
-    uint32_t seen = pp__load_acquire(&self.call_side->bell);
+    uint32_t seen = pp__load_acquire(&self.call_side->bell); /* pairs with the store in wake (workers.c) */
     pp__store_relaxed(&self.result_side->sleeping, seen);
     pp__fence(); /* the mark before the look; pairs with the fence in pp__worker_wake (workers.c) */
     if (!ready())
@@ -778,11 +778,18 @@ static void take_number(const struct pp__record *record, const void *payload)
     prctl(PR_SET_NAME, name);
 }
 
+/* The first reason is told. */
+static void note_unfit(int error)
+{
+    if (!error || self.unfit)
+        return;
+    self.unfit = error;
+    snprintf(self.unfit_text, sizeof self.unfit_text, "%s", pp_last_error());
+}
+
 static void take_setting(const struct pp__record *record, const void *payload)
 {
-    self.unfit = pp__setting_apply(payload, (int)record->id);
-    if (self.unfit)
-        snprintf(self.unfit_text, sizeof self.unfit_text, "%s", pp_last_error());
+    note_unfit(pp__setting_apply(payload, (int)record->id));
 }
 
 static void take_capture(const struct pp__record *record, const void *payload)
@@ -790,11 +797,7 @@ static void take_capture(const struct pp__record *record, const void *payload)
     struct pp__capture_order order;
     (void)record;
     memcpy(&order, payload, sizeof order);
-    int error = pp__capture_open(&self.capture, self.socket, &order);
-    if (!error || self.unfit)
-        return;
-    self.unfit = error;
-    snprintf(self.unfit_text, sizeof self.unfit_text, "%s", pp_last_error());
+    note_unfit(pp__capture_open(&self.capture, self.socket, &order));
 }
 
 static void take_init(const struct pp__record *record, const void *payload)

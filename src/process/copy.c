@@ -2,11 +2,9 @@
 #include "process/copy.h"
 
 #include "base/fd.h"
-#include "base/seam.h"
 #include "shm/segment.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -21,14 +19,6 @@ static bool read_whole(int fd, char *memory, size_t size)
         done += got > 0 ? (size_t)got : 0;
     }
     return true;
-}
-
-/* Who gets it closes it by a plain close: so it leaves the registry. */
-static int release(int fd)
-{
-    int released = PP_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, 3);
-    pp__fd_close(fd);
-    return released;
 }
 
 int pp__copy_file(int fd, size_t *left)
@@ -47,5 +37,6 @@ int pp__copy_file(int fd, size_t *left)
         return -1;
     }
     *left -= size;
-    return release(copy);
+    pp__fd_hand_out(copy); /* who gets it closes it by a plain close */
+    return copy;
 }

@@ -78,10 +78,8 @@ static int check_options(const pp_launcher_options *options)
 {
     if ((unsigned)options->start_method > PP_START_INLINE)
         return pp__fail(-EINVAL, "start_method %d is unknown", (int)options->start_method);
-    for (size_t i = 0; i < sizeof options->reserved / sizeof *options->reserved; i++)
-        if (options->reserved[i] != 0)
-            return pp__fail(-EINVAL, "reserved[%zu] of the launcher's options is not zero", i);
-    return check_inherit(options);
+    int error = pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved);
+    return error ? error : check_inherit(options);
 }
 
 static int choose_method(const pp_launcher_options *options, pp_start_method *method)

@@ -4,7 +4,7 @@
  * socket for each connection. Called by birth.c (in a fork of the owner) and image.c (in a fresh image).
  *
  * What it owes an owner that does not read is kept in the records of the children, at most one INVITED, STARTED and ENDED each,
- * and sent when the socket has room (records.c); so it never blocks and never grows beyond so many records a connection.
+ * and sent when the socket has room (records.c); so it never blocks and never grows beyond RECORDS_MAX (records.c) for each connection.
  */
 #include "process/zygote.h"
 

@@ -5,10 +5,8 @@
 #include "base/allocation.h"
 #include "base/cancel.h"
 #include "base/error.h"
-#include "base/seam.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* What pp_dict_copy has ready before it knows the size. */
@@ -18,9 +16,8 @@
 
 static int check_options(const pp_dict_options *options)
 {
-    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
-        if (options->reserved[i])
-            return pp__fail(-EINVAL, "reserved words of pp_dict_options must be 0");
+    if (pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved) != 0)
+        return -EINVAL;
     if (options->path && !options->path[0])
         return pp__fail(-EINVAL, "an empty path for a dictionary");
     if (options->max_readers < 0 || options->max_readers > 65536)

@@ -138,7 +138,7 @@ static void roll_back(struct pp__heap *heap)
         PP_FAULT("dict.undone");
     }
     in_order();
-    pp__store_release(&heap->shared->logged, 0); /* all is as it was */
+    pp__store_release(&heap->shared->logged, 0); /* all is as it was; pairs with the load above, of the next to come */
     in_order();                                  /* the next entry is written after that */
 }
 
@@ -306,14 +306,14 @@ uint64_t pp__heap_allocate(struct pp__heap *heap, uint64_t size)
     return block + HEADER;
 }
 
-uint64_t pp__heap_size(struct pp__heap *heap, uint64_t block)
+static uint64_t payload_size(struct pp__heap *heap, uint64_t block)
 {
     return whole_size(heap, block - HEADER) - HEADER;
 }
 
 unsigned char *pp__heap_bytes(struct pp__heap *heap, uint64_t block, uint64_t offset, uint64_t size)
 {
-    uint64_t room = pp__heap_size(heap, block);
+    uint64_t room = payload_size(heap, block);
     if (heap->error || offset > room || size > room - offset) {
         fail_garbage(heap);
         return NULL;

@@ -64,9 +64,6 @@ uint64_t pp__heap_allocate(struct pp__heap *heap, uint64_t size);
 /* From the commit on it is no block. */
 void pp__heap_free(struct pp__heap *heap, uint64_t block);
 
-/* How many bytes a block has. */
-uint64_t pp__heap_size(struct pp__heap *heap, uint64_t block);
-
 /* `size` bytes of a block at `offset` in it; NULL and -EPROTO noted where it has not so many. */
 unsigned char *pp__heap_bytes(struct pp__heap *heap, uint64_t block, uint64_t offset, uint64_t size);
 

@@ -8,7 +8,6 @@
 #include "sync/object.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdalign.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -102,16 +101,18 @@ static int release(struct held *held, const char *what)
     return 0;
 }
 
-static bool lives_here(pid_t thread)
+/* A thread that was joined is there for some moments still, so the mutex is asked too. */
+static bool holds(struct held *held, pid_t thread)
 {
-    return syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH;
+    bool lives_here = syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH;
+    return lives_here && pp__mutex_may_be_held_by(&shared(&held->object)->mutex, thread);
 }
 
 /* The caller's reference goes last, so the handle is there until then. */
 static void unref(struct held *held)
 {
     pid_t holder = atomic_load_explicit(&held->holder, memory_order_relaxed);
-    if (holder != 0 && !lives_here(holder) && give_up(held, holder))
+    if (holder != 0 && !holds(held, holder) && give_up(held, holder))
         pp__object_unref(&held->object);
     pp__object_unref(&held->object);
 }

@@ -97,6 +97,7 @@ void pp__messages_drop(struct pp__messages *messages)
 {
     PP_FAULT("queue.get.before");
     pp__store_release(&messages->counts->taken,
-                      pp__load_relaxed(&messages->counts->taken) + 1); /* the store that takes it */
+                      pp__load_relaxed(&messages->counts->taken) +
+                          1); /* the store that takes it; pairs with the load in pp__messages_count */
     PP_FAULT("queue.get.after");
 }

@@ -56,6 +56,16 @@ bool pp__mutex_is_lost(struct pp__mutex *mutex)
     return !lives && word_of(mutex) == word;
 }
 
+bool pp__mutex_may_be_held_by(struct pp__mutex *mutex, pid_t thread)
+{
+#ifdef __GLIBC__
+    return (word_of(mutex) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED)) == (uint32_t)thread;
+#else
+    (void)mutex, (void)thread;
+    return true;
+#endif
+}
+
 /* Each second of a wait. *next: zeroed at its begin. */
 static bool is_time(uint64_t *next)
 {

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct pp__mutex {
     pthread_mutex_t mutex;
@@ -34,6 +35,9 @@ int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline);
  * forgets the thread's number. So the word was overwritten; or the kernel had too long a list of what the thread held.
  */
 bool pp__mutex_is_lost(struct pp__mutex *mutex);
+
+/* Whether its word says that this thread holds it. When a holder ends the kernel marks the word before the end is seen by who joins it. Without glibc: true. */
+bool pp__mutex_may_be_held_by(struct pp__mutex *mutex, pid_t thread);
 
 /* 0, or -EPERM: the calling thread does not hold it. */
 int pp__mutex_release(struct pp__mutex *mutex);

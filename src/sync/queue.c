@@ -50,9 +50,8 @@ static void fill_handle(pp_queue *queue, uint64_t max_items, uint64_t max_bytes,
 
 static int check_options(const pp_queue_options *options)
 {
-    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
-        if (options->reserved[i])
-            return pp__fail(-EINVAL, "reserved words of pp_queue_options must be 0");
+    if (pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved) != 0)
+        return -EINVAL;
     if (options->max_items > MAX_ITEMS)
         return pp__fail(-EINVAL, "max_items is %zu; it must be 0 (the default) to %llu", options->max_items,
                         (unsigned long long)MAX_ITEMS);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Putting messages into queues and taking them out, and waiting until all are done. */
+/* Putting messages into queues and taking them out. */
 #include "base/allocation.h"
 #include "base/atomic.h"
 #include "base/cancel.h"
