@@ -33,7 +33,7 @@ int main(int argc, char **argv)
     pp_map *map;
     pp_map_result page;
     if (pp_pool_create(&(pp_pool_options){.max_workers = 3}, &pool) != 0 ||
-        pp_map_open(pool, load_url, next_url, &urls, &(pp_map_options){.timeout = 1000}, &map) != 0)
+        pp_map_open(pool, load_url, next_url, &urls, &(pp_map_options){.timeout = 3000}, &map) != 0)
         return fprintf(stderr, "pages: %s\n", pp_last_error()), 1;
     while (pp_map_next(map, -1, &page) > 0)
         if (page.code == 0)

@@ -159,13 +159,15 @@ TEST(products_go_from_three_producers_to_three_consumers)
 
 #define LARGE_PAGE 70000
 
+/* A client may have been killed meanwhile. */
 static void answer(int client, const char *status, const char *text, size_t filling)
 {
     char head[128], filler[1000];
     memset(filler, 'x', sizeof filler);
     int size = snprintf(head, sizeof head, "HTTP/1.0 %s\r\nContent-Length: %zu\r\n\r\n%s", status,
                         strlen(text) + filling, text);
-    CHECK_INT(send(client, head, (size_t)size, MSG_NOSIGNAL), size);
+    if (send(client, head, (size_t)size, MSG_NOSIGNAL) != size)
+        return;
     for (size_t left = filling; left > 0; left -= left < sizeof filler ? left : sizeof filler)
         if (send(client, filler, left < sizeof filler ? left : sizeof filler, MSG_NOSIGNAL) < 0)
             return;
@@ -181,7 +183,10 @@ static void serve_client(int client)
         if (got <= 0)
             break;
     }
-    CHECK_INT(sscanf(request, "GET /%63s ", path), 1);
+    if (sscanf(request, "GET /%63s ", path) != 1) { /* it was killed before it had asked */
+        close(client);
+        return;
+    }
     if (strcmp(path, "hang") == 0)
         return;
     if (strcmp(path, "missing") == 0)
@@ -252,7 +257,7 @@ static void check_line(const char *text, int port, const char *format, const cha
 TEST_WITHIN(urls_are_requested_by_a_process_each_and_those_that_can_not_be_cost_themselves, 20)
 {
     int port;
-    static const char *const pages[] = {"small", "crash", "hang", "missing", "large", NULL};
+    static const char *const pages[] = {"hang", "small", "crash", "missing", "large", NULL};
     struct outcome outcome = run_with_pages("urls", pages, &port);
     CHECK_STR(outcome.err, "");
     CHECK_INT(outcome.status, 0);
@@ -267,7 +272,7 @@ TEST_WITHIN(urls_are_requested_by_a_process_each_and_those_that_can_not_be_cost_
 TEST_WITHIN(results_of_a_process_each_are_in_a_dictionary_that_all_share, 20)
 {
     int port;
-    static const char *const pages[] = {"small", "crash", "hang", "missing", "large", NULL};
+    static const char *const pages[] = {"hang", "small", "crash", "missing", "large", NULL};
     struct outcome outcome = run_with_pages("results", pages, &port);
     CHECK_STR(outcome.err, "");
     CHECK_INT(outcome.status, 0);
