@@ -99,7 +99,7 @@ TEST(a_signal_is_heard_while_input_is_waited_for)
     CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
     struct command c = with_input(ends[0]);
     START(&c, "map", TASK("echo"));
-    test_sleep_ms(200);
+    test_sleep_ms(200 * harness_scale());
     kill(c.pid, SIGINT);
     struct outcome o = finish(&c);
     CHECK_INT(o.status, 128 + SIGINT);
@@ -125,7 +125,7 @@ static void check_interrupted_write(int flags)
     struct command c = {.in = -1, .out = full_pipe(&reader), .err = file_with("", 0)};
     CHECK_INT(fcntl(c.out, F_SETFL, flags), 0);
     START(&c, "map", "-j1", TASK("echo"), "a");
-    test_sleep_ms(500);
+    test_sleep_ms(500 * harness_scale());
     kill(c.pid, SIGTERM);
     struct outcome o = finish(&c);
     CHECK_ENDED(o, 128 + SIGTERM, "procpool: interrupted by SIGTERM (");
@@ -143,7 +143,7 @@ TEST(a_signal_is_not_held_up_by_a_full_standard_error)
     int reader;
     struct command c = {.in = -1, .out = file_with("", 0), .err = full_pipe(&reader)};
     START(&c, "map", "-j1", TASK("picky"), "bad");
-    test_sleep_ms(500);
+    test_sleep_ms(500 * harness_scale());
     kill(c.pid, SIGTERM);
     CHECK_INT(finish(&c).status, 128 + SIGTERM);
     close(reader);

@@ -472,8 +472,9 @@ TEST(a_standby_that_never_joins_is_killed_in_time_and_the_pool_goes_on)
     CHECK(mkdtemp(directory) != NULL);
     snprintf(text, sizeof text, "rmdir %s && exec \"$0\"; exec sleep 1000", directory);
     const char *const command[] = {"sh", "-c", text, "{}", NULL};
-    pp_pool *pool =
-        outside_pool(command, (pp_pool_options){.max_workers = 1, .start_timeout = 1000, .standby = PP_STANDBY_ALWAYS});
+    pp_pool *pool = outside_pool(
+        command,
+        (pp_pool_options){.max_workers = 1, .start_timeout = 1000 * harness_scale(), .standby = PP_STANDBY_ALWAYS});
     CHECK_INT(take_int(submit_int(pool, task_square, 5)), 25);
     wait_until(count_descendants_named(getppid(), "sleep") == 1, 10);
     wait_until(count_descendants_named(getppid(), "sleep") == 0, 10);
@@ -532,6 +533,7 @@ TEST(a_worker_that_has_joined_outlives_a_parent_that_fails_right_behind_that)
     pp_pool *pool = told_pool("steps", (pp_pool_options){.max_workers = 1});
     CHECK_OK(pp_submit(pool, task_square, NULL, 0, NULL));
     until(read_word(TRIED) == 1);
+    until(noted(ORPHAN) != 0);
     pid_t zygote = parent_of(noted(PARENT));
     pp__pool_lock(pool); /* so that nobody lets the zygote go on */
     kill(zygote, SIGSTOP);
@@ -581,7 +583,8 @@ TEST(who_comes_too_late_is_refused)
     share();
     const pp_launcher_options wanted = {.command = command, .inherit_fds = board_fds, .inherit_fd_count = 1};
     CHECK_OK(pp_launcher_create(&wanted, &launcher));
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .start_timeout = 1000, .launcher = launcher}, 0);
+    pp_pool *pool = open_pool(
+        (pp_pool_options){.max_workers = 1, .start_timeout = 1000 * harness_scale(), .launcher = launcher}, 0);
     drop_failed(submit(pool, nothing, NULL, 0), PP_ERROR_BROKEN);
     until(read_word(STARTS) == 1);
     pp_pool_destroy(pool);

@@ -437,6 +437,14 @@ BOTH(calls_that_move_to_another_worker_take_their_buffers_along)
     pp_pool_destroy(pool);
 }
 
+/* In the worker itself, which forgets nothing while it has a call. */
+static int task_count_mapped(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int count = mapped_in(getpid());
+    return pp_task_return(task, &count, sizeof count);
+}
+
 BOTH_WITHIN(a_worker_that_has_nothing_to_do_forgets_what_it_has_not_used_for_a_while, 30)
 {
     pp_pool *pool = open_workers(1, method);
@@ -444,7 +452,7 @@ BOTH_WITHIN(a_worker_that_has_nothing_to_do_forgets_what_it_has_not_used_for_a_w
     pid_t pid = take_int(submit(pool, task_pid, NULL, 0));
     for (int i = 0; i < 2; i++) {
         CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 1);
-        CHECK_INT(mapped_in(pid), 1);
+        CHECK_INT(take_int(submit_buffers(pool, task_count_mapped, &buffer, 1)), 1);
         until(mapped_in(pid) == 0);
     }
     pp_buffer_unref(buffer);
@@ -650,13 +658,14 @@ BOTH_WITHIN(a_buffer_that_a_worker_may_have_is_forgotten_too, 30)
     pid_t pid = take_int(submit(pool, task_pid, NULL, 0));
     pp_buffer *buffer = make_buffer(KIB, 5);
     CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
+    CHECK_INT(take_int(submit_buffers(pool, task_count_mapped, &buffer, 1)), 1);
     expect_end(submit_int(pool, task_limit_memory, 0), 0);
     drop_failed(
         submit_with(
             pool, (pp_call){.function = task_sum, .arg = data, .size = 3 * MIB, .buffers = &buffer, .buffer_count = 1}),
         PP_ERROR_TRAVEL);
     expect_end(submit_int(pool, task_limit_memory, 1), 0);
-    CHECK_INT(mapped_in(pid), 1);
+    CHECK(mapped_in(pid) <= 1);
     until(mapped_in(pid) == 0);
     CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
     pp_buffer_unref(buffer);

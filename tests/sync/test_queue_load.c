@@ -110,7 +110,7 @@ static void load(size_t max_items, size_t max_bytes, int joinable, double second
                              &queue));
     for (int i = 0; i < PRODUCERS + CONSUMERS; i++)
         children[i] = start(i);
-    for (double end = test_seconds() + seconds; test_seconds() < end;) {
+    for (double end = test_seconds() + seconds; test_seconds() < end || consumers_killed == 0;) {
         int place = rand_r(&seed) % (PRODUCERS + CONSUMERS);
         usleep((useconds_t)(rand_r(&seed) % 3000));
         kill_and_replace(children, place);
