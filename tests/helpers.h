@@ -18,6 +18,29 @@
 #define TEST_ON_VALGRIND 0
 #endif
 
+/* Whether a sanitizer is built in: it has memory, threads and handlers of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define KIT_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KIT_ASAN 1
+#endif
+#endif
+#ifndef KIT_ASAN
+#define KIT_ASAN 0
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define KIT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define KIT_TSAN 1
+#endif
+#endif
+#ifndef KIT_TSAN
+#define KIT_TSAN 0
+#endif
+
 static inline double test_seconds(void)
 {
     struct timespec t;

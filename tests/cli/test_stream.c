@@ -117,23 +117,13 @@ static long memory_for(int lines)
     return use.ru_maxrss;
 }
 
-/* Sanitizers keep freed memory for a while. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 TEST_WITHIN(a_million_lines_need_no_more_memory_than_ten_thousand, 120)
 {
     long few = memory_for(10000);
     long many = memory_for(1000000);
     printf("10,000 lines: %ld KiB; 1,000,000: %ld KiB\n", few, many);
-#ifdef SANITIZED
-    LEFT_OUT("a sanitizer's memory grows by itself");
-#endif
+    if (KIT_ASAN || KIT_TSAN)
+        LEFT_OUT("a sanitizer's memory grows by itself");
     if (TEST_ON_VALGRIND)
         LEFT_OUT("on valgrind memory is valgrind's");
     CHECK(many < few + 512); /* a byte for each line would be 967 KiB */

@@ -31,28 +31,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define KIT_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define KIT_ASAN 1
-#endif
-#endif
-#ifndef KIT_ASAN
-#define KIT_ASAN 0
-#endif
-
-#if defined(__SANITIZE_THREAD__)
-#define KIT_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define KIT_TSAN 1
-#endif
-#endif
-#ifndef KIT_TSAN
-#define KIT_TSAN 0
-#endif
-
 /* The same test under each method that has processes: NAME_under_fork, NAME_under_forkserver, NAME_under_spawn. The body has `method`. */
 #define BOTH_WITHIN(name, seconds)                                                                                     \
     static void both__##name(pp_start_method method);                                                                  \

@@ -7,6 +7,7 @@
 #define TESTS_SHM_SEGMENT_KIT_H
 
 #include "harness.h"
+#include "memfd_kit.h"
 
 #include "base/fd.h"
 #include "procpool.h"
@@ -28,29 +29,6 @@
 
 #define KIT_PAGE ((size_t)4096)
 
-static inline int kit_open_descriptors(void)
-{
-    int count = 0;
-    DIR *directory = opendir("/proc/self/fd");
-    CHECK(directory != NULL);
-    while (readdir(directory))
-        count++;
-    closedir(directory);
-    return count;
-}
-
-static inline int kit_memfd_mappings(void)
-{
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        count += strstr(line, "/memfd:") != NULL;
-    fclose(maps);
-    return count;
-}
-
 struct kit_state {
     int descriptors, mappings;
 };
@@ -64,17 +42,6 @@ static inline void kit_check_unchanged(struct kit_state before)
 {
     CHECK_INT(kit_open_descriptors(), before.descriptors);
     CHECK_INT(kit_memfd_mappings(), before.mappings);
-}
-
-/* A memfd with these bytes and seals, as a peer might send one; `size` beyond the bytes is a hole. */
-static inline int kit_memfd(const char *bytes, size_t count, size_t size, int seals)
-{
-    int fd = memfd_create("peer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    CHECK(fd >= 0);
-    CHECK_INT(ftruncate(fd, (off_t)size), 0);
-    CHECK_INT(pwrite(fd, bytes, count, 0), count);
-    CHECK_INT(fcntl(fd, F_ADD_SEALS, seals), 0);
-    return fd;
 }
 
 /* Whether the whole range, of up to 64 pages, is mapped in this process. */

@@ -5,6 +5,7 @@
 
 #include "harness.h"
 #include "helpers.h"
+#include "memfd_kit.h"
 
 #include "procpool.h"
 
@@ -19,18 +20,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-
-/* Thread sanitizer ends a process that releases what it does not hold, though it is told so. */
-#if defined(__SANITIZE_THREAD__)
-#define KIT_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define KIT_TSAN 1
-#endif
-#endif
-#ifndef KIT_TSAN
-#define KIT_TSAN 0
-#endif
 
 /* Words that this process and its children share, zeroed. */
 static inline void *kit_shared(size_t size)
@@ -84,29 +73,6 @@ static inline void kit_stop(pid_t child)
     wait_until(test_process_state(child, NULL, NULL) == 'T', 5);
 }
 
-static inline int kit_open_descriptors(void)
-{
-    int count = 0;
-    DIR *directory = opendir("/proc/self/fd");
-    CHECK(directory != NULL);
-    while (readdir(directory))
-        count++;
-    closedir(directory);
-    return count;
-}
-
-static inline int kit_memfd_mappings(void)
-{
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        count += strstr(line, "/memfd:") != NULL;
-    fclose(maps);
-    return count;
-}
-
 static inline void kit_ignore(int number)
 {
     (void)number;
@@ -144,17 +110,6 @@ static inline int kit_interrupted(int (*wait)(void *), void *argument, int flags
     atomic_store(&interruption.over, true);
     CHECK_INT(pthread_join(other, NULL), 0);
     return result;
-}
-
-/* A memfd with these bytes, of `size` in all, and these seals. */
-static inline int kit_memfd(const void *bytes, size_t count, size_t size, int seals)
-{
-    int fd = memfd_create("peer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    CHECK(fd >= 0);
-    CHECK_INT(ftruncate(fd, (off_t)size), 0);
-    CHECK_INT(pwrite(fd, bytes, count, 0), count);
-    CHECK_INT(fcntl(fd, F_ADD_SEALS, seals), 0);
-    return fd;
 }
 
 #define KIT_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
