@@ -3,26 +3,14 @@
  * needs: seams. A process is killed at each step of each change, at each fault point the first, second, third... time that it comes there; what it leaves is the
  * state before or the one after, whole, and a dictionary that works and has lost no memory.
  */
-#include "base/seam.h"
 #include "dict_kit.h"
+#include "kill_kit.h"
 
 static const char *const table_places[] = {
     "dict.noting",    "dict.noted",     "dict.stored", "dict.bytes", "dict.changed",  "dict.commit",
     "dict.committed", "dict.shrinking", "dict.grown",  "dict.leave", "sync.released", "dict.left",
 };
 static const char *const kept_places[] = {"kept.begun", "kept.changed", "kept.commit", "kept.committed"};
-
-/* A child that does `run` is killed when it comes to `place` for the n-th time; false if it ended well without. */
-static bool killed_at(const char *place, unsigned n, void (*run)(void *), void *argument)
-{
-    int status;
-    pp__fault_arm(place, n, PP__FAULT_KILL);
-    pid_t child = kit_fork(run, argument);
-    CHECK_INT(waitpid(child, &status, 0), child);
-    pp__fault_disarm();
-    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
-    return WIFSIGNALED(status);
-}
 
 /* Before a change, and after: `stage` keys of which each has a value that tells the stage. */
 static unsigned char bytes[40000];

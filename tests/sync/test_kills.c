@@ -1,21 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* needs: seams. A process is killed at each fault point of lock, semaphore and event; the others go on. */
-#include "base/seam.h"
-#include "sync_kit.h"
+#include "kill_kit.h"
 
 #define ENOUGH (5000 * (int)harness_scale()) /* ms in which what has to happen does */
-
-/* A child that does `run` is killed when it comes to `place` for the n-th time; false if it ended well without. */
-static bool killed_at(const char *place, unsigned n, void (*run)(void *), void *argument)
-{
-    int status;
-    pp__fault_arm(place, n, PP__FAULT_KILL);
-    pid_t child = kit_fork(run, argument);
-    CHECK_INT(waitpid(child, &status, 0), child);
-    pp__fault_disarm();
-    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
-    return WIFSIGNALED(status);
-}
 
 /* Of many processes that do the same the first to come to `place` is killed; the others end well. Whether there was such a one. */
 static bool one_of_many_is_killed(const char *place, void (*run)(void *), void *argument)

@@ -1,19 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* needs: seams. A process is killed, or stopped, at each fault point of a queue's functions; nothing but its own message is lost, and nobody hangs. */
-#include "base/seam.h"
+#include "kill_kit.h"
 #include "queue_kit.h"
-
-/* A child that does `run` is killed when it comes to `place` for the first time; false if it ended well without. */
-static bool killed_at(const char *place, void (*run)(void *), void *argument)
-{
-    int status;
-    pp__fault_arm(place, 1, PP__FAULT_KILL);
-    pid_t child = kit_fork(run, argument);
-    CHECK_INT(waitpid(child, &status, 0), child);
-    pp__fault_disarm();
-    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
-    return WIFSIGNALED(status);
-}
 
 static void put_one(void *queue)
 {
@@ -67,7 +55,7 @@ TEST(a_producer_killed_at_any_step_has_put_its_message_whole_or_not_at_all)
         for (int before = 0; before < 4; before++) {
             for (int m = 0; m < before; m++)
                 kit_put(queue, m);
-            CHECK(killed_at(put_steps[i].place, put_one, queue));
+            CHECK(killed_at(put_steps[i].place, 1, put_one, queue));
             for (int m = 0; m < before; m++)
                 CHECK_INT(kit_get(queue), m);
             if (put_steps[i].done)
@@ -84,7 +72,7 @@ TEST(a_consumer_killed_at_any_step_has_taken_its_message_or_left_it)
         for (int count = 1; count <= 4; count++) {
             for (int m = 0; m < count; m++)
                 kit_put(queue, m);
-            CHECK(killed_at(get_steps[i].place, get_one, queue));
+            CHECK(killed_at(get_steps[i].place, 1, get_one, queue));
             for (int m = get_steps[i].done; m < count; m++)
                 CHECK_INT(kit_get(queue), m);
             check_that_it_works(queue);
@@ -97,8 +85,9 @@ TEST(a_consumer_of_a_joinable_queue_killed_at_any_step_keeps_no_join)
     static const char *const more[] = {"sync.holder.named", "queue.done.removed"};
     pp_queue *queue = kit_joinable(4);
     for (size_t i = 0; i < STEPS(get_steps) + 2; i++) {
+        const char *place = i < STEPS(get_steps) ? get_steps[i].place : more[i - STEPS(get_steps)];
         kit_put(queue, 1);
-        CHECK(killed_at(i < STEPS(get_steps) ? get_steps[i].place : more[i - STEPS(get_steps)], get_one_done, queue));
+        CHECK(killed_at(place, 1, get_one_done, queue));
         if (pp_queue_size(queue) > 0) {
             CHECK_INT(pp_queue_join(queue, 0), -ETIMEDOUT);
             CHECK_INT(kit_get(queue), 1);
