@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* needs: seams. Every step of an object's making and opening fails once, and memory for a message; the error is told and nothing is left. */
+/* needs: seams. Every step of an object's making and opening fails once; the error is told and nothing is left. */
 #include "base/seam.h"
-#include "queue_kit.h"
+#include "sync_kit.h"
 
 #include <stdarg.h>
 
@@ -152,24 +152,4 @@ TEST(want_at_any_step_of_the_making_is_told_and_leaves_nothing)
         check_each_step(makers[i], ENOMEM);
     }
     pp_lock_unref(lock);
-}
-
-static void *no_malloc(size_t size)
-{
-    (void)size;
-    return NULL;
-}
-
-TEST(a_message_for_which_there_is_no_memory_stays_in_the_queue)
-{
-    void *data;
-    size_t size;
-    pp_queue *queue = kit_queue(0, 0);
-    kit_put(queue, 7);
-    real = pp__sys;
-    pp__sys.malloc = no_malloc;
-    CHECK_INT(pp_queue_take(queue, 0, &data, &size), -ENOMEM);
-    pp__sys = real;
-    CHECK_INT(kit_get(queue), 7);
-    pp_queue_unref(queue);
 }
