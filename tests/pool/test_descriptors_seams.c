@@ -38,11 +38,6 @@ static int failing_fallocate(int fd, off_t at, off_t size)
     return fails(ENOMEM) ? ENOMEM : real.posix_fallocate(fd, at, size);
 }
 
-static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
-}
-
 __attribute__((constructor)) static void put_hooks(void)
 {
     real = pp__sys;

@@ -21,11 +21,6 @@ static void *failing_realloc(void *memory, size_t size)
     return fails(ENOMEM) ? NULL : real.realloc(memory, size);
 }
 
-static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
-}
-
 static int failing_fallocate(int fd, off_t from, off_t size)
 {
     return fails(ENOSPC) ? ENOSPC : real.posix_fallocate(fd, from, size);
@@ -43,19 +38,9 @@ static int failing_fcntl(int fd, int command, ...)
     return real.fcntl(fd, command, value);
 }
 
-static int failing_socketpair(int domain, int type, int protocol, int pair[2])
-{
-    return fails(EMFILE) ? -1 : real.socketpair(domain, type, protocol, pair);
-}
-
 static int failing_epoll_create1(int flags)
 {
     return fails(EMFILE) ? -1 : real.epoll_create1(flags);
-}
-
-static ssize_t failing_sendmsg(int socket, const struct msghdr *message, int flags)
-{
-    return fails(ENOBUFS) ? -1 : real.sendmsg(socket, message, flags);
 }
 
 static ssize_t failing_recvmsg(int socket, struct msghdr *message, int flags)

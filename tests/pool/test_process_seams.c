@@ -12,21 +12,6 @@
 
 #include <sys/prctl.h>
 
-static int failing_socketpair(int domain, int type, int protocol, int pair[2])
-{
-    return fails(EMFILE) ? -1 : real.socketpair(domain, type, protocol, pair);
-}
-
-static ssize_t failing_sendmsg(int socket, const struct msghdr *message, int flags)
-{
-    return fails(ENOBUFS) ? -1 : real.sendmsg(socket, message, flags);
-}
-
-static void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
-}
-
 __attribute__((constructor)) static void put_failures(void)
 {
     real = pp__sys;

@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static _Atomic long countdown; /* the step that fails; 0: none */
@@ -37,6 +39,21 @@ static inline void *failing_malloc(size_t size)
 static inline void *failing_calloc(size_t count, size_t size)
 {
     return fails(ENOMEM) ? NULL : real.calloc(count, size);
+}
+
+static inline void *failing_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fails(ENOMEM) ? MAP_FAILED : real.mmap(at, size, protection, flags, fd, offset);
+}
+
+static inline int failing_socketpair(int domain, int type, int protocol, int pair[2])
+{
+    return fails(EMFILE) ? -1 : real.socketpair(domain, type, protocol, pair);
+}
+
+static inline ssize_t failing_sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    return fails(ENOBUFS) ? -1 : real.sendmsg(socket, message, flags);
 }
 
 static inline int failing_memfd_create(const char *name, unsigned flags)
