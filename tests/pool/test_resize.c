@@ -103,12 +103,13 @@ BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once)
     CHECK_INT(shared()->words[ENDS], 3);
 }
 
-/* Each number is still that of the worker which runs its last call. */
-BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once_though_its_workers_have_had_their_calls)
+static void shrink_and_grow_after_last_calls(pp_start_method method, bool successors_ready)
 {
     pp_future *first[2], *second[4];
     pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .max_tasks = 1}, method);
     occupy_numbers(pool, GATE, 2, first);
+    if (successors_ready)
+        CHECK_INT(pp_future_wait(first[0], 300), -ETIMEDOUT); /* meanwhile they are started */
     CHECK_OK(pp_pool_resize(pool, 1));
     CHECK_OK(pp_pool_resize(pool, 2));
     for (int i = 0; i < 4; i++)
@@ -122,24 +123,16 @@ BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once_though_its_workers
     pp_pool_destroy(pool);
 }
 
+/* Each number is still that of the worker which runs its last call. */
+BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once_though_its_workers_have_had_their_calls)
+{
+    shrink_and_grow_after_last_calls(method, false);
+}
+
 /* A successor that was on its way, or ready, does not get the place before it. */
 BOTH(a_pool_that_shrinks_and_grows_again_has_each_number_once_though_successors_are_ready)
 {
-    pp_future *first[2], *second[4];
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .max_tasks = 1}, method);
-    occupy_numbers(pool, GATE, 2, first);
-    CHECK_INT(pp_future_wait(first[0], 300), -ETIMEDOUT); /* meanwhile they are started */
-    CHECK_OK(pp_pool_resize(pool, 1));
-    CHECK_OK(pp_pool_resize(pool, 2));
-    for (int i = 0; i < 4; i++)
-        second[i] = submit(pool, task_number, NULL, 0);
-    CHECK_INT(pp_future_wait(second[0], 300), -ETIMEDOUT);
-    gate_open(GATE);
-    for (int i = 0; i < 2; i++)
-        CHECK(take_int(first[i]) < 2);
-    for (int i = 0; i < 4; i++)
-        CHECK(take_int(second[i]) < 2);
-    pp_pool_destroy(pool);
+    shrink_and_grow_after_last_calls(method, true);
 }
 
 /* The worker that is too many has begun a chunk: it ends the element that runs, the rest is run by the other. */
