@@ -96,4 +96,14 @@ static inline int run_deaf(void *arg, size_t size)
     return run_hang(arg, size);
 }
 
+/* A thread that sends the given one SIGUSR1 again and again, until gate 14 is open. */
+static inline void *signal_main(void *thread)
+{
+    while (!shared()->gates[14]) {
+        pthread_kill(*(pthread_t *)thread, SIGUSR1);
+        test_sleep_ms(2);
+    }
+    return NULL;
+}
+
 #endif

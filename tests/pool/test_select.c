@@ -475,15 +475,6 @@ BOTH(a_call_that_fails_or_is_cancelled_is_done)
 
 /* ------------------------------------------------------------------------------------------ interruptions */
 
-static void *signal_main(void *thread)
-{
-    while (!shared()->gates[14]) {
-        pthread_kill(*(pthread_t *)thread, SIGUSR1);
-        test_sleep_ms(2);
-    }
-    return NULL;
-}
-
 BOTH(a_handler_interrupts_a_select_unless_it_asks_for_restarting)
 {
     struct things things;
