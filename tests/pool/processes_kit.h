@@ -5,6 +5,8 @@
 
 #include "call_kit.h"
 
+#include <sys/resource.h>
+
 #define SHARED_CALLS 8192
 
 /* Whoever runs a task writes here; each test uses what it needs. */
@@ -72,6 +74,13 @@ static inline pp_future *submit_int(pp_pool *pool, pp_function *function, int va
     return submit(pool, function, &value, sizeof value);
 }
 
+static inline pp_future *submit_with(pp_pool *pool, pp_call call)
+{
+    pp_future *future = NULL;
+    CHECK_OK(pp_submit_call(pool, &call, &future));
+    return future;
+}
+
 /* The result, an int; the future is given back. */
 static inline int take_int(pp_future *future)
 {
@@ -121,6 +130,32 @@ static inline int task_pid(pp_task *task, const void *arg, size_t size)
     (void)arg, (void)size;
     int pid = getpid();
     return pp_task_return(task, &pid, sizeof pid);
+}
+
+static inline int task_count_fds(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    int count = count_fds();
+    return pp_task_return(task, &count, sizeof count);
+}
+
+/* How many descriptors this process may have. */
+static inline void limit_files(rlim_t most)
+{
+    struct rlimit r;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &r), 0);
+    r.rlim_cur = most;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+
+/* Lets its worker have next to no memory, or with an argument of 1 as much as before. */
+static inline int task_limit_memory(pp_task *task, const void *arg, size_t size)
+{
+    struct rlimit r;
+    (void)task, (void)size;
+    CHECK_INT(getrlimit(RLIMIT_AS, &r), 0);
+    r.rlim_cur = read_int(arg) ? r.rlim_max : (rlim_t)1 << 20;
+    return setrlimit(RLIMIT_AS, &r);
 }
 
 /* Waits at the gate that its argument names, then returns its process. */

@@ -5,7 +5,6 @@
 #include "pool/channel.h"
 
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define KIB ((size_t)1 << 10)
@@ -38,13 +37,6 @@ static void close_files(const int *fds, int count)
 {
     for (int i = 0; i < count; i++)
         CHECK_INT(close(fds[i]), 0);
-}
-
-static pp_future *submit_with(pp_pool *pool, pp_call call)
-{
-    pp_future *future = NULL;
-    CHECK_OK(pp_submit_call(pool, &call, &future));
-    return future;
 }
 
 static pp_future *submit_fds(pp_pool *pool, pp_function *function, const int *fds, size_t count)
@@ -368,13 +360,6 @@ BOTH(descriptors_go_beside_large_arguments_that_have_waited)
 
 /* ------------------------------------------------------------------------------------ nothing is left behind */
 
-static int task_count_fds(pp_task *task, const void *arg, size_t size)
-{
-    (void)arg, (void)size;
-    int count = count_fds();
-    return pp_task_return(task, &count, sizeof count);
-}
-
 /* That its worker has. */
 static int fds_of(pp_pool *pool)
 {
@@ -414,15 +399,6 @@ BOTH(between_calls_a_worker_has_nothing_of_the_last_one)
 }
 
 /* The worker's memory is used up, or there again. */
-static int task_limit_memory(pp_task *task, const void *arg, size_t size)
-{
-    struct rlimit r;
-    (void)task, (void)size;
-    CHECK_INT(getrlimit(RLIMIT_AS, &r), 0);
-    r.rlim_cur = read_int(arg) ? r.rlim_max : MIB;
-    return setrlimit(RLIMIT_AS, &r);
-}
-
 /* Its argument can't be mapped. */
 BOTH(of_a_call_that_can_not_run_its_worker_has_nothing_either)
 {
@@ -876,14 +852,6 @@ TEST(a_future_that_is_none_or_not_done_or_the_programs_own_has_none)
 }
 
 /* --------------------------------------------------------------------------------------- no more numbers */
-
-static void limit_files(rlim_t most)
-{
-    struct rlimit r;
-    CHECK_INT(getrlimit(RLIMIT_NOFILE, &r), 0);
-    r.rlim_cur = most;
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &r), 0);
-}
 
 static int taken[1024];
 

@@ -4,8 +4,6 @@
 
 #include "pool/channel.h"
 
-#include <sys/resource.h>
-
 #define BOTH_STREAMS (PP_STDOUT | PP_STDERR)
 
 static pp_pool *open_capturing(pp_start_method method, pp_pool_options options)
@@ -797,15 +795,13 @@ BOTH(wrong_questions_are_refused)
 /* Workers come as there are descriptors for their files, and what runs meanwhile is as ever. */
 BOTH(a_worker_that_finds_no_descriptors_for_its_files_comes_later)
 {
-    struct rlimit limit, tight;
+    struct rlimit limit;
     int taken[1024], count = 0, fd;
     pp_pool *pool = open_capturing(method, (pp_pool_options){.max_workers = 2, .standby = PP_STANDBY_NEVER});
     pp_future *gate = submit_int(pool, task_gate, 0);
     gate_wait_arrived(0, 1);
     CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    tight = limit;
-    tight.rlim_cur = 400;
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    limit_files(400);
     while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
         taken[count++] = fd;
     for (int left = 0; left < 8; left++) { /* enough for ever more of what a worker needs */
@@ -825,14 +821,6 @@ BOTH(a_worker_that_finds_no_descriptors_for_its_files_comes_later)
     gate_open(0);
     check_and_drop(gate, "", "");
     pp_pool_destroy(pool);
-}
-
-static void limit_files(rlim_t most)
-{
-    struct rlimit limit;
-    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    limit.rlim_cur = most;
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 /* Its own file, which may get the number of a stream that is closed, has nothing of what it prints. */

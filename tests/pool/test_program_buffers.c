@@ -5,8 +5,6 @@
 #include "pool/buffer.h"
 #include "pool/known.h"
 
-#include <sys/resource.h>
-
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 
@@ -16,13 +14,6 @@ static pp_buffer *make_buffer(size_t size, int first)
     CHECK_OK(pp_buffer_create(size, &buffer));
     memcpy(pp_buffer_data(buffer), &first, sizeof first);
     return buffer;
-}
-
-static pp_future *submit_with(pp_pool *pool, pp_call call)
-{
-    pp_future *future = NULL;
-    CHECK_OK(pp_submit_call(pool, &call, &future));
-    return future;
 }
 
 static pp_future *submit_buffers(pp_pool *pool, pp_function *function, pp_buffer *const *buffers, size_t count)
@@ -257,13 +248,6 @@ BOTH_WITHIN(a_worker_remembers_so_many_at_most, 30)
     for (int i = 0; i < BUFFERS; i++)
         pp_buffer_unref(buffers[i]);
     pp_pool_destroy(pool);
-}
-
-static int task_count_fds(pp_task *task, const void *arg, size_t size)
-{
-    (void)arg, (void)size;
-    int count = count_fds();
-    return pp_task_return(task, &count, sizeof count);
 }
 
 BOTH(a_worker_keeps_mappings_and_no_descriptors)
@@ -543,14 +527,6 @@ EACH(elements_of_a_map_initializers_and_finalizers_have_none)
 
 /* --------------------------------------------------------------------------------------------------- wants */
 
-static void limit_files(rlim_t most)
-{
-    struct rlimit r;
-    CHECK_INT(getrlimit(RLIMIT_NOFILE, &r), 0);
-    r.rlim_cur = most;
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &r), 0);
-}
-
 static int task_without_numbers(pp_task *task, const void *arg, size_t size)
 {
     (void)task, (void)size;
@@ -637,15 +613,6 @@ BOTH(calls_behind_one_whose_buffer_has_not_arrived_fail_for_the_same_reason)
     CHECK_INT(take_int(submit_buffers(pool, task_sum, &buffer, 1)), 5);
     pp_buffer_unref(buffer);
     pp_pool_destroy(pool);
-}
-
-static int task_limit_memory(pp_task *task, const void *arg, size_t size)
-{
-    struct rlimit r;
-    (void)task, (void)size;
-    CHECK_INT(getrlimit(RLIMIT_AS, &r), 0);
-    r.rlim_cur = read_int(arg) ? r.rlim_max : MIB;
-    return setrlimit(RLIMIT_AS, &r);
 }
 
 /* Its owner does not rely on it after a call that could not run, and it does not keep it for ever. */

@@ -2,7 +2,7 @@
 /* Calls that outlive their timeouts, and workers that are stopped. */
 #include "processes_kit.h"
 
-static pp_future *submit_with(pp_pool *pool, pp_function *function, int value, uint32_t timeout, uint32_t retries)
+static pp_future *submit_timed(pp_pool *pool, pp_function *function, int value, uint32_t timeout, uint32_t retries)
 {
     pp_future *future;
     const pp_call call = {
@@ -56,7 +56,7 @@ static void outlive(pp_start_method method, pp_function *function, const char *n
     for (int workers = 1; workers <= 2; workers++) {
         pp_pool *pool = open_workers(workers, method);
         pp_future *before = submit_int(pool, task_square, 3);
-        pp_future *late = submit_with(pool, function, 0, 30, 0);
+        pp_future *late = submit_timed(pool, function, 0, 30, 0);
         pp_future *after[10];
         for (int i = 0; i < 10; i++)
             after[i] = submit_int(pool, task_square, i);
@@ -93,7 +93,7 @@ BOTH(a_call_whose_worker_is_stopped_is_ended_by_its_timeout)
 BOTH(a_timeout_strikes_though_nobody_waits)
 {
     pp_pool *pool = open_workers(1, method);
-    pp_future *late = submit_with(pool, task_hang, 0, 30, 0);
+    pp_future *late = submit_timed(pool, task_hang, 0, 30, 0);
     wait_until(pp_future_state(late) == PP_FINISHED, 10);
     check_timeout(late, "task_hang", 1);
     pp_pool_destroy(pool);
@@ -102,7 +102,7 @@ BOTH(a_timeout_strikes_though_nobody_waits)
 BOTH(the_models_rule_is_not_about_timeouts)
 {
     pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .on_crash = PP_BREAK_POOL}, method);
-    check_timeout(submit_with(pool, task_hang, 0, 30, 0), "task_hang", 1);
+    check_timeout(submit_timed(pool, task_hang, 0, 30, 0), "task_hang", 1);
     CHECK_INT(take_int(submit_int(pool, task_square, 4)), 16);
     pp_pool_destroy(pool);
 }
@@ -123,10 +123,10 @@ static int task_hang_at_first(pp_task *task, const void *arg, size_t size)
 BOTH(a_timed_out_call_is_tried_again_as_often_as_allowed)
 {
     pp_pool *pool = open_workers(2, method);
-    CHECK_INT(take_int(submit_with(pool, task_hang_at_first, 2, 50 * harness_scale(), 2)), 2);
+    CHECK_INT(take_int(submit_timed(pool, task_hang_at_first, 2, 50 * harness_scale(), 2)), 2);
     CHECK_INT(shared()->words[0], 3);
     shared()->words[0] = 0;
-    pp_future *future = submit_with(pool, task_hang_at_first, 100, 20, 2);
+    pp_future *future = submit_timed(pool, task_hang_at_first, 100, 20, 2);
     const pp_error *error = error_of(future, PP_ERROR_TIMEOUT);
     for (int try = 3; try >= 1; try--) {
         CHECK(error != NULL);
@@ -159,7 +159,7 @@ BOTH_WITHIN(five_hundred_timeouts_hit_no_innocent_call, 60)
     static pp_future *futures[COUNT];
     pp_pool *pool = open_workers(3, method);
     for (int i = 0; i < COUNT; i++)
-        futures[i] = submit_with(pool, task_fourth_hangs, i, i % 4 == 1 ? 2 : 0, 0);
+        futures[i] = submit_timed(pool, task_fourth_hangs, i, i % 4 == 1 ? 2 : 0, 0);
     for (int i = 0; i < COUNT; i++) {
         if (i % 4 == 1)
             drop_failed(futures[i], PP_ERROR_TIMEOUT);
@@ -207,7 +207,7 @@ BOTH_WITHIN(a_timeout_that_strikes_at_the_end_of_its_call_hits_no_other, 60)
     static pp_future *futures[COUNT];
     pp_pool *pool = open_workers(2, method);
     for (int i = 0; i < COUNT; i++)
-        futures[i] = i % 4 == 1 ? submit_with(pool, task_about, i, 2, 0) : submit_int(pool, task_innocent, i);
+        futures[i] = i % 4 == 1 ? submit_timed(pool, task_about, i, 2, 0) : submit_int(pool, task_innocent, i);
     for (int i = 0; i < COUNT; i++) {
         if (i % 4 == 1)
             check_late_or_square(futures[i], i);
@@ -417,7 +417,7 @@ BOTH(a_call_with_a_timeout_moves_from_a_stopped_idle_worker)
     stop(pids[0]);
     stop(pids[1]);
     for (int i = 0; i < 20; i++)
-        futures[i] = submit_with(pool, task_pid, 0, 300 * harness_scale(), 0);
+        futures[i] = submit_timed(pool, task_pid, 0, 300 * harness_scale(), 0);
     test_sleep_ms(100);
     kill(pids[1], SIGCONT);
     for (int i = 0; i < 20; i++)
@@ -433,7 +433,7 @@ BOTH(a_pool_of_one_goes_on_when_its_stopped_worker_does)
     start_workers(pool, 0, 1, &pid);
     stop(pid);
     pp_future *future = submit_int(pool, task_pid, 0);
-    pp_future *timed = submit_with(pool, task_pid, 0, 2000 * harness_scale(), 0);
+    pp_future *timed = submit_timed(pool, task_pid, 0, 2000 * harness_scale(), 0);
     CHECK_INT(pp_future_wait(future, 1500), -ETIMEDOUT);
     kill(pid, SIGCONT);
     CHECK_INT(take_int(future), pid);
