@@ -176,6 +176,15 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
     }
 }
 
+int pp__fd_look(struct pollfd *set, size_t count)
+{
+    for (;;) {
+        int ready = poll(set, count, 0);
+        if (ready >= 0 || errno != EINTR)
+            return ready >= 0 ? ready : -errno;
+    }
+}
+
 /* Adopts what came with a message; all or nothing. Too many is what it is also where some were lost. */
 static int adopt_received(struct msghdr *header, int *fds, size_t room, size_t *count)
 {

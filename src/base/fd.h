@@ -7,6 +7,7 @@
 #ifndef PP_BASE_FD_H
 #define PP_BASE_FD_H
 
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -52,6 +53,9 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
  * than *count (the message is gone, all of them are closed). Unless a message came *count is 0 then.
  */
 ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t *count, int flags);
+
+/* poll without waiting, which a signal does not interrupt (poll with a timeout of 0 fails with EINTR): how many are ready, or a negative errno. */
+int pp__fd_look(struct pollfd *set, size_t count);
 
 /* The registry's lock, to be held over a fork so that no descriptor is made and not yet registered in the child. */
 void pp__fd_lock(void);

@@ -215,8 +215,9 @@ static int look_at_descriptors(struct selection *s)
 {
     if (s->polled_count == 0)
         return 0;
-    if (poll(s->polled, s->polled_count, 0) < 0)
-        return pp__fail_errno(errno, "poll");
+    int count = pp__fd_look(s->polled, s->polled_count);
+    if (count < 0)
+        return pp__fail_errno(-count, "poll");
     for (size_t i = 0; i < s->polled_count; i++)
         if (s->polled[i].revents & POLLNVAL)
             return pp__fail(-EBADF, "pp_select: descriptor %d is not open", s->polled[i].fd);

@@ -47,7 +47,7 @@ static bool tie(int line)
         return false;
     /* An end that went before the last step has sent nothing; it is seen here. */
     struct pollfd watched = {.fd = line, .events = POLLIN | POLLRDHUP};
-    return poll(&watched, 1, 0) == 0;
+    return pp__fd_look(&watched, 1) == 0;
 }
 
 static bool say_joined(int line)

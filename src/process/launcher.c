@@ -200,10 +200,10 @@ static bool zygote_is_gone(const pp_launcher *launcher)
 {
     if (launcher->zygote.pidfd >= 0) {
         struct pollfd watched = {.fd = launcher->zygote.pidfd, .events = POLLIN};
-        return poll(&watched, 1, 0) == 1;
+        return pp__fd_look(&watched, 1) == 1;
     }
     struct pollfd watched = {.fd = launcher->zygote.control, .events = POLLRDHUP};
-    return launcher->zygote.control >= 0 && poll(&watched, 1, 0) == 1;
+    return launcher->zygote.control >= 0 && pp__fd_look(&watched, 1) == 1;
 }
 
 /* What newer kernels (6.15) keep for a pidfd after the process was reaped, which is all that who is not its parent can learn. */

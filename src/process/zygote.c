@@ -61,7 +61,7 @@ static bool owner_is_gone_by_look(const struct pp__zygote_setup *setup)
 bool pp__zygote_abandoned(const struct pp__zygote_setup *setup)
 {
     struct pollfd watched[2] = {{.fd = setup->control, .events = POLLRDHUP}, {.fd = setup->owner, .events = POLLIN}};
-    poll(watched, 2, 0);
+    pp__fd_look(watched, 2);
     return (watched[0].revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0 || watched[1].revents != 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/seam.h"
 #include "sync/bell.h"
 
@@ -51,7 +52,7 @@ static int number_lives(uint32_t pid)
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return errno == ESRCH || errno == EINVAL ? 0 : -1; /* EINVAL: the number is that of a thread by now */
-    int ended = poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0);
+    int ended = pp__fd_look(&(struct pollfd){.fd = fd, .events = POLLIN}, 1);
     close(fd);
     return ended > 0 ? 0 : ended == 0 ? 1 : -1;
 }

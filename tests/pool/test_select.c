@@ -498,6 +498,33 @@ BOTH(a_handler_interrupts_a_select_unless_it_asks_for_restarting)
     end_things(&things);
 }
 
+static atomic_int storm_is_over;
+
+static void *storm_main(void *thread)
+{
+    while (!storm_is_over)
+        pthread_kill(*(pthread_t *)thread, SIGUSR1);
+    return NULL;
+}
+
+/* What a select does between its sleeps is nothing that a handler interrupts: poll without waiting fails with EINTR at a signal too. */
+TEST(a_storm_of_signals_fails_no_look)
+{
+    pthread_t self = pthread_self();
+    int ends[2];
+    CHECK_INT(pipe(ends), 0);
+    install(SIGUSR1, 0);
+    pthread_t thread = start_thread(storm_main, &self);
+    pp_selectable item = {.kind = PP_SELECT_FD, .fd = ends[0]};
+    for (int i = 0; i < 20000; i++)
+        CHECK_INT(pp_select(&item, 1, 0), -ETIMEDOUT);
+    install(SIGUSR1, SA_RESTART);
+    for (int i = 0; i < 200; i++)
+        CHECK_INT(pp_select(&item, 1, 1), -ETIMEDOUT);
+    storm_is_over = 1;
+    join_thread(thread);
+}
+
 /* ---------------------------------------------------------------------------------------------- errors */
 
 TEST(bad_items_are_refused)
