@@ -505,9 +505,22 @@ static bool map_with_failure(pp_pool *pool, long n, size_t chunk_size)
     return met;
 }
 
+/* Both workers are there: one that came later would have descriptors of its own. */
+static pp_pool *pool_of_two(pp_start_method method)
+{
+    pp_future *running[2];
+    board_make();
+    pp_pool *pool = kit_pool(method, 2);
+    occupy(pool, BEGUN, GATE, 2, running);
+    open_gate(GATE);
+    for (int i = 0; i < 2; i++)
+        expect_end(running[i], 0);
+    return pool;
+}
+
 static void map_with_each_failure(pp_start_method method, size_t chunk_size)
 {
-    pp_pool *pool = kit_pool(method, 2);
+    pp_pool *pool = pool_of_two(method);
     bool met = true;
     atomic_store(&spare_recvmsg, true);
     for (uint32_t i = 0; i < INPUTS; i++)
