@@ -146,6 +146,7 @@ static struct {
     const char *program;
     char path[4096];
     unsigned passed, failed, skipped;
+    double used; /* of the last test's time limit: 1 is all of it */
 } runner;
 
 static double seconds_now(void)
@@ -161,7 +162,7 @@ static void report(const char *verdict, const struct harness_test *test, const c
     int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
     if (fd < 0)
         return;
-    dprintf(fd, "%s\t%s\t%s\t%s\n", verdict, runner.program, test->name, reason);
+    dprintf(fd, "%s\t%s\t%s\t%s\t%.2f\n", verdict, runner.program, test->name, reason, runner.used);
     close(fd);
 }
 
@@ -235,7 +236,7 @@ static void sleep_for_child(void)
 
 static void wait_for_test(pid_t pid, double limit, struct outcome *outcome)
 {
-    double end = seconds_now() + limit;
+    double begin = seconds_now(), end = begin + limit;
     while (reap(pid, outcome) && !outcome->ended) {
         if (seconds_now() > end && !outcome->timed_out) {
             outcome->timed_out = true;
@@ -243,6 +244,7 @@ static void wait_for_test(pid_t pid, double limit, struct outcome *outcome)
         }
         sleep_for_child();
     }
+    runner.used = (seconds_now() - begin) / limit;
 }
 
 /* Names and kills this process's children, which are all orphans of the test's by now. */
@@ -328,6 +330,7 @@ static void left_out_by_itself(const struct harness_test *test, int output)
 static void run_test(const struct harness_test *test)
 {
     const char *slow = getenv("PP_TEST_SLOW");
+    runner.used = 0;
     if (test->slow && (!slow || strcmp(slow, "1") != 0)) {
         left_out(test, "slow; PP_TEST_SLOW=1 runs it");
         return;

@@ -17,9 +17,9 @@
  *     ./test_base_list NAME...       these
  *     ./test_base_list --run NAME    this one, in this process: for debuggers
  *
- * Environment: PP_TEST_SCALE (multiplies time limits), PP_TEST_SLOW=1 (runs slow tests), PP_TEST_REPORT (a file that gets a
- * line for each test), PP_TEST_WRAPPER (a command put before each test's, such as valgrind), PP_TEST_NO_WORKER_MAIN (main does
- * not call pp_worker_main).
+ * Environment: PP_TEST_SCALE (multiplies time limits), PP_TEST_SLOW=1 (runs slow tests), PP_TEST_REPORT (a file that gets
+ * a line for each test: verdict, program, test, reason, and how much of its time limit it took), PP_TEST_WRAPPER (a
+ * command put before each test's, such as valgrind), PP_TEST_NO_WORKER_MAIN (main does not call pp_worker_main).
  */
 #ifndef PP_TESTS_HARNESS_H
 #define PP_TESTS_HARNESS_H

@@ -609,7 +609,7 @@ static int use_broken(int fd)
 }
 
 /* The words of the table's head, the journal's first, and some of the blocks'. The mutex is left alone. */
-TEST(garbage_in_a_dictionarys_memory_is_told_or_does_no_harm)
+TEST_WITHIN(garbage_in_a_dictionarys_memory_is_told_or_does_no_harm, 60)
 {
     const uint64_t garbage[] = {UINT64_MAX, 8, 0x7fffffff00000008, 0x10018};
     pp_dict *dict = kit_dict(1 << 17);
