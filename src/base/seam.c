@@ -14,28 +14,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static int make_thread(void *thread, const void *attributes, void *(*run)(void *), void *argument)
-{
-    return pthread_create(thread, attributes, run, argument);
-}
-
 struct pp__sys pp__sys = {
-    .malloc = malloc,
-    .calloc = calloc,
-    .realloc = realloc,
-    .mmap = mmap,
-    .memfd_create = memfd_create,
-    .ftruncate = ftruncate,
-    .posix_fallocate = posix_fallocate,
-    .fcntl = fcntl,
-    .socketpair = socketpair,
-    .eventfd = eventfd,
-    .epoll_create1 = epoll_create1,
-    .epoll_ctl = epoll_ctl,
-    .sendmsg = sendmsg,
-    .recvmsg = recvmsg,
-    .fork = fork,
-    .pthread_create = make_thread,
+#define ENTRY(call) .call = call,
+    PP__SYSTEM_CALLS(ENTRY)
+#undef ENTRY
 };
 
 /* Written by the arming process before `action` is stored with release; processes that reach the place read `action` with acquire. */

@@ -13,30 +13,114 @@
 
 #ifdef PP_SEAMS
 
-#include <stddef.h>
-#include <stdint.h>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/types.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* In groups: memory; files; descriptors; waiting; sockets; processes; the loader. */
+#define PP__SYSTEM_CALLS(CALL)                                                                                         \
+    CALL(malloc)                                                                                                       \
+    CALL(calloc)                                                                                                       \
+    CALL(realloc)                                                                                                      \
+    CALL(strdup)                                                                                                       \
+    CALL(mmap)                                                                                                         \
+    CALL(mprotect)                                                                                                     \
+    CALL(madvise)                                                                                                      \
+    CALL(memfd_create)                                                                                                 \
+    CALL(ftruncate)                                                                                                    \
+    CALL(posix_fallocate)                                                                                              \
+    CALL(fallocate)                                                                                                    \
+    CALL(open)                                                                                                         \
+    CALL(fopen)                                                                                                        \
+    CALL(opendir)                                                                                                      \
+    CALL(read)                                                                                                         \
+    CALL(pread)                                                                                                        \
+    CALL(write)                                                                                                        \
+    CALL(pwrite)                                                                                                       \
+    CALL(stat)                                                                                                         \
+    CALL(lstat)                                                                                                        \
+    CALL(fstat)                                                                                                        \
+    CALL(fstatvfs)                                                                                                     \
+    CALL(access)                                                                                                       \
+    CALL(readlink)                                                                                                     \
+    CALL(realpath)                                                                                                     \
+    CALL(fcntl)                                                                                                        \
+    CALL(ioctl)                                                                                                        \
+    CALL(dup2)                                                                                                         \
+    CALL(dup3)                                                                                                         \
+    CALL(close_range)                                                                                                  \
+    CALL(eventfd)                                                                                                      \
+    CALL(signalfd)                                                                                                     \
+    CALL(timerfd_create)                                                                                               \
+    CALL(timerfd_settime)                                                                                              \
+    CALL(epoll_create1)                                                                                                \
+    CALL(epoll_ctl)                                                                                                    \
+    CALL(epoll_wait)                                                                                                   \
+    CALL(poll)                                                                                                         \
+    CALL(ppoll)                                                                                                        \
+    CALL(socket)                                                                                                       \
+    CALL(socketpair)                                                                                                   \
+    CALL(bind)                                                                                                         \
+    CALL(listen)                                                                                                       \
+    CALL(accept4)                                                                                                      \
+    CALL(connect)                                                                                                      \
+    CALL(getsockname)                                                                                                  \
+    CALL(getsockopt)                                                                                                   \
+    CALL(sendmsg)                                                                                                      \
+    CALL(recvmsg)                                                                                                      \
+    CALL(recv)                                                                                                         \
+    CALL(fork)                                                                                                         \
+    CALL(clone)                                                                                                        \
+    CALL(execv)                                                                                                        \
+    CALL(execve)                                                                                                       \
+    CALL(execvp)                                                                                                       \
+    CALL(waitid)                                                                                                       \
+    CALL(waitpid)                                                                                                      \
+    CALL(kill)                                                                                                         \
+    CALL(prctl)                                                                                                        \
+    CALL(syscall)                                                                                                      \
+    CALL(process_vm_readv)                                                                                             \
+    CALL(chdir)                                                                                                        \
+    CALL(setenv)                                                                                                       \
+    CALL(getrandom)                                                                                                    \
+    CALL(setpriority)                                                                                                  \
+    CALL(sched_getaffinity)                                                                                            \
+    CALL(sched_setaffinity)                                                                                            \
+    CALL(pthread_create)                                                                                               \
+    CALL(pthread_mutex_init)                                                                                           \
+    CALL(atexit)                                                                                                       \
+    CALL(on_exit)                                                                                                      \
+    CALL(at_quick_exit)                                                                                                \
+    CALL(dlopen)                                                                                                       \
+    CALL(dlsym)                                                                                                        \
+    CALL(dlinfo)
 
 struct pp__sys {
-    void *(*malloc)(size_t);
-    void *(*calloc)(size_t, size_t);
-    void *(*realloc)(void *, size_t);
-    void *(*mmap)(void *, size_t, int, int, int, off_t);
-    int (*memfd_create)(const char *, unsigned);
-    int (*ftruncate)(int, off_t);
-    int (*posix_fallocate)(int, off_t, off_t);
-    int (*fcntl)(int, int, ...);
-    int (*socketpair)(int, int, int, int[2]);
-    int (*eventfd)(unsigned, int);
-    int (*epoll_create1)(int);
-    int (*epoll_ctl)(int, int, int, struct epoll_event *);
-    ssize_t (*sendmsg)(int, const struct msghdr *, int);
-    ssize_t (*recvmsg)(int, struct msghdr *, int);
-    pid_t (*fork)(void);
-    int (*pthread_create)(void *, const void *, void *(*)(void *), void *);
+#define PP__ENTRY(call) __typeof__(call) *call;
+    PP__SYSTEM_CALLS(PP__ENTRY)
+#undef PP__ENTRY
 };
 
 extern struct pp__sys pp__sys;

@@ -48,7 +48,8 @@ static ssize_t failing_recvmsg(int socket, struct msghdr *message, int flags)
     return !atomic_load(&spare_recvmsg) && fails(ENOMEM) ? -1 : real.recvmsg(socket, message, flags);
 }
 
-static int failing_pthread_create(void *thread, const void *attributes, void *(*run)(void *), void *argument)
+static int failing_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                                  void *argument)
 {
     return fails(EAGAIN) ? EAGAIN : real.pthread_create(thread, attributes, run, argument);
 }

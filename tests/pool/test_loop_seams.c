@@ -9,7 +9,7 @@
 
 enum { RUNS, CALLS = 5 };
 
-static int no_thread(void *thread, const void *attributes, void *(*run)(void *), void *argument)
+static int no_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
 {
     (void)thread, (void)attributes, (void)run, (void)argument;
     return EAGAIN;

@@ -7,7 +7,7 @@
 #include "process_kit.h"
 #include "want_kit.h"
 
-static int failing_thread(void *thread, const void *attributes, void *(*run)(void *), void *argument)
+static int failing_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
 {
     return fails(EAGAIN) ? EAGAIN : real.pthread_create(thread, attributes, run, argument);
 }
