@@ -2,6 +2,7 @@
 #include "base/cgroup.h"
 
 #include "base/lines.h"
+#include "base/seam.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@ int pp__cgroup_read(const char *directory, const char *file, long long *first, l
 {
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", directory, file);
-    FILE *f = fopen(path, "re");
+    FILE *f = PP_SYS(fopen)(path, "re");
     if (!f)
         return 0;
     int got = fscanf(f, "%lld %lld", first, second);

@@ -136,7 +136,7 @@ int pp__fd_ring(int fd)
 {
     uint64_t one = 1;
     for (;;) {
-        if (write(fd, &one, sizeof one) >= 0 || errno == EAGAIN)
+        if (PP_SYS(write)(fd, &one, sizeof one) >= 0 || errno == EAGAIN)
             return 0;
         if (errno != EINTR)
             return -errno;
@@ -146,7 +146,7 @@ int pp__fd_ring(int fd)
 void pp__fd_clear(int fd)
 {
     uint64_t count;
-    while (read(fd, &count, sizeof count) < 0 && errno == EINTR) {
+    while (PP_SYS(read)(fd, &count, sizeof count) < 0 && errno == EINTR) {
     }
 }
 
@@ -179,7 +179,7 @@ int pp__fd_send(int socket, const void *message, size_t size, const int *fds, si
 int pp__fd_look(struct pollfd *set, size_t count)
 {
     for (;;) {
-        int ready = poll(set, count, 0);
+        int ready = PP_SYS(poll)(set, count, 0);
         if (ready >= 0 || errno != EINTR)
             return ready >= 0 ? ready : -errno;
     }
@@ -303,8 +303,8 @@ void pp__fd_close_from(int first, const int *keep, size_t count)
         if (sorted[i] < (int)from)
             continue;
         if ((unsigned)sorted[i] > from)
-            close_range(from, (unsigned)sorted[i] - 1, 0);
+            PP_SYS(close_range)(from, (unsigned)sorted[i] - 1, 0);
         from = (unsigned)sorted[i] + 1;
     }
-    close_range(from, UINT_MAX, 0);
+    PP_SYS(close_range)(from, UINT_MAX, 0);
 }

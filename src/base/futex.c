@@ -2,6 +2,7 @@
 #include "base/futex.h"
 
 #include "base/clock.h"
+#include "base/seam.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -14,8 +15,8 @@ int pp__futex_wait(const _Atomic uint32_t *word, uint32_t value, uint64_t deadli
 {
     struct timespec moment = pp__to_timespec(deadline == PP__NEVER ? 0 : deadline);
     int operation = FUTEX_WAIT_BITSET | (shared ? 0 : FUTEX_PRIVATE_FLAG);
-    long rc = syscall(SYS_futex, word, operation, value, deadline == PP__NEVER ? NULL : &moment, NULL,
-                      FUTEX_BITSET_MATCH_ANY);
+    long rc = PP_SYS(syscall)(SYS_futex, word, operation, value, deadline == PP__NEVER ? NULL : &moment, NULL,
+                              FUTEX_BITSET_MATCH_ANY);
     if (rc == 0 || errno == EAGAIN)
         return 0;
     return errno == ETIMEDOUT ? -ETIMEDOUT : errno == EINTR ? -EINTR : 0;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/lines.h"
 
+#include "base/seam.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/types.h>
@@ -8,7 +10,7 @@
 
 void pp__lines_open(struct pp__lines *lines, const char *path)
 {
-    lines->fd = open(path, O_RDONLY | O_CLOEXEC);
+    lines->fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
     lines->at = lines->used = 0;
     lines->passing = false;
 }
@@ -23,7 +25,8 @@ static bool fill(struct pp__lines *lines)
         lines->used = 0;
         lines->passing = true;
     }
-    ssize_t got = lines->fd < 0 ? 0 : read(lines->fd, lines->text + lines->used, sizeof lines->text - 1 - lines->used);
+    ssize_t got =
+        lines->fd < 0 ? 0 : PP_SYS(read)(lines->fd, lines->text + lines->used, sizeof lines->text - 1 - lines->used);
     lines->used += got > 0 ? (size_t)got : 0;
     return got > 0;
 }

@@ -17,7 +17,7 @@ static bool may_linger(int fd)
 {
     struct linger linger;
     socklen_t size = sizeof linger;
-    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff && linger.l_linger > 0;
+    return PP_SYS(getsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff && linger.l_linger > 0;
 }
 
 /* Something else is put in the socket's place, which closes it: the number is registered until that is done, and the registry's lock not held. */
@@ -26,7 +26,7 @@ static void *close_apart(void *argument)
     int fd = (int)(intptr_t)argument, empty = pp__fd_event();
     prctl(PR_SET_NAME, "pp-close");
     if (empty >= 0)
-        dup3(empty, fd, O_CLOEXEC);
+        PP_SYS(dup3)(empty, fd, O_CLOEXEC);
     pp__fd_close(empty);
     pp__fd_close(fd);
     return NULL;

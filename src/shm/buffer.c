@@ -29,8 +29,9 @@ int pp__buffer_create(size_t room, void **memory)
 
 static int protect(void *memory, size_t room, int protection)
 {
-    return mprotect(memory, room, protection) == 0 ? 0
-                                                   : pp__fail_errno(errno, "protecting a buffer of %zu bytes", room);
+    return PP_SYS(mprotect)(memory, room, protection) == 0
+               ? 0
+               : pp__fail_errno(errno, "protecting a buffer of %zu bytes", room);
 }
 
 int pp__buffer_guard(void *memory, size_t room)
@@ -51,7 +52,7 @@ static int check(int fd, size_t room)
     int seals = PP_SYS(fcntl)(fd, F_GET_SEALS);
     if (seals < 0 || (seals & wanted) != wanted)
         return pp__fail(-EPROTO, "what should be a buffer is not sealed");
-    if (fstat(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size != room)
+    if (PP_SYS(fstat)(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size != room)
         return pp__fail(-EPROTO, "a buffer that is not %zu bytes", room);
     if ((uint64_t)status.st_blocks * 512 < room)
         return pp__fail(-EPROTO, "a buffer with holes");
@@ -71,20 +72,20 @@ int pp__buffer_map(int fd, size_t room, size_t before, void **memory)
         PP_SYS(mmap)(NULL, before + room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (place == MAP_FAILED)
         return pp__fail(-ENOMEM, "no memory to map a buffer of %zu bytes", room);
-    if (mmap(place + before, room, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    if (PP_SYS(mmap)(place + before, room, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
         munmap(place, before + room);
         return pp__fail(-ENOMEM, "no memory to map a buffer of %zu bytes", room);
     }
-    madvise(place, before + room, MADV_DONTFORK);
+    PP_SYS(madvise)(place, before + room, MADV_DONTFORK);
     *memory = place + before;
     return 0;
 }
 
 int pp__buffer_own(void *memory, size_t room, size_t before)
 {
-    if (mprotect(memory, room, PROT_READ | PROT_WRITE) != 0)
+    if (PP_SYS(mprotect)(memory, room, PROT_READ | PROT_WRITE) != 0)
         return pp__fail(-ENOMEM, "no memory for %zu bytes of one's own", room);
-    madvise((char *)memory - before, before + room, MADV_DOFORK);
+    PP_SYS(madvise)((char *)memory - before, before + room, MADV_DOFORK);
     return 0;
 }
 

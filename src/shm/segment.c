@@ -104,7 +104,7 @@ static int map(int fd, size_t size, int protection, int flags, void **memory)
     void *place = PP_SYS(mmap)(NULL, size, protection, flags, fd, 0);
     if (place == MAP_FAILED)
         return pp__fail_errno(errno, "mapping %zu bytes of shared memory", size);
-    madvise(place, size, MADV_DONTFORK);
+    PP_SYS(madvise)(place, size, MADV_DONTFORK);
     *memory = place;
     return 0;
 }
@@ -212,7 +212,7 @@ int pp__segment_map(int fd, size_t size, bool writable, void **memory)
     int error = check_seals(fd, SEALED_SIZE);
     if (error)
         return error;
-    if (fstat(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size != size)
+    if (PP_SYS(fstat)(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size != size)
         return pp__fail(-EPROTO, "a shared segment that is not %zu bytes", size);
     return map(fd, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory);
 }
@@ -245,7 +245,7 @@ static int check_payload(int fd, size_t size)
     int error = check_seals(fd, SEALED_CONTENT);
     if (error)
         return error;
-    if (fstat(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size <= size)
+    if (PP_SYS(fstat)(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size <= size)
         return pp__fail(-EPROTO, "a payload with less than %zu bytes and a NUL", size);
     if ((uint64_t)status.st_blocks * 512 <= size)
         return pp__fail(-EPROTO, "a payload with holes");
@@ -276,7 +276,7 @@ int pp__payload_read(int fd, size_t size, void *bytes)
 {
     int error = check_payload(fd, size);
     for (size_t done = 0; error == 0 && done <= size;) {
-        ssize_t got = pread(fd, (char *)bytes + done, size + 1 - done, (off_t)done);
+        ssize_t got = PP_SYS(pread)(fd, (char *)bytes + done, size + 1 - done, (off_t)done);
         if (got > 0)
             done += (size_t)got;
         else if (got == 0 || errno != EINTR)
