@@ -2,6 +2,7 @@
 #include "process/become.h"
 
 #include "base/fd.h"
+#include "base/seam.h"
 #include "process/zygote.h"
 
 #include <fcntl.h>
@@ -43,7 +44,7 @@ static bool inherits(const struct pp__zygote_setup *setup, int fd)
 /* 0 is /dev/null; 1 and 2 are if they were closed, so that no file of ours or the task's is taken for them. */
 static void standard_descriptors(const struct pp__zygote_setup *setup)
 {
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int null = PP_SYS(open)("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return;
     for (int fd = 0; fd <= 2; fd++) {
@@ -53,7 +54,7 @@ static void standard_descriptors(const struct pp__zygote_setup *setup)
         if (fd == null)
             fcntl(fd, F_SETFD, 0);
         else
-            dup2(null, fd);
+            PP_SYS(dup2)(null, fd);
     }
     if (null > 2)
         close(null);
@@ -93,7 +94,7 @@ void pp__zygote_become(const struct pp__zygote_setup *setup)
 {
     setpgid(0, 0);
     prctl(PR_SET_NAME, "pp-zygote");
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    PP_SYS(prctl)(PR_SET_CHILD_SUBREAPER, 1);
     close_descriptors(setup);
     standard_descriptors(setup);
     pp__signals_default();

@@ -88,7 +88,7 @@ static int run_on_tools(void *data)
 static pid_t start_helper(struct helper *helper)
 {
     if (!helper_is_fork(helper))
-        return clone(run_on_tools, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
+        return PP_SYS(clone)(run_on_tools, helper->stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, helper);
     pid_t pid = PP_SYS(fork)();
     if (pid == 0)
         syscall(SYS_exit_group, run_on_tools(helper));
@@ -99,7 +99,7 @@ static pid_t start_helper(struct helper *helper)
 static bool has_threads(void)
 {
     struct stat task;
-    return stat("/proc/self/task", &task) != 0 || task.st_nlink > 3;
+    return PP_SYS(stat)("/proc/self/task", &task) != 0 || task.st_nlink > 3;
 }
 
 /*
@@ -118,7 +118,7 @@ static int run_helper(struct helper *helper)
     pp__fd_unlock();
     pp__module_unlock();
     if (pid > 0) {
-        waitpid(pid, &status, __WALL);
+        PP_SYS(waitpid)(pid, &status, __WALL);
         error = *helper->error; /* of one that was killed: none, and a failure shows as a missing word */
     }
     pp__signals_set(mask);
@@ -133,7 +133,7 @@ static int open_error(struct helper *helper)
         return pp__fail_errno(errno, "a page for starting a process");
 #ifndef PP_TSAN
     if (!PP_ON_VALGRIND)
-        madvise(page, sizeof *helper->error, MADV_DONTFORK);
+        PP_SYS(madvise)(page, sizeof *helper->error, MADV_DONTFORK);
 #endif
     helper->error = page;
     return 0;
@@ -218,11 +218,11 @@ static int exec_image(void *data)
         stdin_stays |= keep[i + 1] == 0;
     }
     fcntl(helper->control, F_SETFD, 0);
-    int null = stdin_stays ? -1 : open("/dev/null", O_RDWR);
+    int null = stdin_stays ? -1 : PP_SYS(open)("/dev/null", O_RDWR);
     if (null > 0)
-        dup2(null, 0);
+        PP_SYS(dup2)(null, 0);
     pp__fd_close_from(3, keep, helper->setup.inherit_count + 1);
-    execve(helper->executable, helper->arguments, helper->environment);
+    PP_SYS(execve)(helper->executable, helper->arguments, helper->environment);
     struct pp__wire_ready failed = {.error = -errno, .done = 1, .text = "exec of /proc/self/exe"};
     pp__fd_send(helper->control, &failed, sizeof failed, NULL, 0);
     return 1;
@@ -231,14 +231,14 @@ static int exec_image(void *data)
 static int help_exec(void *data)
 {
     struct helper *helper = data;
-    pid_t pid = clone(exec_image, helper->stack + EXEC_STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, helper);
+    pid_t pid = PP_SYS(clone)(exec_image, helper->stack + EXEC_STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, helper);
     return pid < 0 ? errno : 0;
 }
 
 void pp__nonce_make(char nonce[PP__NONCE_SIZE])
 {
     unsigned char random[PP__NONCE_SIZE / 2];
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+    if (PP_SYS(getrandom)(random, sizeof random, 0) != (ssize_t)sizeof random)
         memset(random, (int)(pp__now() & 0xff), sizeof random);
     for (size_t i = 0; i < sizeof random; i++) {
         nonce[2 * i] = "0123456789abcdef"[random[i] >> 4];
@@ -331,7 +331,7 @@ static int receive_word(struct pp__zygote *zygote, struct pp__wire_ready *word)
         struct pollfd watched = {.fd = zygote->control, .events = POLLIN};
         if (pp__until(deadline) == 0)
             return -ETIMEDOUT;
-        poll(&watched, 1, pp__to_milliseconds(pp__until(deadline)));
+        PP_SYS(poll)(&watched, 1, pp__to_milliseconds(pp__until(deadline)));
     }
 }
 
@@ -368,7 +368,7 @@ static int await_birth(struct pp__zygote *zygote)
 static void give_up(struct pp__zygote *zygote)
 {
     if (zygote->pidfd >= 0)
-        syscall(SYS_pidfd_send_signal, zygote->pidfd, SIGKILL, NULL, 0);
+        PP_SYS(syscall)(SYS_pidfd_send_signal, zygote->pidfd, SIGKILL, NULL, 0);
     pp__fd_close(zygote->pidfd);
     pp__fd_close(zygote->control);
 }
@@ -466,7 +466,7 @@ int pp__birth_fork(const pp_launcher_options *options, struct pp__zygote *zygote
 /* On valgrind the link is the tool itself, but reading it is emulated. */
 const char *pp__birth_executable(char path[PATH_MAX])
 {
-    ssize_t size = PP_ON_VALGRIND ? readlink("/proc/self/exe", path, PATH_MAX - 1) : -1;
+    ssize_t size = PP_ON_VALGRIND ? PP_SYS(readlink)("/proc/self/exe", path, PATH_MAX - 1) : -1;
     if (size <= 0)
         return "/proc/self/exe";
     path[size] = '\0';

@@ -64,7 +64,7 @@ static void register_exit_handlers(void)
     void (*quick)(void);
     void (*handler)(void *, int) = on_quick_exit_handler;
     memcpy(&quick, &handler, sizeof quick);
-    if (on_exit(on_exit_handler, NULL) != 0 || at_quick_exit(quick) != 0)
+    if (PP_SYS(on_exit)(on_exit_handler, NULL) != 0 || PP_SYS(at_quick_exit)(quick) != 0)
         _exit(127);
 }
 
@@ -92,13 +92,13 @@ static void close_descriptors(const struct pp__beginning *b)
 static void raise_oom_score(void)
 {
     char text[16] = "";
-    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    int fd = PP_SYS(open)("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return;
-    if (read(fd, text, sizeof text - 1) > 0) {
+    if (PP_SYS(read)(fd, text, sizeof text - 1) > 0) {
         int score = atoi(text) + 200;
         int size = snprintf(text, sizeof text, "%d", score < 1000 ? score : 1000);
-        if (pwrite(fd, text, (size_t)size, 0) < 0)
+        if (PP_SYS(pwrite)(fd, text, (size_t)size, 0) < 0)
             errno = 0;
     }
     close(fd);
@@ -110,7 +110,7 @@ static void follow_zygote(pid_t zygote)
     if (zygote == 0)
         return; /* it is tied to a line, and stays in the group of what has started it */
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != zygote)
         _exit(127);
 }

@@ -2,6 +2,7 @@
 #include "process/copy.h"
 
 #include "base/fd.h"
+#include "base/seam.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 static bool read_whole(int fd, char *memory, size_t size)
 {
     for (size_t done = 0; done < size;) {
-        ssize_t got = pread(fd, memory + done, size - done, (off_t)done);
+        ssize_t got = PP_SYS(pread)(fd, memory + done, size - done, (off_t)done);
         if (got == 0 || (got < 0 && errno != EINTR))
             return false;
         done += got > 0 ? (size_t)got : 0;
@@ -25,7 +26,7 @@ int pp__copy_file(int fd, size_t *left)
 {
     struct stat status;
     void *memory = NULL;
-    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_size > *left)
+    if (PP_SYS(fstat)(fd, &status) != 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_size > *left)
         return -1;
     size_t size = (size_t)status.st_size;
     int copy = pp__payload_create(size, &memory);

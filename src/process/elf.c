@@ -70,19 +70,19 @@ static size_t note_of_file(int fd, const ElfW(Phdr) * segment, unsigned char *id
 {
     char notes[4096];
     size_t size = segment->p_filesz < sizeof notes ? segment->p_filesz : sizeof notes;
-    ssize_t have = pread(fd, notes, size, (off_t)segment->p_offset);
+    ssize_t have = PP_SYS(pread)(fd, notes, size, (off_t)segment->p_offset);
     return have > 0 ? pp__elf_note_build_id(notes, (size_t)have, segment->p_align, id, room) : 0;
 }
 
 int pp__elf_file_build_id(int fd, unsigned char *id, size_t room)
 {
     ElfW(Ehdr) header;
-    if (pread(fd, &header, sizeof header, 0) != sizeof header || !header_is_ours(&header))
+    if (PP_SYS(pread)(fd, &header, sizeof header, 0) != sizeof header || !header_is_ours(&header))
         return -1;
     for (unsigned i = 0; i < header.e_phnum && i < SEGMENTS_MAX; i++) {
         ElfW(Phdr) segment;
         off_t place = (off_t)(header.e_phoff + i * sizeof segment);
-        if (pread(fd, &segment, sizeof segment, place) != sizeof segment)
+        if (PP_SYS(pread)(fd, &segment, sizeof segment, place) != sizeof segment)
             return -1;
         size_t have = segment.p_type == PT_NOTE ? note_of_file(fd, &segment, id, room) : 0;
         if (have > 0)
@@ -99,7 +99,7 @@ static void *read_part(int fd, uint64_t offset, uint64_t size)
     if (size == 0 || size > PART_MAX)
         return NULL;
     char *part = PP_SYS(malloc)(size + 1);
-    if (part && pread(fd, part, size, (off_t)offset) == (ssize_t)size) {
+    if (part && PP_SYS(pread)(fd, part, size, (off_t)offset) == (ssize_t)size) {
         part[size] = '\0';
         return part;
     }
@@ -136,7 +136,7 @@ static int search_table(int fd, const ElfW(Shdr) * table, const ElfW(Shdr) * str
 static int search_file(int fd, uint64_t address, char *name, size_t room)
 {
     ElfW(Ehdr) header;
-    if (pread(fd, &header, sizeof header, 0) != sizeof header || !header_is_ours(&header) ||
+    if (PP_SYS(pread)(fd, &header, sizeof header, 0) != sizeof header || !header_is_ours(&header) ||
         header.e_shentsize != sizeof(ElfW(Shdr)))
         return 0;
     int found = 0;
@@ -151,7 +151,7 @@ static int search_file(int fd, uint64_t address, char *name, size_t room)
 
 int pp__elf_symbol(const char *path, uint64_t address, char *name, size_t room)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
     int found = search_file(fd, address, name, room);

@@ -69,7 +69,7 @@ static bool look_at_file(const char *path, struct file_identity *file)
 {
     struct stat s;
     *file = (struct file_identity){0};
-    if (stat(path, &s) != 0)
+    if (PP_SYS(stat)(path, &s) != 0)
         return false;
     *file = (struct file_identity){.device = s.st_dev,
                                    .inode = s.st_ino,
@@ -131,7 +131,7 @@ static struct mapped_file look_at_map(uintptr_t address)
 {
     char line[PATH_MAX + 128];
     struct mapped_file mapped = {0};
-    FILE *maps = fopen("/proc/self/maps", "re");
+    FILE *maps = PP_SYS(fopen)("/proc/self/maps", "re");
     while (maps && fgets(line, sizeof line, maps)) {
         unsigned long start, end, inode;
         unsigned major, minor;
@@ -222,9 +222,9 @@ static void find_path(const struct view *view, struct pp__module *module)
     const char *from = view->is_main ? "/proc/self/exe" : view->name;
     bool there = look_at_file(from, &module->identity.file);
     if (view->is_main) {
-        ssize_t length = readlink(from, module->path, sizeof module->path - 1);
+        ssize_t length = PP_SYS(readlink)(from, module->path, sizeof module->path - 1);
         module->path[length > 0 ? length : 0] = '\0';
-    } else if (!realpath(view->name, module->path)) {
+    } else if (!PP_SYS(realpath)(view->name, module->path)) {
         memcpy(module->path, view->name, sizeof module->path);
     }
     if (there && module->identity.id_size == 0 && !view->is_main &&
@@ -243,7 +243,7 @@ static int make_module(const void *function, struct pp__module **made)
     struct pp__module *module = PP_SYS(calloc)(1, sizeof *module);
     if (!module)
         return pp__fail(-ENOMEM, "no memory to note a module");
-    module->pin = dlopen(view.is_main ? NULL : view.name, RTLD_NOLOAD | RTLD_LAZY);
+    module->pin = PP_SYS(dlopen)(view.is_main ? NULL : view.name, RTLD_NOLOAD | RTLD_LAZY);
     struct view again = {.wanted = (uintptr_t)function};
     if (!module->pin || !dl_iterate_phdr(visit_for_address, &again) || again.identity.base != view.identity.base ||
         strcmp(again.name, view.name) != 0) {
@@ -424,7 +424,7 @@ static int check_main(const struct identity *wanted, const struct identity *here
 static int check_file(const struct identity *wanted, const char *path)
 {
     struct identity there = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return pp__fail(-EBADMSG, "%s can't be opened in the worker: %s", path, pp__strerror(errno));
     int id_size = pp__elf_file_build_id(fd, there.id, sizeof there.id);
@@ -446,9 +446,9 @@ static int open_file(const struct identity *wanted, const char *path, uintptr_t 
     int error = check_file(wanted, path);
     if (error)
         return error;
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *handle = PP_SYS(dlopen)(path, RTLD_NOW | RTLD_LOCAL);
     struct link_map *map = NULL;
-    if (!handle || dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) {
+    if (!handle || PP_SYS(dlinfo)(handle, RTLD_DI_LINKMAP, &map) != 0) {
         const char *reason = dlerror();
         return pp__fail(-EBADMSG, "the worker can't open %s", reason ? reason : path);
     }
@@ -476,7 +476,7 @@ int pp__module_open(const void *travel, size_t size, int shared_images, uintptr_
     if (error)
         return error;
     if (!wanted.is_main)
-        dlopen(view.name, RTLD_NOLOAD | RTLD_LAZY); /* pinned, for as long as the worker lives */
+        PP_SYS(dlopen)(view.name, RTLD_NOLOAD | RTLD_LAZY); /* pinned, for as long as the worker lives */
     *base = view.identity.base;
     return 0;
 }

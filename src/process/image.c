@@ -58,7 +58,7 @@ static bool is_seqpacket(int fd)
 {
     int type = 0;
     socklen_t size = sizeof type;
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+    return PP_SYS(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
 /* The first message is looked at, and taken only if it is for us: the descriptor may be anybody's. Its type; 0: it is not. */
@@ -67,7 +67,7 @@ static uint32_t look_for_message(int fd, const char *nonce)
     struct pp__wire_marked peeked;
     if (!is_seqpacket(fd))
         return 0;
-    ssize_t size = recv(fd, &peeked, sizeof peeked, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t size = PP_SYS(recv)(fd, &peeked, sizeof peeked, MSG_PEEK | MSG_DONTWAIT);
     return size == sizeof peeked && memcmp(peeked.nonce, nonce, PP__NONCE_SIZE) == 0 ? peeked.type : 0;
 }
 
@@ -144,7 +144,7 @@ static void watch_owner(bool on)
 /* dlopen gives no errno: that of the file, if it can't be read, is the best there is. */
 static int preload_error(const char *path, const char *text)
 {
-    if (strchr(path, '/') && access(path, R_OK) != 0)
+    if (strchr(path, '/') && PP_SYS(access)(path, R_OK) != 0)
         return -errno;
     return strstr(text, "No such file") ? -ENOENT : -ELIBBAD;
 }
@@ -154,7 +154,7 @@ static void preload(void)
     const char *path = first.room + sizeof first.hello;
     for (uint32_t i = 0; i < first.hello.preload_count; i++, path += strlen(path) + 1) {
         pp__zygote_say(&setup, 0, false, "");
-        if (dlopen(path, RTLD_NOW | RTLD_LOCAL))
+        if (PP_SYS(dlopen)(path, RTLD_NOW | RTLD_LOCAL))
             continue;
         const char *reason = dlerror();
         char text[400];

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/seam.h"
 #include "process/become.h"
 #include "process/begin.h"
 #include "process/owner.h"
@@ -41,9 +42,9 @@ static int fds[PP__PLAN_FDS];
 
 static bool tie(int line)
 {
-    int flags = fcntl(line, F_GETFL);
-    if (flags < 0 || fcntl(line, F_SETOWN, getpid()) != 0 || fcntl(line, F_SETSIG, SIGKILL) != 0 ||
-        fcntl(line, F_SETFL, flags | O_ASYNC) != 0)
+    int flags = PP_SYS(fcntl)(line, F_GETFL);
+    if (flags < 0 || PP_SYS(fcntl)(line, F_SETOWN, getpid()) != 0 || PP_SYS(fcntl)(line, F_SETSIG, SIGKILL) != 0 ||
+        PP_SYS(fcntl)(line, F_SETFL, flags | O_ASYNC) != 0)
         return false;
     /* An end that went before the last step has sent nothing; it is seen here. */
     struct pollfd watched = {.fd = line, .events = POLLIN | POLLRDHUP};
@@ -119,7 +120,7 @@ static bool is_our_users(int line)
 {
     struct ucred peer = {.uid = (uid_t)-1};
     socklen_t size = sizeof peer;
-    return getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid();
+    return PP_SYS(getsockopt)(line, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid();
 }
 
 static int fail_refused(int error)
@@ -153,7 +154,7 @@ static int await_answer(int line)
 {
     uint64_t deadline = pp__deadline(ANSWER_MS);
     struct pollfd watched = {.fd = line, .events = POLLIN};
-    while (poll(&watched, 1, pp__to_milliseconds(pp__until(deadline))) <= 0)
+    while (PP_SYS(poll)(&watched, 1, pp__to_milliseconds(pp__until(deadline))) <= 0)
         if (pp__until(deadline) == 0)
             return -ETIMEDOUT;
     return 0;
@@ -180,10 +181,10 @@ static int attach(const char *invitation)
     int error = parse(invitation, &address, &size, nonce);
     if (error)
         return error;
-    int line = pp__fd_adopt(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "a socket");
+    int line = pp__fd_adopt(PP_SYS(socket)(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "a socket");
     if (line < 0)
         return line;
-    error = connect(line, (struct sockaddr *)&address, size) == 0 ? follow(line, nonce) : fail_refused(-errno);
+    error = PP_SYS(connect)(line, (struct sockaddr *)&address, size) == 0 ? follow(line, nonce) : fail_refused(-errno);
     pp__fd_close(line);
     return error;
 }

@@ -219,7 +219,7 @@ _Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of t
 bool pp__pidfd_exit_code(int pidfd, int *code)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
-    if (pidfd < 0 || ioctl(pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
+    if (pidfd < 0 || PP_SYS(ioctl)(pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
         return false;
     *code = info.exit_code;
     return true;
@@ -282,7 +282,7 @@ static int send_connect(pp_launcher *launcher, int end)
             return pp__fail(-EAGAIN, "the process that starts workers (pid %d) does not read",
                             (int)launcher->zygote.pid);
         struct pollfd watched = {.fd = launcher->zygote.control, .events = POLLOUT};
-        poll(&watched, 1, 10);
+        PP_SYS(poll)(&watched, 1, 10);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/cgroup.h"
 #include "base/lines.h"
+#include "base/seam.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,7 @@ void pp__memory_counter(pid_t pid, char path[PP__COUNTER_PATH_MAX])
 {
     char groups[32];
     snprintf(groups, sizeof groups, "/proc/%d/cgroup", (int)pid);
-    if (!pp__memory_find(groups, "/proc/self/mountinfo", path) || access(path, R_OK) != 0)
+    if (!pp__memory_find(groups, "/proc/self/mountinfo", path) || PP_SYS(access)(path, R_OK) != 0)
         strcpy(path, PP__COUNTER_OF_MACHINE);
 }
 

@@ -26,7 +26,7 @@ static struct owner_page *make_page(void)
         pp__fail_errno(errno, "a page of memory");
         return NULL;
     }
-    if (madvise(made, sizeof *made, MADV_WIPEONFORK) != 0) {
+    if (PP_SYS(madvise)(made, sizeof *made, MADV_WIPEONFORK) != 0) {
         pp__fail_errno(errno, "madvise(MADV_WIPEONFORK)");
         munmap(made, sizeof *made);
         return NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "process/pid.h"
 
+#include "base/seam.h"
 #include "process/sanitizer.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@ int pp__pidfd_open(pid_t pid)
         errno = ENOSYS; /* which is what it would say, with a warning on the user's terminal */
         return -1;
     }
-    return (int)syscall(SYS_pidfd_open, pid, 0);
+    return (int)PP_SYS(syscall)(SYS_pidfd_open, pid, 0);
 }
 
 /* The fields behind the name are counted from the third on: 0 is the state, 17 the number of threads, 19 the start. */
@@ -33,10 +34,10 @@ uint64_t pp__process_start(pid_t pid)
 {
     char path[32], text[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
-    ssize_t size = read(fd, text, sizeof text - 1);
+    ssize_t size = PP_SYS(read)(fd, text, sizeof text - 1);
     close(fd);
     text[size > 0 ? size : 0] = '\0';
     const char *fields = strrchr(text, ')'); /* the end of a name with anything in it */

@@ -188,7 +188,7 @@ bool pp__quiet(void)
     if (pid == 0)
         probe();
     int status;
-    while (waitpid(pid, &status, 0) < 0)
+    while (PP_SYS(waitpid)(pid, &status, 0) < 0)
         if (errno != EINTR)
             return false;
     return has_ended_well(status);

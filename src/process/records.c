@@ -75,8 +75,8 @@ void pp__record_kill(struct pp__child_record *record)
     if (record->pid <= 0)
         return;
     record->killed = true;
-    kill(-record->pid, SIGKILL);
-    kill(record->pid, SIGKILL);
+    PP_SYS(kill)(-record->pid, SIGKILL);
+    PP_SYS(kill)(record->pid, SIGKILL);
 }
 
 static void kill_all_in(struct pp__link *list)

@@ -118,7 +118,7 @@ static void tell_end(struct pp__spawned *s, int code, int status)
     unwatch(&s->line);
     forget_descriptors(s);
     if (s->child > 0)
-        kill(-s->child, SIGKILL); /* not reaped: the number is its own */
+        PP_SYS(kill)(-s->child, SIGKILL); /* not reaped: the number is its own */
     pp__zygote_ended(s->record, code, status);
 }
 
@@ -189,7 +189,7 @@ static int how_it_ended(int pidfd, int *status)
     siginfo_t end = {.si_pid = 0};
     int code;
     *status = 0;
-    if (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED | WNOHANG) == 0 && end.si_pid != 0) {
+    if (PP_SYS(waitid)(P_PIDFD, (id_t)pidfd, &end, WEXITED | WNOHANG) == 0 && end.si_pid != 0) {
         *status = end.si_status;
         return end.si_code;
     }
@@ -251,7 +251,7 @@ void pp__spawn_reaped_stranger(pid_t pid, int code, int status)
 void pp__spawn_kill(struct pp__spawned *s)
 {
     if (s->ender.fd >= 0)
-        syscall(SYS_pidfd_send_signal, s->ender.fd, SIGKILL, NULL, 0);
+        PP_SYS(syscall)(SYS_pidfd_send_signal, s->ender.fd, SIGKILL, NULL, 0);
     if (s->state >= REFUSED)
         return;
     unwatch(&s->line); /* which kills who is tied to it */
@@ -264,8 +264,8 @@ void pp__spawn_terminate(const struct pp__spawned *s)
 {
     if (s->ender.fd < 0)
         return;
-    syscall(SYS_pidfd_send_signal, s->ender.fd, SIGTERM, NULL, 0);
-    syscall(SYS_pidfd_send_signal, s->ender.fd, SIGCONT, NULL, 0);
+    PP_SYS(syscall)(SYS_pidfd_send_signal, s->ender.fd, SIGTERM, NULL, 0);
+    PP_SYS(syscall)(SYS_pidfd_send_signal, s->ender.fd, SIGCONT, NULL, 0);
 }
 
 void pp__spawn_settle(struct pp__spawned *s)
@@ -348,7 +348,7 @@ static int open_ender(int line, pid_t pid)
 {
     int pidfd;
     socklen_t size = sizeof pidfd;
-    if (getsockopt(line, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) != 0)
+    if (PP_SYS(getsockopt)(line, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) != 0)
         pidfd = pp__pidfd_open(pid);
     return pidfd < 0 ? -1 : pp__fd_adopt(pidfd, "a pidfd");
 }
@@ -410,7 +410,7 @@ static void welcome(int fd)
     struct ucred peer = {.uid = (uid_t)-1};
     socklen_t size = sizeof peer;
     struct guest *guest = NULL;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid() &&
+    if (PP_SYS(getsockopt)(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid() &&
         peer.pid > 0) /* 0: one in a namespace of processes from which we could not tell its end */
         guest = PP_SYS(calloc)(1, sizeof *guest);
     if (!guest) {
@@ -427,7 +427,7 @@ static void welcome(int fd)
 static void listener_ready(struct pp__source *source, uint32_t events)
 {
     (void)events;
-    int fd = pp__fd_adopt(accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), "a connection");
+    int fd = pp__fd_adopt(PP_SYS(accept4)(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), "a connection");
     if (fd >= 0) {
         welcome(fd);
         return;
@@ -443,11 +443,11 @@ static int listen_somewhere(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     socklen_t size = sizeof address;
-    int fd = pp__fd_adopt(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "a socket");
+    int fd = pp__fd_adopt(PP_SYS(socket)(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "a socket");
     if (fd < 0)
         return fd;
-    if (bind(fd, (struct sockaddr *)&address, sizeof address.sun_family) == 0 && listen(fd, GUESTS_MAX) == 0 &&
-        getsockname(fd, (struct sockaddr *)&address, &size) == 0) {
+    if (PP_SYS(bind)(fd, (struct sockaddr *)&address, sizeof address.sun_family) == 0 &&
+        PP_SYS(listen)(fd, GUESTS_MAX) == 0 && PP_SYS(getsockname)(fd, (struct sockaddr *)&address, &size) == 0) {
         memcpy(name, address.sun_path + 1, size - offsetof(struct sockaddr_un, sun_path) - 1);
         return fd;
     }
@@ -476,9 +476,9 @@ static void find_executable(char path[PATH_MAX], pid_t zygote)
     pp__birth_executable(path);
     if (PP_ON_VALGRIND)
         return;
-    ssize_t size = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    ssize_t size = PP_SYS(readlink)("/proc/self/exe", path, PATH_MAX - 1);
     path[size > 0 ? size : 0] = '\0';
-    if (stat("/proc/self/exe", &ours) != 0 || stat(path, &there) != 0 || ours.st_ino != there.st_ino ||
+    if (PP_SYS(stat)("/proc/self/exe", &ours) != 0 || PP_SYS(stat)(path, &there) != 0 || ours.st_ino != there.st_ino ||
         ours.st_dev != there.st_dev)
         snprintf(path, PATH_MAX, "/proc/%d/exe", (int)zygote);
 }
@@ -500,9 +500,9 @@ static void exec_command(const struct pp__spawned *s, char *const *command, pid_
     for (size_t i = 0; i <= count; i++)
         words[i] = command[i] && strcmp(command[i], "{}") == 0 ? path : command[i];
     pp__spawn_invitation(s, text);
-    setenv(PP__INVITATION, text, 1);
+    PP_SYS(setenv)(PP__INVITATION, text, 1);
     if (words[0])
-        execvp(words[0], words);
+        PP_SYS(execvp)(words[0], words);
 }
 
 static void exec_self(const struct pp__spawned *s, int line)
@@ -511,8 +511,8 @@ static void exec_self(const struct pp__spawned *s, int line)
     char *words[] = {program_invocation_name, NULL};
     fcntl(line, F_SETFD, 0);
     snprintf(text, sizeof text, "%d:%.*s", line, PP__NONCE_SIZE, s->message.nonce);
-    setenv(PP__MARKER, text, 1);
-    execv(pp__birth_executable(path), words);
+    PP_SYS(setenv)(PP__MARKER, text, 1);
+    PP_SYS(execv)(pp__birth_executable(path), words);
 }
 
 /* In the fork, which has one thread and is nobody's worker yet. */
@@ -520,7 +520,7 @@ static _Noreturn void become_image(const struct pp__spawned *s, const struct pp_
                                    int line)
 {
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* stays over the exec; one of a program with privileges clears it */
+    PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL); /* stays over the exec; one of a program with privileges clears it */
     if (getppid() != zygote)
         _exit(127);
     pp__signals_set(0);

@@ -65,14 +65,14 @@ static bool has_id(int fd, const void *wanted, size_t size)
 {
     unsigned char id[PP__BUILD_ID_MAX];
     struct stat status;
-    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+    return PP_SYS(fstat)(fd, &status) == 0 && S_ISREG(status.st_mode) &&
            pp__elf_file_build_id(fd, id, sizeof id) == (int)size && memcmp(id, wanted, size) == 0;
 }
 
 /* The file with this build-id; -1. Opening must not wait, as it would for a pipe. */
 static int open_file(const char *path, const void *id, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || has_id(fd, id, size))
         return fd;
     close(fd);
@@ -104,14 +104,14 @@ struct library {
 
 static bool find(void *handle, const char *name, void *function)
 {
-    void *found = dlsym(handle, name);
+    void *found = PP_SYS(dlsym)(handle, name);
     memcpy(function, &found, sizeof found);
     return found != NULL;
 }
 
 static bool load(struct library *library)
 {
-    void *handle = dlopen("libdw.so.1", RTLD_LAZY | RTLD_LOCAL);
+    void *handle = PP_SYS(dlopen)("libdw.so.1", RTLD_LAZY | RTLD_LOCAL);
     bool whole = handle != NULL;
 #define FIND(name) whole = whole && find(handle, #name, &library->name);
     FUNCTIONS(FIND)
@@ -179,7 +179,7 @@ static int find_debug_file(Dwfl_Module *module, void **data, const char *name, D
         used += snprintf(text + used, sizeof text - (size_t)used, "%02x", id[i]);
     snprintf(text + used, sizeof text - (size_t)used, ".debug");
     int fd = copy_file(open_file(text, id, (size_t)size), id, (size_t)size, &session->left);
-    *path = fd < 0 ? NULL : strdup(text);
+    *path = fd < 0 ? NULL : PP_SYS(strdup)(text);
     return fd;
 }
 

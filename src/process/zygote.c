@@ -53,7 +53,7 @@ static struct {
 
 static bool owner_is_gone_by_look(const struct pp__zygote_setup *setup)
 {
-    if (kill(setup->owner_pid, 0) != 0 && errno == ESRCH)
+    if (PP_SYS(kill)(setup->owner_pid, 0) != 0 && errno == ESRCH)
         return true;
     return setup->owner_start != 0 && pp__process_start(setup->owner_pid) != setup->owner_start;
 }
@@ -95,11 +95,11 @@ void pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
  * continues us though it is blocked. */
 static void go_on_by(int socket)
 {
-    int flags = fcntl(socket, F_GETFL);
-    fcntl(socket, F_SETOWN, zygote.pid);
-    fcntl(socket, F_SETSIG, SIGCONT);
+    int flags = PP_SYS(fcntl)(socket, F_GETFL);
+    PP_SYS(fcntl)(socket, F_SETOWN, zygote.pid);
+    PP_SYS(fcntl)(socket, F_SETSIG, SIGCONT);
     if (flags >= 0)
-        fcntl(socket, F_SETFL, flags | O_ASYNC);
+        PP_SYS(fcntl)(socket, F_SETFL, flags | O_ASYNC);
 }
 
 /* The task's stack, with a page below it that faults. Kept for the next child of the same size. */
@@ -118,7 +118,7 @@ static int prepare_stack(uint64_t wanted)
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (memory == MAP_FAILED)
         return ENOMEM;
-    if (mprotect(memory, page, PROT_NONE) != 0) {
+    if (PP_SYS(mprotect)(memory, page, PROT_NONE) != 0) {
         munmap(memory, size + page);
         return ENOMEM;
     }
@@ -261,8 +261,8 @@ static void handle_terminate(struct pp__connection *connection, const void *mess
         pp__spawn_terminate(record->spawned);
     if (!record || record->pid <= 0)
         return;
-    kill(record->pid, SIGTERM);
-    kill(record->pid, SIGCONT);
+    PP_SYS(kill)(record->pid, SIGTERM);
+    PP_SYS(kill)(record->pid, SIGCONT);
 }
 
 /* What may come on a connection. Anything else costs the connection. */
@@ -331,7 +331,7 @@ static bool is_seqpacket(int fd)
 {
     int type = 0;
     socklen_t size = sizeof type;
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+    return PP_SYS(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
 static void connect_to(int fd)
@@ -417,12 +417,12 @@ static void bury(const siginfo_t *seen)
     PP_FAULT("zygote.reap");
     bool goes_on = record && record->spawned && pp__spawn_goes_on(record->spawned, seen->si_code, seen->si_status);
     if (record && !goes_on)
-        kill(-seen->si_pid, SIGKILL);
+        PP_SYS(kill)(-seen->si_pid, SIGKILL);
     if (record && !goes_on && seen->si_status == SIGKILL && seen->si_code == CLD_KILLED && !record->killed &&
         lacked_memory(record))
         record->error = ENOMEM;
     siginfo_t end;
-    waitid(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
+    PP_SYS(waitid)(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
     if (!record) {
         pp__spawn_reaped_stranger(seen->si_pid, seen->si_code, seen->si_status);
         return;
@@ -438,11 +438,11 @@ static void deaths_ready(struct pp__source *source, uint32_t events)
 {
     (void)events;
     struct signalfd_siginfo ignored;
-    while (read(source->fd, &ignored, sizeof ignored) > 0) {
+    while (PP_SYS(read)(source->fd, &ignored, sizeof ignored) > 0) {
     }
     for (;;) {
         siginfo_t seen = {.si_pid = 0};
-        if (waitid(P_ALL, 0, &seen, WEXITED | WNOHANG | WNOWAIT) != 0 || seen.si_pid == 0)
+        if (PP_SYS(waitid)(P_ALL, 0, &seen, WEXITED | WNOHANG | WNOWAIT) != 0 || seen.si_pid == 0)
             return;
         bury(&seen);
     }
@@ -463,7 +463,7 @@ static int open_deaths(void)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
-    return pp__fd_adopt(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "a signalfd");
+    return pp__fd_adopt(PP_SYS(signalfd)(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "a signalfd");
 }
 
 static void open_sources(void)
@@ -502,7 +502,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     pp__zygote_say(setup, 0, true, "");
     for (;;) {
         struct epoll_event event;
-        int count = epoll_wait(zygote.epoll, &event, 1, setup->owner >= 0 ? -1 : OWNER_LOOK_MS);
+        int count = PP_SYS(epoll_wait)(zygote.epoll, &event, 1, setup->owner >= 0 ? -1 : OWNER_LOOK_MS);
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
         if (count == 1) {
