@@ -298,11 +298,11 @@ static int resolve_new(const char *path, char real[PATH_MAX])
     struct stat status;
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     size_t length = slash ? (size_t)(slash - path) : 1;
-    if (!*name || length >= sizeof directory || lstat(path, &status) == 0)
+    if (!*name || length >= sizeof directory || PP_SYS(lstat)(path, &status) == 0)
         return pp__fail(-ENOENT, "%s", path);
     memcpy(directory, slash ? path : ".", length);
     directory[length] = '\0';
-    if (!realpath(length > 0 ? directory : "/", real))
+    if (!PP_SYS(realpath)(length > 0 ? directory : "/", real))
         return pp__fail_errno(errno, "%s", path);
     length = strlen(real);
     int written = snprintf(real + length, PATH_MAX - length, "%s%s", length > 1 ? "/" : "", name);
@@ -313,7 +313,7 @@ static int resolve_new(const char *path, char real[PATH_MAX])
 static int resolve(const char *path, char real[PATH_MAX])
 {
     int error = 0;
-    if (!realpath(path, real))
+    if (!PP_SYS(realpath)(path, real))
         error = errno == ENOENT ? resolve_new(path, real) : pp__fail_errno(errno, "%s", path);
     if (error == -ENAMETOOLONG || (error == 0 && strlen(real) >= PATH_MAX - 8))
         return pp__fail(-ENAMETOOLONG, "the path of a dictionary is too long");

@@ -3,6 +3,7 @@
 #if __has_include(<lmdb.h>)
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/seam.h"
 #include "sync/dict_kept.h"
 
 #include <errno.h>
@@ -15,7 +16,8 @@
 
 static bool is_own(const struct pp__kept_process *process, struct stat *status)
 {
-    return fstat(process->fd, status) == 0 && status->st_dev == process->device && status->st_ino == process->inode;
+    return PP_SYS(fstat)(process->fd, status) == 0 && status->st_dev == process->device &&
+           status->st_ino == process->inode;
 }
 
 int pp__kept_check(struct pp__kept_process *process)
@@ -106,7 +108,7 @@ int pp__kept_fail_change(const struct pp__kept_process *process, int code)
     if (code == EIO && is_own(process, &status)) {
         if (is_at_limit(&status))
             code = EFBIG;
-        else if (fstatvfs(process->fd, &disk) == 0 && disk.f_bavail == 0)
+        else if (PP_SYS(fstatvfs)(process->fd, &disk) == 0 && disk.f_bavail == 0)
             code = ENOSPC;
     }
     return pp__kept_fail(process->lmdb, code);

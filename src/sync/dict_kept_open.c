@@ -75,7 +75,7 @@ int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
 static int lock_file(const struct pp__kept_process *process, enum pp__kept_turn turn, short type)
 {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = TURNS + (off_t)turn, .l_len = 1};
-    return fcntl(process->fd, F_SETLKW, &lock) == 0 ? 0 : errno;
+    return PP_SYS(fcntl)(process->fd, F_SETLKW, &lock) == 0 ? 0 : errno;
 }
 
 /* The kernel takes two processes of which threads wait for the two turns for a deadlock; it is none, as nobody waits for one while it has the other. */
@@ -131,7 +131,7 @@ static int open_table(struct pp__kept_process *process)
 {
     struct stat status;
     int code = process->lmdb->mdb_env_get_fd(process->env, &process->fd);
-    if (code == 0 && fstat(process->fd, &status) != 0)
+    if (code == 0 && PP_SYS(fstat)(process->fd, &status) != 0)
         code = errno;
     if (code)
         return code;
@@ -169,7 +169,7 @@ static int fail_replaced(const struct pp__shared_kept *shared)
 static int check_file(struct pp__kept_process *process, const struct pp__shared_kept *shared)
 {
     struct stat status;
-    if (fstat(process->fd, &status) != 0)
+    if (PP_SYS(fstat)(process->fd, &status) != 0)
         return pp__fail_errno(errno, "%s", shared->path);
     if (shared->inode && (status.st_dev != shared->device || status.st_ino != shared->inode))
         return fail_replaced(shared);
@@ -183,8 +183,8 @@ static int check_file(struct pp__kept_process *process, const struct pp__shared_
 static int check_path(const struct pp__shared_kept *shared)
 {
     struct stat status;
-    bool same = shared->inode == 0 ||
-                (stat(shared->path, &status) == 0 && status.st_dev == shared->device && status.st_ino == shared->inode);
+    bool same = shared->inode == 0 || (PP_SYS(stat)(shared->path, &status) == 0 && status.st_dev == shared->device &&
+                                       status.st_ino == shared->inode);
     return same ? 0 : fail_replaced(shared);
 }
 
@@ -232,7 +232,7 @@ static struct pp__kept_process *find(const struct pp__shared_kept *shared)
 {
     struct stat status = {.st_dev = shared->device, .st_ino = shared->inode};
     struct pp__kept_process *process = pp__load_acquire(&first);
-    if (shared->inode == 0 && stat(shared->path, &status) != 0)
+    if (shared->inode == 0 && PP_SYS(stat)(shared->path, &status) != 0)
         return NULL;
     while (process && (process->pid != getpid() || process->device != status.st_dev || process->inode != status.st_ino))
         process = pp__load_acquire(&process->next);

@@ -389,7 +389,7 @@ static int populate(struct pp__heap *heap, uint64_t from, uint64_t to)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     from = from / page * page;
-    if (madvise(heap->base + from, to - from, MADV_POPULATE_WRITE) == 0)
+    if (PP_SYS(madvise)(heap->base + from, to - from, MADV_POPULATE_WRITE) == 0)
         return 0;
     if (errno == EINVAL)
         return pp__fail(-EBADF,
@@ -413,7 +413,7 @@ static void give_memory_back(pp_dict *dict)
         return;
     pp__store_release(&heap->memory, keep); /* before it goes; who dies in between leaves memory that is unused */
     PP_FAULT("dict.shrinking");
-    madvise(dict->heap.base + keep, memory - keep, MADV_REMOVE);
+    PP_SYS(madvise)(dict->heap.base + keep, memory - keep, MADV_REMOVE);
 }
 
 static int table_clear(pp_dict *dict)
@@ -508,7 +508,7 @@ static void fill_segment(pp_dict *dict, uint64_t max_bytes)
 {
     struct shared_table *shared = shared_of(dict);
     shared->dict.max_bytes = max_bytes;
-    if (getrandom(shared->table.seed, sizeof shared->table.seed, GRND_NONBLOCK) < 0)
+    if (PP_SYS(getrandom)(shared->table.seed, sizeof shared->table.seed, GRND_NONBLOCK) < 0)
         shared->table.seed[0] = pp__now();
     pp__store_relaxed(&shared->table.buckets, FIRST_BUCKETS);
     pp__store_relaxed(&shared->heap.journal_memory, dict->heap.journal + JOURNAL_LEAST);

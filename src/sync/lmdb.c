@@ -2,13 +2,15 @@
 #if __has_include(<lmdb.h>)
 #include "sync/lmdb.h"
 
+#include "base/seam.h"
+
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <string.h>
 
 static bool find(void *handle, const char *name, void *function)
 {
-    void *found = dlsym(handle, name);
+    void *found = PP_SYS(dlsym)(handle, name);
     memcpy(function, &found, sizeof found);
     return found != NULL;
 }
@@ -19,7 +21,7 @@ const struct pp__lmdb *pp__lmdb_load(void)
     static bool whole;
     if (whole)
         return &lmdb;
-    void *handle = dlopen("liblmdb.so.0", RTLD_NOW | RTLD_LOCAL);
+    void *handle = PP_SYS(dlopen)("liblmdb.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!handle)
         return NULL;
     bool all = true;

@@ -3,6 +3,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/seam.h"
 #include "procpool.h"
 #include "sync/mutex.h"
 #include "sync/object.h"
@@ -104,7 +105,7 @@ static int release(struct held *held, const char *what)
 /* A thread that was joined is there for some moments still, so the mutex is asked too. */
 static bool holds(struct held *held, pid_t thread)
 {
-    bool lives_here = syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH;
+    bool lives_here = PP_SYS(syscall)(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH;
     return lives_here && pp__mutex_may_be_held_by(&shared(&held->object)->mutex, thread);
 }
 

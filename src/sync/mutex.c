@@ -20,7 +20,7 @@ int pp__mutex_init(struct pp__mutex *mutex)
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
-    error = pthread_mutex_init(&mutex->mutex, &attributes);
+    error = PP_SYS(pthread_mutex_init)(&mutex->mutex, &attributes);
     pthread_mutexattr_destroy(&attributes);
     return error ? pp__fail_errno(error, "a mutex") : 0;
 }
@@ -52,7 +52,7 @@ bool pp__mutex_is_lost(struct pp__mutex *mutex)
     uint32_t word = word_of(mutex), holder = word & FUTEX_TID_MASK;
     if (word == 0 || (word & FUTEX_OWNER_DIED))
         return false;
-    bool lives = holder != 0 && (syscall(SYS_tkill, holder, 0) == 0 || errno != ESRCH);
+    bool lives = holder != 0 && (PP_SYS(syscall)(SYS_tkill, holder, 0) == 0 || errno != ESRCH);
     return !lives && word_of(mutex) == word;
 }
 

@@ -32,12 +32,12 @@ static int make_handle(int fd, void *memory, size_t size, size_t handle_size, st
 {
     struct stat status;
     struct pp__object *made = PP_SYS(calloc)(1, handle_size);
-    if (!made || fstat(fd, &status) != 0) {
+    if (!made || PP_SYS(fstat)(fd, &status) != 0) {
         free(made);
         close(fd);
         return pp__fail(-ENOMEM, "no memory for a handle");
     }
-    madvise(memory, size, MADV_DOFORK); /* a forked child goes on with it */
+    PP_SYS(madvise)(memory, size, MADV_DOFORK); /* a forked child goes on with it */
     atomic_init(&made->references, 1);
     made->fd = fd;
     made->device = status.st_dev;
@@ -116,7 +116,7 @@ static int check_head(const struct pp__object_head *head, enum pp__object_kind k
 static int map(int fd, size_t least, size_t *size, void **memory)
 {
     struct stat status;
-    if (fstat(fd, &status) != 0)
+    if (PP_SYS(fstat)(fd, &status) != 0)
         return pp__fail(-EBADF, "descriptor %d is not open", fd);
     if (!S_ISREG(status.st_mode) || status.st_size < 0 || (uint64_t)status.st_size < least ||
         (uint64_t)status.st_size > PTRDIFF_MAX)
@@ -148,7 +148,7 @@ int pp__object_open(int fd, enum pp__object_kind kind, size_t least, size_t hand
 static int is_own_descriptor(const struct pp__object *object)
 {
     struct stat status;
-    return fstat(object->fd, &status) == 0 && status.st_dev == object->device && status.st_ino == object->inode;
+    return PP_SYS(fstat)(object->fd, &status) == 0 && status.st_dev == object->device && status.st_ino == object->inode;
 }
 
 int pp__object_fd(const struct pp__object *object)

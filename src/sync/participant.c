@@ -34,10 +34,10 @@ static bool read_stat(uint32_t pid, struct stat_line *line)
 {
     char path[32], text[1024];
     snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
-    ssize_t size = read(fd, text, sizeof text - 1);
+    ssize_t size = PP_SYS(read)(fd, text, sizeof text - 1);
     close(fd);
     text[size > 0 ? size : 0] = 0;
     const char *fields = strrchr(text, ')');
@@ -49,7 +49,7 @@ static bool read_stat(uint32_t pid, struct stat_line *line)
 /* 1: a process with that number is there and has not ended; 0: it is not so; -1: it can't be told in this way. */
 static int number_lives(uint32_t pid)
 {
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int fd = (int)PP_SYS(syscall)(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return errno == ESRCH || errno == EINVAL ? 0 : -1; /* EINVAL: the number is that of a thread by now */
     int ended = pp__fd_look(&(struct pollfd){.fd = fd, .events = POLLIN}, 1);
@@ -62,7 +62,7 @@ static bool has_no_memory(uint32_t pid)
 {
     char byte;
     const struct iovec here = {&byte, 1}, there = {NULL, 1};
-    return process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) < 0 && errno == ESRCH;
+    return PP_SYS(process_vm_readv)((pid_t)pid, &here, 1, &there, 1, 0) < 0 && errno == ESRCH;
 }
 
 /* For who has no descriptor to spare: whether it has ended and was not waited for. Its directory of threads has a link for each, and two of its own. */
@@ -71,14 +71,14 @@ static bool is_zombie(uint32_t pid)
     char path[32];
     struct stat status;
     snprintf(path, sizeof path, "/proc/%u/task", pid);
-    return has_no_memory(pid) && stat(path, &status) == 0 && status.st_nlink == 3;
+    return has_no_memory(pid) && PP_SYS(stat)(path, &status) == 0 && status.st_nlink == 3;
 }
 
 bool pp__participant_lives(uint32_t pid, uint64_t start)
 {
     struct stat_line line;
     int lives = number_lives(pid);
-    if (lives == 0 || (lives < 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH))
+    if (lives == 0 || (lives < 0 && PP_SYS(kill)((pid_t)pid, 0) != 0 && errno == ESRCH))
         return false;
     if (!read_stat(pid, &line))
         return lives > 0 || !is_zombie(pid);
@@ -103,7 +103,7 @@ static struct self *make_page(void)
     if (made == MAP_FAILED)
         return NULL;
     /* Release for the page, which the kernel has zeroed; acquire for that of another thread. Both pair with the load in find_self. */
-    if (madvise(made, sizeof *made, MADV_WIPEONFORK) == 0 &&
+    if (PP_SYS(madvise)(made, sizeof *made, MADV_WIPEONFORK) == 0 &&
         atomic_compare_exchange_strong_explicit(&page, &have, made, memory_order_acq_rel, memory_order_acquire))
         return made;
     munmap(made, sizeof *made); /* another thread was first, or there is none */
