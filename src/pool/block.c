@@ -52,7 +52,7 @@ static int map(int fd, size_t size, void **data)
         PP_SYS(mmap)(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
-    if (mmap(memory + page, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    if (PP_SYS(mmap)(memory + page, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
         munmap(memory, total);
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
     }

@@ -22,7 +22,7 @@ static bool look_at(const struct pp__captured_stream *stream, uint64_t *size)
 {
     struct stat status;
     *size = 0;
-    if (stream->file < 0 || fstat(stream->file, &status) != 0 || status.st_dev != stream->device ||
+    if (stream->file < 0 || PP_SYS(fstat)(stream->file, &status) != 0 || status.st_dev != stream->device ||
         status.st_ino != stream->inode)
         return false;
     *size = (uint64_t)status.st_size;
@@ -41,7 +41,7 @@ static int take_files(struct pp__capture *capture, uint32_t streams, const int *
         if (!(streams >> i & 1) || next == count)
             continue;
         stream->file = fds[next++];
-        if (fstat(stream->file, &status) != 0)
+        if (PP_SYS(fstat)(stream->file, &status) != 0)
             return pp__fail_errno(errno, "a file for its output");
         stream->device = status.st_dev;
         stream->inode = status.st_ino;
@@ -99,9 +99,9 @@ void pp__capture_empty(const struct pp__capture *capture)
 /* Out of the task's way if there is a place. False: there is none, and so no way back. */
 static bool put_aside(struct pp__captured_stream *stream, int fd)
 {
-    stream->elsewhere = fcntl(fd, F_DUPFD_CLOEXEC, PP__FD_FLOOR);
+    stream->elsewhere = PP_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, PP__FD_FLOOR);
     if (stream->elsewhere < 0 && (errno == EINVAL || errno == EMFILE))
-        stream->elsewhere = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        stream->elsewhere = PP_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     return stream->elsewhere >= 0 || errno == EBADF;
 }
 
@@ -114,13 +114,13 @@ static void redirect(struct pp__captured_stream *stream, int fd)
         return;
     fcntl(stream->file, F_SETFL,
           O_RDWR | O_APPEND); /* an earlier task may have changed that through its own descriptor */
-    stream->redirected = put_aside(stream, fd) && dup2(stream->file, fd) == fd;
+    stream->redirected = put_aside(stream, fd) && PP_SYS(dup2)(stream->file, fd) == fd;
 }
 
 static void lead_back(struct pp__captured_stream *stream, int fd)
 {
     if (stream->redirected && stream->elsewhere >= 0)
-        dup2(stream->elsewhere, fd);
+        PP_SYS(dup2)(stream->elsewhere, fd);
     else if (stream->redirected)
         close(fd);
     if (stream->elsewhere >= 0)
@@ -146,8 +146,8 @@ void pp__capture_end(struct pp__capture *capture, struct pp__output_record *outp
         output->dropped[i] = output->end[i] - most;
         output->end[i] = most;
         /* The size stays: what the owner lets go of at the same time (pp__output_trim, output.c) is nothing of the next call's. */
-        if (fallocate(stream->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)most,
-                      (off_t)output->dropped[i]) != 0)
+        if (PP_SYS(fallocate)(stream->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)most,
+                              (off_t)output->dropped[i]) != 0)
             errno = 0; /* it is not read */
     }
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/seam.h"
 #include "base/spin.h"
 #include "pool/backtrace.h"
 #include "pool/dispatch.h"
@@ -300,12 +301,12 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
 {
     if (gathering && milliseconds != 0) {
         struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
-        int ready = ppoll(&set, 1, &(struct timespec){.tv_nsec = GATHER}, NULL);
+        int ready = PP_SYS(ppoll)(&set, 1, &(struct timespec){.tv_nsec = GATHER}, NULL);
         if (ready <= 0)
             return ready < 0 && errno == EINTR ? -EINTR : 0;
         milliseconds = 0;
     }
-    int count = epoll_wait(pool->epoll, events, EVENTS, milliseconds);
+    int count = PP_SYS(epoll_wait)(pool->epoll, events, EVENTS, milliseconds);
     return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
 }
 
@@ -391,7 +392,7 @@ void pp__collect_events(pp_pool *pool)
     struct pp__collector *c = &pool->collector;
     c->manager = c->asleep = false;
     ask(pool, PP__WANT_NOTHING);
-    take_events(pool, events, epoll_wait(pool->epoll, events, EVENTS, 0));
+    take_events(pool, events, PP_SYS(epoll_wait)(pool->epoll, events, EVENTS, 0));
     c->looked_at = pp__now();
     pp__collect(pool);
     pp__pool_close_epoll(pool);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/seam.h"
 #include "pool/argument.h"
 #include "pool/backtrace.h"
 #include "pool/dispatch.h"
@@ -127,8 +128,9 @@ void pp__worker_free(struct pp__worker *worker)
 {
     unlist(worker);
     if (worker->bell >= 0)
-        epoll_ctl(worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
-                  NULL); /* closing is not enough: a child that the host forked may have a copy */
+        PP_SYS(epoll_ctl)
+        (worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
+         NULL); /* closing is not enough: a child that the host forked may have a copy */
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__output_close(worker);

@@ -3,6 +3,7 @@
 
 #include "base/cgroup.h"
 #include "base/error.h"
+#include "base/seam.h"
 #include "pool/channel.h"
 
 #include <dirent.h>
@@ -26,7 +27,7 @@ static rlim_t soft(int resource)
 static rlim_t count_open(void)
 {
     rlim_t count = 0;
-    DIR *directory = opendir("/proc/self/fd");
+    DIR *directory = PP_SYS(opendir)("/proc/self/fd");
     while (directory && readdir(directory))
         count++;
     if (directory)

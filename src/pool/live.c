@@ -53,7 +53,7 @@ static int prepare(const struct pp__live *live, struct pp__live_list *list)
         return pp__fail(-ESHUTDOWN, "the program exits");
     if (list->registrations == REGISTRATIONS)
         return 0;
-    if (atexit(live->at_exit) == 0)
+    if (PP_SYS(atexit)(live->at_exit) == 0)
         list->registrations++;
     return list->registrations > 0 ? 0 : pp__fail(-ENOMEM, "no memory for a handler of the program's exit");
 }

@@ -44,7 +44,7 @@ static int open_descriptors(const pp_pool *pool, struct pp__loop *loop)
     loop->wake = pp__fd_event();
     if (loop->wake < 0)
         return loop->wake;
-    loop->timer = pp__fd_adopt(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "a timer");
+    loop->timer = pp__fd_adopt(PP_SYS(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "a timer");
     if (loop->timer < 0)
         return loop->timer;
     int error = watch(loop, loop->wake);
@@ -91,7 +91,7 @@ static void set_timer(struct pp__loop *loop, uint64_t at)
         when.it_value.tv_sec = (time_t)(at / PP__SECOND);
         when.it_value.tv_nsec = (long)(at % PP__SECOND) + (at == 0); /* zero would be never */
     }
-    timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &when, NULL); /* which also makes it unreadable */
+    PP_SYS(timerfd_settime)(loop->timer, TFD_TIMER_ABSTIME, &when, NULL); /* which also makes it unreadable */
 }
 
 /* As the manager does. Releases the lock meanwhile. When it is due next. */

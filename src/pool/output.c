@@ -115,7 +115,7 @@ void pp__output_close(struct pp__worker *worker)
 static uint64_t written_since(int fd, uint64_t begin)
 {
     struct stat status;
-    if (fd < 0 || fstat(fd, &status) != 0 || (uint64_t)status.st_size <= begin)
+    if (fd < 0 || PP_SYS(fstat)(fd, &status) != 0 || (uint64_t)status.st_size <= begin)
         return 0;
     return (uint64_t)status.st_size - begin;
 }
@@ -125,7 +125,7 @@ static size_t read_bytes(int fd, char *bytes, size_t size, uint64_t begin)
 {
     size_t got = 0;
     while (got < size) {
-        ssize_t more = pread(fd, bytes + got, size - got, (off_t)(begin + got));
+        ssize_t more = PP_SYS(pread)(fd, bytes + got, size - got, (off_t)(begin + got));
         if (more < 0 && errno == EINTR)
             continue;
         if (more <= 0)
@@ -243,8 +243,8 @@ static bool trim(struct pp__worker *worker, unsigned i)
     pp__fence();
     if (size <= limit || size > INT64_MAX - begin || begin != pp__load_relaxed(&worker->result_side->output[i]))
         return false;
-    return fallocate(worker->output[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(begin + limit),
-                     (off_t)(size - limit)) == 0;
+    return PP_SYS(fallocate)(worker->output[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(begin + limit),
+                             (off_t)(size - limit)) == 0;
 }
 
 uint64_t pp__output_trim(struct pp__worker *worker, uint64_t now)

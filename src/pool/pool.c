@@ -192,7 +192,7 @@ static int copy_options(pp_pool *pool, const pp_pool_options *given)
         pool->options.finalizer_arg = NULL;
     pool->options.stack_size = given->stack_size ? given->stack_size : DEFAULT_STACK;
     while (pool->options.seed == 0)
-        if (getrandom(&pool->options.seed, sizeof pool->options.seed, 0) < 0)
+        if (PP_SYS(getrandom)(&pool->options.seed, sizeof pool->options.seed, 0) < 0)
             pool->options.seed = pp__now();
     pool->standby_kept = given->standby == PP_STANDBY_ALWAYS;
     pool->processors = given->wait == PP_WAIT_SLEEP ? 1 : pp__processors_for_spinning();

@@ -228,7 +228,7 @@ static int launch(const pp_process *process, uint64_t stack_size, int segment)
 static int sleep_for(const pp_process *process, uint64_t deadline)
 {
     struct pollfd watched = {.fd = process->connection, .events = POLLIN};
-    int count = poll(&watched, 1, pp__to_milliseconds(pp__until(deadline)));
+    int count = PP_SYS(poll)(&watched, 1, pp__to_milliseconds(pp__until(deadline)));
     if (count == 0 && pp__until(deadline) == 0)
         return -ETIMEDOUT;
     return count < 0 && !pp__wait_goes_on() ? -EINTR : 0;

@@ -36,7 +36,7 @@ static struct pp__process_side *open_segment(const void *data, size_t size, int 
     if (plan.size < sizeof(struct pp__process_side) || pp__segment_map(fd, plan.size, true, &memory) != 0)
         pp__child_exit(EXIT_FAILURE);
     pp__fd_close(fd);
-    madvise(memory, plan.size, MADV_DOFORK); /* the argument is there in children that the function forks */
+    PP_SYS(madvise)(memory, plan.size, MADV_DOFORK); /* the argument is there in children that the function forks */
     return memory;
 }
 

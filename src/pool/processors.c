@@ -2,23 +2,25 @@
 /* How many processors this process may use: affinity, lowered to the CPU quota of its cgroup and of those above. */
 #include "base/atomic.h"
 #include "base/cgroup.h"
+#include "base/seam.h"
 #include "pool/pool.h"
 #include "procpool.h"
 
 #include <limits.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static int by_affinity(void)
 {
     for (size_t cpus = 1024; cpus <= (1u << 20); cpus *= 2) {
-        cpu_set_t *set = CPU_ALLOC(cpus);
+        cpu_set_t *set = PP_SYS(malloc)(CPU_ALLOC_SIZE(cpus));
         if (!set)
             break;
         int count = 0;
-        if (sched_getaffinity(0, CPU_ALLOC_SIZE(cpus), set) == 0)
+        if (PP_SYS(sched_getaffinity)(0, CPU_ALLOC_SIZE(cpus), set) == 0)
             count = CPU_COUNT_S(CPU_ALLOC_SIZE(cpus), set);
-        CPU_FREE(set);
+        free(set);
         if (count > 0)
             return count;
     }

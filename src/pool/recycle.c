@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/seam.h"
 #include "pool/dispatch.h"
 #include "pool/end.h"
 #include "pool/start.h"
@@ -24,8 +25,8 @@ static uint64_t memory_of(pid_t pid)
     char path[32], text[128];
     unsigned long all, resident, shared;
     snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : PP_SYS(read)(fd, text, sizeof text - 1);
     if (fd >= 0)
         close(fd);
     text[size > 0 ? size : 0] = 0;

@@ -275,7 +275,7 @@ static int sleep_once(struct selection *s, uint64_t deadline)
     uint64_t left = pp__until(deadline), bound = PP__NEVER;
     if (s->group && pp__group_arm(s->group, &bound))
         return 0;
-    int count = poll(s->polled, s->polled_count + 1, pp__to_milliseconds(left < bound ? left : bound));
+    int count = PP_SYS(poll)(s->polled, s->polled_count + 1, pp__to_milliseconds(left < bound ? left : bound));
     if (count < 0 && errno != EINTR)
         return pp__fail_errno(errno, "poll");
     if (count < 0)

@@ -70,7 +70,7 @@ static int resolve_directory(const char *directory, char path[PATH_MAX])
     path[0] = 0;
     if (!directory)
         return 0;
-    if (!realpath(directory, path) || stat(path, &status) != 0)
+    if (!PP_SYS(realpath)(directory, path) || PP_SYS(stat)(path, &status) != 0)
         return pp__fail(-errno, "directory \"%.128s\": %s", directory, pp__strerror(errno));
     return S_ISDIR(status.st_mode) ? 0 : pp__fail(-ENOTDIR, "directory \"%.128s\" is none", directory);
 }
@@ -82,7 +82,7 @@ static uint32_t choose_processors(const pp_pool_options *o, int32_t *numbers)
     cpu_set_t set;
     for (size_t i = 0; i < o->processor_count; i++)
         numbers[count++] = o->processors[i];
-    if (count > 0 || !o->pin || sched_getaffinity(0, sizeof set, &set) != 0)
+    if (count > 0 || !o->pin || PP_SYS(sched_getaffinity)(0, sizeof set, &set) != 0)
         return count;
     for (int i = 0; i < CPU_SETSIZE; i++)
         if (CPU_ISSET(i, &set))
@@ -132,7 +132,7 @@ static int pin_to(const int32_t *numbers, uint32_t count, int number)
         return 0;
     int processor = numbers[(uint32_t)number % count];
     CPU_SET(processor, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0)
+    if (PP_SYS(sched_setaffinity)(0, sizeof set, &set) != 0)
         return pp__fail(-errno, "processor %d: %s", processor, pp__strerror(errno));
     return 0;
 }
@@ -142,7 +142,7 @@ static int be_nice(int more)
     errno = 0;
     int now = more ? getpriority(PRIO_PROCESS, 0) : 0;
     int wanted = now + more < 19 ? now + more : 19;
-    if (more && (errno || setpriority(PRIO_PROCESS, 0, wanted) != 0))
+    if (more && (errno || PP_SYS(setpriority)(PRIO_PROCESS, 0, wanted) != 0))
         return pp__fail(-errno, "a niceness of %d: %s", wanted, pp__strerror(errno));
     return 0;
 }
@@ -156,7 +156,7 @@ static void set_thread_variables(int threads)
     char text[16];
     snprintf(text, sizeof text, "%d", threads);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        setenv(names[i], text, 1);
+        PP_SYS(setenv)(names[i], text, 1);
 }
 
 /* And what those are to be told that are loaded, as they have read it. */
@@ -165,7 +165,7 @@ static void tell_libraries(int threads)
     static const char *const names[] = {"omp_set_num_threads", "openblas_set_num_threads", "MKL_Set_Num_Threads"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         void (*set)(int);
-        void *found = dlsym(RTLD_DEFAULT, names[i]);
+        void *found = PP_SYS(dlsym)(RTLD_DEFAULT, names[i]);
         memcpy(&set, &found, sizeof set);
         if (set)
             set(threads);
@@ -178,7 +178,7 @@ static int set_environment(const char *text, uint32_t count)
         char name[ENVIRONMENT_MAX];
         const char *equals = strchr(text, '=');
         snprintf(name, sizeof name, "%.*s", (int)(equals - text), text);
-        if (setenv(name, equals + 1, 1) != 0)
+        if (PP_SYS(setenv)(name, equals + 1, 1) != 0)
             return pp__fail(-errno, "environment: %s", pp__strerror(errno));
     }
     return 0;
@@ -191,7 +191,7 @@ int pp__setting_apply(const struct pp__setting *setting, int number)
     int error = pin_to(numbers, setting->processor_count, number);
     if (!error)
         error = be_nice(setting->nice);
-    if (!error && *directory && chdir(directory) != 0)
+    if (!error && *directory && PP_SYS(chdir)(directory) != 0)
         error = pp__fail(-errno, "directory \"%.128s\": %s", directory, pp__strerror(errno));
     if (setting->library_threads)
         set_thread_variables(setting->library_threads);

@@ -53,7 +53,7 @@ static bool open_chunk(struct pp__slab *slab)
     if (chunk == MAP_FAILED)
         return false;
     if (size >= HUGE_CHUNK)
-        madvise(chunk, size, MADV_HUGEPAGE); /* a wish */
+        PP_SYS(madvise)(chunk, size, MADV_HUGEPAGE); /* a wish */
     *chunk = (struct pp__slab_chunk){.next = slab->chunks, .size = size};
     slab->chunks = chunk;
     slab->fresh = (char *)chunk + slab->size; /* the head takes the place of an object */
