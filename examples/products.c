@@ -32,9 +32,10 @@ static int produce(void *fd, size_t size)
     (void)size;
     for (int i = 0; i < PRODUCTS; i++) {
         if (pp_queue_put(queue, "one product", 12, -1) != 0)
-            return 1;
+            exit(1);
         say(queue, "produced", "one product");
     }
+    pp_queue_unref(queue);
     return 0;
 }
 
@@ -44,6 +45,7 @@ static int consume(void *fd, size_t size)
     char product[32];
     while (pp_queue_get(queue, -1, product, sizeof product, &size) == 0 && size > 0)
         say(queue, "consumed", product);
+    pp_queue_unref(queue);
     return 0;
 }
 

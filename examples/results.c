@@ -24,7 +24,10 @@ static int request_url(void *given, size_t size)
     if (page)
         snprintf(answer, sizeof answer, "%zu bytes", size);
     const char *found = page ? answer : error;
-    return pp_dict_put(results, request->url, strlen(request->url), found, strlen(found)) != 0;
+    int code = pp_dict_put(results, request->url, strlen(request->url), found, strlen(found)) != 0;
+    free(page);
+    pp_dict_unref(results);
+    return code;
 }
 
 static pp_process *start(pp_dict *results, const char *url)

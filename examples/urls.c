@@ -11,8 +11,10 @@ static int request_url(void *url, size_t size)
     char *page = load_page(url, &size, error);
     if (page && strstr(page, "crash"))
         abort(); /* as a parser might that meets a broken page */
+    int code = page ? 0 : 1;
     printf("%s: %s\n", (char *)url, page ? "there" : error);
-    return page ? 0 : 1;
+    free(page);
+    return code;
 }
 
 /* One second more for who is not done by now. */

@@ -245,6 +245,13 @@ static struct outcome run_with_pages(const char *program, const char *const *pag
     return outcome;
 }
 
+/* These examples give a page one second, or three. */
+static void needs_speed(void)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind no process has loaded a page within the seconds that the example gives it");
+}
+
 /* The line that says `what` of the page, with its URL. */
 static void check_line(const char *text, int port, const char *format, const char *page, const char *what)
 {
@@ -257,6 +264,7 @@ static void check_line(const char *text, int port, const char *format, const cha
 TEST_WITHIN(urls_are_requested_by_a_process_each_and_those_that_can_not_be_cost_themselves, 20)
 {
     int port;
+    needs_speed();
     static const char *const pages[] = {"hang", "small", "crash", "missing", "large", NULL};
     struct outcome outcome = run_with_pages("urls", pages, &port);
     CHECK_STR(outcome.err, "");
@@ -272,6 +280,7 @@ TEST_WITHIN(urls_are_requested_by_a_process_each_and_those_that_can_not_be_cost_
 TEST_WITHIN(results_of_a_process_each_are_in_a_dictionary_that_all_share, 20)
 {
     int port;
+    needs_speed();
     static const char *const pages[] = {"hang", "small", "crash", "missing", "large", NULL};
     struct outcome outcome = run_with_pages("results", pages, &port);
     CHECK_STR(outcome.err, "");
@@ -287,6 +296,7 @@ TEST_WITHIN(results_of_a_process_each_are_in_a_dictionary_that_all_share, 20)
 TEST_WITHIN(pages_are_loaded_by_a_pool_and_those_that_can_not_be_cost_themselves, 20)
 {
     int port;
+    needs_speed();
     static const char *const pages[] = {"small", "crash", "hang", "missing", "large", "small", NULL};
     struct outcome outcome = run_with_pages("pages", pages, &port);
     CHECK_STR(outcome.err, "");
