@@ -500,8 +500,7 @@ static void exec_command(const struct pp__spawned *s, char *const *command, pid_
     for (size_t i = 0; i <= count; i++)
         words[i] = command[i] && strcmp(command[i], "{}") == 0 ? path : command[i];
     pp__spawn_invitation(s, text);
-    PP_SYS(setenv)(PP__INVITATION, text, 1);
-    if (words[0])
+    if (PP_SYS(setenv)(PP__INVITATION, text, 1) == 0 && words[0])
         PP_SYS(execvp)(words[0], words);
 }
 
@@ -511,8 +510,8 @@ static void exec_self(const struct pp__spawned *s, int line)
     char *words[] = {program_invocation_name, NULL};
     fcntl(line, F_SETFD, 0);
     snprintf(text, sizeof text, "%d:%.*s", line, PP__NONCE_SIZE, s->message.nonce);
-    PP_SYS(setenv)(PP__MARKER, text, 1);
-    PP_SYS(execv)(pp__birth_executable(path), words);
+    if (PP_SYS(setenv)(PP__MARKER, text, 1) == 0) /* without it the image would go on as the program itself */
+        PP_SYS(execv)(pp__birth_executable(path), words);
 }
 
 /* In the fork, which has one thread and is nobody's worker yet. */
@@ -568,7 +567,7 @@ static int start_on_line(struct pp__spawned *s, const struct pp__zygote_setup *s
 static int keep_descriptors(struct pp__spawned *s, const int *fds, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        int fd = pp__fd_adopt(fcntl(fds[i], F_DUPFD_CLOEXEC, 0), "a copy of a descriptor");
+        int fd = pp__fd_adopt(PP_SYS(fcntl)(fds[i], F_DUPFD_CLOEXEC, 0), "a copy of a descriptor");
         if (fd < 0)
             return -fd;
         s->fds[s->count++] = fd;
