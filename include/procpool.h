@@ -250,7 +250,8 @@ PP_API int pp_worker_attach(const char *invitation);
  * Errors: -EINVAL (bad options, an unknown PROCPOOL_START, more than 64 inherit_fds, preload, command or starter with another method, an empty command, a
  * starter without start or beside a command), -EBADF (an inherit_fd that is not open), -ENOSYS (forkserver or spawn without pp_worker_main, or with raised
  * privileges), -ENOENT or -ELIBBAD for a preload that can't be opened, -E2BIG (the paths to preload, or the command, are too long), -EAGAIN (no process can
- * be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE, -ENFILE, -EPERM. If the launcher's process dies, its pools break with
+ * be made, or another thread holds a lock of libc's at every try), -ENOMEM, -EMFILE, -ENFILE, -EPERM (in a forked child; in a daemon, see
+ * pp_process_options). If the launcher's process dies, its pools break with
  * that cause.
  */
 PP_API int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher);
@@ -872,7 +873,10 @@ typedef int pp_process_function(void *arg, size_t size);
 
 typedef struct pp_process_options {
     const char *name; /* at most 63 bytes, of which ps shows 15; copied; NULL: "Process-1", and so on */
-    /* What becomes of it when the program exits, by exit(3) or the end of main. 0: it is awaited. 1: it is killed. */
+    /*
+     * What becomes of it when the program ends. 0: by exit(3) or the end of main it is awaited; an owner that is killed, calls _exit or becomes another program
+     * it outlives. 1: it is killed, however the owner ends, and may start no processes itself.
+     */
     int daemon;
     pp_launcher *
         launcher; /* one without a starter; the process takes its own reference; NULL: it gets one of its own from the next four */
@@ -887,14 +891,18 @@ typedef struct pp_process_options {
 
 /*
  * Starts a process that runs function(arg, size), and waits until it has begun. The argument is copied. `options` may be NULL. *process has one reference, the
- * caller's. It outlives neither its owner, however that ends, nor its last reference. A signal's handler does not end the waiting.
+ * caller's. It does not outlive its last reference. A signal's handler does not end the waiting.
+ *
+ * One that is no daemon is the one exception to "no orphan": it goes on when its owner, or the launcher's process, or both are killed, until its function
+ * returns, and who adopts orphans reaps it. One that was started in a worker of a pool, or in a process that came from there, ends with its owner all the same.
+ * In a daemon this, pp_launcher_create and pp_pool_create fail with -EPERM, but for PP_START_INLINE.
  *
  * When the program exits, processes that are no daemons are awaited after the daemons were killed, by a handler of exit(3)'s as pp_pool_create tells.
  *
  * Any thread. Errors: -EINVAL (no function, or one in no loaded module, arg NULL and size not 0, name too long, stack too small, launcher together with options
  * of one, a reserved word that is not zero, and as pp_launcher_create), -ENOTSUP (PP_START_INLINE, or a launcher with a starter), -ETIMEDOUT (it has not begun in
  * start_timeout; it is killed), -ENOEXEC (what a launcher's command started ended before), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -EFBIG (the argument is above
- * RLIMIT_FSIZE), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits), -EPERM, and those of
+ * RLIMIT_FSIZE), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits), -EPERM (in a daemon, or a forked child), and those of
  * pp_launcher_create.
  */
 PP_API int pp_process_start(pp_process_function *function, const void *arg, size_t size,
@@ -903,7 +911,7 @@ PP_API int pp_process_start(pp_process_function *function, const void *arg, size
 /* Takes one more reference; returns process. */
 PP_API pp_process *pp_process_ref(pp_process *process);
 
-/* Gives one reference back; with the last one the process is killed if it still runs, and is not waited for. */
+/* Gives one reference back; with the last one the process is killed if it still runs, a daemon or not, and is not waited for. */
 PP_API void pp_process_unref(pp_process *process);
 
 /* Gives one reference back if the process has ended: 0, or -EBUSY: it has not, and the reference stays; -EINVAL, -EPERM. */
@@ -922,8 +930,9 @@ PP_API int pp_process_is_alive(pp_process *process);
 PP_API int pp_process_join(pp_process *process, int timeout);
 
 /*
- * How it ended: *code is its exit status, 0 to 255, or the negative number of the signal that ended it. Errors: -EBUSY (it has not ended), -ENODATA (nobody
- * has seen how: the launcher's process had died, and it with that, or it was the child of another process), -EINVAL, -EPERM.
+ * How it ended: *code is its exit status, 0 to 255, or the negative number of the signal that ended it. The launcher's process tells it, a moment after the
+ * end: for that this waits. Errors: -EBUSY (it has not ended, or how it did was not told for 10 s), -ENODATA (nobody has seen how: the launcher's process had
+ * died before, or it was the child of another process), -EINVAL, -EPERM.
  */
 PP_API int pp_process_exit_code(pp_process *process, int *code);
 
@@ -936,14 +945,16 @@ PP_API int pp_process_error(pp_process *process, pp_error *error);
 
 /*
  * Send it SIGTERM, or SIGKILL, and do not wait for its end. A process that has ended, and so any other that has its number by now, gets nothing. 0, -EAGAIN
- * (the launcher's process does not read), -EINVAL, -EPERM. What a kill leaves of children in its process group is killed too.
+ * (the launcher's process does not read), -EINVAL, -EPERM. What a kill leaves of children in its process group is killed too, by the launcher's process, if it
+ * is there.
  */
 PP_API int pp_process_terminate(pp_process *process);
 PP_API int pp_process_kill(pp_process *process);
 
 /*
- * The sentinel: a descriptor that is readable (poll's POLLIN) from the process's end on. It is a socket, no pidfd: for poll, epoll and the like only. It is the
- * library's, not to be read or closed, and gone with the last reference. -EINVAL, -EPERM.
+ * The sentinel: a pidfd of the process, for any event loop: readable (poll's POLLIN) from its end on, and neither pp_process_is_alive nor pp_process_join
+ * thinks otherwise. pidfd_send_signal(2) takes it; waitid(2) does not, for it is not the owner's child. It is the library's, not to be closed, and gone with the last reference.
+ * Where there are no pidfds (on valgrind) it is a socket that hangs up then. -EINVAL, -EPERM.
  */
 PP_API int pp_process_fd(const pp_process *process);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that run one function, on the owner's side. No thread belongs to one: how it ended lies in its connection until somebody asks. All
- * functions may be called from any thread.
+ * Processes that run one function, on the owner's side. No thread belongs to one: its pidfd shows that it has ended, and how lies in its connection until
+ * somebody asks. All functions may be called from any thread.
  */
 #include "pool/process.h"
 
@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@
 #define SMALLEST_STACK 65536u
 #define DEFAULT_STACK (8u << 20)
 #define DEFAULT_START_TIMEOUT 30000
+#define END_WAIT_MS 10000 /* until the zygote tells how one has ended */
 
 /* ---------------------------------------------------------------------------------------------- its end */
 
@@ -83,45 +85,73 @@ static void note_end(pp_process *process, const struct pp__report *report)
     end(process);
 }
 
-/* By the death of its parent it is killed, and nobody is told. */
-static void note_zygotes_end(pp_process *process)
+/* The end of one whose zygote has died: by that it was killed, unless it outlives it, and nobody is told how it ended. */
+static void note_orphans_end(pp_process *process)
 {
     char text[128];
     pp__launcher_epitaph(process->launcher, text, sizeof text);
-    snprintf(process->message, sizeof process->message, "was killed as %s",
+    snprintf(process->message, sizeof process->message, "%s as %s",
+             process->outlives ? "ended in an unknown way," : "was killed",
              *text ? text : "the process that has started it is gone");
-    process->orphaned = true;
     note_crash(process);
     end(process);
+}
+
+static bool is_over(const pp_process *process)
+{
+    struct pollfd watched = {.fd = process->pidfd, .events = POLLIN};
+    return process->pidfd >= 0 && pp__fd_look(&watched, 1) == 1;
+}
+
+static int note_begin(pp_process *process, const struct pp__report *report, int pidfd)
+{
+    process->pidfd = pidfd;
+    process->pid = process->end.pid = report->pid;
+    process->begun = pp__now();
+    if (pidfd < 0 && report->error != ENOSYS)
+        return pp__fail_errno(report->error, "a descriptor for the end of a process");
+    return 1;
 }
 
 /* Takes in what the zygote has told: 1: it has begun; 0: nothing new, or it has ended; or the negative errno of a start that failed. */
 static int take_report(pp_process *process)
 {
     struct pp__report report;
-    int got = process->ended ? 0 : pp__launcher_report(process->connection, &report);
-    if (got == -EPIPE)
-        note_zygotes_end(process);
-    if (got <= 0)
+    int pidfd, got = pp__launcher_report_of_watched(process->connection, &report, &pidfd);
+    process->orphaned = got == -EPIPE;
+    if (got == 0 || process->orphaned)
         return 0;
-    if (report.type == PP__REPORT_STARTED) {
-        process->pid = process->end.pid = report.pid;
-        process->begun = pp__now();
-        return 1;
-    }
+    if (got < 0)
+        return got;
+    if (report.type == PP__REPORT_STARTED)
+        return note_begin(process, &report, pidfd);
     if (report.type == PP__REPORT_FAILED)
         return pp__fail_errno(report.error, "a process can't be made");
     note_end(process, &report);
     return 0;
 }
 
-static bool look(pp_process *process)
+/* The same, and what its pidfd shows, which may be before the zygote has told, or though it never will. */
+static int take_in(pp_process *process)
+{
+    int got = process->ended || process->orphaned ? 0 : take_report(process);
+    if (process->ended)
+        return got;
+    process->over = is_over(process);
+    if (process->orphaned && (process->over || process->pidfd < 0))
+        note_orphans_end(process);
+    return got;
+}
+
+enum progress { RUNS, OVER, ENDED };
+
+static enum progress look(pp_process *process)
 {
     pthread_mutex_lock(&process->lock);
-    take_report(process);
-    bool ended = process->ended;
+    take_in(process);
+    enum progress progress = process->ended ? ENDED : process->over ? OVER : RUNS;
     pthread_mutex_unlock(&process->lock);
-    return ended;
+    return progress;
 }
 
 /* ------------------------------------------------------------------------------------------ the handle */
@@ -215,20 +245,31 @@ static int open_segment(pp_process *process, pp_process_function *function, cons
 
 static int launch(const pp_process *process, uint64_t stack_size, int segment)
 {
-    const struct pp__process_plan data = {.size = process->size};
-    struct pp__plan plan = {
-        .serial = SERIAL, .stack_size = stack_size ? stack_size : DEFAULT_STACK, .size = sizeof data};
+    const struct pp__process_plan data = {.size = process->size,
+                                          .kin = process->daemon ? PP__KIN_NONE : pp__owner_kin()};
+    struct pp__plan plan = {.serial = SERIAL,
+                            .stack_size = stack_size ? stack_size : DEFAULT_STACK,
+                            .watched = 1,
+                            .outlives = process->outlives,
+                            .size = sizeof data};
     snprintf(plan.name, sizeof plan.name, "%.15s", process->name);
     memcpy(plan.data, &data, sizeof data);
     int error = pp__launcher_start(process->connection, &plan, &segment, PP__PROCESS_FDS);
     return error ? pp__fail_errno(-error, "asking for a process") : 0;
 }
 
-/* Until there is something to read, or the deadline: 0, -ETIMEDOUT, -EINTR. */
-static int sleep_for(const pp_process *process, uint64_t deadline)
+/*
+ * Until there is something to read, or the deadline: 0, -ETIMEDOUT, -EINTR. Once it is seen on one of the two descriptors that the process is over, or the
+ * zygote gone, that one says nothing more.
+ */
+static int sleep_for(pp_process *process, uint64_t deadline)
 {
-    struct pollfd watched = {.fd = process->connection, .events = POLLIN};
-    int count = PP_SYS(poll)(&watched, 1, pp__to_milliseconds(pp__until(deadline)));
+    struct pollfd watched[2] = {{.events = POLLIN}, {.events = POLLIN}};
+    pthread_mutex_lock(&process->lock);
+    watched[0].fd = process->orphaned ? -1 : process->connection;
+    watched[1].fd = process->over ? -1 : process->pidfd;
+    pthread_mutex_unlock(&process->lock);
+    int count = PP_SYS(poll)(watched, 2, pp__to_milliseconds(pp__until(deadline)));
     if (count == 0 && pp__until(deadline) == 0)
         return -ETIMEDOUT;
     return count < 0 && !pp__wait_goes_on() ? -EINTR : 0;
@@ -239,7 +280,7 @@ static int await_begin(pp_process *process, uint32_t timeout)
 {
     uint64_t deadline = pp__now() + (timeout ? timeout : DEFAULT_START_TIMEOUT) * PP__MILLISECOND;
     for (;;) {
-        int got = take_report(process);
+        int got = take_in(process);
         if (got != 0)
             return got < 0 ? got : 0;
         if (process->ended)
@@ -259,12 +300,27 @@ static int begin(pp_process *process, const pp_process_options *options, int seg
     return error ? error : await_begin(process, options->start_timeout);
 }
 
-/* The connection's end kills it, if it still runs. */
+static int signal_by_pidfd(const pp_process *process, int number)
+{
+    return process->pidfd < 0 ? -EPIPE : (int)PP_SYS(syscall)(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0);
+}
+
+/* The connection's end kills it if it still runs, unless it outlives that: then it has to be asked for. */
+static void kill_at_last(pp_process *process)
+{
+    if (process->connection < 0 || process->ended)
+        return;
+    if (pp__launcher_kill(process->connection, SERIAL) != 0)
+        signal_by_pidfd(process, SIGKILL);
+}
+
 static void destroy(pp_process *process)
 {
     if (process->in_live.next)
         pp__process_exit_leave(process);
+    kill_at_last(process);
     pp__launcher_disconnect(process->connection);
+    pp__fd_close(process->pidfd);
     pp_launcher_unref(process->launcher);
     pp__segment_unmap(process->side, process->size);
     pp__backtrace_free(process->end.backtrace);
@@ -279,8 +335,9 @@ static pp_process *make(const pp_process_options *options)
         return NULL;
     made->references = 1;
     made->owner = pp__owner_token();
-    made->connection = -1;
+    made->connection = made->pidfd = -1;
     made->daemon = options->daemon != 0;
+    made->outlives = !made->daemon && pp__owner_kin() == PP__KIN_FREE;
     made->end =
         (pp_error){.worker = -1, .status = -1, .tries = 1, .message = made->message, .function = made->function};
     pthread_mutex_init(&made->lock, NULL);
@@ -342,6 +399,11 @@ static int check_handle(const pp_process *process, const char *caller)
     return is_own(process) ? 0 : pp__owner_refuse();
 }
 
+int pp__process_sentinel(const pp_process *process)
+{
+    return process->pidfd >= 0 ? process->pidfd : process->connection;
+}
+
 pp_process *pp_process_ref(pp_process *process)
 {
     if (process && is_own(process))
@@ -389,14 +451,14 @@ const char *pp_process_name(const pp_process *process)
 int pp_process_fd(const pp_process *process)
 {
     int error = check_handle(process, "pp_process_fd");
-    return error ? error : process->connection;
+    return error ? error : pp__process_sentinel(process);
 }
 
 int pp_process_is_alive(pp_process *process)
 {
     PP__NO_CANCELLATION();
     int error = check_handle(process, "pp_process_is_alive");
-    return error ? error : !look(process);
+    return error ? error : look(process) == RUNS;
 }
 
 int pp_process_join(pp_process *process, int timeout)
@@ -404,12 +466,26 @@ int pp_process_join(pp_process *process, int timeout)
     PP__NO_CANCELLATION();
     uint64_t deadline = pp__deadline(timeout);
     int error = check_handle(process, "pp_process_join");
-    while (!error && !look(process)) {
+    while (!error && look(process) == RUNS) {
         error = pp__until(deadline) == 0 ? -ETIMEDOUT : sleep_for(process, deadline);
-        if (error && !look(process))
+        if (error && look(process) == RUNS)
             return pp__fail(error, "%s (pid %d) runs: %s", process->name, (int)process->pid, pp__strerror(-error));
     }
     return error == -ETIMEDOUT || error == -EINTR ? 0 : error;
+}
+
+/* Of one that is over: waits for the zygote to tell how it ended, which it does at once. One that is stopped goes on when a word comes: this one harms none. */
+static bool hear_end(pp_process *process)
+{
+    uint64_t deadline = pp__deadline(END_WAIT_MS);
+    enum progress progress = look(process);
+    if (progress == OVER)
+        pp__launcher_terminate(process->connection, SERIAL);
+    while (progress == OVER && pp__until(deadline) > 0) {
+        sleep_for(process, deadline);
+        progress = look(process);
+    }
+    return progress == ENDED;
 }
 
 int pp_process_error(pp_process *process, pp_error *error)
@@ -418,7 +494,7 @@ int pp_process_error(pp_process *process, pp_error *error)
     int failed = check_handle(process, "pp_process_error");
     if (failed || !error)
         return failed ? failed : pp__fail(-EINVAL, "pp_process_error: no place for the error");
-    if (!look(process))
+    if (!hear_end(process))
         return pp__fail(-EBUSY, "%s (pid %d) runs", process->name, (int)process->pid);
     *error = process->end; /* which nobody changes any more */
     return 0;
@@ -441,22 +517,27 @@ int pp_process_exit_code(pp_process *process, int *code)
 /* ------------------------------------------------------------------------------------------ signalling */
 
 /* By its parent, which knows whether the number is still its own. */
-static int signal_by(pp_process *process, int (*ask)(int connection, uint64_t serial), const char *caller)
+static int signal_by(pp_process *process, int (*ask)(int connection, uint64_t serial), int number, const char *caller)
 {
     PP__NO_CANCELLATION();
     int error = check_handle(process, caller);
-    if (error || look(process))
+    if (error || look(process) != RUNS)
         return error;
     error = ask(process->connection, SERIAL);
-    return error == 0 || error == -EPIPE ? 0 : pp__fail_errno(-error, "asking for the end of %s", process->name);
+    if (error == -EPIPE) { /* and so not by its parent: nobody else has its pidfd */
+        signal_by_pidfd(process, number);
+        signal_by_pidfd(process, SIGCONT); /* which a stopped one needs */
+        return 0;
+    }
+    return error ? pp__fail_errno(-error, "asking for the end of %s", process->name) : 0;
 }
 
 int pp_process_terminate(pp_process *process)
 {
-    return signal_by(process, pp__launcher_terminate, "pp_process_terminate");
+    return signal_by(process, pp__launcher_terminate, SIGTERM, "pp_process_terminate");
 }
 
 int pp_process_kill(pp_process *process)
 {
-    return signal_by(process, pp__launcher_kill, "pp_process_kill");
+    return signal_by(process, pp__launcher_kill, SIGKILL, "pp_process_kill");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A process that runs one function, without a pool: what owner and process share, and the owner's handle. It has a connection to its launcher's zygote of
- * its own, so that the end of that connection is its end, and no other's; and the connection's descriptor is its sentinel.
+ * its own, over which it is signalled and its end is told, and a pidfd, which shows the end at once, also if the zygote has died.
  */
 #ifndef PP_POOL_PROCESS_H
 #define PP_POOL_PROCESS_H
@@ -24,6 +24,8 @@
 /* The data of its plan. */
 struct pp__process_plan {
     uint64_t size; /* of the segment */
+    uint32_t kin;  /* what it may start itself, see process/owner.h */
+    uint32_t reserved;
 };
 
 /*
@@ -51,11 +53,13 @@ struct pp_process {
     uint32_t owner; /* pp__owner_token() of the process that started it */
     pp_launcher *launcher;
     int connection; /* shut down by who learns of the end, and so readable for ever; closed with the last reference */
+    int pidfd; /* -1 where there are none: then the connection tells all there is; set before others have the handle, as is pid */
     pid_t pid;
     struct pp__process_side *side;
     size_t size; /* of the segment */
     uint64_t begun;
     bool daemon;
+    bool outlives; /* its owner and the zygote */
     char name[PP__PROCESS_NAME_MAX];
     char function[128];
 
@@ -64,9 +68,10 @@ struct pp_process {
 
     pthread_mutex_t
         lock; /* over reading from the connection until the end, and what follows; never held while anything sleeps */
-    bool ended;
-    bool seen;     /* and it is known how */
-    bool orphaned; /* by the end of the zygote, so that it is not */
+    bool orphaned; /* its zygote is gone, and says no more */
+    bool over;     /* it has ended, and its zygote has not said how yet */
+    bool ended;    /* and all is known that will be */
+    bool seen;     /* and so it is known how */
     pp_error end;
     char message[PP__PROCESS_TEXT_MAX];
 };
@@ -76,6 +81,9 @@ _Noreturn void pp__process_entry(const void *data, size_t size, const int *fds, 
 
 /* One more reference unless the last one is gone. */
 bool pp__process_try_ref(pp_process *process);
+
+/* A descriptor that is readable from its end on. */
+int pp__process_sentinel(const pp_process *process);
 
 /* As in exit.h, for processes. */
 int pp__process_exit_prepare(void);

@@ -7,6 +7,7 @@
 #include "pool/process.h"
 #include "process/child.h"
 #include "process/crash.h"
+#include "process/owner.h"
 #include "shm/segment.h"
 
 #include <stdio.h>
@@ -33,9 +34,11 @@ static struct pp__process_side *open_segment(const void *data, size_t size, int 
     if (size != sizeof plan)
         pp__child_exit(EXIT_FAILURE);
     memcpy(&plan, data, sizeof plan);
-    if (plan.size < sizeof(struct pp__process_side) || pp__segment_map(fd, plan.size, true, &memory) != 0)
+    if (plan.kin > PP__KIN_NONE || plan.size < sizeof(struct pp__process_side) ||
+        pp__segment_map(fd, plan.size, true, &memory) != 0)
         pp__child_exit(EXIT_FAILURE);
     pp__fd_close(fd);
+    pp__owner_set_kin((enum pp__kin)plan.kin);
     PP_SYS(madvise)(memory, plan.size, MADV_DOFORK); /* the argument is there in children that the function forks */
     return memory;
 }

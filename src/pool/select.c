@@ -103,7 +103,7 @@ static bool has_descriptor(const pp_selectable *item)
 static struct pollfd ask(const pp_selectable *item)
 {
     if (item->kind == PP_SELECT_PROCESS)
-        return (struct pollfd){.fd = item->process->connection, .events = POLLIN};
+        return (struct pollfd){.fd = pp__process_sentinel(item->process), .events = POLLIN};
     return (struct pollfd){.fd = item->fd, .events = (short)(item->events ? item->events : POLLIN)};
 }
 

@@ -19,6 +19,7 @@
 #include "process/child.h"
 #include "process/crash.h"
 #include "process/identity.h"
+#include "process/owner.h"
 #include "shm/buffer.h"
 #include "shm/segment.h"
 
@@ -923,6 +924,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     struct pp__worker_plan plan;
     if (count == PP__PROCESS_FDS)
         pp__process_entry(data, size, fds, shared_images);
+    pp__owner_set_kin(PP__KIN_BOUND);
     memset(&self, 0, sizeof self); /* a worker that forks a pool of its own leaves its state to that pool's workers */
     if (size != sizeof plan || count != PP__FD_COUNT || open_channel(fds) != 0)
         pp__child_exit(EXIT_FAILURE);

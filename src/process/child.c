@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
@@ -104,12 +105,16 @@ static void raise_oom_score(void)
     close(fd);
 }
 
-/* Ends with the zygote; one that ended before prctl had said so is seen by the changed parent. */
-static void follow_zygote(pid_t zygote)
+/*
+ * Ends with the zygote, unless it outlives that; one that ended before prctl had said so is seen by the changed parent. Where it comes from elsewhere it
+ * stays in the group of what has started it, and is tied to a line.
+ */
+static void follow_zygote(pid_t zygote, bool outlives)
 {
-    if (zygote == 0)
-        return; /* it is tied to a line, and stays in the group of what has started it */
-    setpgid(0, 0);
+    if (zygote != 0)
+        setpgid(0, 0);
+    if (zygote == 0 || outlives)
+        return;
     PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != zygote)
         _exit(127);
@@ -158,7 +163,7 @@ static _Noreturn void switch_stack(const struct pp__beginning *b)
 
 void pp__child_begin(const struct pp__beginning *b)
 {
-    follow_zygote(b->zygote);
+    follow_zygote(b->zygote, b->plan->outlives != 0);
     PP_FAULT("child.begin");
     register_exit_handlers();
     close_descriptors(b);

@@ -16,9 +16,12 @@
 
 /* What the owner asks for; travels in one message to the zygote. */
 struct pp__plan {
-    uint64_t serial;                  /* names the child in all reports of its connection; unique there */
-    uint64_t stack_size;              /* bytes */
-    char name[16];                    /* as ps shows it */
+    uint64_t serial;     /* names the child in all reports of its connection; unique there */
+    uint64_t stack_size; /* bytes */
+    char name[16];       /* as ps shows it */
+    uint32_t watched;    /* the report of its start brings a pidfd */
+    uint32_t outlives;   /* it goes on when its owner or the zygote ends, and then by itself */
+    uint32_t reserved;
     uint32_t size;                    /* of data */
     unsigned char data[PP__PLAN_MAX]; /* for the entry */
 };

@@ -5,7 +5,7 @@
  *
  * An image whose parent is the zygote follows that by PDEATHSIG. Any other is tied to its line: the other end is in the zygote alone, and when it goes,
  * the kernel sends what the line was set to send when something happens there, SIGKILL, which reaches processes that are stopped or deaf as well. Nothing else
- * ever happens there: the zygote sends nothing behind the plan.
+ * ever happens there: the zygote sends nothing behind the plan. One that outlives the zygote keeps the line all the same, for the zygote to see its end.
  */
 #include "process/join.h"
 
@@ -27,6 +27,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -70,7 +71,10 @@ static _Noreturn void become(int line, size_t count)
     pp__signals_block(NULL);
     if (pp__zygote_stack(message.plan.stack_size, &beginning.stack, &beginning.stack_size) != 0)
         _exit(127);
-    if ((message.tied && !tie(line)) || !say_joined(line))
+    if (message.plan.outlives)
+        prctl(PR_SET_PDEATHSIG,
+              0); /* which held for what was to become it; off before it is told that this has begun */
+    if ((message.tied && !message.plan.outlives && !tie(line)) || !say_joined(line))
         _exit(127);
     pp__signals_default();
     pp__child_begin(&beginning);

@@ -130,6 +130,8 @@ static int create(const pp_launcher_options *options, pp_launcher **launcher)
     int error = check_options(options);
     if (error == 0)
         error = choose_method(options, &method);
+    if (error == 0 && method != PP_START_INLINE && pp__owner_kin() == PP__KIN_NONE)
+        error = pp__fail(-EPERM, "%s is a daemon, which may start no processes", program_invocation_short_name);
     if (error)
         return error;
     pp_launcher *made = PP_SYS(calloc)(1, sizeof *made);
@@ -331,16 +333,36 @@ int pp__launcher_terminate(int connection, uint64_t serial)
 }
 
 /* A zygote that died with our words unread shows as an end (a reset, in fact) once, before what it said itself: look again. */
-int pp__launcher_report(int connection, struct pp__report *report)
+static int take_report(int connection, struct pp__report *report, int *fd, size_t *count)
 {
     struct pp__report got;
-    ssize_t size = pp__fd_receive(connection, &got, sizeof got, NULL, NULL, MSG_DONTWAIT);
+    size_t room = count ? *count : 0;
+    ssize_t size = pp__fd_receive(connection, &got, sizeof got, fd, count, MSG_DONTWAIT);
+    if (size == 0 && count)
+        *count = room;
     if (size == 0)
-        size = pp__fd_receive(connection, &got, sizeof got, NULL, NULL, MSG_DONTWAIT);
+        size = pp__fd_receive(connection, &got, sizeof got, fd, count, MSG_DONTWAIT);
     if (size == -EAGAIN)
         return 0;
+    if (size == -EMFILE || size == -ENFILE || size == -ENOMEM)
+        return (int)size;
     if (size != sizeof got)
         return -EPIPE;
     *report = got;
     return 1;
+}
+
+int pp__launcher_report(int connection, struct pp__report *report)
+{
+    int got = take_report(connection, report, NULL, NULL);
+    return got < 0 ? -EPIPE : got;
+}
+
+int pp__launcher_report_of_watched(int connection, struct pp__report *report, int *pidfd)
+{
+    size_t count = 1;
+    int got = take_report(connection, report, pidfd, &count);
+    if (got != 1 || count == 0)
+        *pidfd = -1;
+    return got;
 }

@@ -3,7 +3,7 @@
  * A launcher: the owner's handle to one zygote, by whatever start method it came to be. Each pool has a connection of its
  * own (a seqpacket socket), on which it asks for children and for their deaths and is told how they ended. When a connection is shut
  * down, the zygote kills that connection's children; when the owner ends (its pidfd, or end of file on the control socket), all of them
- * and itself.
+ * and itself. Those that outlive their owner are spared by both, unless their deaths were asked for before.
  */
 #ifndef PP_PROCESS_LAUNCHER_H
 #define PP_PROCESS_LAUNCHER_H
@@ -28,9 +28,10 @@ const pp_starter *pp__launcher_starter(const pp_launcher *launcher);
 
 /* What the zygote tells. */
 enum pp__report_type {
-    PP__REPORT_STARTED = 1, /* pid is set */
-    PP__REPORT_INVITED,     /* before that, where the owner is to have it started: invitation is set */
-    PP__REPORT_FAILED,      /* the fork failed: error is the errno */
+    PP__REPORT_STARTED =
+        1, /* pid is set; of a plan that is watched a pidfd comes with it, or error is the errno for which there is none */
+    PP__REPORT_INVITED, /* before that, where the owner is to have it started: invitation is set */
+    PP__REPORT_FAILED,  /* the fork failed: error is the errno */
     PP__REPORT_ENDED /* pid; code and status as waitid's si_code and si_status; error: ENOMEM if the kernel killed it for want of memory */
 };
 
@@ -66,6 +67,10 @@ int pp__launcher_terminate(int connection, uint64_t serial);
 
 /* The next report: 1, 0 if there is none now, -EPIPE when the zygote is gone and everything it said has been read. */
 int pp__launcher_report(int connection, struct pp__report *report);
+
+/* The same where plans are watched: *pidfd is set (adopted), to -1 where none has come. -EMFILE, -ENFILE, -ENOMEM besides:
+ * it may have come, and there was no room for it. */
+int pp__launcher_report_of_watched(int connection, struct pp__report *report, int *pidfd);
 
 /* How the zygote ended, in words ("killed by signal 9"), for the cause of a broken pool; "" if it lives. */
 const char *pp__launcher_epitaph(pp_launcher *launcher, char *text, size_t size);

@@ -18,6 +18,8 @@ struct owner_page {
 /* Set once by the first pp__owner_enter, cleared by pp__owner_reset in a process that has one thread. */
 static _Atomic(struct owner_page *) page;
 
+static enum pp__kin kin; /* written by a process's first thread alone, before others are there */
+
 static struct owner_page *make_page(void)
 {
     struct owner_page *made =
@@ -66,4 +68,14 @@ void pp__owner_reset(void)
     pp__store_relaxed(&page, NULL);
     if (have)
         munmap(have, sizeof *have);
+}
+
+void pp__owner_set_kin(enum pp__kin of_this_process)
+{
+    kin = of_this_process;
+}
+
+enum pp__kin pp__owner_kin(void)
+{
+    return kin;
 }

@@ -31,4 +31,13 @@ static inline int pp__owner_refuse(void)
 /* In a process made by the library: it may become an owner in its own right (nested pools). */
 void pp__owner_reset(void);
 
+/* What processes this one may start. Set in a process made by the library before user code runs there, and inherited by what that forks. */
+enum pp__kin {
+    PP__KIN_FREE,  /* any */
+    PP__KIN_BOUND, /* such as end with it, whatever they are: a pool's worker, and what has come from one */
+    PP__KIN_NONE   /* none: a daemon */
+};
+void pp__owner_set_kin(enum pp__kin kin);
+enum pp__kin pp__owner_kin(void);
+
 #endif

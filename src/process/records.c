@@ -52,12 +52,20 @@ struct pp__child_record *pp__record_find_pid(pid_t pid)
     return find_pid_in(&forsaken, pid);
 }
 
+static void drop_pidfd(struct pp__child_record *record)
+{
+    if (record->pidfd >= 0)
+        pp__fd_close(record->pidfd);
+    record->pidfd = -EBADF;
+}
+
 void pp__record_free(struct pp__child_record *record)
 {
     if (record->connection)
         record->connection->count--;
     pp__list_remove(&record->link);
     pp__spawn_free(record->spawned);
+    drop_pidfd(record);
     free(record);
 }
 
@@ -79,10 +87,18 @@ void pp__record_kill(struct pp__child_record *record)
     PP_SYS(kill)(record->pid, SIGKILL);
 }
 
+/* One that has not begun yet goes, too: nobody was told that it would. */
+static void kill_if_it_ends_with_us(struct pp__child_record *record)
+{
+    bool begun = record->spawned ? pp__spawn_has_joined(record->spawned) : record->pid > 0;
+    if (!record->outlives || !begun)
+        pp__record_kill(record);
+}
+
 static void kill_all_in(struct pp__link *list)
 {
     for (struct pp__link *l = list->next; l != list; l = l->next)
-        pp__record_kill(pp__container(l, struct pp__child_record, link));
+        kill_if_it_ends_with_us(pp__container(l, struct pp__child_record, link));
 }
 
 void pp__records_kill_all(void)
@@ -92,15 +108,24 @@ void pp__records_kill_all(void)
     kill_all_in(&forsaken);
 }
 
+void pp__connections_visit(void (*visit)(struct pp__connection *connection))
+{
+    for (struct pp__link *l = connections.next; l != &connections; l = l->next)
+        visit(pp__container(l, struct pp__connection, link));
+}
+
 /* -------------------------------------------------------------------------------------------------- reports */
 
 static int send_report(struct pp__connection *connection, const struct pp__child_record *record, uint32_t type)
 {
     struct pp__report report = {.type = type, .serial = record->serial};
+    bool with_pidfd = type == PP__REPORT_STARTED && record->pidfd >= 0;
     if (type == PP__REPORT_FAILED)
         report.error = record->error;
     else
         report.pid = record->told_pid;
+    if (type == PP__REPORT_STARTED && record->watched && !with_pidfd)
+        report.error = -record->pidfd;
     if (type == PP__REPORT_ENDED) {
         report.code = record->code;
         report.status = record->status;
@@ -108,7 +133,7 @@ static int send_report(struct pp__connection *connection, const struct pp__child
     }
     if (type == PP__REPORT_INVITED)
         pp__spawn_invitation(record->spawned, report.invitation);
-    return pp__fd_send(connection->source.fd, &report, sizeof report, NULL, 0);
+    return pp__fd_send(connection->source.fd, &report, sizeof report, &record->pidfd, with_pidfd);
 }
 
 /* Pays what is owed for one child, in order. 0, or the error of the one that could not be sent. */
@@ -128,6 +153,8 @@ static int pay(struct pp__connection *connection, struct pp__child_record *recor
         if (error)
             return error;
         record->owes &= ~debts[i].owed;
+        if (debts[i].owed == PP__OWES_STARTED)
+            drop_pidfd(record);
     }
     return 0;
 }
@@ -181,7 +208,7 @@ void pp__connection_drop(struct pp__connection *connection)
 {
     while (!pp__list_empty(&connection->records)) {
         struct pp__child_record *record = pp__container(connection->records.next, struct pp__child_record, link);
-        pp__record_kill(record);
+        kill_if_it_ends_with_us(record);
         pp__list_remove(&record->link);
         record->connection = NULL;
         if (record->pid != 0) {
@@ -202,12 +229,12 @@ struct pp__child_record *pp__record_create(struct pp__connection *connection, ui
 {
     struct pp__child_record *record = connection->count < RECORDS_MAX ? PP_SYS(calloc)(1, sizeof *record) : NULL;
     if (record) {
-        *record = (struct pp__child_record){.connection = connection, .serial = serial};
+        *record = (struct pp__child_record){.connection = connection, .serial = serial, .pidfd = -EBADF};
         pp__list_insert(&connection->records, &record->link);
         connection->count++;
         return record;
     }
-    struct pp__child_record failed = {.serial = serial, .error = ENOMEM};
+    struct pp__child_record failed = {.serial = serial, .error = ENOMEM, .pidfd = -EBADF};
     if (connection->waits_for_room || send_report(connection, &failed, PP__REPORT_FAILED) != 0)
         pp__connection_drop(connection);
     return NULL;

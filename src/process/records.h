@@ -33,7 +33,9 @@ struct pp__child_record {
     pid_t told_pid;
     unsigned owes;
     int error, code, status;
-    bool killed;                 /* as somebody asked */
+    bool killed;            /* as somebody asked */
+    bool watched, outlives; /* as its plan says */
+    int pidfd; /* of one that is watched, until its start is told; negative: the errno for which there is none */
     uint64_t kills_before;       /* for want of memory, where its start left the count */
     struct pp__spawned *spawned; /* NULL: a fork of ours */
 };
@@ -44,7 +46,7 @@ void pp__records_init(void);
 /* A new one on the socket `fd`, which is adopted; not watched yet. NULL without memory, and `fd` stays the caller's. */
 struct pp__connection *pp__connection_create(int fd, void (*ready)(struct pp__source *source, uint32_t events));
 
-/* It is gone: its children are killed, and nobody hears of their ends. */
+/* It is gone: its children are killed, but for those that outlive their owner, and nobody hears of their ends. */
 void pp__connection_drop(struct pp__connection *connection);
 
 /* Sends what is owed until the socket is full, which is then watched for room, and frees the records of which nothing more can come. */
@@ -62,7 +64,12 @@ void pp__record_owe(struct pp__child_record *record, unsigned what);
 
 /* Kills the child and its group, if it is there. */
 void pp__record_kill(struct pp__child_record *record);
+
+/* All that end with the zygote. */
 void pp__records_kill_all(void);
+
+/* For each connection. */
+void pp__connections_visit(void (*visit)(struct pp__connection *connection));
 
 /* Whether nothing more can come of it. */
 bool pp__record_is_done(const struct pp__child_record *record);

@@ -11,8 +11,8 @@
  * is gone with the zygote. Who connects must be of our user (SO_PEERCRED) and know the token of a child that nobody has joined as; the connection is then
  * the line, and the plan is sent on it.
  *
- * Such a worker is tied to the line: the kernel kills it when our end goes (join.c), whoever its parent is. We learn of its end by a pidfd where it is not
- * the process that was started.
+ * Such a worker is tied to the line: the kernel kills it when our end goes (join.c), whoever its parent is, unless it is to outlive us. We learn of its end
+ * by a pidfd where it is not the process that was started.
  */
 #include "process/spawn.h"
 
@@ -276,6 +276,19 @@ void pp__spawn_settle(struct pp__spawned *s)
     tell_end(s, CLD_KILLED | (s->state == JOINED ? 0 : PP__END_UNJOINED), SIGKILL);
 }
 
+bool pp__spawn_has_joined(const struct pp__spawned *s)
+{
+    return s->state == JOINED;
+}
+
+/* One that is not ours to reap is known by its ender alone. */
+int pp__spawn_pidfd(const struct pp__spawned *s)
+{
+    if (is_stranger(s))
+        return pp__fd_copy(s->ender.fd, "a pidfd");
+    return pp__fd_adopt(pp__pidfd_open(s->worker), "a pidfd");
+}
+
 bool pp__spawn_is_over(const struct pp__spawned *s)
 {
     return s->state == OVER;
@@ -370,7 +383,8 @@ static void seat(struct guest *guest, struct pp__spawned *s)
         if (ender >= 0)
             watch(&s->ender, ender, ender_ready);
     }
-    if (send_plan(s) != 0)
+    bool deaf_to_kills = pid != s->child && s->ender.fd < 0 && s->message.plan.outlives;
+    if (deaf_to_kills || send_plan(s) != 0)
         line_is_gone(s);
 }
 

@@ -48,6 +48,12 @@ void pp__spawn_terminate(const struct pp__spawned *spawned);
 /* After a kill: tells the end, if there is no process left whose end would. */
 void pp__spawn_settle(struct pp__spawned *spawned);
 
+/* Whether the worker has taken its plan, and its end was not told. */
+bool pp__spawn_has_joined(const struct pp__spawned *spawned);
+
+/* A pidfd of the worker that has joined: the descriptor (adopted), or a negative errno. */
+int pp__spawn_pidfd(const struct pp__spawned *spawned);
+
 /* Whether the end was told. */
 bool pp__spawn_is_over(const struct pp__spawned *spawned);
 

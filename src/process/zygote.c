@@ -76,8 +76,12 @@ void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, 
         close(self);
 }
 
+static void hear_out(struct pp__connection *connection);
+
+/* What outlives us is left to who adopts orphans. */
 static _Noreturn void leave(void)
 {
+    pp__connections_visit(hear_out);
     pp__records_kill_all();
     _exit(0);
 }
@@ -192,6 +196,8 @@ void pp__zygote_joined(void *joined, pid_t worker)
 {
     struct pp__child_record *record = joined;
     record->told_pid = worker;
+    if (record->watched)
+        record->pidfd = pp__spawn_pidfd(record->spawned);
     pp__record_owe(record, PP__OWES_STARTED);
 }
 
@@ -226,6 +232,8 @@ static void handle_start(struct pp__connection *connection, const void *message,
     struct pp__child_record *record = pp__record_create(connection, plan->serial);
     if (!record)
         return;
+    record->watched = plan->watched != 0;
+    record->outlives = plan->outlives != 0;
     if (zygote.setup.spawn) {
         spawn_child(record, plan, fds, count);
         return;
@@ -234,6 +242,8 @@ static void handle_start(struct pp__connection *connection, const void *message,
     record->error = pid < 0 ? errno : 0;
     record->pid = pid > 0 ? pid : 0;
     record->told_pid = record->pid;
+    if (pid > 0 && record->watched)
+        record->pidfd = pp__fd_adopt(pp__pidfd_open(pid), "a pidfd");
     pp__record_owe(record, pid > 0 ? PP__OWES_STARTED : PP__OWES_FAILED);
     if (pid > 0)
         record->kills_before = count_kills(); /* while the child begins: its start does not wait for this */
@@ -302,10 +312,29 @@ static void handle_lost_descriptors(struct pp__connection *connection, const uni
         fail_start(connection, request->start.plan.serial, EMFILE);
 }
 
+/* What its owner has asked for before its end: of that, the ends of children are still owed, as some go on without it. */
+static void hear_out(struct pp__connection *connection)
+{
+    ssize_t size;
+    do {
+        union request request = {0};
+        int fds[PP__FD_SEND_MAX];
+        size_t count = PP__FD_SEND_MAX;
+        size = pp__fd_receive(connection->source.fd, &request, sizeof request, fds, &count, MSG_DONTWAIT);
+        for (size_t i = 0; size >= 0 && i < count; i++)
+            pp__fd_close(fds[i]);
+        if (size == sizeof request.kill && request.type == PP__WIRE_KILL)
+            handle_kill(connection, &request, NULL, 0);
+        else if (size == sizeof request.kill && request.type == PP__WIRE_TERMINATE)
+            handle_terminate(connection, &request, NULL, 0);
+    } while (size > 0 || size == -EMFILE || size == -EMSGSIZE);
+}
+
 static void connection_ready(struct pp__source *source, uint32_t events)
 {
     struct pp__connection *connection = (struct pp__connection *)source;
     if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
+        hear_out(connection);
         pp__connection_drop(connection);
         return;
     }

@@ -57,7 +57,7 @@ static pid_t start_owner(void (*own)(pp_start_method method), pp_start_method me
 
 static void own_two(pp_start_method method)
 {
-    const pp_process_options options = {.launcher = launcher_of(method)};
+    const pp_process_options options = {.launcher = launcher_of(method), .daemon = 1};
     pp_process *deaf = start_with(method, options, run_deaf, NULL, 0);
     pp_process *stopped = start_with(method, options, run_hang, NULL, 0);
     gate_wait_arrived(0, 2);
@@ -92,12 +92,12 @@ static void kill_owner(void (*own)(pp_start_method method), pp_start_method meth
         wait_until(is_gone(shared()->pid[i]), 10);
 }
 
-BOTH(no_process_outlives_its_owner)
+BOTH(no_daemon_outlives_its_owner)
 {
     kill_owner(own_two, method);
 }
 
-BOTH(no_process_outlives_its_owner_though_a_child_of_that_lives_on)
+BOTH(no_daemon_outlives_its_owner_though_a_child_of_that_lives_on)
 {
     kill_owner(own_two_and_a_child, method);
     CHECK(test_process_alive(shared()->pid[3]));
@@ -111,7 +111,7 @@ static void own_two_and_kill_the_zygote(pp_start_method method)
     kill(shared()->pid[2], SIGKILL);
 }
 
-BOTH(no_process_outlives_what_has_started_it)
+BOTH(no_daemon_outlives_what_has_started_it)
 {
     pid_t owner = start_owner(own_two_and_kill_the_zygote, method);
     gate_wait_arrived(15, 1);
@@ -121,11 +121,11 @@ BOTH(no_process_outlives_what_has_started_it)
     wait_for(owner);
 }
 
-BOTH(a_process_whose_starter_has_died_has_ended_in_a_way_that_nobody_saw)
+BOTH(a_daemon_whose_starter_has_died_has_ended_in_a_way_that_nobody_saw)
 {
     int code = 4711;
     pp_error error;
-    pp_process *process = start_int(method, run_hang, 0);
+    pp_process *process = start_with(method, (pp_process_options){.daemon = 1}, run_hang, NULL, 0);
     gate_wait_arrived(0, 1);
     pid_t zygote = parent_of(pp_process_pid(process));
     kill(zygote, SIGKILL);

@@ -10,6 +10,7 @@
 
 #include "pool/process.h"
 
+#include <stdarg.h>
 #include <sys/prctl.h>
 
 __attribute__((constructor)) static void put_failures(void)
@@ -112,6 +113,75 @@ TEST(a_signal_that_can_not_be_asked_for_now_can_be_later)
     CHECK_OK(pp_process_terminate(process));
     CHECK_INT(finish_process(process), -SIGTERM);
     pp_launcher_unref(launcher);
+}
+
+TEST(the_last_reference_takes_a_process_along_though_its_end_can_not_be_asked_for)
+{
+    pp_process *process = start_int(PP_START_FORK, run_deaf, 0);
+    pid_t pid = pp_process_pid(process);
+    gate_wait_arrived(0, 1);
+    pp__sys.sendmsg = full_sendmsg;
+    pp_process_unref(process);
+    pp__sys.sendmsg = real.sendmsg;
+    wait_until(is_gone(pid), 10);
+}
+
+static bool zygote_lacks, owner_lacks; /* one more descriptor */
+
+static bool lacks(void)
+{
+    char name[16] = "";
+    prctl(PR_GET_NAME, name);
+    return strcmp(name, "pp-zygote") == 0 ? zygote_lacks : owner_lacks;
+}
+
+/* What is adopted is copied to a place of the library's. A start that needs no other copies in these two processes is met by the pidfd alone. */
+static int lacking_fcntl(int fd, int command, ...)
+{
+    va_list more;
+    va_start(more, command);
+    int value = va_arg(more, int);
+    va_end(more);
+    char link[64], target[64] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (command == F_DUPFD_CLOEXEC && lacks() && readlink(link, target, sizeof target - 1) > 0 &&
+        strstr(target, "pidfd")) {
+        errno = EMFILE;
+        return -1;
+    }
+    return real.fcntl(fd, command, value);
+}
+
+static void fail_start_of_one_that_lacks(pp_launcher *launcher)
+{
+    pp_process *process = NULL;
+    int before = count_fds();
+    CHECK_INT(pp_process_start(run_hang, NULL, 0, &(pp_process_options){.launcher = launcher}, &process), -EMFILE);
+    CHECK(process == NULL);
+    CHECK_HAS(pp_last_error(), "many open files");
+    CHECK_INT(count_fds(), before);
+}
+
+TEST(a_process_whose_end_could_not_be_seen_is_not_started)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
+    share();
+    pp__sys.fcntl = lacking_fcntl;
+    zygote_lacks = true;
+    pp_launcher *launcher = launcher_of(PP_START_FORK); /* which has these in its zygote */
+    fail_start_of_one_that_lacks(launcher);
+    pp_launcher_unref(launcher);
+    zygote_lacks = false;
+    launcher = launcher_of(PP_START_FORK);
+    owner_lacks = true;
+    fail_start_of_one_that_lacks(launcher);
+    owner_lacks = false;
+    CHECK_INT(finish_process(start_with(PP_START_FORK, (pp_process_options){.launcher = launcher}, run_return,
+                                        &(int){8}, sizeof(int))),
+              8);
+    pp_launcher_unref(launcher);
+    wait_until(count_descendants_named(getppid(), "Process-") == 0, 10);
 }
 
 /* ---------------------------------------------------------------------------------------- hostile processes */
