@@ -938,7 +938,7 @@ PP_API int pp_process_exit_code(pp_process *process, int *code);
 
 /*
  * The same with all that is known, as pp_future_error has it of calls; texts are valid as long as the process. kind is PP_ERROR_NONE if its status was 0,
- * PP_ERROR_TRAVEL if it did not find the function, else PP_ERROR_CRASH, with signal, status (-1: unknown, or a signal), out_of_memory, and what
+ * PP_ERROR_TRAVEL if it did not find the function or had no memory to begin, else PP_ERROR_CRASH, with signal, status (-1: unknown, or a signal), out_of_memory, and what
  * pp_error_backtrace and address tell of a crash. call_id is 0 and worker -1. Errors: -EBUSY, -EINVAL, -EPERM.
  */
 PP_API int pp_process_error(pp_process *process, pp_error *error);

@@ -45,18 +45,22 @@ static void end(pp_process *process)
     shutdown(process->connection, SHUT_RDWR);
 }
 
-/* It could not run its function; what it says is text, whatever it is. */
+/* It could not run its function; what it says is text, whatever it is. Without memory for what it shares with us it says nothing. */
 static bool note_unfit(pp_process *process)
 {
     struct pp__process_side *side = process->side;
     uint32_t error = pp__load_acquire(&side->unfit); /* pairs with the store in tell_unfit (process_run.c) */
-    if (error == 0 || error > 4095 || process->end.status != PP__PROCESS_UNFIT)
+    bool began = pp__load_acquire(&side->runs) != 0; /* pairs with the store in run (process_run.c) */
+    if (began || error > 4095 || process->end.status != PP__PROCESS_UNFIT)
         return false;
-    pp__shm_copy(process->message, side->unfit_text, sizeof side->unfit_text);
+    if (error)
+        pp__shm_copy(process->message, side->unfit_text, sizeof side->unfit_text);
+    else
+        snprintf(process->message, sizeof process->message, "there was no memory in it to begin with its function");
     process->message[sizeof process->message - 1] = '\0';
     process->end.kind = PP_ERROR_TRAVEL;
     process->end.code = -EBADMSG;
-    process->end.task_code = -(int)error;
+    process->end.task_code = error ? -(int)error : -ENOMEM;
     return true;
 }
 

@@ -42,6 +42,7 @@ struct pp__process_side {
 
     alignas(64) _Atomic uint32_t crash_size; /* stored (release) by a crash, as in channel.h */
     _Atomic uint32_t unfit; /* stored (release), after its text, where the function can't be run: the errno */
+    _Atomic uint32_t runs;  /* 1: stored (release) before the function is called */
     char unfit_text[PP__PROCESS_TEXT_MAX];
     alignas(64) unsigned char crash[PP__TRACE_MAX];
     alignas(64) unsigned char argument[];

@@ -32,11 +32,11 @@ static struct pp__process_side *open_segment(const void *data, size_t size, int 
     struct pp__process_plan plan;
     void *memory;
     if (size != sizeof plan)
-        pp__child_exit(EXIT_FAILURE);
+        pp__child_exit(PP__PROCESS_UNFIT);
     memcpy(&plan, data, sizeof plan);
     if (plan.kin > PP__KIN_NONE || plan.size < sizeof(struct pp__process_side) ||
         pp__segment_map(fd, plan.size, true, &memory) != 0)
-        pp__child_exit(EXIT_FAILURE);
+        pp__child_exit(PP__PROCESS_UNFIT);
     pp__fd_close(fd);
     pp__owner_set_kin((enum pp__kin)plan.kin);
     PP_SYS(madvise)(memory, plan.size, MADV_DOFORK); /* the argument is there in children that the function forks */
@@ -73,6 +73,8 @@ static void left_by_pthread_exit(void *unused)
 static _Noreturn void run(pp_process_function *function, struct pp__process_side *side)
 {
     pthread_cleanup_push(left_by_pthread_exit, NULL);
+    /* Pairs with the load in note_unfit (process.c): from here on any status is the function's own. */
+    pp__store_release(&side->runs, 1);
     PP_FAULT("process.run");
     exit(function(side->argument, side->argument_size));
     pthread_cleanup_pop(0);
