@@ -129,8 +129,8 @@ void pp__worker_free(struct pp__worker *worker)
     unlist(worker);
     if (worker->bell >= 0)
         PP_SYS(epoll_ctl)
-        (worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
-         NULL); /* closing is not enough: a child that the host forked may have a copy */
+    (worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
+     NULL); /* closing is not enough: a child that the host forked may have a copy */
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__output_close(worker);
@@ -231,7 +231,7 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
     describe_end(worker, how, sizeof how, code, status);
     bool bidden = worker->left || worker->doomed || (worker->state == PP__WORKER_KILLED && !worker->poisoned);
     bool ready = worker->state != PP__WORKER_STARTING, left = worker->left;
-    int number = worker->number;
+    int number = worker->number, want = worker->want;
     if (number < 0) {
         pp__standby_lost(worker, bidden ? NULL : how);
         return;
@@ -248,12 +248,21 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
                        running->function->name);
     bool died = !pool->broken && bury(worker, code, status, how);
     pp__worker_free(worker);
+    if (want)
+        pp__dispatch_start_failed(pool, want);
     if (died)
         pool->deaths = 0;
     else if (!bidden && !pool->broken)
         count_death(pool, number, how, ready);
     if (!left)
         pp__standby_keep(pool);
+}
+
+void pp__worker_give_back(struct pp__worker *worker, int error)
+{
+    pp__pool_log(worker->pool, "worker %d can't get ready: %s", worker->number, pp__strerror(error));
+    worker->want = error;
+    pp__worker_kill(worker);
 }
 
 void pp__worker_failed(struct pp__worker *worker, int error)

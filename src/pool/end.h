@@ -32,6 +32,9 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status);
 /* It could not be started. */
 void pp__worker_failed(struct pp__worker *worker, int error);
 
+/* Before its initializer it met want of memory or descriptors (`error`): it is killed, which is as a start that failed. */
+void pp__worker_give_back(struct pp__worker *worker, int error);
+
 /* Frees it, its process gone or given up. */
 void pp__worker_free(struct pp__worker *worker);
 

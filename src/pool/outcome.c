@@ -359,6 +359,11 @@ static const char *take_output(struct pp__worker *worker, const struct pp__recor
     return item ? pp__output_told(worker, item, &told) : no_call(worker);
 }
 
+static bool is_want(int code)
+{
+    return code == -ENOMEM || code == -EMFILE || code == -ENFILE;
+}
+
 static const char *take_ready(struct pp__worker *worker, const struct pp__record *record,
                               struct pp__result_record *header, const void *payload, size_t size)
 {
@@ -367,6 +372,10 @@ static const char *take_ready(struct pp__worker *worker, const struct pp__record
         return NULL; /* it does not know yet */
     if (worker->state != PP__WORKER_STARTING)
         return "it says twice that it is ready";
+    if (header->type == PP__OUTCOME_TRAVEL && is_want(header->code)) {
+        pp__worker_give_back(worker, -header->code); /* the initializer has not run */
+        return NULL;
+    }
     pp__worker_is_ready(worker);
     if (header->type != PP__OUTCOME_RESULT) {
         char text[PP__MESSAGE_MAX + 1];

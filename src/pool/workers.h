@@ -53,6 +53,7 @@ struct pp__worker {
     bool owes_term;            /* SIGTERM is still to be asked for */
     bool out_of_memory;        /* the kernel has killed it, by its counts */
     bool doomed;      /* the program asked for its end: what it runs is not tried again, and no pool breaks for it */
+    int want;         /* for want of that (an errno) it could not get ready, and is killed; 0: no */
     bool poisoned;    /* it wrote garbage */
     char poison[128]; /* which */
 
