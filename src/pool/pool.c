@@ -414,7 +414,10 @@ void pp__pool_lost_zygote(pp_pool *pool)
     pool->connection = -1;
     pp__workers_each(pool, pp__collect_worker);
     pp__launcher_epitaph(pool->launcher, epitaph, sizeof epitaph);
-    pp__pool_break(pool, EPIPE, "%s", *epitaph ? epitaph : "the process that starts workers has closed its connection");
+    pp__pool_break(pool, EPIPE, "%s",
+                   *epitaph ? epitaph
+                            : "the process that starts workers has closed its connection: it ends, or has no memory, "
+                              "descriptors or watches (fs.epoll.max_user_watches) for one more");
     pp__workers_each(pool, pp__worker_free);
     pp__pool_settle(pool);
 }

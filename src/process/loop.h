@@ -3,6 +3,7 @@
 #ifndef PP_PROCESS_LOOP_H
 #define PP_PROCESS_LOOP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pp__source {
@@ -10,7 +11,7 @@ struct pp__source {
     int fd;
 };
 
-/* As epoll_ctl. What can't be watched ends the zygote: one that is deaf on one side is worse than none. */
-void pp__zygote_watch(struct pp__source *source, int operation, uint32_t events);
+/* As epoll_ctl. False: it can't be watched, for want of memory or of watches (fs.epoll.max_user_watches); what is watched already always can. */
+bool pp__zygote_watch(struct pp__source *source, int operation, uint32_t events);
 
 #endif

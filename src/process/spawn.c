@@ -88,10 +88,15 @@ static char name[sizeof((struct sockaddr_un *)0)->sun_path]; /* without the NUL 
 
 /* ------------------------------------------------------------------------------------------ small things */
 
-static void watch(struct pp__source *source, int fd, void (*ready)(struct pp__source *, uint32_t))
+/* False: it can't be watched, and is closed. */
+static bool watch(struct pp__source *source, int fd, void (*ready)(struct pp__source *, uint32_t))
 {
     *source = (struct pp__source){.ready = ready, .fd = fd};
-    pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
+    if (pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP))
+        return true;
+    pp__fd_close(fd);
+    source->fd = -1;
+    return false;
 }
 
 /* Closing is not enough to end the watch: a child that was forked and has not become its image yet has a copy. */
@@ -371,12 +376,12 @@ static void seat(struct guest *guest, struct pp__spawned *s)
 {
     pid_t pid = guest->pid;
     int fd = guest->source.fd;
-    pp__zygote_watch(&guest->source, EPOLL_CTL_DEL, 0);
-    guest->source.fd = -1;
-    see_off(guest);
     unwatch(&s->line);
     unwatch(&s->ender);
-    watch(&s->line, fd, line_ready);
+    s->line = (struct pp__source){.ready = line_ready, .fd = fd};
+    pp__zygote_watch(&s->line, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
+    guest->source.fd = -1;
+    see_off(guest);
     s->worker = pid;
     if (pid != s->child) {
         int ender = open_ender(fd, pid);
@@ -433,8 +438,9 @@ static void welcome(int fd)
     }
     guest->pid = peer.pid;
     pp__list_insert(&guests, &guest->link);
-    watch(&guest->source, fd, guest_ready);
-    if (count_guests() > GUESTS_MAX)
+    if (!watch(&guest->source, fd, guest_ready))
+        see_off(guest);
+    else if (count_guests() > GUESTS_MAX)
         see_off(pp__container(guests.next, struct guest, link));
 }
 
@@ -477,8 +483,7 @@ int pp__spawn_open(const struct pp__zygote_setup *setup)
     int fd = listen_somewhere();
     if (fd < 0)
         return fd;
-    watch(&listener, fd, listener_ready);
-    return 0;
+    return watch(&listener, fd, listener_ready) ? 0 : -ENOMEM;
 }
 
 /* ------------------------------------------------------------------------------------------- the new image */
@@ -571,8 +576,7 @@ static int start_on_line(struct pp__spawned *s, const struct pp__zygote_setup *s
     int error = -pp__fd_socketpair(pair);
     if (error)
         return error;
-    watch(&s->line, pair[0], line_ready);
-    error = start(s, setup, pair[1]);
+    error = watch(&s->line, pair[0], line_ready) ? start(s, setup, pair[1]) : ENOMEM;
     pp__fd_close(pair[1]);
     return error;
 }

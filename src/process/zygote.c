@@ -86,11 +86,10 @@ static _Noreturn void leave(void)
     _exit(0);
 }
 
-void pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
+bool pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = source};
-    if (PP_SYS(epoll_ctl)(zygote.epoll, operation, source->fd, &event) != 0 && operation != EPOLL_CTL_DEL)
-        leave();
+    return PP_SYS(epoll_ctl)(zygote.epoll, operation, source->fd, &event) == 0;
 }
 
 /* ----------------------------------------------------------------------------------------------- connections */
@@ -371,7 +370,8 @@ static void connect_to(int fd)
         return;
     }
     go_on_by(fd);
-    pp__zygote_watch(&connection->source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
+    if (!pp__zygote_watch(&connection->source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP))
+        pp__connection_drop(connection);
 }
 
 /* ---------------------------------------------------------------------------------------------- other sources */
@@ -479,12 +479,12 @@ static void deaths_ready(struct pp__source *source, uint32_t events)
 
 /* -------------------------------------------------------------------------------------------------- the loop */
 
+/* One that is deaf on one of these is worse than none. */
 static void open_source(struct pp__source *source, int fd, void (*ready)(struct pp__source *, uint32_t))
 {
     *source = (struct pp__source){.ready = ready, .fd = fd};
-    if (fd < 0)
+    if (fd < 0 || !pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP))
         leave();
-    pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
 }
 
 static int open_deaths(void)
