@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -291,7 +292,29 @@ static int compare_int(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* close_range between the kept ones in ascending order; the kernel has had it since 5.9. */
+/* Without memory, which this may share with others. */
+static void close_listed(unsigned from, unsigned to)
+{
+    alignas(struct dirent64) char room[1024];
+    int directory = PP_SYS(open)("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (ssize_t size; directory >= 0 && (size = getdents64(directory, room, sizeof room)) > 0;)
+        for (ssize_t at = 0; at < size; at += ((struct dirent64 *)(room + at))->d_reclen) {
+            int fd = atoi(((struct dirent64 *)(room + at))->d_name); /* of "." and "..": 0 */
+            if (fd >= (int)from && (unsigned)fd <= to && fd != directory)
+                close(fd);
+        }
+    if (directory >= 0)
+        close(directory);
+}
+
+/* The kernel has had close_range since 5.9; sandboxes that are older refuse it. */
+static void close_between(unsigned from, unsigned to)
+{
+    if (PP_SYS(close_range)(from, to, 0) != 0)
+        close_listed(from, to);
+}
+
+/* Between the kept ones in ascending order. */
 void pp__fd_close_from(int first, const int *keep, size_t count)
 {
     int sorted[count + 1];
@@ -303,8 +326,8 @@ void pp__fd_close_from(int first, const int *keep, size_t count)
         if (sorted[i] < (int)from)
             continue;
         if ((unsigned)sorted[i] > from)
-            PP_SYS(close_range)(from, (unsigned)sorted[i] - 1, 0);
+            close_between(from, (unsigned)sorted[i] - 1);
         from = (unsigned)sorted[i] + 1;
     }
-    PP_SYS(close_range)(from, UINT_MAX, 0);
+    close_between(from, UINT_MAX);
 }

@@ -149,6 +149,24 @@ TEST(a_reset_connection_is_the_other_end_gone)
     CHECK_INT(pp__fd_send(pair[0], "x", 2, NULL, 0), -EPIPE);
 }
 
+static int no_close_range(unsigned from, unsigned to, int flags)
+{
+    (void)from, (void)to, (void)flags;
+    errno = EPERM;
+    return -1;
+}
+
+TEST(descriptors_are_closed_also_where_a_sandbox_refuses_to_close_a_range)
+{
+    int fds[300];
+    pp__sys.close_range = no_close_range;
+    for (int i = 0; i < 300; i++)
+        CHECK_OK(fds[i] = dup(STDERR_FILENO));
+    pp__fd_close_from(fds[0], (int[]){fds[299], fds[7]}, 2);
+    for (int i = 0; i < 300; i++)
+        CHECK_INT(fcntl(fds[i], F_GETFD) >= 0, i == 7 || i == 299);
+}
+
 /* ---------------------------------------------------------------------------------------- fault points */
 
 /* How a child ends that passes `place` so many times. */
