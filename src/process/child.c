@@ -115,8 +115,7 @@ static void follow_zygote(pid_t zygote, bool outlives)
         setpgid(0, 0);
     if (zygote == 0 || outlives)
         return;
-    PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != zygote)
+    if (PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != zygote)
         _exit(127);
 }
 

@@ -538,8 +538,8 @@ static _Noreturn void become_image(const struct pp__spawned *s, const struct pp_
                                    int line)
 {
     setpgid(0, 0);
-    PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL); /* stays over the exec; one of a program with privileges clears it */
-    if (getppid() != zygote)
+    /* Stays over the exec; one of a program with privileges clears it. */
+    if (PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != zygote)
         _exit(127);
     pp__signals_set(0);
     PP_FAULT("spawn.exec.before");
