@@ -17,6 +17,7 @@
 /* Of one owner. */
 struct pp__live_list {
     uint32_t owner;
+    struct pp__live_list *inherited; /* of who forked this process; never freed, for another thread may look at it */
     pthread_mutex_t lock;
     struct pp__link objects;
     int registrations;
@@ -24,26 +25,36 @@ struct pp__live_list {
     unsigned round; /* of looks at all of them */
 };
 
+static bool is_ours(const struct pp__live_list *list)
+{
+    return list && list->owner == pp__owner_token();
+}
+
 /* That of this process, or NULL. */
 static struct pp__live_list *find(struct pp__live *live)
 {
-    struct pp__live_list *have = pp__load_acquire(&live->list); /* pairs with the exchange in make */
-    return have && have->owner == pp__owner_token() ? have : NULL;
+    struct pp__live_list *have = pp__load_acquire(&live->list); /* pairs with the exchange in find_or_make */
+    return is_ours(have) ? have : NULL;
 }
 
-static struct pp__live_list *make(struct pp__live *live)
+/* What is replaced is what was looked at: never another thread's list of this process, with objects in it. */
+static struct pp__live_list *find_or_make(struct pp__live *live)
 {
-    struct pp__live_list *before = pp__load_relaxed(&live->list), *made = PP_SYS(calloc)(1, sizeof *made);
+    struct pp__live_list *before = pp__load_acquire(&live->list), *made; /* pairs with the exchange below */
+    if (is_ours(before))
+        return before;
+    made = PP_SYS(calloc)(1, sizeof *made);
     if (!made)
         return NULL;
     made->owner = pp__owner_token();
+    made->inherited = before;
     pthread_mutex_init(&made->lock, NULL);
     pp__list_init(&made->objects);
     if (atomic_compare_exchange_strong_explicit(&live->list, &before, made, memory_order_acq_rel, memory_order_acquire))
         return made;
-    pthread_mutex_destroy(&made->lock); /* another thread was first */
+    pthread_mutex_destroy(&made->lock);
     free(made);
-    return find(live);
+    return before; /* of another thread, which was first */
 }
 
 /* Under the list's lock. The first registration is needed, others are only better. */
@@ -60,9 +71,7 @@ static int prepare(const struct pp__live *live, struct pp__live_list *list)
 
 int pp__live_prepare(struct pp__live *live)
 {
-    struct pp__live_list *list = find(live);
-    if (!list)
-        list = make(live);
+    struct pp__live_list *list = find_or_make(live);
     if (!list)
         return pp__fail(-ENOMEM, "no memory for a list of %s", live->name);
     pthread_mutex_lock(&list->lock);
