@@ -28,12 +28,16 @@ static int deeper(pp_task *task, const void *arg, size_t size)
         depth.left--;
         pp_pool *pool = kit_pool((pp_start_method)depth.method, 2);
         pp_future *future = submit(pool, deeper, &depth, sizeof depth), *other = submit_u32(pool, echo, 100);
-        if (pp_future_result(future, -1, &sum, sizeof sum, NULL) != 0)
-            return pp_task_fail(task, -EIO, "level %u: %s", depth.left, pp_last_error());
-        CHECK_INT(result_u32(other), 100);
+        int error = pp_future_result(future, -1, &sum, sizeof sum, NULL);
+        if (error == 0)
+            CHECK_INT(result_u32(other), 100);
+        else
+            error = pp_task_fail(task, -EIO, "level %u: %s", depth.left, pp_last_error());
         pp_future_unref(future);
         pp_future_unref(other);
         pp_pool_destroy(pool);
+        if (error != 0)
+            return error;
     }
     sum++;
     return pp_task_return(task, &sum, sizeof sum);
