@@ -183,11 +183,12 @@ static void spawn_child(struct pp__child_record *record, const struct pp__plan *
 {
     record->error = pp__spawn_start(&zygote.setup, plan, fds, count, record, &record->spawned, &record->pid);
     record->told_pid = record->pid;
-    if (record->error)
-        pp__record_owe(record, PP__OWES_FAILED);
-    else
-        record->kills_before = count_kills();
-    if (!record->error && zygote.setup.invites)
+    if (record->error) {
+        pp__record_owe(record, PP__OWES_FAILED); /* which frees the record as soon as it is told */
+        return;
+    }
+    record->kills_before = count_kills();
+    if (zygote.setup.invites)
         pp__record_owe(record, PP__OWES_INVITED);
 }
 
