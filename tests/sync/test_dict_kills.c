@@ -82,7 +82,7 @@ static int kill_updates(pp_dict *dict, const char *place, int *outcomes)
     }
 }
 
-TEST(a_writer_killed_at_any_step_of_an_update_leaves_the_last_whole_state)
+TEST_WITHIN(a_writer_killed_at_any_step_of_an_update_leaves_the_last_whole_state, 30)
 {
     pp_dict *dict = kit_dict(1 << 20);
     int outcomes[2] = {0}, kills = 0;
