@@ -191,6 +191,7 @@ static int open_pool(struct run *run, pp_function *function)
     code = pp_map_open(run->pool, function, input_next, &run->input, &map, &run->map);
     if (code != 0) {
         say("%s: %s", options->task, pp_last_error());
+        pp_pool_destroy(run->pool);
         return code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
     }
     return EXIT_DONE;
