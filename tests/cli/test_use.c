@@ -134,7 +134,7 @@ TEST(a_file_that_may_not_grow_ends_it)
 {
     struct command c = with_input(open("/dev/zero", O_RDONLY | O_CLOEXEC));
     struct rlimit limit = {.rlim_cur = 4 << 20, .rlim_max = 4 << 20};
-    if (TEST_ON_VALGRIND) /* where a call for each byte takes too long: it is nearly full */
+    if (TEST_ON_VALGRIND || KIT_TSAN) /* where a call for each byte takes too long: it is nearly full */
         CHECK_INT(ftruncate(c.out, (4 << 20) - (64 << 10)), 0);
     CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
     START(&c, "map", "-0", "--chunk=100", TASK("echo"));
