@@ -1080,8 +1080,8 @@ PP_API void *pp_value_data(const pp_value *value);
 PP_API size_t pp_value_size(const pp_value *value);
 
 /*
- * A semaphore of `units` units, 1 to 65536, of which processes hold some; all free at first. What a process held when it ended is free again. At
- * most 1024 processes hold units at a time, others wait. Errors: as above, and -EINVAL (units out of range).
+ * A semaphore of `units` units, 1 to 65536, of which processes hold some; all free at first. What a process held when it ended, or became another program, is
+ * free again. At most 1024 processes hold units at a time, others wait. Errors: as above, and -EINVAL (units out of range).
  */
 PP_API int pp_semaphore_create(int units, pp_semaphore **semaphore);
 PP_API int pp_semaphore_open(int fd, pp_semaphore **semaphore);

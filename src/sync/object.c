@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* The last byte is the layout's version. */
-#define MAGIC UINT64_C(0x70726f6373796e01)
+#define MAGIC UINT64_C(0x70726f6373796e02)
 
 static_assert(sizeof(struct pp__object_head) == 64, "what follows has a cache line of its own");
 

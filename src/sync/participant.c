@@ -27,6 +27,7 @@ struct stat_line {
     char state;
     long threads;
     uint64_t start;
+    uint64_t image; /* 0: of a process that we may not look into */
 };
 
 /* From /proc/PID/stat: false if it can't be read. The name, in parentheses, may hold anything; it is the second field. */
@@ -41,9 +42,9 @@ static bool read_stat(uint32_t pid, struct stat_line *line)
     close(fd);
     text[size > 0 ? size : 0] = 0;
     const char *fields = strrchr(text, ')');
-    const char *from_the_third =
-        ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %" SCNu64;
-    return fields && sscanf(fields, from_the_third, &line->state, &line->threads, &line->start) == 3;
+    const char *from_the_third = ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %" SCNu64
+                                 " %*s %*s %*s %*s %*s %" SCNu64;
+    return fields && sscanf(fields, from_the_third, &line->state, &line->threads, &line->start, &line->image) == 4;
 }
 
 /* 1: a process with that number is there and has not ended; 0: it is not so; -1: it can't be told in this way. */
@@ -74,7 +75,7 @@ static bool is_zombie(uint32_t pid)
     return has_no_memory(pid) && PP_SYS(stat)(path, &status) == 0 && status.st_nlink == 3;
 }
 
-bool pp__participant_lives(uint32_t pid, uint64_t start)
+bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image)
 {
     struct stat_line line;
     int lives = number_lives(pid);
@@ -82,7 +83,7 @@ bool pp__participant_lives(uint32_t pid, uint64_t start)
         return false;
     if (!read_stat(pid, &line))
         return lives > 0 || !is_zombie(pid);
-    if (start != 0 && line.start != start)
+    if ((start != 0 && line.start != start) || (image != 0 && line.image != 0 && line.image != image))
         return false;
     return lives > 0 || (line.state != 'Z' && line.state != 'X') ||
            line.threads > 1; /* its main thread alone may have ended */
@@ -90,8 +91,14 @@ bool pp__participant_lives(uint32_t pid, uint64_t start)
 
 /* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's for its own. */
 struct self {
-    _Atomic uint64_t start; /* written before `known` */
+    _Atomic uint64_t start, image; /* written before `known` */
     _Atomic uint32_t known;
+};
+
+/* A process as records name it. */
+struct name {
+    uint32_t pid;
+    uint64_t start, image;
 };
 
 static _Atomic(struct self *) page;
@@ -110,23 +117,24 @@ static struct self *make_page(void)
     return have;
 }
 
-/* The calling process. Its start time is read once; without memory for that, each time. */
-static void find_self(uint32_t *pid, uint64_t *start)
+/* The calling process. What else than its number is needed is read once; without memory for that, each time. */
+static struct name find_self(void)
 {
     struct self *self = pp__load_acquire(&page); /* pairs with the exchange in make_page, of another thread */
     struct stat_line line;
-    *pid = (uint32_t)getpid();
+    uint32_t pid = (uint32_t)getpid();
     if (!self)
         self = make_page();
-    if (self && pp__load_acquire(&self->known)) { /* pairs with the store below */
-        *start = pp__load_relaxed(&self->start);
-        return;
+    if (self && pp__load_acquire(&self->known)) /* pairs with the store below */
+        return (struct name){pid, pp__load_relaxed(&self->start), pp__load_relaxed(&self->image)};
+    if (!read_stat(pid, &line))
+        line.start = line.image = 0;
+    if (self) {
+        pp__store_relaxed(&self->start, line.start);
+        pp__store_relaxed(&self->image, line.image);
+        pp__store_release(&self->known, 1); /* behind the two; pairs with the load above, of another thread */
     }
-    *start = read_stat(*pid, &line) ? line.start : 0;
-    if (!self)
-        return;
-    pp__store_relaxed(&self->start, *start);
-    pp__store_release(&self->known, 1); /* behind the start; pairs with the load above, of another thread */
+    return (struct name){pid, line.start, line.image};
 }
 
 /* --------------------------------------------------------------------------------------------- records */
@@ -147,11 +155,12 @@ static uint32_t units(const struct pp__holder *record)
     return pp__load_relaxed(&record->units);
 }
 
-static struct pp__holder *find(struct pp__holders *holders, uint32_t capacity, uint32_t pid, uint64_t start)
+static struct pp__holder *find(struct pp__holders *holders, uint32_t capacity, const struct name *name)
 {
     for (uint32_t i = 0; i < used(holders, capacity); i++) {
         struct pp__holder *record = &holders->records[i];
-        if (units(record) > 0 && record->pid == pid && record->start == start)
+        if (units(record) > 0 && record->pid == name->pid && record->start == name->start &&
+            record->image == name->image)
             return record;
     }
     return NULL;
@@ -172,16 +181,15 @@ static struct pp__holder *find_free(struct pp__holders *holders, uint32_t capaci
 
 bool pp__holders_add(struct pp__holders *holders, uint32_t capacity)
 {
-    uint32_t pid;
-    uint64_t start;
-    find_self(&pid, &start);
-    struct pp__holder *record = find(holders, capacity, pid, start);
+    struct name self = find_self();
+    struct pp__holder *record = find(holders, capacity, &self);
     if (!record) {
         record = find_free(holders, capacity);
         if (!record)
             return false;
-        record->pid = pid;
-        record->start = start;
+        record->pid = self.pid;
+        record->start = self.start;
+        record->image = self.image;
         PP_FAULT("sync.holder.named");
     }
     pp__store_release(&record->units, units(record) + 1); /* the store that counts */
@@ -190,10 +198,8 @@ bool pp__holders_add(struct pp__holders *holders, uint32_t capacity)
 
 bool pp__holders_remove(struct pp__holders *holders, uint32_t capacity)
 {
-    uint32_t pid;
-    uint64_t start;
-    find_self(&pid, &start);
-    struct pp__holder *record = find(holders, capacity, pid, start);
+    struct name self = find_self();
+    struct pp__holder *record = find(holders, capacity, &self);
     if (!record)
         return false;
     pp__store_release(&record->units, units(record) - 1); /* the store that counts */
@@ -213,7 +219,7 @@ bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity)
     bool found = false;
     for (uint32_t i = 0; i < used(holders, capacity); i++) {
         struct pp__holder *record = &holders->records[i];
-        if (units(record) == 0 || pp__participant_lives(record->pid, record->start))
+        if (units(record) == 0 || pp__participant_lives(record->pid, record->start, record->image))
             continue;
         pp__store_release(&record->units, 0); /* the store that counts */
         found = true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who of many processes holds how many, so that what a dead one held can be found and taken back. A process is known by its number and the time of its
- * start, since the number may be another's by now. All are of one PID namespace.
+ * start, since the number may be another's by now, and by where its stack begins: the kernel finds a new place at each exec, and an image that another one
+ * has become holds nothing. All are of one PID namespace.
  */
 #ifndef PP_SYNC_PARTICIPANT_H
 #define PP_SYNC_PARTICIPANT_H
@@ -17,6 +18,7 @@ struct pp__holder {
     _Atomic uint32_t units;
     uint32_t pid;
     uint64_t start; /* clock ticks since boot; 0: not known */
+    uint64_t image; /* the address of its stack's begin; 0: not known */
 };
 
 /* Records beyond `used` have never been any; it grows only. `capacity`, at most PP__HOLDERS_MAX, is private to each handle. */
@@ -45,7 +47,7 @@ bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity);
  */
 bool pp__holders_sweep_at_times(struct pp__holders *holders, uint32_t capacity, bool *looked);
 
-/* Whether that process lives; one that has ended and was not waited for does not. In doubt it does. */
-bool pp__participant_lives(uint32_t pid, uint64_t start);
+/* Whether that process lives, and is what it was; one that has ended and was not waited for does not. In doubt it does. */
+bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image);
 
 #endif

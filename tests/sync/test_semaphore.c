@@ -293,14 +293,47 @@ TEST(those_who_wait_get_what_a_dead_process_held)
 
 TEST(a_number_that_is_another_processs_by_now_holds_nothing)
 {
-    CHECK(pp__participant_lives((uint32_t)getpid(), 0));
-    CHECK(!pp__participant_lives((uint32_t)getpid(), 1)); /* started right after boot: not this one */
+    CHECK(pp__participant_lives((uint32_t)getpid(), 0, 0));
+    CHECK(!pp__participant_lives((uint32_t)getpid(), 1, 0)); /* started right after boot: not this one */
     pid_t child = kit_fork(stay, NULL);
-    CHECK(pp__participant_lives((uint32_t)child, 0));
+    CHECK(pp__participant_lives((uint32_t)child, 0, 0));
     kit_stop(child);
-    CHECK(pp__participant_lives((uint32_t)child, 0));
+    CHECK(pp__participant_lives((uint32_t)child, 0, 0));
     kit_kill(child);
-    CHECK(!pp__participant_lives((uint32_t)child, 0));
+    CHECK(!pp__participant_lives((uint32_t)child, 0, 0));
+}
+
+static void take_and_become_another_program(void *semaphore)
+{
+    CHECK_OK(pp_semaphore_acquire(semaphore, 0));
+    CHECK_OK(pp_semaphore_acquire(semaphore, 0));
+    execlp("sleep", "sleep", "3600", (char *)NULL);
+    _exit(127);
+}
+
+static bool is_sleep(pid_t pid)
+{
+    char path[32], name[16] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    FILE *file = fopen(path, "re");
+    CHECK(file != NULL);
+    CHECK(fgets(name, sizeof name, file) != NULL);
+    fclose(file);
+    return strcmp(name, "sleep\n") == 0;
+}
+
+TEST(what_a_process_held_that_became_another_program_is_free)
+{
+    pp_semaphore *semaphore = make_semaphore(2);
+    pid_t child = kit_fork(take_and_become_another_program, semaphore);
+    wait_until(is_sleep(child), 10);
+    CHECK_OK(pp_semaphore_acquire(semaphore, 5000 * (int)harness_scale()));
+    CHECK_INT(pp_semaphore_value(semaphore), 1);
+    CHECK(!kit_has_ended(child));
+    kit_kill(child);
+    CHECK_OK(pp_semaphore_release(semaphore));
+    CHECK_INT(pp_semaphore_value(semaphore), 2);
+    pp_semaphore_unref(semaphore);
 }
 
 static void come_and_go_for_ever(void *argument)
