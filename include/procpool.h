@@ -1219,7 +1219,8 @@ typedef struct pp_dict_options {
  * A process that has more handles of one file keeps to the largest max_bytes of them, and flushes unless all have no_flush; a full file grows by up to 1 MiB beyond
  * max_bytes while something is deleted.
  * Of all functions of a kept one: -EBADF (the library's descriptors of the file were closed in this process; nothing is written to what has their numbers), and
- * -EPROTO (the file was cut; who is in a transaction at that moment dies of SIGBUS, and so may who meets a file cut by less than is free in it). Of changes: -EFBIG
+ * -EPROTO (the file was cut; its size is looked at before each transaction, each change of one and its end, and every 64 keys of a view: who reads the file between that and
+ * the next look dies of SIGBUS, and so may who meets a file cut by less than is free in it). Of changes: -EFBIG
  * (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).
  */
 PP_API int pp_dict_create(const pp_dict_options *options, pp_dict **dict);

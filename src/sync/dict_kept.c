@@ -21,6 +21,7 @@
 #define DEFAULT_BYTES ((uint64_t)1 << 28)
 #define DEFAULT_READERS 126
 #define TRIES 4
+#define KEYS_UNCHECKED 64 /* of a walk, between two looks at the file's size */
 
 /* One transaction of a handle. */
 struct step {
@@ -81,9 +82,15 @@ static int begin(struct step *step, unsigned flags)
     return error;
 }
 
+/* A file that was cut since this began is not added to: what it has lost would be missed by the state that the commit names. */
 static int commit(struct step *step)
 {
     PP_FAULT("kept.commit");
+    int cut = pp__kept_check(step->process);
+    if (cut) {
+        abandon(step);
+        return cut;
+    }
     int code = step->lmdb->mdb_txn_commit(step->transaction);
     PP_FAULT("kept.committed");
     int error = code ? fail(step, code) : 0;
@@ -201,6 +208,9 @@ static int change_one(struct step *step, pp_dict_change *change)
 {
     struct pp__dict_outcome outcome;
     MDB_val key = bytes(change->key, change->key_size), value;
+    int cut = pp__kept_check(step->process);
+    if (cut)
+        return cut;
     int code = step->lmdb->mdb_get(step->transaction, step->process->table, &key, &value);
     if (code && code != MDB_NOTFOUND)
         return fail(step, code);
@@ -266,6 +276,12 @@ static int kept_count(pp_dict *dict, uint64_t *count)
     return read_with(dict, run_count, count);
 }
 
+static int check_walk(struct step *step)
+{
+    PP_FAULT("kept.walk");
+    return pp__kept_check(step->process);
+}
+
 static int run_walk(struct step *step, void *what)
 {
     struct pp__dict_taker *taker = what;
@@ -274,8 +290,13 @@ static int run_walk(struct step *step, void *what)
     int code = step->lmdb->mdb_cursor_open(step->transaction, step->process->table, &cursor), error = 0;
     if (code)
         return fail(step, code);
-    while (error == 0 && (code = step->lmdb->mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
+    for (size_t i = 0; error == 0; i++) {
+        if (i % KEYS_UNCHECKED == 0)
+            error = check_walk(step);
+        if (error || (code = step->lmdb->mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) != 0)
+            break;
         error = taker->give(taker, key.mv_data, key.mv_size, value.mv_data, value.mv_size);
+    }
     step->lmdb->mdb_cursor_close(cursor);
     if (error == 0 && code != MDB_NOTFOUND)
         error = fail(step, code);
