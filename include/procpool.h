@@ -1205,7 +1205,7 @@ typedef struct pp_dict_options {
         *path; /* of the file of a kept one, made if it is not there; beside it lies PATH-lock. NULL: anonymous */
     size_t
         max_bytes; /* of keys, values and what they cost (about 40 bytes each); 0: 256 MiB. Memory or file grow on demand.
-                       * Large updates of an anonymous one need up to a quarter more */
+                       * A large update of an anonymous one needs more meanwhile, of addresses three times as much is taken */
     int max_readers; /* of a kept one: how many processes and threads read at the same moment; 0: 126. 16 more are kept for dead ones */
     int no_flush; /* of a kept one, not 0: changes need not have reached the disk: who dies still loses nothing, but a machine that does may */
     uint64_t reserved[4];
@@ -1275,8 +1275,7 @@ typedef struct pp_dict_change {
 /*
  * `count` changes in their order, each seeing those before it, as one: all, or none if one of them fails. *failed, if not NULL, is then the index
  * of that one, or `count` if it is none of them. Errors: those of each change, -ENOSPC (there would be more than max_bytes; a value of an anonymous one that is replaced needs
- * room for both, unless they have one size of at most 64 bytes; or the update does not fit the journal of an anonymous one, a quarter of max_bytes, of which each new
- * key takes about 120 bytes whatever its value's size), -ENOMEM. Of errors nothing is changed; all that was there is
+ * room for both, unless they have one size of at most 64 bytes), -ENOMEM. Of errors nothing is changed; all that was there is
  * there still, and can be deleted to make room.
  */
 PP_API int pp_dict_update(pp_dict *dict, pp_dict_change *changes, size_t count, size_t *failed);

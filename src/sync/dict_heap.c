@@ -13,12 +13,14 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/mman.h>
 
 #define HEADER 16u
 #define LEAST 48u /* of a block */
 #define FREE 1u
 #define WALK_MOST 64 /* blocks of a bin that are looked at when all else is full */
 #define GROWTH ((uint64_t)1 << 16)
+#define MANY 4096u /* words of a change from which on each is noted once; the journal keeps memory for so many */
 
 struct entry {
     _Atomic uint64_t offset, value;
@@ -62,6 +64,61 @@ static struct entry *entry_at(struct pp__heap *heap, uint64_t index)
     return (struct entry *)(void *)(heap->base + heap->journal) + index;
 }
 
+uint64_t pp__heap_journal_size(uint64_t size, uint64_t words)
+{
+    return (size / sizeof(uint64_t) + words) * sizeof(struct entry);
+}
+
+static size_t noted_size(const struct pp__heap *heap)
+{
+    return heap->end / (8 * sizeof(uint64_t)) + sizeof *heap->noted;
+}
+
+/* Whether the journal has the word, as from now on it does. */
+static bool note_once(struct pp__heap *heap, uint64_t offset)
+{
+    uint64_t word = offset / sizeof(uint64_t), bit = UINT64_C(1) << word % 64;
+    if (offset >= heap->end)
+        return false;
+    bool before = heap->noted[word / 64] & bit;
+    heap->noted[word / 64] |= bit;
+    return before;
+}
+
+/* Without memory for that words are noted again and again, until the journal is full. */
+static void begin_noting_once(struct pp__heap *heap, uint64_t logged)
+{
+    void *bits = PP_SYS(mmap)(NULL, noted_size(heap), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (bits == MAP_FAILED)
+        return;
+    heap->noted = bits;
+    for (uint64_t i = 0; i < logged; i++)
+        note_once(heap, pp__load_relaxed(&entry_at(heap, i)->offset));
+}
+
+/* The journal has no entries now; its memory beyond what most changes need goes. Who dies in between leaves some that is unused. */
+static void trim_journal(struct pp__heap *heap)
+{
+    uint64_t keep = heap->journal + MANY * sizeof(struct entry),
+             memory = pp__load_relaxed(&heap->shared->journal_memory);
+    if (memory <= keep || memory > heap->begin)
+        return;
+    pp__store_release(&heap->shared->journal_memory, keep); /* before it goes */
+    PP_FAULT("dict.trimming");
+    madvise(heap->base + keep, memory - keep, MADV_REMOVE);
+}
+
+/* Of a change that is done or undone; what a fork has copied in the middle of one is the parent's affair. */
+static void begin_change(struct pp__heap *heap)
+{
+    if (heap->noted)
+        munmap(heap->noted, noted_size(heap));
+    heap->noted = NULL;
+    trim_journal(heap);
+    heap->old_top = pp__load_relaxed(&heap->shared->top);
+}
+
 /* Whether the journal has memory for one more entry; it gets it by doubling. */
 static bool has_room(struct pp__heap *heap, uint64_t logged)
 {
@@ -77,7 +134,7 @@ static bool has_room(struct pp__heap *heap, uint64_t logged)
     if (more > heap->begin)
         more = heap->begin;
     if (need > more) {
-        fail(heap, pp__fail(-ENOSPC, "the update is larger than max_bytes allows"));
+        fail(heap, pp__fail(-ENOMEM, "no memory for noting what so large an update changes"));
         return false;
     }
     int error = heap->grow(heap, memory, more);
@@ -88,11 +145,17 @@ static bool has_room(struct pp__heap *heap, uint64_t logged)
     return error == 0;
 }
 
-/* From now on the word is put back if the change is undone. */
+/* From now on the word is put back if the change is undone, by this one or the top's. */
 static bool keep(struct pp__heap *heap, uint64_t offset)
 {
     uint64_t logged = pp__load_relaxed(&heap->shared->logged);
-    if (heap->error || !has_room(heap, logged))
+    if (heap->error || offset >= heap->old_top)
+        return heap->error == 0;
+    if (logged == MANY && !heap->noted)
+        begin_noting_once(heap, logged);
+    if (heap->noted && note_once(heap, offset))
+        return true;
+    if (!has_room(heap, logged))
         return false;
     struct entry *entry = entry_at(heap, logged);
     pp__store_relaxed(&entry->offset, offset);
@@ -361,6 +424,7 @@ static int finish(struct pp__heap *heap)
     int error = heap->error;
     if (error) {
         roll_back(heap);
+        begin_change(heap);
         heap->error = 0;
         return error;
     }
@@ -369,6 +433,7 @@ static int finish(struct pp__heap *heap)
     pp__store_release(&heap->shared->logged, 0); /* the store that does it; pairs with the load in roll_back */
     PP_FAULT("dict.committed");
     in_order(); /* the next change's first entry is written after that */
+    begin_change(heap);
     return 0;
 }
 
@@ -395,6 +460,7 @@ void pp__heap_tidy(struct pp__heap *heap)
     heap->error = 0;
     if (pp__load_relaxed(&heap->shared->logged) != 0)
         roll_back(heap);
+    begin_change(heap);
     if (pp__load_relaxed(&heap->shared->limbo) != 0)
         empty_limbo(heap);
 }

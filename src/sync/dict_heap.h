@@ -8,7 +8,11 @@
  * process that is killed has done the stores before some instruction, and none behind it.
  *
  * Words of a block's payload that nobody reads yet may be written past the journal. So a freed block must keep its bytes until the commit: it is put in
- * limbo by the change, and given back by changes of the heap's own after it.
+ * limbo by the change, and given back by changes of the heap's own after it. Words of blocks that the change has appended are not noted: whoever undoes it takes
+ * the top back.
+ *
+ * The journal has addresses for each other word once, and a change of many words notes each once: so no change is too large for it. Its memory comes when it
+ * is used, and goes after such a change.
  */
 #ifndef PP_SYNC_DICT_HEAP_H
 #define PP_SYNC_DICT_HEAP_H
@@ -40,10 +44,15 @@ struct pp__heap {
     struct pp__heap_shared *shared;
     int (*grow)(struct pp__heap *heap, uint64_t from, uint64_t to); /* gives memory to these bytes: 0 or an errno */
     uint64_t journal, begin, end; /* where the journal and the blocks begin, and where the blocks must end */
+    uint64_t old_top;             /* where the blocks ended when this change began */
+    uint64_t *noted;              /* of a change of many words: a bit for each that the journal has; else NULL */
     int want;                     /* why there was no room: of the last try to get memory; 0: the heap's end */
     int error;                    /* of the first step that failed; a change with one is rolled back */
     _Atomic uint64_t nowhere;     /* stands for words that are no words of the segment's */
 };
+
+/* How large the journal has to be for `size` bytes of blocks, and `words` words elsewhere. */
+uint64_t pp__heap_journal_size(uint64_t size, uint64_t words);
 
 /* Once, in zeroed memory. */
 void pp__heap_init(struct pp__heap *heap);

@@ -487,7 +487,7 @@ struct layout {
 static struct layout lay_out(uint64_t max_bytes)
 {
     struct layout layout = {.journal = (sizeof(struct shared_table) + 4095) / 4096 * 4096};
-    uint64_t journal = max_bytes / 4 > JOURNAL_LEAST ? max_bytes / 4 : JOURNAL_LEAST;
+    uint64_t journal = pp__heap_journal_size(max_bytes, layout.journal / 8);
     layout.begin = layout.journal + (journal + GRAIN - 1) / GRAIN * GRAIN;
     layout.end = layout.begin + max_bytes / 16 * 16;
     return layout;

@@ -299,25 +299,3 @@ TEST(want_of_memory_is_told_and_what_is_there_stays)
     CHECK_OK(pp_dict_put(dict, "large", 5, large, sizeof large));
     pp_dict_unref(dict);
 }
-
-/* The journal has room for a quarter of max_bytes. */
-TEST(an_update_for_which_the_journal_is_too_small_is_told_and_changes_nothing)
-{
-    enum { COUNT = 3000 };
-    static pp_dict_change changes[COUNT];
-    static char keys[COUNT][8];
-    pp_dict *dict = kit_dict(1 << 18);
-    size_t failed = 0;
-    put_stage(dict, 0);
-    for (int i = 0; i < COUNT; i++)
-        changes[i] = (pp_dict_change){.act = PP_DICT_INCREMENT,
-                                      .key = keys[i],
-                                      .key_size = (size_t)snprintf(keys[i], sizeof keys[i], "n%d", i),
-                                      .by = 1};
-    CHECK_INT(pp_dict_update(dict, changes, COUNT, &failed), -ENOSPC);
-    CHECK(failed > 100 && failed < COUNT);
-    CHECK_INT(check_stage(dict), 0);
-    CHECK_OK(pp_dict_update(dict, changes, 100, &failed));
-    CHECK_INT(pp_dict_size(dict), 124);
-    pp_dict_unref(dict);
-}
