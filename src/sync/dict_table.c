@@ -327,8 +327,8 @@ static int enter(pp_dict *dict)
     while (error == -EINTR);
     if (error == -EDEADLK)
         return pp__fail(error, "a signal handler uses the dictionary that its thread was using");
-    if (error && error != -EOWNERDEAD)
-        return pp__fail_errno(-error, "the dictionary");
+    if (error && error != -EOWNERDEAD) /* what a mutex has of errors besides these comes of garbage in its memory */
+        return pp__fail(-EPROTO, "the dictionary's memory was overwritten");
     pp__heap_tidy(&dict->heap);
     error = dict->heap.error;
     if (error)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What is locked by nobody who lives, what is no lock any more, and who is asked to stop while another is inside. */
+#include "dict_kit.h"
 #include "queue_kit.h"
 
+#include "sync/dict.h"
 #include "sync/gate.h"
 #include "sync/queue.h"
 
@@ -110,6 +112,47 @@ TEST(a_lock_held_by_nobody_is_told)
     pp_lock_unref(lock);
 }
 
+/* The mutex lies behind the head, in a line of its own. */
+static struct pp__mutex *mutex_of(pp_dict *dict, unsigned char **memory, size_t *size)
+{
+    *memory = map(pp_dict_fd(dict), size);
+    return (struct pp__mutex *)(void *)(*memory + (sizeof(struct pp__shared_dict) + 63) / 64 * 64);
+}
+
+static void check_that_it_is_told(pp_dict *dict)
+{
+    char value[8];
+    pp_dict_view *view = NULL;
+    CHECK_INT(pp_dict_get(dict, "key", 3, value, sizeof value, NULL), -EPROTO);
+    CHECK_HAS(pp_last_error(), "overwritten");
+    CHECK_INT(pp_dict_put(dict, "key", 3, "other", 5), -EPROTO);
+    CHECK_INT(pp_dict_size(dict), -EPROTO);
+    CHECK_INT(pp_dict_clear(dict), -EPROTO);
+    CHECK_INT(pp_dict_view_open(dict, &view), -EPROTO);
+    CHECK(view == NULL);
+}
+
+TEST_WITHIN(a_dictionary_locked_by_nobody_is_told, 30)
+{
+    const int garbage[] = {NOBODY, INT32_MIN, INT32_MIN | NOBODY};
+    size_t size;
+    unsigned char *memory;
+    pp_dict *dict = kit_dict(0);
+    kit_set(dict, "key", "value");
+    struct pp__mutex *mutex = mutex_of(dict, &memory, &size);
+    CHECK_INT(pthread_mutex_lock(&mutex->mutex), 0);
+    int *word = find_word((unsigned char *)mutex, sizeof mutex->mutex);
+    CHECK_INT(pthread_mutex_unlock(&mutex->mutex), 0);
+    for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
+        *word = garbage[i];
+        check_that_it_is_told(dict);
+    }
+    *word = 0;
+    kit_has(dict, "key", "value");
+    munmap(memory, size);
+    pp_dict_unref(dict);
+}
+
 struct hoard {
     pp_lock *locks[2060];
 };
@@ -160,6 +203,21 @@ TEST(garbage_where_the_lock_was_is_told)
     munmap(memory, size);
     pp_semaphore_unref(semaphore);
     pp_queue_unref(queue);
+}
+
+TEST_WITHIN(garbage_where_a_dictionarys_lock_was_is_told, 30)
+{
+    size_t size;
+    unsigned char *memory;
+    const int garbage[] = {0xee, 0xff, 0x7f, 0x01};
+    for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
+        pp_dict *dict = kit_dict(0);
+        struct pp__mutex *mutex = mutex_of(dict, &memory, &size);
+        memset(mutex, garbage[i], sizeof *mutex);
+        check_that_it_is_told(dict);
+        munmap(memory, size);
+        pp_dict_unref(dict);
+    }
 }
 
 /* Once it is known it stays so: a watch that began again would be over at once, again and again. */
