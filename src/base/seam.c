@@ -94,6 +94,9 @@ void pp__fault_reached(const char *place)
     case PP__FAULT_HANG:
         for (;;)
             pause();
+    case PP__FAULT_SIGNAL:
+        raise(SIGUSR1);
+        break;
     case PP__FAULT_NONE:
         break;
     }

@@ -2,7 +2,7 @@
 /*
  * Test seams. In a build with PP_SEAMS
  *   - PP_SYS(call) goes through a table, so that a test can make any system call or allocation fail, and
- *   - PP_FAULT("place") is a named fault point, at which a test can kill, stop, end or hold up the process that gets there.
+ *   - PP_FAULT("place") is a named fault point, at which a test can kill, stop, end, hold up or signal the process that gets there.
  * In a release build the first is the call itself and the second is nothing.
  *
  * Whatever asks the kernel, the allocator or the loader for something, and may be refused, is called by PP_SYS, whether the refusal is an error or got
@@ -85,7 +85,7 @@
     CALL(timerfd_settime)                                                                                              \
     CALL(epoll_create1)                                                                                                \
     CALL(epoll_ctl)                                                                                                    \
-    CALL(epoll_wait)                                                                                                   \
+    CALL(epoll_pwait)                                                                                                  \
     CALL(poll)                                                                                                         \
     CALL(ppoll)                                                                                                        \
     CALL(socket)                                                                                                       \
@@ -141,7 +141,8 @@ enum pp__fault_action {
     PP__FAULT_STOP,
     PP__FAULT_EXIT,
     PP__FAULT_ABORT,
-    PP__FAULT_HANG
+    PP__FAULT_HANG,
+    PP__FAULT_SIGNAL /* SIGUSR1, to the thread that gets there */
 };
 
 /* From now on the `n`-th process or thread to reach `place` does `action`. Replaces an earlier order. */

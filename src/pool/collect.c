@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "base/seam.h"
 #include "base/spin.h"
 #include "pool/backtrace.h"
@@ -196,7 +197,7 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
         return false;
     pp__spin_begin(&spin, budget);
     if (spin.begun - pool->collector.looked_at > LOOK_EACH) {
-        pp__collect_sleep(pool, 0, true); /* deaths and timeouts are not kept waiting by results */
+        pp__collect_sleep(pool, 0, true, NULL); /* deaths and timeouts are not kept waiting by results */
         return true;
     }
     open_eyes(pool, &eyes);
@@ -296,17 +297,20 @@ void pp__collect_ask(pp_pool *pool)
     pp__dispatch(pool);
 }
 
-/* epoll_wait, of GATHER at most if `gathering`: how many events, or -EINTR. */
-static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, bool gathering)
+/* epoll_pwait, of GATHER at most if `gathering`: how many events, or -EINTR. */
+static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, bool gathering,
+                           struct pp__hold *hold)
 {
+    if (milliseconds != 0)
+        pp__hold_off(hold);
     if (gathering && milliseconds != 0) {
         struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
-        int ready = PP_SYS(ppoll)(&set, 1, &(struct timespec){.tv_nsec = GATHER}, NULL);
+        int ready = PP_SYS(ppoll)(&set, 1, &(struct timespec){.tv_nsec = GATHER}, pp__hold_mask(hold));
         if (ready <= 0)
             return ready < 0 && errno == EINTR ? -EINTR : 0;
         milliseconds = 0;
     }
-    int count = PP_SYS(epoll_wait)(pool->epoll, events, EVENTS, milliseconds);
+    int count = PP_SYS(epoll_pwait)(pool->epoll, events, EVENTS, milliseconds, pp__hold_mask(hold));
     return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
 }
 
@@ -315,7 +319,7 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
  * order, one of the two sees the other. `every` says whose sleep it is: a waiting thread's duty is never taken from it, the manager's
  * is, and then the word belongs to the thief.
  */
-static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
+static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold)
 {
     struct epoll_event events[EVENTS];
     bool gathering = every && gathers(pool);
@@ -328,7 +332,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every)
     pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);
-    int count = wait_for_events(pool, events, milliseconds, gathering);
+    int count = wait_for_events(pool, events, milliseconds, gathering, hold);
     pp__pool_lock(pool);
     pool->in_epoll--;
     pool->collector.looked_at = pp__now();
@@ -356,13 +360,13 @@ static uint64_t look_after(pp_pool *pool)
     return changed && !pool->ended ? pp__timers_run(pool) : next;
 }
 
-int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every)
+int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold)
 {
     uint64_t delivered = pool->delivered;
     uint64_t next = look_after(pool);
     if (pool->ended || pool->delivered != delivered)
         return 0; /* what the caller waits for may be among it, and nobody would wake it */
-    int error = sleep_for_events(pool, next < deadline ? next : deadline, every);
+    int error = sleep_for_events(pool, next < deadline ? next : deadline, every, hold);
     pp__collect(pool);
     pp__pool_close_epoll(pool);
     return error;

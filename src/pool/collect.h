@@ -29,9 +29,10 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
 
 /*
  * Sleeps in epoll (the lock released) until something happens or `deadline`, then collects. `every`: a thread waits for
- * results; else (the manager) only attention is wanted. 0 or -EINTR.
+ * results; else (the manager) only attention is wanted. `hold`: the wait's, or NULL. 0 or -EINTR.
  */
-int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every);
+struct pp__hold;
+int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold);
 
 /*
  * The same in two halves, for a host's event loop that has the manager's place (loop.h). Arming ends as if the loop slept in epoll from then on, to

@@ -288,12 +288,14 @@ static bool is_satisfied_now(const void *group)
  * Runs one element of an inline pool that is waited for, if there is one: 1; 0 if not; -EDEADLK if nobody else could do anything. Where
  * nothing is left the group is satisfied, and the error is not looked at.
  */
-static int step_inline(const struct pp_completed *group)
+static int step_inline(const struct pp_completed *group, struct pp__hold *hold)
 {
     bool others = false;
     for (size_t i = 0; i < group->part_count; i++) {
         struct part *part = &group->parts[i];
         pp_pool *pool = part->pool;
+        if (pool->is_inline)
+            pp__hold_end(hold); /* its calls run here */
         pp__pool_lock(pool);
         bool some = part->left > 0 && pool->is_inline && pp__inline_step(pool);
         others |= part->left > 0 && !(pool->is_inline && pp__inline_is_stuck(pool));
@@ -322,13 +324,19 @@ static uint64_t bound_of(const struct pp_completed *group)
 }
 
 /* Until some end satisfies the group, or for a while. */
-static int sleep_apart(struct pp_completed *group, uint64_t deadline)
+static int sleep_apart(struct pp_completed *group, uint64_t deadline, struct pp__hold *hold)
 {
     uint32_t seen;
     if (!fall_asleep(group, &seen))
         return 0;
-    uint64_t bound = pp__now() + bound_of(group);
+    pp__hold_off(hold);
+    uint64_t bound = pp__now() + bound_of(group), slice = pp__hold_bound(hold);
+    if (slice < bound)
+        bound = slice;
     int error = pp__futex_wait(&group->word, seen, deadline < bound ? deadline : bound, false);
+    PP_FAULT("group.between");
+    if (error != -EINTR)
+        error = pp__hold_look(hold);
     return error == -EINTR && !pp__wait_goes_on() ? error : 0;
 }
 
@@ -347,13 +355,13 @@ static void step_loops(struct pp_completed *group)
     }
 }
 
-static int step_apart(struct pp_completed *group, uint64_t deadline)
+static int step_apart(struct pp_completed *group, uint64_t deadline, struct pp__hold *hold)
 {
     step_loops(group);
-    int stepped = step_inline(group);
+    int stepped = step_inline(group, hold);
     if (stepped != 0)
         return stepped < 0 ? stepped : 0;
-    return sleep_apart(group, deadline);
+    return sleep_apart(group, deadline, hold);
 }
 
 static void change_apart(const struct pp_completed *group, int change)
@@ -365,14 +373,17 @@ static void change_apart(const struct pp_completed *group, int change)
 /* No thread can sleep where several pools' results arrive: their managers collect meanwhile. */
 static int wait_apart(struct pp_completed *group, uint64_t deadline)
 {
+    struct pp__hold hold;
     int error = 0;
+    pp__hold_begin(&hold);
     change_apart(group, 1);
     while (!is_satisfied_now(group) && !error) {
-        error = step_apart(group, deadline);
+        error = step_apart(group, deadline, &hold);
         if (!error && pp__until(deadline) == 0)
             error = -ETIMEDOUT;
     }
     change_apart(group, -1);
+    pp__hold_end(&hold);
     return is_satisfied_now(group) ? 0 : error;
 }
 
@@ -408,10 +419,10 @@ int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct p
     return 0;
 }
 
-int pp__group_step(struct pp_completed *group)
+int pp__group_step(struct pp_completed *group, struct pp__hold *hold)
 {
     step_loops(group);
-    return step_inline(group);
+    return step_inline(group, hold);
 }
 
 bool pp__group_arm(struct pp_completed *group, uint64_t *bound)

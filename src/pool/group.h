@@ -23,7 +23,8 @@ void pp__groups_rouse(pp_pool *pool);
 int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group);
 
 /* Does what pools without threads of their own have to be given: 1: a call was run, look again; 0; -EDEADLK: only this thread could do anything. */
-int pp__group_step(struct pp_completed *group);
+struct pp__hold;
+int pp__group_step(struct pp_completed *group, struct pp__hold *hold);
 
 /* True: one has ended. Else the bell rings when one does; but look again after *bound nanoseconds. */
 bool pp__group_arm(struct pp_completed *group, uint64_t *bound);

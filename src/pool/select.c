@@ -42,7 +42,8 @@ struct selection {
     struct pp__watch *watches; /* of the queues, in their order */
     size_t queue_count;
     struct pp_completed *group; /* of the futures; NULL: there are none */
-    int bell;                   /* -1: nobody would ring */
+    struct pp__hold hold;
+    int bell; /* -1: nobody would ring */
 };
 
 /* ------------------------------------------------------------------------------------------- arguments */
@@ -263,7 +264,7 @@ static ssize_t look_and_step(struct selection *s, int *stepped)
     *stepped = 0;
     if (ready != 0 || !s->group)
         return ready;
-    *stepped = pp__group_step(s->group);
+    *stepped = pp__group_step(s->group, &s->hold);
     if (*stepped == -EDEADLK && s->future_count < s->count)
         *stepped = 0; /* others can still become ready */
     return look(s);
@@ -275,14 +276,16 @@ static int sleep_once(struct selection *s, uint64_t deadline)
     uint64_t left = pp__until(deadline), bound = PP__NEVER;
     if (s->group && pp__group_arm(s->group, &bound))
         return 0;
-    int count = PP_SYS(poll)(s->polled, s->polled_count + 1, pp__to_milliseconds(left < bound ? left : bound));
+    int milliseconds = pp__to_milliseconds(left < bound ? left : bound);
+    int count = pp__hold_poll(&s->hold, s->polled, s->polled_count + 1, milliseconds);
     if (count < 0 && errno != EINTR)
         return pp__fail_errno(errno, "poll");
     if (count < 0)
         return pp__wait_goes_on() ? 0 : -EINTR;
     if (s->bell >= 0)
         pp__fd_clear(s->bell); /* before the next look, so that no ring behind it is lost */
-    return 0;
+    PP_FAULT("select.between");
+    return pp__hold_look(&s->hold);
 }
 
 static ssize_t wait_for_some(struct selection *s, uint64_t deadline)
@@ -311,8 +314,10 @@ ssize_t pp_select(pp_selectable *items, size_t count, int timeout)
     int error = check(items, count);
     if (error || count == 0)
         return error;
+    pp__hold_begin(&s.hold);
     error = open_selection(&s);
     ssize_t ready = error ? error : wait_for_some(&s, deadline);
+    pp__hold_end(&s.hold);
     close_selection(&s);
     if (ready == -ETIMEDOUT || ready == -EINTR)
         pp__fail_text("none of %zu items is ready: %s", count, pp__strerror((int)-ready));

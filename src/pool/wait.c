@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/futex.h"
 #include "base/interrupt.h"
+#include "base/seam.h"
 #include "pool/collect.h"
 #include "pool/group.h"
 #include "pool/inline.h"
@@ -166,72 +167,99 @@ void pp__wait_attend(pp_pool *pool)
 
 /* ------------------------------------------------------------------------------------------ waiting */
 
-static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
+static uint64_t earlier(uint64_t one, uint64_t other)
 {
-    uint64_t bound = pp__now() + SLEEP_BOUND;
+    return one < other ? one : other;
+}
+
+static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
+{
+    uint64_t bound = earlier(deadline, pp__now() + SLEEP_BOUND);
     pp__store_relaxed(&me->word, 0);
     if (pp__list_empty(&me->in_pool))
         pp__list_insert(&pool->collector.waiters, &me->in_pool);
     pp__pool_unlock(pool);
-    int error = pp__futex_wait(&me->word, 0, deadline < bound ? deadline : bound, false);
+    pp__hold_off(hold);
+    int error = pp__futex_wait(&me->word, 0, earlier(bound, pp__hold_bound(hold)), false);
+    PP_FAULT("wait.word");
     pp__pool_lock(pool);
     return error == -EINTR ? error : 0;
 }
 
 /* An inline pool's waiting thread does the work, if nobody else is at it. */
-static int step_inline(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
+static int step_inline(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
 {
+    if (hold)
+        pp__hold_end(hold);
     if (pp__inline_step(pool))
         return 0;
     if (pp__inline_is_stuck(pool))
         return pp__fail(-EDEADLK, "the task waits for what only its own thread could do");
-    return sleep_on_word(pool, me, deadline);
+    return sleep_on_word(pool, me, deadline, hold);
 }
 
 /* Nobody may be dispatching. The starter may take its time: others collect meanwhile. */
-static bool run_errand(pp_pool *pool, struct pp__waiter *me)
+static bool run_errand(pp_pool *pool, struct pp__waiter *me, struct pp__hold *hold)
 {
     if (!pool->loop || pool->logging || pp__list_empty(&pool->errands))
         return false;
+    if (hold)
+        pp__hold_end(hold);
     pp__list_remove(&me->in_pool);
     if (pool->collector.waiter == me)
         pass_duty_on(pool);
     return pp__log_run_errand(pool);
 }
 
-static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *looked)
+static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *looked, struct pp__hold *hold)
 {
     if (pool->is_inline)
-        return step_inline(pool, me, deadline);
+        return step_inline(pool, me, deadline, hold);
     if (pool->ended) { /* what is waited for now, the program does */
         if (pool->collector.waiter == me) {
             pool->collector.waiter = NULL;
             call_manager(pool); /* it may sleep until this thread leaves, and has to end */
         }
-        return sleep_on_word(pool, me, deadline);
+        return sleep_on_word(pool, me, deadline, hold);
     }
-    if (run_errand(pool, me))
+    if (run_errand(pool, me, hold))
         return 0;
     if (!take_duty(pool, me))
-        return sleep_on_word(pool, me, deadline);
+        return sleep_on_word(pool, me, deadline, hold);
     pp__list_remove(&me->in_pool);
     if (*looked)
-        return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true);
+        return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true, hold);
     *looked = true;
     pp__collect(pool);
     return 0;
+}
+
+/* Handlers of what has come meanwhile run here, without the lock. */
+static int look_for_signals(pp_pool *pool, struct pp__hold *hold)
+{
+    PP_FAULT("wait.between"); /* behind each sleep */
+    if (!pp__hold_is_due(hold))
+        return 0;
+    pp__pool_unlock(pool);
+    int error = pp__hold_look(hold);
+    pp__pool_lock(pool);
+    return error;
 }
 
 static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
                     uint64_t deadline, bool deaf)
 {
     struct pp__waiter me = {.what = what};
+    struct pp__hold hold;
     bool looked = false;
     int error = 0;
+    pp__hold_begin(&hold);
     pp__list_init(&me.in_pool);
     pp__list_insert(&subject->waiters, &me.in_subject);
     while (!ready(what)) {
-        error = step(pool, &me, deadline, &looked);
+        error = step(pool, &me, deadline, &looked, deaf ? NULL : &hold);
+        if (!error)
+            error = look_for_signals(pool, &hold);
         if (error == -EINTR && (deaf || pp__wait_goes_on()))
             error = 0;
         if (ready(what) || error)
@@ -247,6 +275,7 @@ static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(co
         pass_duty_on(pool);
     else if (pool->is_inline)
         pp__wait_pass_inline(pool);
+    pp__hold_end(&hold);
     return ready(what) ? 0 : error;
 }
 
@@ -324,7 +353,7 @@ static void manage(pp_pool *pool, uint64_t *leaves_seen)
         doze(pool, false, due);
     } else {
         c->manager = true;
-        pp__collect_sleep(pool, due, false);
+        pp__collect_sleep(pool, due, false, NULL);
         c->manager = false;
     }
 }

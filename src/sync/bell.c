@@ -12,15 +12,21 @@
 #define LISTENING 1u
 #define ONE_RING 2u
 
-int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline)
+int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, struct pp__hold *hold)
 {
     uint64_t now = pp__now(), bound = now + PP__SLEEP_BOUND;
     if (deadline <= now)
         return -ETIMEDOUT;
+    pp__hold_off(hold);
+    uint64_t slice = pp__hold_bound(hold);
+    if (slice < bound)
+        bound = slice;
     PP_FAULT("sync.sleep");
     int error = pp__futex_wait(word, value, deadline < bound ? deadline : bound, true);
     PP_FAULT("sync.woken");
-    return error == -EINTR && !pp__wait_goes_on() ? -EINTR : 0;
+    if (!hold)
+        return 0;
+    return error == -EINTR && !pp__wait_goes_on() ? error : pp__hold_look(hold);
 }
 
 /* Sequentially consistent, as the fence in pp__bell_ring, with which it pairs: either the listener sees the change when it looks again, or the ringer the mark. */

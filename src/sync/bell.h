@@ -15,9 +15,10 @@
 
 /*
  * Sleeps while *word is `value`, for the bound at most. 0: look again; -ETIMEDOUT: `deadline` had passed before, nothing was slept; -EINTR: a signal
- * handler ran that interrupts waits.
+ * handler ran that interrupts waits. `hold`: the wait's; NULL: no signal ends it.
  */
-int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline);
+struct pp__hold;
+int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, struct pp__hold *hold);
 
 /*
  * Bit 0: somebody may sleep; the rest counts rings. Written by all. The sleeper listens, looks again at what it waits for, and sleeps on what

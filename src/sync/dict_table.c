@@ -321,10 +321,7 @@ static int change_one(pp_dict *dict, pp_dict_change *change)
 /* Whoever held the mutex last and died: what it left is tidied whether the kernel tells of it or not. */
 static int enter(pp_dict *dict)
 {
-    int error;
-    do
-        error = pp__mutex_acquire(&shared_of(dict)->mutex, PP__NEVER);
-    while (error == -EINTR);
+    int error = pp__mutex_acquire(&shared_of(dict)->mutex, PP__NEVER, NULL);
     if (error == -EDEADLK)
         return pp__fail(error, "a signal handler uses the dictionary that its thread was using");
     if (error && error != -EOWNERDEAD) /* what a mutex has of errors besides these comes of garbage in its memory */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/futex.h"
+#include "base/interrupt.h"
 #include "base/seam.h"
 #include "procpool.h"
 #include "sync/bell.h"
@@ -115,13 +116,18 @@ static int wait_for(pp_event *event, uint64_t deadline)
 {
     uint32_t begun = pp__load_acquire(word(event)); /* pairs with the exchange in pp_event_set, as that below */
     uint32_t value = begun;
+    struct pp__hold hold;
+    int error = 0;
+    pp__hold_begin(&hold);
     while (!(value & SET) && (value | SET) == (begun | SET)) {
-        int error = pp__sleep(word(event), value, deadline);
+        error = pp__sleep(word(event), value, deadline, &hold);
         value = pp__load_acquire(word(event));
         if (error && value == begun)
-            return error;
+            break;
+        error = 0;
     }
-    return 0;
+    pp__hold_end(&hold);
+    return error;
 }
 
 int pp_event_wait(pp_event *event, int timeout)

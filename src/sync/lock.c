@@ -3,6 +3,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/seam.h"
 #include "procpool.h"
 #include "sync/mutex.h"
@@ -71,7 +72,10 @@ static bool give_up(struct held *held, pid_t holder)
 
 static int acquire(struct held *held, int timeout, const char *what)
 {
-    int error = pp__mutex_acquire(&shared(&held->object)->mutex, pp__deadline(timeout));
+    struct pp__hold hold;
+    pp__hold_begin(&hold);
+    int error = pp__mutex_acquire(&shared(&held->object)->mutex, pp__deadline(timeout), &hold);
+    pp__hold_end(&hold);
     if (error == 0 || error == -EOWNERDEAD)
         keep(held);
     switch (error) {

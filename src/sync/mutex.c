@@ -80,7 +80,7 @@ static bool is_time(uint64_t *next)
  * Each look but the first comes after listening, so that whoever has slept and takes it leaves the mark set, and its release wakes the next. A
  * holder that dies rings no bell: the kernel marks the mutex, which is seen when the bound is over.
  */
-int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline)
+int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline, struct pp__hold *hold)
 {
     uint64_t next = 0;
     int error = look(mutex);
@@ -89,7 +89,7 @@ int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline)
         error = look(mutex);
         if (error != -EBUSY)
             break;
-        int slept = pp__sleep(&mutex->bell.word, heard, deadline);
+        int slept = pp__sleep(&mutex->bell.word, heard, deadline, hold);
         if (slept)
             return slept;
         if (is_time(&next) && pp__mutex_is_lost(mutex))

@@ -26,9 +26,10 @@ int pp__mutex_init(struct pp__mutex *mutex);
 
 /*
  * 0: held. -EOWNERDEAD: held, and its last holder has ended without releasing it. Else not held: -ETIMEDOUT, -EINTR; -EDEADLK: the calling thread holds it
- * already; -EPROTO: it is lost, which is looked at each second; -EINVAL or another errno: this is no mutex.
+ * already; -EPROTO: it is lost, which is looked at each second; -EINVAL or another errno: this is no mutex. `hold`: the wait's, and its caller's to
+ * end; NULL: no signal ends it.
  */
-int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline);
+int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline, struct pp__hold *hold);
 
 /*
  * Whether its word says that a thread holds it which there is not, so that nobody would ever release it. When a holder ends the kernel marks the word before it

@@ -29,7 +29,7 @@ BOTH(a_result_taken_in_by_a_timer_is_not_slept_over)
     gate_wait_arrived(1, 1);
     pp__pool_lock(pool);
     let_end_silently(pool, 1);
-    pp__collect_sleep(pool, PP__NEVER, true);
+    pp__collect_sleep(pool, PP__NEVER, true, NULL);
     pp__pool_unlock(pool);
     CHECK_INT(pp_future_state(future), PP_FINISHED);
     CHECK(take_int(future) > 0);
