@@ -12,6 +12,7 @@
 #include "pool/dispatch.h"
 #include "pool/end.h"
 #include "pool/errand.h"
+#include "pool/lost.h"
 #include "pool/timers.h"
 #include "pool/workers.h"
 #include "process/launcher.h"
@@ -324,7 +325,9 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     struct epoll_event events[EVENTS];
     bool gathering = every && gathers(pool);
     look_at_stream(pool, every);
-    ask(pool, wanted(pool, every, gathering));
+    enum pp__want mode = wanted(pool, every, gathering);
+    ask(pool, mode);
+    uint64_t epoch = pool->want_epoch;
     pp__fence();
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     pool->collector.asleep = true;
@@ -337,6 +340,8 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     pool->in_epoll--;
     pool->collector.looked_at = pp__now();
     pool->collector.manager_in_epoll &= every;
+    if (count == 0 && milliseconds != 0 && mode >= PP__WANT_ATTENTION && pool->want_epoch == epoch && !gathering)
+        pp__lost_look(pool);
     bool mine = every || pool->collector.manager;
     if (mine) {
         pool->collector.asleep = false;

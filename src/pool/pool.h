@@ -110,6 +110,7 @@ struct pp_pool {
     struct pp__collector collector;
     pthread_t manager;
     struct pp__loop *loop; /* of the host, in the manager's place; or NULL */
+    uint64_t lost_wakes;   /* sleeps that ended by their bounds alone (lost.h): 0, or the library has a defect */
 
     /* the end */
     bool has_manager;

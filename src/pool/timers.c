@@ -7,6 +7,7 @@
 #include "pool/collect.h"
 #include "pool/dispatch.h"
 #include "pool/end.h"
+#include "pool/lost.h"
 #include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/tidy.h"
@@ -77,7 +78,8 @@ static void nudge(struct pp__worker *worker, const struct pp__item *front, uint6
     }
     if (!front || !pp__worker_unbegun(worker, front))
         return;
-    pp__worker_ring(worker);
+    if (pp__worker_ring(worker) && !pp__ring_waiting(&worker->results)) /* it slept, and not for want of room */
+        pp__lost_count(worker->pool, "that of a worker, for a call");
     if (now - since >= STUCK)
         pp__worker_give_up(worker);
 }

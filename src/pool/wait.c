@@ -13,6 +13,7 @@
 #include "pool/inline.h"
 #include "pool/log.h"
 #include "pool/loop.h"
+#include "pool/lost.h"
 #include "pool/pool.h"
 #include "pool/standby.h"
 
@@ -30,6 +31,7 @@ struct pp__waiter {
     struct pp__link in_subject; /* all the time */
     const void *what;           /* of the subject's it waits for */
     _Atomic uint32_t word;      /* 1: look */
+    bool unroused;              /* it has slept to its bound, and nobody has said that it is to look */
 };
 
 void pp__subject_init(struct pp__subject *subject)
@@ -183,6 +185,7 @@ static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline
     int error = pp__futex_wait(&me->word, 0, earlier(bound, pp__hold_bound(hold)), false);
     PP_FAULT("wait.word");
     pp__pool_lock(pool);
+    me->unroused = error == -ETIMEDOUT && pp__load_relaxed(&me->word) == 0; /* which is stored under the lock */
     return error == -EINTR ? error : 0;
 }
 
@@ -257,7 +260,10 @@ static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(co
     pp__list_init(&me.in_pool);
     pp__list_insert(&subject->waiters, &me.in_subject);
     while (!ready(what)) {
+        me.unroused = false;
         error = step(pool, &me, deadline, &looked, deaf ? NULL : &hold);
+        if (me.unroused && ready(what))
+            pp__lost_count(pool, "that of a thread that waits, for what it waits for");
         if (!error)
             error = look_for_signals(pool, &hold);
         if (error == -EINTR && (deaf || pp__wait_goes_on()))

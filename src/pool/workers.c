@@ -425,18 +425,19 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     return 0;
 }
 
-static void wake(struct pp__worker *worker)
+/* True: it slept. */
+static bool wake(struct pp__worker *worker)
 {
     worker->rung_before = worker->rung;
     if (++worker->rung == 0)
         worker->rung = 1;
     pp__store_release(&worker->call_side->bell, worker->rung); /* pairs with the load in wait_for_owner (worker.c) */
-    pp__futex_wake(&worker->call_side->bell, 1, true);
+    return pp__futex_wake(&worker->call_side->bell, 1, true) > 0;
 }
 
-void pp__worker_ring(struct pp__worker *worker)
+bool pp__worker_ring(struct pp__worker *worker)
 {
-    wake(worker);
+    return wake(worker);
 }
 
 bool pp__worker_sleeps(const struct pp__worker *worker)

@@ -135,8 +135,8 @@ void pp__worker_place(struct pp__worker *worker);
 /* Tells the workers whether to spin when they run dry; after `busy` or `wake_cost` has changed. */
 void pp__worker_allow_spin(pp_pool *pool);
 
-/* Wakes it even if it says that it does not sleep. */
-void pp__worker_ring(struct pp__worker *worker);
+/* Wakes it even if it says that it does not sleep. True: it slept. */
+bool pp__worker_ring(struct pp__worker *worker);
 
 /* What the item's slot says (channel.h), read once: the worker may have written anything. */
 uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item);
