@@ -371,7 +371,8 @@ typedef struct pp_pool_options {
     unsigned capture;
     /* Bytes of each stream that are kept of a call, the first ones; 0: 1 MiB; at most 1 GiB and RLIMIT_FSIZE; not without capture. */
     size_t capture_limit;
-    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken. Called one line at a time by a
+    /* Receives a line, without newline, for rare events: a worker started, died or replaced, pool broken, a wake that
+     * was lost and made up for (a defect of the library's: please tell). Called one line at a time by a
      * thread that the pool has for it (inline: by the thread that noticed), so that taking long delays lines alone; it must not end
      * this pool. After pp_pool_destroy it is not called any more; after pp_pool_release until the pool has ended. */
     void (*log)(void *log_data, const char *line);

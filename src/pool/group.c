@@ -12,7 +12,6 @@
 #include "pool/future.h"
 #include "pool/inline.h"
 #include "pool/loop.h"
-#include "pool/lost.h"
 #include "pool/pool.h"
 #include "process/owner.h"
 
@@ -324,20 +323,6 @@ static uint64_t bound_of(const struct pp_completed *group)
     return group->looks ? LOOK_EACH : SLEEP_BOUND;
 }
 
-/* Its sleep has ended by its bound. Who changes the group wakes it under the same lock. */
-static void look_for_lost(struct pp_completed *group)
-{
-    pp_pool *pool = group->parts[0].pool;
-    pthread_mutex_lock(&group->lock);
-    bool lost = group->asleep && is_satisfied(group);
-    pthread_mutex_unlock(&group->lock);
-    if (!lost)
-        return;
-    pp__pool_lock(pool);
-    pp__lost_count(pool, "that of a thread that waits for several pools");
-    pp__pool_unlock(pool);
-}
-
 /* Until some end satisfies the group, or for a while. */
 static int sleep_apart(struct pp_completed *group, uint64_t deadline, struct pp__hold *hold)
 {
@@ -350,8 +335,6 @@ static int sleep_apart(struct pp_completed *group, uint64_t deadline, struct pp_
         bound = slice;
     int error = pp__futex_wait(&group->word, seen, deadline < bound ? deadline : bound, false);
     PP_FAULT("group.between");
-    if (error == -ETIMEDOUT)
-        look_for_lost(group);
     if (error != -EINTR)
         error = pp__hold_look(hold);
     return error == -EINTR && !pp__wait_goes_on() ? error : 0;

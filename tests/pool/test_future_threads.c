@@ -2,6 +2,8 @@
 /* Futures in many threads: who collects changes hands all the time, and nobody's answer is lost. */
 #include "signal_kit.h"
 
+#include "lost_kit.h"
+
 enum { BEGUN, GATE, RUNS, GATES = 100 };
 
 #define THREADS 8

@@ -8,6 +8,8 @@
 
 #include <malloc.h>
 
+#include "lost_kit.h"
+
 enum { BEGUN, RUNS, GATE, GATES = 100 };
 
 #define MOST 64

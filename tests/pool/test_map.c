@@ -4,6 +4,8 @@
 
 #include <sys/resource.h>
 
+#include "lost_kit.h"
+
 enum { MANY = 3000 };
 
 static const size_t chunk_sizes[] = {1, 7, 1024};

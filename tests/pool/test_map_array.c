@@ -2,6 +2,8 @@
 /* pp_map_array, the parallel loop: results in place, failures counted, the one with the lowest index told. */
 #include "map_kit.h"
 
+#include "lost_kit.h"
+
 enum { COUNT = 3000 };
 static const uint32_t UNTOUCHED = 0xeeeeeeee;
 

@@ -4,6 +4,8 @@
 
 #include <sys/resource.h>
 
+#include "lost_kit.h"
+
 enum { WHOLE = 1024 };
 
 /* --------------------------------------------------------------------- one bad element of a whole chunk */

@@ -7,6 +7,8 @@
 
 #include <malloc.h>
 
+#include "lost_kit.h"
+
 static pp_pool *open_bounded(pp_start_method method, size_t max_pending, pp_full_rule rule, uint32_t timeout)
 {
     return open_pool(

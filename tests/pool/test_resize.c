@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "lost_kit.h"
+
 enum { GATE = 1, ENDS = 40 };
 
 static int note_end(pp_task *task, const void *arg, size_t size)

@@ -6,6 +6,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "lost_kit.h"
+
 enum { MANY = 1000, DESCRIPTORS = 64 };
 
 static void lower_limit(void)

@@ -2,6 +2,8 @@
 /* Submitting: order, ids, what a task knows of itself, how many workers there are, and what the log tells. */
 #include "call_kit.h"
 
+#include "lost_kit.h"
+
 enum { BEGUN, GATE, RUNS, SEQUENCE, STARTED, FIRST_CALL = 1024 };
 
 /* ---------------------------------------------------------------------------------------------- order */

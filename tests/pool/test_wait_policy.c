@@ -4,6 +4,8 @@
 
 #include <sys/resource.h>
 
+#include "lost_kit.h"
+
 static pp_pool *open_sleeper(pp_start_method method, int workers)
 {
     return kit_pool_with(method, (pp_pool_options){.max_workers = workers, .wait = PP_WAIT_SLEEP});
