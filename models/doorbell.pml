@@ -2,6 +2,7 @@
 /*
  * Waking a worker: never does it sleep for ever while there is a record in its call ring.
  *
+ *   orders  src/shm/doorbell.h
  *   worker  serve, wait_for_owner (src/pool/worker.c), pp__futex_wait (src/base/futex.c)
  *   owner   pp__ring_publish (src/shm/ring.c), pp__worker_wake, pp__worker_sleeps, wake (src/pool/workers.c)
  *
@@ -14,8 +15,8 @@
  * The kernel compares and falls asleep in one step. A sleep may end for no reason, here once: such a reason must
  * not be what saves the worker.
  *
- * mutant 1: no fence in the worker
- * mutant 2: no fence in the owner
+ * mutant 1: no fence in the worker (DOORBELL_SLEEPER_FENCE)
+ * mutant 2: no fence in the owner (DOORBELL_RINGER_FENCE)
  * mutant 3: the owner clears the mark of the sleeper that it wakes
  * mutant 4: the worker reads the bell behind its look at the ring
  * mutant 5: all sleeps have the same mark, and the owner rings again only after it saw it cleared
@@ -106,9 +107,9 @@ inline wake()
     rung++;
 #if MUTANT == 6
     futex_wake();
-    store(OWNER, BELL, rung, RELEASE)
+    store(OWNER, BELL, rung, RELAXED)
 #else
-    store(OWNER, BELL, rung, RELEASE);
+    store(OWNER, BELL, rung, RELAXED);
     futex_wake()
 #endif
 }

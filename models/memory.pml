@@ -6,7 +6,7 @@
  * A store goes into its process's buffer and reaches memory some time later, in any order (aarch64), but for two rules:
  * stores to one word stay in their order, and a release store reaches memory behind all stores that are older. What is younger
  * may pass it. A load sees the process's own youngest store, else memory. A fence waits until the buffer is empty, and so
- * does a compare-and-swap that wins, as it releases. Loads are executed in their order: where an argument is about a load that
+ * does a compare-and-swap that wins, as it releases; a relaxed one waits for what the process has stored in that word. Loads are executed in their order: where an argument is about a load that
  * comes late or early, the model says so itself.
  *
  * Bytes are words that are stored relaxed.
@@ -87,6 +87,14 @@ inline cas(cpu, word, expected, desired, won)
 {
     if
     :: atomic { fence(cpu) && memory[word] == (expected) -> memory[word] = desired; won = true }
+    :: atomic { !holds(cpu, word) && memory[word] != (expected) -> won = false }
+    fi
+}
+
+inline relaxed_cas(cpu, word, expected, desired, won)
+{
+    if
+    :: atomic { !holds(cpu, word) && memory[word] == (expected) -> memory[word] = desired; won = true }
     :: atomic { !holds(cpu, word) && memory[word] != (expected) -> won = false }
     fi
 }

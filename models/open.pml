@@ -3,15 +3,16 @@
  * The open run: results of a chunk's elements are written into a record that is published later, and the owner reads those that are there all
  * the same. Each result is taken once, in order, as it was written, out of the open record or the published one.
  *
+ *   orders  src/shm/open.h, src/shm/ring.h
  *   worker  open_run, append, publish_run (src/pool/worker.c)
  *   owner   pp__collect_worker, has_open, take_open, take_run (src/pool/outcome.c)
  *
  * A run has one or two elements, and the data has room for two records of that size: a place is used again when the owner has
  * given it back. Element i's result is the value i. The cursors count records.
  *
- * mutant 1: `open` is stored relaxed
+ * mutant 1: `open` is stored relaxed (OPEN_TELL_ORDER)
  * mutant 2: the tail is not looked at again behind `open`
- * mutant 3: the result is read before `open` is loaded
+ * mutant 3: the result is read before `open` is loaded (OPEN_LOOK_ORDER)
  * mutant 4: the place of a run that was looked into is given back before that was published
  */
 #define CPUS 2

@@ -4,6 +4,7 @@
  * given for and for no other; each record's elements are begun or taken back in the end; results come in the owner's order; a
  * begin time that is read behind a slot that says BEGUN is that begin's or a later one's.
  *
+ *   orders  src/shm/slot.h
  *   owner   find_slot, pp__worker_send, take, pp__worker_take_back, pp__worker_stop_chunk, pp__worker_running
  *           (src/pool/workers.c); match, end_elements (src/pool/outcome.c)
  *   worker  serve, run_call, begin (src/pool/worker.c)
@@ -16,9 +17,9 @@
  * mutant 2: the tail is published relaxed, so the slot may say READY behind it
  * mutant 3: the worker begins with a look and a store
  * mutant 4: the owner takes back with a look and a store
- * mutant 5: the worker's swap does not release
+ * mutant 5: the worker's swap does not release (SLOT_BEGIN_ORDER)
  * mutant 6: the worker steps from element to element with a store
- * mutant 7: the slot is loaded relaxed before the begin time
+ * mutant 7: the slot is loaded relaxed before the begin time (SLOT_LOOK_ORDER)
  */
 #define CPUS 2
 #define WORDS 7
@@ -183,7 +184,7 @@ inline send(i, s)
         slot_taken[s] = false;
         slot_used[s] = true
     }
-    store(OWNER, SLOT(s), WORD(next_id(i), READY), RELEASE);
+    store(OWNER, SLOT(s), WORD(next_id(i), READY), RELAXED);
     store(OWNER, TAIL, sent, PUBLISH)
 }
 
@@ -204,7 +205,7 @@ inline swap_to_taken(i, from, to)
     :: else
     fi
 #else
-    cas(OWNER, SLOT(items[i].slot), from, to, won)
+    relaxed_cas(OWNER, SLOT(items[i].slot), from, to, won)
 #endif
 }
 

@@ -2,6 +2,7 @@
 /*
  * Waking the owner: never does it sleep for ever while a result is there that it sleeps for.
  *
+ *   orders  src/shm/want.h
  *   owner   sleep_for_events, ask, take_events, pp__collect (src/pool/collect.c)
  *   worker  run_call, serve, ring_if_wanted (src/pool/worker.c)
  *
@@ -9,8 +10,8 @@
  * has done in the end. The bells are eventfds: the kernel orders them, so they have no buffer. That the owner looks at
  * the rings for a while before it stores `want` is what its loop here does anyway.
  *
- * mutant 1: no fence in the owner
- * mutant 2: no fence in the workers
+ * mutant 1: no fence in the owner (WANT_SLEEPER_FENCE)
+ * mutant 2: no fence in the workers (WANT_RINGER_FENCE)
  * mutant 3: a sleep has the epoch of the one before
  * mutant 4: a worker takes a sleep for rung that did not ask for its ring
  */

@@ -7,7 +7,7 @@
  *   load_acquire     sees all that was written before the store_release (or cas) whose value it read
  *   store_relaxed    the value, some time
  *   store_release    all that was written before is seen by who reads the value with load_acquire
- *   cas              if *word is `expected`, makes it `desired`: acquire and release in one; else acquire only
+ *   cas              if *word is `expected`, makes it `desired`, with the order given; else nothing, relaxed
  *   fence            nothing moves across it in either direction, stores before loads included
  *
  * The variants with an order take it from a macro at the head of the using file, so that a test can build a mutant
@@ -27,10 +27,9 @@
 #define pp__store_release(word, value) atomic_store_explicit((word), (value), memory_order_release)
 #define pp__store_ordered(word, value, order) atomic_store_explicit((word), (value), (order))
 
-static inline bool pp__cas_u64(_Atomic uint64_t *word, uint64_t expected, uint64_t desired)
+static inline bool pp__cas_u64(_Atomic uint64_t *word, uint64_t expected, uint64_t desired, memory_order order)
 {
-    return atomic_compare_exchange_strong_explicit(word, &expected, desired, memory_order_acq_rel,
-                                                   memory_order_acquire);
+    return atomic_compare_exchange_strong_explicit(word, &expected, desired, order, memory_order_relaxed);
 }
 
 /* One more reference unless there is none left. Relaxed: who asks keeps the memory there, and nothing else is seen. */
@@ -51,15 +50,20 @@ static inline bool pp__try_ref(_Atomic uint32_t *references)
 #endif
 #endif
 
-static inline void pp__fence(void)
+static inline void pp__fence_ordered(memory_order order)
 {
 #ifdef PP_TSAN
     /* Thread sanitizer does not know fences; a locked operation on a word of our own is as strong on our machines. */
     static _Atomic int word;
-    atomic_fetch_add_explicit(&word, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&word, 1, order);
 #else
-    atomic_thread_fence(memory_order_seq_cst);
+    atomic_thread_fence(order);
 #endif
+}
+
+static inline void pp__fence(void)
+{
+    pp__fence_ordered(memory_order_seq_cst);
 }
 
 #endif

@@ -85,6 +85,7 @@
     CALL(timerfd_settime)                                                                                              \
     CALL(epoll_create1)                                                                                                \
     CALL(epoll_ctl)                                                                                                    \
+    CALL(epoll_wait)                                                                                                   \
     CALL(epoll_pwait)                                                                                                  \
     CALL(poll)                                                                                                         \
     CALL(ppoll)                                                                                                        \

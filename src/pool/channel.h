@@ -16,7 +16,10 @@
 #define PP_POOL_CHANNEL_H
 
 #include "process/trace.h"
+#include "shm/open.h"
 #include "shm/ring.h"
+#include "shm/slot.h"
+#include "shm/want.h"
 
 #include <assert.h>
 #include <stdalign.h>
@@ -62,7 +65,7 @@ struct pp__call_side {
     uint32_t size;
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
-    alignas(PP__LINE) _Atomic uint32_t bell; /* owner -> worker: grows at each wake, never 0; the worker's futex */
+    alignas(PP__LINE) _Atomic uint32_t bell;        /* owner -> worker: the worker's futex; doorbell.h */
     /* owner -> worker, release: for each place of the worker's shelf, how many results of it were given back, << 1; the lowest bit says that the
      * owner has the last one's buffer no more. Written by any thread of the owner, under the lock in results.c. */
     alignas(PP__LINE) _Atomic uint32_t returned[PP__PLACES];
@@ -76,18 +79,14 @@ struct pp__call_side {
 };
 
 struct pp__result_side {
-    alignas(PP__LINE) _Atomic uint64_t result_tail; /* worker -> owner; ring.h */
-    alignas(PP__LINE) _Atomic uint64_t call_head;   /* worker -> owner; ring.h */
-    /* worker -> owner: the bell's value on which it sleeps or is about to, 0 while it is awake. Only the worker clears it: an owner that did
-     * could erase the mark of the next sleep. A mark that is not the bell's value is that of a sleep for which the bell was rung already. */
-    alignas(PP__LINE) _Atomic uint32_t sleeping;
-    /* id << 2 | state. Owner: anything -> READY (release) when it gives the slot out; READY -> TAKEN, and BEGUN -> TAKEN to stop a chunk behind the
-     * element that runs. Worker: READY -> BEGUN, and BEGUN -> BEGUN with the next id inside a chunk. Each a cas. */
-    alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS];
+    alignas(PP__LINE) _Atomic uint64_t result_tail;      /* worker -> owner; ring.h */
+    alignas(PP__LINE) _Atomic uint64_t call_head;        /* worker -> owner; ring.h */
+    alignas(PP__LINE) _Atomic uint32_t sleeping;         /* worker -> owner: whether it sleeps; doorbell.h */
+    alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS]; /* both: who has which call; slot.h */
     /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
     alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
     /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result ring's tail that is not
-     * published yet; stored (release) when that result has been written. Of a run that was published, or before the first: nothing new. */
+     * published yet; open.h. Of a run that was published, or before the first: nothing new. */
     alignas(PP__LINE) _Atomic uint64_t open;
     /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies of a crash; 0 before. Read when
      * it is gone. */
@@ -101,22 +100,14 @@ struct pp__result_side {
     alignas(4096) unsigned char results[PP__RING_BYTES];
 };
 
-/* `want` is epoch << 2 | mode. The owner makes a new epoch each time it is about to sleep; a worker rings at most once for each. */
 struct pp__pool_page {
-    alignas(PP__LINE) _Atomic uint64_t want;
+    alignas(PP__LINE) _Atomic uint64_t want; /* owner -> workers: what it is to be rung for; want.h */
     alignas(PP__LINE) _Atomic uint32_t
         spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
 };
 
 /* Nobody spins longer than this, ns. */
 #define PP__SPIN_MAX UINT64_C(100000)
-
-enum pp__want {
-    PP__WANT_NOTHING,   /* somebody is collecting */
-    PP__WANT_ROOM,      /* ring when the result ring is half full */
-    PP__WANT_ATTENTION, /* and when the call ring ran dry, or half of its chunks are done: there is more */
-    PP__WANT_EVERY      /* ring for every result */
-};
 
 static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_BYTES, "the call side is a page of words and the ring");
 static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES,
@@ -138,13 +129,6 @@ static_assert(offsetof(struct pp__result_side, output) == 224 + 16 * PP__SLOTS, 
 static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u
-
-enum pp__slot_state { PP__SLOT_READY, PP__SLOT_BEGUN, PP__SLOT_TAKEN };
-
-static inline uint64_t pp__slot_word(uint64_t id, enum pp__slot_state state)
-{
-    return id << 2 | (uint64_t)state;
-}
 
 enum pp__record_type {
     PP__RECORD_MODULE = 1, /* id: module index; payload: as pp__module_travel */

@@ -141,10 +141,15 @@ void pp__collect(pp_pool *pool)
     pp__pool_settle(pool);
 }
 
+/* Whoever asks looks at the rings behind this, and then sleeps: a worker publishes and looks at the word (ring_if_wanted, worker.c). */
 static void ask(pp_pool *pool, enum pp__want mode)
 {
-    pp__store_relaxed(&pool->page->want,
-                      ++pool->want_epoch << 2 | (uint64_t)mode); /* ordered by the fence in sleep_for_events */
+    pp__want_ask(&pool->page->want, ++pool->want_epoch, mode);
+}
+
+static void ask_nothing(pp_pool *pool)
+{
+    pp__want_nothing(&pool->page->want, ++pool->want_epoch);
 }
 
 /* The tails of the busy workers' result rings, as they were last seen. */
@@ -284,17 +289,16 @@ static void look_at_stream(pp_pool *pool, bool every)
 
 bool pp__collect_hears(const pp_pool *pool)
 {
-    return pool->collector.asleep && (pp__load_relaxed(&pool->page->want) & 3) == PP__WANT_EVERY;
+    return pool->collector.asleep && pp__want_mode(&pool->page->want) == PP__WANT_EVERY;
 }
 
 void pp__collect_ask(pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;
-    if (!c->asleep || c->streaming || (pp__load_relaxed(&pool->page->want) & 3) != PP__WANT_ROOM)
+    if (!c->asleep || c->streaming || pp__want_mode(&pool->page->want) != PP__WANT_ROOM)
         return;
     ask(pool, PP__WANT_ATTENTION);
-    pp__fence(); /* as in sleep_for_events: a worker that ran dry before is seen below */
-    pp__collect_results(pool);
+    pp__collect_results(pool); /* a worker that ran dry before is seen */
     pp__dispatch(pool);
 }
 
@@ -316,8 +320,8 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
 }
 
 /*
- * The word, the fence, the look, the sleep. A worker publishes, fences and looks at the word (ring_if_wanted, worker.c): whatever the
- * order, one of the two sees the other. `every` says whose sleep it is: a waiting thread's duty is never taken from it, the manager's
+ * The word, the look, the sleep. A worker publishes and looks at the word (ring_if_wanted, worker.c): one of the two sees
+ * the other (want.h). `every` says whose sleep it is: a waiting thread's duty is never taken from it, the manager's
  * is, and then the word belongs to the thief.
  */
 static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold)
@@ -328,7 +332,6 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     enum pp__want mode = wanted(pool, every, gathering);
     ask(pool, mode);
     uint64_t epoch = pool->want_epoch;
-    pp__fence();
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     pool->collector.asleep = true;
     pool->collector.kicked = false;
@@ -345,7 +348,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     bool mine = every || pool->collector.manager;
     if (mine) {
         pool->collector.asleep = false;
-        ask(pool, PP__WANT_NOTHING);
+        ask_nothing(pool);
     }
     /* A manager that was relieved leaves events and kick to the thread that has the duty and sleeps beside it: a worker rings once for that one's
      * sleep, so a bell that is taken from it would be its last. */
@@ -386,7 +389,6 @@ bool pp__collect_arm(pp_pool *pool, uint64_t *next)
         return true;
     }
     ask(pool, PP__WANT_EVERY);
-    pp__fence(); /* as in sleep_for_events */
     bool some = anything_waiting(pool);
     bounded(pool, *next);
     *next = c->wake_at;
@@ -400,7 +402,7 @@ void pp__collect_events(pp_pool *pool)
     struct epoll_event events[EVENTS];
     struct pp__collector *c = &pool->collector;
     c->manager = c->asleep = false;
-    ask(pool, PP__WANT_NOTHING);
+    ask_nothing(pool);
     take_events(pool, events, PP_SYS(epoll_wait)(pool->epoll, events, EVENTS, 0));
     c->looked_at = pp__now();
     pp__collect(pool);

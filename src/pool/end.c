@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/end.h"
 
-#include "base/atomic.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -82,8 +81,7 @@ void pp__worker_kill_on_request(struct pp__worker *worker, struct pp__item *item
 void pp__worker_dismiss(struct pp__worker *worker)
 {
     const pp_pool_options *options = &worker->pool->options;
-    pp__store_relaxed(&worker->result_side->slots[0],
-                      pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY)); /* seen with the record */
+    pp__slot_give(&worker->result_side->slots[0], PP__LEAVE_ID); /* for take_leave (worker.c), with the tail */
     int error = pp__worker_send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg,
                                      options->finalizer_arg_size);
     if (error == -EAGAIN) { /* records of calls taken back are still in its ring: when it has passed them */

@@ -321,8 +321,7 @@ static bool has_open(const struct pp__worker *worker, uint64_t *until)
     const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
     if (pp__item_count(item) == 1)
         return false;
-    *until =
-        pp__load_acquire(&worker->result_side->open); /* pairs with the store in append (worker.c): they were written */
+    *until = pp__open_look(&worker->result_side->open); /* behind append (worker.c): they were written */
     return *until - pp__item_next_id(item) - 1 < pp__item_end(item) - pp__item_next(item);
 }
 

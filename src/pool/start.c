@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/start.h"
 
-#include "base/atomic.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -32,8 +31,7 @@ int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (fds[PP__FD_RESULT] < 0)
         return fds[PP__FD_RESULT];
     worker->result_side = memory;
-    worker->rung = 1;
-    pp__store_relaxed(&worker->call_side->bell, worker->rung);
+    pp__doorbell_init(&worker->call_side->bell, &worker->rung);
     worker->call_side->magic = PP__MAGIC;
     worker->call_side->version = PP__VERSION;
     worker->call_side->size = sizeof *worker->call_side;

@@ -2,7 +2,6 @@
 /* What is due: timeouts of running calls, workers that do not begin, go on or leave, kills that could not be asked for. */
 #include "pool/timers.h"
 
-#include "base/atomic.h"
 #include "base/clock.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
@@ -175,9 +174,8 @@ static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
     }
     if (now < stuck)
         return stuck < limit ? stuck : limit;
-    /* Against the cas in take_leave (worker.c): a finalizer that runs is left to run. */
-    if (pp__cas_u64(&worker->result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
-                    pp__slot_word(PP__LEAVE_ID, PP__SLOT_TAKEN))) {
+    /* Against the begin in take_leave (worker.c): a finalizer that runs is left to run. */
+    if (pp__slot_take(&worker->result_side->slots[0], PP__LEAVE_ID, PP__SLOT_READY)) {
         pp__pool_log(worker->pool, "worker %d (pid %d) does not leave as it was told, and is killed", worker->number,
                      (int)worker->pid);
         pp__worker_kill(worker);

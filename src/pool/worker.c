@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/futex.h"
 #include "base/seam.h"
 #include "base/spin.h"
 #include "pool/capture.h"
@@ -21,6 +20,7 @@
 #include "process/identity.h"
 #include "process/owner.h"
 #include "shm/buffer.h"
+#include "shm/doorbell.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -104,23 +104,18 @@ static void ring(void)
 /* Rings once for each sleep of the owner that asks for `mode` or more. Call after publishing. */
 static void ring_if_wanted(enum pp__want mode)
 {
-    pp__fence(); /* the cursor before the look; pairs with the fence in sleep_for_events (collect.c): one of the two sees the other */
-    uint64_t want = pp__load_relaxed(&self.page->want);
-    if ((want & 3) < (uint64_t)mode || want >> 2 == self.rung_epoch)
-        return;
-    self.rung_epoch = want >> 2;
-    ring();
+    if (pp__want_unrung(&self.page->want, mode, &self.rung_epoch)) /* against pp__want_ask in ask (collect.c) */
+        ring();
 }
 
+/* Against pp__worker_wake (workers.c). */
 static void wait_for_owner(bool (*ready)(void), uint64_t bound)
 {
     self.clock.now = 0;
-    uint32_t seen = pp__load_acquire(&self.call_side->bell); /* pairs with the store in wake (workers.c) */
-    pp__store_relaxed(&self.result_side->sleeping, seen);
-    pp__fence(); /* the mark before the look; pairs with the fence in pp__worker_wake (workers.c) */
+    uint32_t number = pp__doorbell_lie_down(&self.call_side->bell, &self.result_side->sleeping);
     if (!ready())
-        pp__futex_wait(&self.call_side->bell, seen, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
-    pp__store_relaxed(&self.result_side->sleeping, 0);
+        pp__futex_wait(&self.call_side->bell, number, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
+    pp__doorbell_get_up(&self.result_side->sleeping);
 }
 
 /* ------------------------------------------------------------------------------------------ publish */
@@ -422,8 +417,7 @@ static inline bool append(uint64_t id)
     self.run.next += task->size;
     self.run.left--;
     PP_FAULT("worker.append.before");
-    /* Pairs with the load in has_open (outcome.c): publishes the result, and the record's head where it is the first. */
-    pp__store_release(&self.result_side->open, id + 1);
+    pp__open_tell(&self.result_side->open, id + 1); /* for has_open (outcome.c): the result, and the record's head */
     PP_FAULT("worker.append.after");
     if (self.run.left == 0)
         close_run();
@@ -536,9 +530,9 @@ static void close_elements(struct elements *elements)
  */
 static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
-    pp__store_relaxed(&self.result_side->begun_at[slot], now); /* published by the cas */
+    pp__store_relaxed(&self.result_side->begun_at[slot], now); /* published by the begin */
     PP_FAULT("worker.begin.before");
-    bool won = pp__cas_u64(&self.result_side->slots[slot], before, begun);
+    bool won = pp__slot_begin(&self.result_side->slots[slot], before, begun);
     if (won)
         PP_FAULT("worker.begin.after");
     return won;
@@ -820,9 +814,9 @@ static void take_call(const struct pp__record *record, const void *payload)
 static void take_leave(const struct pp__record *record, const void *payload)
 {
     (void)record;
-    /* Against the cas in attend_leaving (timers.c): the owner has given up waiting for this. */
-    if (!pp__cas_u64(&self.result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
-                     pp__slot_word(PP__LEAVE_ID, PP__SLOT_BEGUN)))
+    /* Against the take in attend_leaving (timers.c): the owner has given up waiting for this. */
+    if (!pp__slot_begin(&self.result_side->slots[0], pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY),
+                        pp__slot_word(PP__LEAVE_ID, PP__SLOT_BEGUN)))
         return;
     run_duty(payload, PP__RECORD_LEFT);
     pp__child_exit(EXIT_SUCCESS); /* the zygote's report wakes the owner */

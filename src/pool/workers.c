@@ -4,7 +4,6 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/futex.h"
 #include "base/seam.h"
 #include "pool/argument.h"
 #include "pool/buffer.h"
@@ -415,9 +414,7 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     worker->budget -= pp__item_count(item);
     if (worker->budget <= worker->look_at)
         pp__recycle_look(worker);
-    pp__store_release(&worker->result_side->slots[slot],
-                      pp__slot_word(pp__item_next_id(item),
-                                    PP__SLOT_READY)); /* for begin (worker.c), which also sees it by the tail */
+    pp__slot_give(&worker->result_side->slots[slot], pp__item_next_id(item)); /* for begin (worker.c), with the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
     if (pp__list_empty(&worker->unwoken))
@@ -425,25 +422,15 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     return 0;
 }
 
-/* True: it slept. */
-static bool wake(struct pp__worker *worker)
-{
-    worker->rung_before = worker->rung;
-    if (++worker->rung == 0)
-        worker->rung = 1;
-    pp__store_release(&worker->call_side->bell, worker->rung); /* pairs with the load in wait_for_owner (worker.c) */
-    return pp__futex_wake(&worker->call_side->bell, 1, true) > 0;
-}
-
 bool pp__worker_ring(struct pp__worker *worker)
 {
-    return wake(worker);
+    pp__doorbell_published();
+    return pp__doorbell_ring(&worker->call_side->bell, &worker->rung);
 }
 
 bool pp__worker_sleeps(const struct pp__worker *worker)
 {
-    uint32_t on = pp__load_relaxed(&worker->result_side->sleeping);
-    return on != 0 && on != worker->rung_before; /* garbage too: better rung in vain */
+    return pp__doorbell_unrung(&worker->result_side->sleeping, &worker->rung);
 }
 
 bool pp__worker_wants_room(const struct pp__worker *worker)
@@ -451,14 +438,19 @@ bool pp__worker_wants_room(const struct pp__worker *worker)
     return pp__load_relaxed(&worker->result_side->sleeping) != 0;
 }
 
-void pp__worker_wake(struct pp__worker *worker)
+static inline void wake_sleeper(struct pp__worker *worker)
 {
-    pp__fence(); /* the cursor before the look; pairs with the fence in wait_for_owner (worker.c) */
+    pp__doorbell_published(); /* against wait_for_owner (worker.c) */
     if (!pp__worker_sleeps(worker))
         return;
     if (worker->count > 0)
         worker->woken_at = pp__now();
-    wake(worker);
+    pp__doorbell_ring(&worker->call_side->bell, &worker->rung);
+}
+
+void pp__worker_wake(struct pp__worker *worker)
+{
+    wake_sleeper(worker);
 }
 
 void pp__worker_wake_sent(pp_pool *pool)
@@ -466,7 +458,7 @@ void pp__worker_wake_sent(pp_pool *pool)
     while (!pp__list_empty(&pool->unwoken)) {
         struct pp__worker *worker = pp__container(pool->unwoken.next, struct pp__worker, unwoken);
         pp__list_remove(&worker->unwoken);
-        pp__worker_wake(worker);
+        wake_sleeper(worker);
     }
 }
 
@@ -486,8 +478,7 @@ void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
 
 uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return pp__load_acquire(
-        &worker->result_side->slots[item->slot]); /* pairs with the cas in begin (worker.c): begun_at is seen */
+    return pp__slot_look(&worker->result_side->slots[item->slot]); /* behind begin (worker.c): begun_at is seen */
 }
 
 bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
@@ -500,12 +491,11 @@ bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item
     return (pp__worker_slot_word(worker, item) >> 2) - item->id >= pp__item_count(item);
 }
 
-/* Against the cas in begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
+/* Against begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
 static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_t id, enum pp__slot_state state)
 {
     PP_FAULT("take_back.before");
-    if (!pp__cas_u64(&worker->result_side->slots[item->slot], pp__slot_word(id, state),
-                     pp__slot_word(id, PP__SLOT_TAKEN)))
+    if (!pp__slot_take(&worker->result_side->slots[item->slot], id, state))
         return false;
     worker->slots[item->slot].taken = true;
     return true;

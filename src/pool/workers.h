@@ -9,6 +9,7 @@
 #include "pool/known.h"
 #include "pool/pool.h"
 #include "pool/shelf.h"
+#include "shm/doorbell.h"
 
 #include <sys/types.h>
 
@@ -86,8 +87,7 @@ struct pp__worker {
     uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
     uint64_t graced;    /* id of the element whose result found no room in time, */
     uint64_t graced_at; /* and when that was seen; before it has started, when its time to come was seen to be over */
-    uint32_t rung;      /* our own copy of the bell: the shared one is never read back */
-    uint32_t rung_before;
+    struct pp__doorbell_rung rung;
     uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
     uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, or was told to leave */
     uint8_t *knows;    /* modules it was told of, a byte each */

@@ -184,7 +184,7 @@ static void report(siginfo_t *info, ucontext_t *context)
 {
     uint64_t self = (uint64_t)syscall(SYS_gettid);
     /* Against the same line in other threads, and in a fault of a step of this one: the first alone wins, and the others read nothing but the word. */
-    if (pp__cas_u64(&crash.reporter, 0, self)) {
+    if (pp__cas_u64(&crash.reporter, 0, self, memory_order_relaxed)) {
         crash.info = *info;
         crash.context = context;
         unblock();

@@ -11,7 +11,6 @@
  */
 #include "worker_end.h"
 
-#include "base/atomic.h"
 #include "pool/collect.h"
 #include "pool/map.h"
 #include "pool/start.h"
@@ -151,7 +150,7 @@ static void open_worker(pp_pool *pool)
 static void settle(pp_pool *pool)
 {
     pool->collector.manager = pool->collector.asleep = true;
-    pp__store_relaxed(&pool->page->want, ++pool->want_epoch << 2 | PP__WANT_ROOM);
+    pp__want_ask(&pool->page->want, ++pool->want_epoch, PP__WANT_ROOM);
     pool->queued = false;
     pool->mean_run = 100;
     pool->wake_cost = PP__SPIN_MAX;

@@ -2,7 +2,6 @@
 /* Collecting, looked at from inside: moments that no public function can bring about for certain. */
 #include "processes_kit.h"
 
-#include "base/atomic.h"
 #include "base/clock.h"
 #include "pool/channel.h"
 #include "pool/collect.h"
@@ -14,7 +13,7 @@ static void let_end_silently(pp_pool *pool, int gate)
     struct pp__worker *worker = pool->workers[0];
     struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
     CHECK_INT(worker->count, 1);
-    pp__store_relaxed(&pool->page->want, ++pool->want_epoch << 2 | PP__WANT_NOTHING);
+    pp__want_nothing(&pool->page->want, ++pool->want_epoch);
     gate_open(gate);
     wait_until(pp__ring_passed(&worker->calls, worker->slots[item->slot].end), 10);
     CHECK(pp__ring_waiting(&worker->results));

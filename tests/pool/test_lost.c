@@ -105,7 +105,7 @@ static bool hide_sleeping_worker(pp_pool *pool)
     pp__pool_lock(pool);
     struct pp__worker *worker = pool->workers[0];
     uint32_t on = pp__load_relaxed(&worker->result_side->sleeping);
-    worker->rung_before = on;
+    worker->rung.before = on;
     pp__pool_unlock(pool);
     return on != 0;
 }
