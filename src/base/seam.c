@@ -78,7 +78,7 @@ void pp__fault_reached(const char *place)
     int action = pp__load_acquire(&order->action); /* pairs with the store in pp__fault_arm */
     if (action == PP__FAULT_NONE || strcmp(place, order->place) != 0)
         return;
-    if (atomic_fetch_add(&order->hits, 1) + 1 != order->n)
+    if (atomic_fetch_add(&order->hits, 1) + 1 != order->n) /* pairs with the load in pp__fault_hits */
         return;
     switch ((enum pp__fault_action)action) {
     case PP__FAULT_KILL:

@@ -99,7 +99,8 @@ const char *pp_error_backtrace(const pp_error *error)
     text = pp__symbols_text(&backtrace->trace, backtrace->size, error->function);
     if (!text)
         return "";
-    if (atomic_compare_exchange_strong(&backtrace->text, &before, text))
+    if (atomic_compare_exchange_strong(&backtrace->text, &before,
+                                       text)) /* pairs with the load above, and with itself */
         return text;
     free(text); /* another thread was first */
     return before;

@@ -60,7 +60,7 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
         pp__pool_unref(pool);
 }
 
-/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. */
+/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. So it pairs with itself in another thread. */
 static inline __attribute__((always_inline)) void drop(pp_future *future)
 {
     if (atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel) == 1)
@@ -91,7 +91,8 @@ static void drop_inline(pp_future *future)
     pp_pool *pool = future->item.pool;
     pp__pool_ref(pool);
     pp__pool_lock(pool);
-    uint32_t before = atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel); /* as in drop */
+    uint32_t before =
+        atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel); /* pairs with that in drop */
     bool promised = future->item.promised, open = !is_done(future);
     bool unheld = before == 2 && open && !promised && future->item.wanted;
     if (unheld)
@@ -163,7 +164,7 @@ void pp__future_promise(pp_future *future, uint64_t id)
 void pp__future_begin(pp_future *future)
 {
     uint8_t state = pp__future_is_done(future) ? PP_CANCELLED_AND_NOTIFIED : PP_RUNNING;
-    pp__store_release(&future->item.state, state); /* pairs as in finish */
+    pp__store_release(&future->item.state, state); /* pairs with the load in pp__future_state */
 }
 
 static int cancel_promised(struct pp__item *item)

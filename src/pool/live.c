@@ -50,6 +50,7 @@ static struct pp__live_list *find_or_make(struct pp__live *live)
     made->inherited = before;
     pthread_mutex_init(&made->lock, NULL);
     pp__list_init(&made->objects);
+    /* Pairs with the load in find, and with itself in another thread. */
     if (atomic_compare_exchange_strong_explicit(&live->list, &before, made, memory_order_acq_rel, memory_order_acquire))
         return made;
     pthread_mutex_destroy(&made->lock);

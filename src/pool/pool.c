@@ -118,7 +118,7 @@ bool pp__pool_try_ref(pp_pool *pool)
     return pp__try_ref(&pool->refs);
 }
 
-/* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. */
+/* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. So it pairs with itself in another thread. */
 void pp__pool_unref(pp_pool *pool)
 {
     if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) == 1)

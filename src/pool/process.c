@@ -420,7 +420,7 @@ bool pp__process_try_ref(pp_process *process)
     return pp__try_ref(&process->references);
 }
 
-/* Each publishes what its thread did with the process to the one that frees it: the pair is this line in another thread. */
+/* Each publishes what its thread did with the process to the one that frees it: it pairs with itself in another thread. */
 void pp_process_unref(pp_process *process)
 {
     PP__NO_CANCELLATION();

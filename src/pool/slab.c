@@ -82,7 +82,7 @@ void *pp__slab_take(struct pp__slab *slab)
     return object;
 }
 
-/* Nobody pops single ones from this list, so it knows no ABA. */
+/* Nobody pops single ones from this list, so it knows no ABA. The push pairs with the exchange in pp__slab_take. */
 void pp__slab_give(struct pp__slab *slab, void *object)
 {
     if (each_is_mallocs()) {

@@ -41,7 +41,7 @@ void pp__subject_init(struct pp__subject *subject)
 
 static void rouse(struct pp__waiter *waiter)
 {
-    pp__store_release(&waiter->word, 1); /* read under the lock, too; the futex needs the value alone */
+    pp__store_relaxed(&waiter->word, 1); /* for the futex alone; what is to be seen is under the lock */
     pp__futex_wake(&waiter->word, 1, false);
 }
 

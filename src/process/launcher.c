@@ -178,7 +178,7 @@ void pp_launcher_unref(pp_launcher *launcher)
 {
     if (!launcher || launcher->owner != pp__owner_token())
         return;
-    /* Each unref publishes what its thread did with the launcher to the one that frees it: the pair is this line in another thread. */
+    /* Each publishes what its thread did with the launcher to the one that frees it: it pairs with itself in another thread. */
     if (atomic_fetch_sub_explicit(&launcher->references, 1, memory_order_acq_rel) != 1)
         return;
     pp__launcher_disconnect(launcher->zygote.control);

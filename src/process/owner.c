@@ -45,6 +45,7 @@ int pp__owner_enter(void)
     struct owner_page *made = make_page();
     if (!made)
         return -ENOMEM;
+    /* Pairs with the loads of the page above and below. */
     if (!atomic_compare_exchange_strong_explicit(&page, &have, made, memory_order_acq_rel, memory_order_acquire))
         munmap(made, sizeof *made); /* another thread was first */
     return 0;

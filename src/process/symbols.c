@@ -132,7 +132,7 @@ static const struct library *get_library(void)
             free(have);
             have = &none;
         }
-        if (!atomic_compare_exchange_strong(&loaded, &first, have)) {
+        if (!atomic_compare_exchange_strong(&loaded, &first, have)) { /* pairs with the load above, and with itself */
             if (have != &none)
                 free(have);
             have = first;

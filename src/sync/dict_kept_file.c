@@ -23,13 +23,15 @@ static bool is_own(const struct pp__kept_process *process, struct stat *status)
 int pp__kept_check(struct pp__kept_process *process)
 {
     struct stat status;
-    int64_t seen = pp__load_acquire(&process->size); /* before the look: another thread may see more meanwhile */
+    int64_t seen =
+        pp__load_acquire(&process->size); /* pairs with the exchange below, of a thread that has looked before */
     if (!is_own(process, &status))
         return pp__fail(-EBADF, "the descriptors of the dictionary's file have been closed in this process");
     if (status.st_size < seen || status.st_size == 0)
         return pp__fail(-EPROTO, "the dictionary's file was cut to %lld bytes", (long long)status.st_size);
+    /* Pairs with the load above, in another thread. */
     while (seen < status.st_size && !atomic_compare_exchange_weak_explicit(&process->size, &seen, status.st_size,
-                                                                           memory_order_relaxed, memory_order_relaxed))
+                                                                           memory_order_release, memory_order_relaxed))
         continue;
     return 0;
 }

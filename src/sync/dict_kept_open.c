@@ -19,15 +19,15 @@ static struct pp__kept_process *_Atomic first;
 
 /*
  * The table's lock: the process that has it, or 0. A fork may leave it, in the child, to a thread that is not there: so what belongs to another process is
- * free. The list is whole at every instruction: whatever leads to an entry (`first`, `next`, a handle's `opened`) is stored with release, when the entry is whole, and
- * loaded with acquire, by the next to have the lock or by a child that was forked in the middle.
+ * free. The list is whole at every instruction: whatever leads to an entry (`first`, `next`, a handle's `opened`) is stored when the entry is whole (lead), and
+ * followed by the next to have the lock or by a child that was forked in the middle.
  */
 static _Atomic pid_t holder;
 
 static void lock_table(void)
 {
     pid_t self = getpid(), found = 0;
-    /* acquire: all that was done before the store of unlock_table */
+    /* Pairs with the store in unlock_table: all that was done before it is seen. */
     while (
         !atomic_compare_exchange_strong_explicit(&holder, &found, self, memory_order_acquire, memory_order_relaxed)) {
         if (found == self) {
@@ -40,6 +40,16 @@ static void lock_table(void)
 static void unlock_table(void)
 {
     pp__store_release(&holder, 0); /* pairs with the exchange of lock_table */
+}
+
+static void lead(struct pp__kept_process *_Atomic *place, struct pp__kept_process *to)
+{
+    pp__store_release(place, to); /* pairs with the load in follow */
+}
+
+static struct pp__kept_process *follow(struct pp__kept_process *const _Atomic *place)
+{
+    return pp__load_acquire(place); /* pairs with the store in lead */
 }
 
 int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
@@ -221,8 +231,8 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     made->pid = getpid();
     made->limit = shared->dict.max_bytes;
     made->no_flush = shared->dict.no_flush != 0;
-    pp__store_release(&made->next, pp__load_acquire(&first));
-    pp__store_release(&first, made);
+    lead(&made->next, follow(&first));
+    lead(&first, made);
     *process = made;
     return 0;
 }
@@ -231,11 +241,11 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
 static struct pp__kept_process *find(const struct pp__shared_kept *shared)
 {
     struct stat status = {.st_dev = shared->device, .st_ino = shared->inode};
-    struct pp__kept_process *process = pp__load_acquire(&first);
+    struct pp__kept_process *process = follow(&first);
     if (shared->inode == 0 && PP_SYS(stat)(shared->path, &status) != 0)
         return NULL;
     while (process && (process->pid != getpid() || process->device != status.st_dev || process->inode != status.st_ino))
-        process = pp__load_acquire(&process->next);
+        process = follow(&process->next);
     return process;
 }
 
@@ -274,7 +284,7 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
     const struct pp__shared_kept *shared = dict->object.memory;
     int error = 0;
     lock_table();
-    struct pp__kept_process *opened = pp__load_acquire(&dict->opened);
+    struct pp__kept_process *opened = follow(&dict->opened);
     if (!opened || opened->pid != getpid()) {
         opened = find(shared);
         error = opened ? attach(opened, shared) : open_process(shared, &opened);
@@ -282,7 +292,7 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
             opened = NULL;
         if (opened) {
             opened->handles++;
-            pp__store_release(&dict->opened, opened);
+            lead(&dict->opened, opened);
         }
     }
     if (opened)
@@ -304,11 +314,11 @@ static struct pp__kept_process *given_up;
 static void close_process(struct pp__kept_process *process)
 {
     struct pp__kept_process *_Atomic *place = &first;
-    for (struct pp__kept_process *at; (at = pp__load_acquire(place)) != process;)
+    for (struct pp__kept_process *at; (at = follow(place)) != process;)
         place = &at->next;
-    pp__store_release(place, pp__load_acquire(&process->next));
+    lead(place, follow(&process->next));
     if (pp__kept_check(process) == -EBADF) {
-        pp__store_release(&process->next, given_up);
+        lead(&process->next, given_up);
         given_up = process;
         return;
     }
@@ -320,7 +330,7 @@ static void close_process(struct pp__kept_process *process)
 void pp__kept_forget(pp_dict *dict)
 {
     lock_table();
-    struct pp__kept_process *opened = pp__load_acquire(&dict->opened);
+    struct pp__kept_process *opened = follow(&dict->opened);
     if (opened && opened->pid == getpid() && --opened->handles == 0)
         close_process(opened);
     unlock_table();

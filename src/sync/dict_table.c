@@ -408,7 +408,7 @@ static void give_memory_back(pp_dict *dict)
     uint64_t keep = dict->heap.begin + GRAIN, memory = pp__load_relaxed(&heap->memory);
     if (memory <= keep || memory > dict->heap.end)
         return;
-    pp__store_release(&heap->memory, keep); /* before it goes; who dies in between leaves memory that is unused */
+    pp__store_relaxed(&heap->memory, keep); /* before it goes; who dies in between leaves memory that is unused */
     PP_FAULT("dict.shrinking");
     PP_SYS(madvise)(dict->heap.base + keep, memory - keep, MADV_REMOVE);
 }

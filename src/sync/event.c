@@ -114,14 +114,14 @@ int pp_event_is_set(const pp_event *event)
 
 static int wait_for(pp_event *event, uint64_t deadline)
 {
-    uint32_t begun = pp__load_acquire(word(event)); /* pairs with the exchange in pp_event_set, as that below */
+    uint32_t begun = pp__load_acquire(word(event)); /* pairs with the exchange in pp_event_set */
     uint32_t value = begun;
     struct pp__hold hold;
     int error = 0;
     pp__hold_begin(&hold);
     while (!(value & SET) && (value | SET) == (begun | SET)) {
         error = pp__sleep(word(event), value, deadline, &hold);
-        value = pp__load_acquire(word(event));
+        value = pp__load_acquire(word(event)); /* pairs with the same */
         if (error && value == begun)
             break;
         error = 0;

@@ -72,7 +72,7 @@ void pp__messages_put(struct pp__messages *messages, const void *data, uint64_t 
     *entry(messages, put) = (struct pp__message_entry){.position = position, .size = size};
     PP_FAULT("queue.put.before");
     pp__store_release(&messages->counts->put,
-                      put + 1); /* the store that puts it; who takes it has entered the gate after us */
+                      put + 1); /* the store that puts it; pairs with the entering of the gate by who takes it */
     PP_FAULT("queue.put.after");
 }
 

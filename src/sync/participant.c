@@ -109,7 +109,7 @@ static struct self *make_page(void)
     struct self *made = PP_SYS(mmap)(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED)
         return NULL;
-    /* Release for the page, which the kernel has zeroed; acquire for that of another thread. Both pair with the load in find_self. */
+    /* Release for the page, which the kernel has zeroed; acquire for that of another thread. It pairs with the load in find_self, and with itself. */
     if (PP_SYS(madvise)(made, sizeof *made, MADV_WIPEONFORK) == 0 &&
         atomic_compare_exchange_strong_explicit(&page, &have, made, memory_order_acq_rel, memory_order_acquire))
         return made;
@@ -147,7 +147,7 @@ static uint32_t used(const struct pp__holders *holders, uint32_t capacity)
 
 /*
  * Words that are written and read inside the gate only, whose mutex orders them between the living: loads are relaxed. Who dies inside has done its stores up to
- * some instruction; releases keep them in the program's order, so that a record's store that counts is behind what it counts. They pair with the entering
+ * some instruction; releases keep them in the program's order, so that a record's store that counts is behind what it counts. Each pairs with the entering
  * of the next one, which is told of the death.
  */
 static uint32_t units(const struct pp__holder *record)
@@ -175,7 +175,8 @@ static struct pp__holder *find_free(struct pp__holders *holders, uint32_t capaci
     if (count == capacity)
         return NULL;
     pp__store_release(&holders->used,
-                      count + 1); /* as all stores here; the record has no units yet, so it may die behind it */
+                      count +
+                          1); /* pairs with the next entering; the record has no units yet, so it may die behind it */
     return &holders->records[count];
 }
 
@@ -192,7 +193,7 @@ bool pp__holders_add(struct pp__holders *holders, uint32_t capacity)
         record->image = self.image;
         PP_FAULT("sync.holder.named");
     }
-    pp__store_release(&record->units, units(record) + 1); /* the store that counts */
+    pp__store_release(&record->units, units(record) + 1); /* the store that counts; pairs with the next entering */
     return true;
 }
 
@@ -202,7 +203,7 @@ bool pp__holders_remove(struct pp__holders *holders, uint32_t capacity)
     struct pp__holder *record = find(holders, capacity, &self);
     if (!record)
         return false;
-    pp__store_release(&record->units, units(record) - 1); /* the store that counts */
+    pp__store_release(&record->units, units(record) - 1); /* the store that counts; pairs with the next entering */
     return true;
 }
 
@@ -221,7 +222,7 @@ bool pp__holders_sweep(struct pp__holders *holders, uint32_t capacity)
         struct pp__holder *record = &holders->records[i];
         if (units(record) == 0 || pp__participant_lives(record->pid, record->start, record->image))
             continue;
-        pp__store_release(&record->units, 0); /* the store that counts */
+        pp__store_release(&record->units, 0); /* the store that counts; pairs with the next entering */
         found = true;
     }
     return found;
