@@ -29,7 +29,10 @@ int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, s
     return error == -EINTR && !pp__wait_goes_on() ? error : pp__hold_look(hold);
 }
 
-/* Sequentially consistent; the fence pairs with that in pp__bell_ring, and so does the mark with the look there: either the listener sees the change when it looks again, or the ringer the mark. */
+/*
+ * Sequentially consistent; the fence pairs with that in pp__bell_ring, and the mark with the look there: either the listener sees the change when
+ * it looks again, or the ringer the mark.
+ */
 uint32_t pp__bell_listen(struct pp__bell *bell)
 {
     uint32_t value = atomic_fetch_or(&bell->word, LISTENING) | LISTENING;
@@ -37,7 +40,10 @@ uint32_t pp__bell_listen(struct pp__bell *bell)
     return value;
 }
 
-/* The mark goes with the count, in one exchange, which pairs with the mark in pp__bell_listen: who has listened and sleeps not yet finds another count, and does not. */
+/*
+ * The mark goes with the count, in one exchange, which pairs with the mark in pp__bell_listen: who has listened and sleeps not yet finds another
+ * count, and does not.
+ */
 void pp__bell_ring(struct pp__bell *bell)
 {
     pp__fence(); /* pairs with that in pp__bell_listen */
