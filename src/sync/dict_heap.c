@@ -106,7 +106,7 @@ static void trim_journal(struct pp__heap *heap)
         return;
     pp__store_release(&heap->shared->journal_memory, keep); /* before it goes */
     PP_FAULT("dict.trimming");
-    madvise(heap->base + keep, memory - keep, MADV_REMOVE);
+    PP_SYS(madvise)(heap->base + keep, memory - keep, MADV_REMOVE);
 }
 
 /* Of a change that is done or undone; what a fork has copied in the middle of one is the parent's affair. */
