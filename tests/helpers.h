@@ -83,6 +83,15 @@ static inline char test_process_state(pid_t pid, pid_t *parent, char name[64])
     return state;
 }
 
+/* Where this program lies, to be started once more: /proc/self/exe itself is valgrind to a fresh image there. */
+static inline const char *test_program(char path[4096])
+{
+    ssize_t size = readlink("/proc/self/exe", path, 4095);
+    CHECK(size > 0);
+    path[size] = '\0';
+    return path;
+}
+
 /* Neither gone nor a zombie. */
 static inline bool test_process_alive(pid_t pid)
 {

@@ -248,8 +248,9 @@ TEST(an_empty_start_method_in_the_environment_counts_as_unset)
 TEST(the_forkserver_needs_a_call_of_pp_worker_main)
 {
     if (!getenv("PP_TEST_NO_WORKER_MAIN")) {
+        char path[4096];
         setenv("PP_TEST_NO_WORKER_MAIN", "1", 1);
-        execl("/proc/self/exe", "again", "--run", __func__ + strlen("test__"), NULL);
+        execl(test_program(path), "again", "--run", __func__ + strlen("test__"), NULL);
     }
     CHECK(getenv("PP_TEST_NO_WORKER_MAIN") != NULL);
     refuse_pool((pp_pool_options){.start_method = PP_START_FORKSERVER}, -ENOSYS);

@@ -659,8 +659,9 @@ TEST(a_program_with_an_invitation_of_the_past_does_not_go_on)
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
+        char path[4096];
         setenv("PROCPOOL_INVITATION", "procpool-nobody:00000000000000000000000000000000", 1);
-        execl("/proc/self/exe", "test", "--run", "an_invitation_that_is_none_is_refused", NULL);
+        execl(test_program(path), "test", "--run", "an_invitation_that_is_none_is_refused", NULL);
         _exit(1);
     }
     CHECK_INT(WEXITSTATUS(wait_for(pid)), 127);

@@ -82,7 +82,7 @@ static void end_pool(pp_pool *pool)
 /* An image of this program, which finds the invitation in its environment; nobody reaps it but the test's runner. */
 static int begin_image(const char *invitation)
 {
-    char text[200];
+    char text[200], path[4096];
     char *words[] = {"starter", NULL}, *environment[3] = {text, NULL, NULL};
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -92,7 +92,7 @@ static int begin_image(const char *invitation)
     CHECK_INT(posix_spawnattr_init(&attributes), 0);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     posix_spawnattr_setsigmask(&attributes, &none);
-    int error = posix_spawn(&pid, "/proc/self/exe", NULL, &attributes, words, environment);
+    int error = posix_spawn(&pid, test_program(path), NULL, &attributes, words, environment);
     posix_spawnattr_destroy(&attributes);
     return -error;
 }

@@ -21,7 +21,7 @@ static _Atomic int starts, stops;
 
 static int start_image(void *context, const char *invitation, int number)
 {
-    char text[200];
+    char text[200], path[4096];
     char *words[] = {"starter", NULL}, *environment[] = {text, NULL};
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -32,7 +32,7 @@ static int start_image(void *context, const char *invitation, int number)
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     posix_spawnattr_setsigmask(&attributes, &none);
-    int error = posix_spawn(&pid, "/proc/self/exe", NULL, &attributes, words, environment);
+    int error = posix_spawn(&pid, test_program(path), NULL, &attributes, words, environment);
     posix_spawnattr_destroy(&attributes);
     atomic_fetch_add(&starts, error == 0);
     return -error;

@@ -589,11 +589,10 @@ TEST(the_default_is_forkserver_where_main_called_pp_worker_main)
 
 TEST(without_pp_worker_main_the_default_is_fork_and_forkserver_says_what_to_do)
 {
-    if (PP_ON_VALGRIND)
-        LEFT_OUT("valgrind does not follow into another image");
     if (!getenv("PP_TEST_NO_WORKER_MAIN")) {
+        char path[4096];
         setenv("PP_TEST_NO_WORKER_MAIN", "1", 1);
-        execl("/proc/self/exe", "again", "--run",
+        execl(test_program(path), "again", "--run",
               "without_pp_worker_main_the_default_is_fork_and_forkserver_says_what_to_do", NULL);
         CHECK(!"exec");
     }
