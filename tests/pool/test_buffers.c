@@ -243,8 +243,8 @@ BOTH(calls_of_one_size_one_by_one_need_one_buffer_each_way)
         check_result(transmit(pool, reflect, MIB + i), MIB + i + 1, MIB + i);
         CHECK(own_mappings() <= 2 && mappings_of(worker).count <= 2);
     }
-    CHECK_INT(own_mappings(), 2);
-    CHECK_INT(mappings_of(worker).count, 2);
+    while (own_mappings() != 2 || mappings_of(worker).count != 2) /* where all is slow, one is given up before */
+        check_result(transmit(pool, reflect, MIB), MIB + 1, MIB);
     pp_pool_destroy(pool);
 }
 
@@ -254,9 +254,10 @@ BOTH_WITHIN(buffers_that_nobody_uses_are_given_up, 30)
     pp_pool *pool = kit_pool(method, 1);
     pid_t worker = pid_of(pool);
     for (int round = 0; round < 2; round++) {
-        for (size_t i = 0; i < 5; i++)
-            check_result(transmit(pool, reflect, i * MIB + 100), i * MIB + 101, i * MIB + 100);
-        CHECK(own_mappings() > 1 && mappings_of(worker).count > 1);
+        do
+            for (size_t i = 0; i < 5; i++)
+                check_result(transmit(pool, reflect, i * MIB + 100), i * MIB + 101, i * MIB + 100);
+        while (own_mappings() < 2 || mappings_of(worker).count < 2); /* where all is slow, some are given up before */
         until(own_mappings() == 0 && mappings_of(worker).count == 0);
     }
     check_result(transmit(pool, reflect, MIB), MIB + 1, MIB);
