@@ -5,16 +5,14 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "base/stat.h"
 #include "sync/bell.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -22,30 +20,6 @@
 #include <unistd.h>
 
 /* ------------------------------------------------------------------------------------------- processes */
-
-struct stat_line {
-    char state;
-    long threads;
-    uint64_t start;
-    uint64_t image; /* 0: of a process that we may not look into */
-};
-
-/* From /proc/PID/stat: false if it can't be read. The name, in parentheses, may hold anything; it is the second field. */
-static bool read_stat(uint32_t pid, struct stat_line *line)
-{
-    char path[32], text[1024];
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t size = PP_SYS(read)(fd, text, sizeof text - 1);
-    close(fd);
-    text[size > 0 ? size : 0] = 0;
-    const char *fields = strrchr(text, ')');
-    const char *from_the_third = ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %" SCNu64
-                                 " %*s %*s %*s %*s %*s %" SCNu64;
-    return fields && sscanf(fields, from_the_third, &line->state, &line->threads, &line->start, &line->image) == 4;
-}
 
 /* 1: a process with that number is there and has not ended; 0: it is not so; -1: it can't be told in this way. */
 static int number_lives(uint32_t pid)
@@ -77,16 +51,15 @@ static bool is_zombie(uint32_t pid)
 
 bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image)
 {
-    struct stat_line line;
+    struct pp__stat line;
     int lives = number_lives(pid);
     if (lives == 0 || (lives < 0 && PP_SYS(kill)((pid_t)pid, 0) != 0 && errno == ESRCH))
         return false;
-    if (!read_stat(pid, &line))
+    if (!pp__stat_read((pid_t)pid, &line))
         return lives > 0 || !is_zombie(pid);
     if ((start != 0 && line.start != start) || (image != 0 && line.image != 0 && line.image != image))
         return false;
-    return lives > 0 || (line.state != 'Z' && line.state != 'X') ||
-           line.threads > 1; /* its main thread alone may have ended */
+    return lives > 0 || !pp__stat_has_ended(&line);
 }
 
 /* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's for its own. */
@@ -121,13 +94,13 @@ static struct self *make_page(void)
 static struct name find_self(void)
 {
     struct self *self = pp__load_acquire(&page); /* pairs with the exchange in make_page, of another thread */
-    struct stat_line line;
+    struct pp__stat line;
     uint32_t pid = (uint32_t)getpid();
     if (!self)
         self = make_page();
     if (self && pp__load_acquire(&self->known)) /* pairs with the store below */
         return (struct name){pid, pp__load_relaxed(&self->start), pp__load_relaxed(&self->image)};
-    if (!read_stat(pid, &line))
+    if (!pp__stat_read((pid_t)pid, &line))
         line.start = line.image = 0;
     if (self) {
         pp__store_relaxed(&self->start, line.start);
