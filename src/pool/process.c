@@ -113,7 +113,7 @@ static int note_begin(pp_process *process, const struct pp__report *report, int 
     process->pid = process->end.pid = report->pid;
     process->begun = pp__now();
     if (pidfd < 0 && report->error != ENOSYS)
-        return pp__fail_errno(report->error, "a descriptor for the end of a process");
+        return pp__fail_errno(report->error ? report->error : EPROTO, "a descriptor for the end of a process");
     return 1;
 }
 
@@ -479,7 +479,7 @@ int pp_process_join(pp_process *process, int timeout)
 }
 
 /* Of one that is over: waits for the zygote to tell how it ended, which it does at once. One that is stopped goes on when a word comes: this one harms none. */
-static bool hear_end(pp_process *process)
+static enum progress hear_end(pp_process *process)
 {
     uint64_t deadline = pp__deadline(END_WAIT_MS);
     enum progress progress = look(process);
@@ -489,7 +489,7 @@ static bool hear_end(pp_process *process)
         sleep_for(process, deadline);
         progress = look(process);
     }
-    return progress == ENDED;
+    return progress;
 }
 
 int pp_process_error(pp_process *process, pp_error *error)
@@ -498,8 +498,10 @@ int pp_process_error(pp_process *process, pp_error *error)
     int failed = check_handle(process, "pp_process_error");
     if (failed || !error)
         return failed ? failed : pp__fail(-EINVAL, "pp_process_error: no place for the error");
-    if (!hear_end(process))
-        return pp__fail(-EBUSY, "%s (pid %d) runs", process->name, (int)process->pid);
+    enum progress progress = hear_end(process);
+    if (progress != ENDED)
+        return pp__fail(-EBUSY, "%s (pid %d) %s", process->name, (int)process->pid,
+                        progress == RUNS ? "runs" : "has ended, and it has not been told how");
     *error = process->end; /* which nobody changes any more */
     return 0;
 }

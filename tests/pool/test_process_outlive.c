@@ -131,6 +131,8 @@ static pp_process *start_and_kill_zygote(pp_start_method method, pp_process_func
 
 BOTH(a_process_goes_on_without_what_has_started_it_and_can_be_awaited)
 {
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
     int code = 4711;
     pp_error error;
     pp_process *process = start_and_kill_zygote(method, run_to_its_end, 23);
@@ -153,6 +155,8 @@ BOTH(a_process_goes_on_without_what_has_started_it_and_can_be_awaited)
 
 BOTH(a_process_can_be_ended_without_what_has_started_it)
 {
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
     pp_process *one = start_and_kill_zygote(method, run_deaf, 0);
     pp_process *two = start_and_kill_zygote(method, run_hang, 0);
     pp_process *three = start_and_kill_zygote(method, run_hang, 0);
@@ -182,6 +186,8 @@ static void leave_without_a_zygote(pp_start_method method)
 
 BOTH(a_program_that_ends_awaits_a_process_whose_starter_has_died)
 {
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
     share();
     fflush(stdout);
     pid_t owner = fork();

@@ -117,6 +117,8 @@ TEST(a_signal_that_can_not_be_asked_for_now_can_be_later)
 
 TEST(the_last_reference_takes_a_process_along_though_its_end_can_not_be_asked_for)
 {
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
     pp_process *process = start_int(PP_START_FORK, run_deaf, 0);
     pid_t pid = pp_process_pid(process);
     gate_wait_arrived(0, 1);
@@ -124,6 +126,26 @@ TEST(the_last_reference_takes_a_process_along_though_its_end_can_not_be_asked_fo
     pp_process_unref(process);
     pp__sys.sendmsg = real.sendmsg;
     wait_until(is_gone(pid), 10);
+}
+
+TEST_WITHIN(an_end_of_which_nobody_tells_how_is_an_end_all_the_same, 30)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
+    int code = 4711;
+    pp_process *process = start_int(PP_START_FORK, run_gate, 1);
+    gate_wait_arrived(1, 1);
+    pid_t zygote = parent_of(pp_process_pid(process));
+    kill(zygote, SIGSTOP);
+    wait_until(is_stopped(zygote), 10);
+    gate_open(1);
+    CHECK_OK(pp_process_join(process, -1));
+    pp__sys.sendmsg = full_sendmsg; /* so that it is not asked */
+    CHECK_INT(pp_process_exit_code(process, &code), -EBUSY);
+    CHECK_INT(code, 4711);
+    CHECK_HAS(pp_last_error(), "it has not been told how");
+    pp__sys.sendmsg = real.sendmsg;
+    CHECK_INT(finish_process(process), 0);
 }
 
 static bool zygote_lacks, owner_lacks; /* one more descriptor */
