@@ -141,15 +141,19 @@ BOTH(a_thread_that_is_not_told_what_it_waits_for_is_counted)
     check_lost(pool, 1);
 }
 
-/* What was to be collected is found by the bounds of sleeps alone, as by nobody there was anything to be told. */
+/* Neither of who collects nor of who waits beside. */
 BOTH(sleeps_that_find_nothing_are_not_counted)
 {
-    pp_future *future;
-    pp_pool *pool = open_pool(method, 1);
-    occupy(pool, BEGUN, GATES, 1, &future);
-    CHECK_INT(pp_future_wait(future, 350), -ETIMEDOUT);
+    pp_future *futures[2];
+    pp_pool *pool = open_pool(method, 2);
+    occupy(pool, BEGUN, GATES, 2, futures);
+    pthread_t thread = start_thread(wait_for_future, futures[1]);
+    until(is_asleep(pool, true));
+    CHECK_INT(pp_future_wait(futures[0], 350), -ETIMEDOUT);
     open_gate(GATES);
-    CHECK_INT(result_u32(future), 0);
-    pp_future_unref(future);
+    join_thread(thread);
+    CHECK_INT(result_u32(futures[0]), 0);
+    pp_future_unref(futures[0]);
+    pp_future_unref(futures[1]);
     check_lost(pool, 0);
 }
