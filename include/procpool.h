@@ -15,9 +15,12 @@
  *     return -EINTR when a signal handler ran while the thread slept (or it was stopped and continued), unless
  *     every handler that the program has installed asks for SA_RESTART; nothing is lost and the call can be
  *     made again, but for what pp_map_array says. A wait is made of several sleeps; from the first one on a
- *     thread puts off signals whose handlers do not ask for it, up to 20 ms, until it sleeps or looks for them,
+ *     thread puts off signals whose handlers do not ask for it until it sleeps again, or some milliseconds,
  *     so that none is missed between two. One that comes while the call begins, before it sleeps, is as
- *     one that came before the call; a handler counts from 100 ms after it was installed at the latest.
+ *     one that came before the call; a handler counts from 100 ms after it was installed at the latest. What
+ *     can't be closed: where a thread sleeps on a word in memory (it waits for a pool while another thread collects,
+ *     for several pools by pp_wait, or for a lock, semaphore, event, queue or value), a signal that comes
+ *     in the instant before or behind a sleep, of well under a microsecond, twice in each 50 ms, is missed.
  *   - In a child that the program forks by itself every function refuses with -EPERM (or does nothing if
  *     it returns nothing) and touches nothing that the parent uses; but for those of objects of many processes.
  *   - NULL where a handle is needed is -EINVAL; functions without a return value accept and ignore it.

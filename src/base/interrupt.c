@@ -2,6 +2,7 @@
 #include "base/interrupt.h"
 
 #include "base/atomic.h"
+#include "base/futex.h"
 #include "base/seam.h"
 
 #include <errno.h>
@@ -89,13 +90,31 @@ int pp__hold_poll(struct pp__hold *hold, struct pollfd *set, size_t count, int m
     return PP_SYS(ppoll)(set, count, milliseconds < 0 ? NULL : &limit, pp__hold_mask(hold));
 }
 
-int pp__hold_look(struct pp__hold *hold)
+static bool has_come(struct pp__hold *hold)
 {
     sigset_t pending;
-    if (!pp__hold_is_due(hold))
-        return 0;
+    if (!hold->held)
+        return false;
     hold->looked_at = pp__now_coarse();
-    if (sigpending(&pending) != 0 || without(hold->held, &pending) == hold->held)
+    return sigpending(&pending) == 0 && without(hold->held, &pending) != hold->held;
+}
+
+int pp__hold_futex(struct pp__hold *hold, const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared)
+{
+    if (!hold)
+        return pp__futex_wait(word, value, deadline, shared);
+    bool come = has_come(hold);
+    pp__hold_end(hold);
+    if (come && !pp__wait_goes_on())
+        return -EINTR;
+    int error = pp__futex_wait(word, value, deadline, shared);
+    pp__hold_off(hold);
+    return error;
+}
+
+int pp__hold_look(struct pp__hold *hold)
+{
+    if (!pp__hold_is_due(hold) || !has_come(hold))
         return 0;
     pp__hold_end(hold);
     return pp__wait_goes_on() ? 0 : -EINTR;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a signal handler that ran means for who slept. And how none is missed: a wait consists of several sleeps, and a handler that runs between two of
- * them leaves nothing that would tell. So a wait that goes to sleep holds such signals off until its end, and lets them in during its sleeps alone, in one step
- * with falling asleep; where the sleep has no such step (a futex) it is short, and who comes back from it looks. A program whose handlers all ask for restarting
- * has nothing to hold off, and its waits make no system call for it.
+ * them leaves nothing that would tell. So a wait that has slept holds such signals off until its end, and lets them in during its sleeps alone: in one step
+ * with falling asleep where the system call has a mask, else by two more calls, one before and one behind it. They may not be held off in a sleep itself, however
+ * short it is: one that is sent to the process would go to another thread, and interrupt nothing. A program whose handlers all ask for restarting has nothing to
+ * hold off, and its waits make no system call for it.
  */
 #ifndef PP_BASE_INTERRUPT_H
 #define PP_BASE_INTERRUPT_H
@@ -14,9 +15,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-/* What is held off by a sleep that can't let it in is looked at this often. */
-#define PP__HOLD_SLICE (20 * PP__MILLISECOND)
 
 /* Whether a wait that a signal handler interrupted goes on. */
 bool pp__wait_goes_on(void);
@@ -37,7 +35,7 @@ static inline void pp__hold_begin(struct pp__hold *hold)
     hold->asked = hold->held = hold->looked_at = 0;
 }
 
-/* Before each sleep. NULL: a wait that no signal ends. */
+/* Before each sleep that has a mask. NULL: a wait that no signal ends. */
 void pp__hold_off(struct pp__hold *hold);
 
 /* The mask with which to sleep (epoll_pwait, ppoll), so that they come in; NULL: the thread's own. */
@@ -46,11 +44,11 @@ static inline const sigset_t *pp__hold_mask(const struct pp__hold *hold)
     return hold && hold->held ? &hold->before : NULL;
 }
 
-/* For a sleep without a mask: the moment up to which it may last, if it begins now. */
-static inline uint64_t pp__hold_bound(const struct pp__hold *hold)
-{
-    return hold && hold->held ? pp__now() + PP__HOLD_SLICE : PP__NEVER;
-}
+/*
+ * pp__futex_wait that lets them in: also -EINTR if one has come before. One that comes in the moment between the calls is missed: after they are let in and
+ * before it sleeps, or after it has woken and before they are held off.
+ */
+int pp__hold_futex(struct pp__hold *hold, const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared);
 
 /* poll(2) that lets them in. */
 int pp__hold_poll(struct pp__hold *hold, struct pollfd *set, size_t count, int milliseconds);

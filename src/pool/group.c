@@ -329,11 +329,8 @@ static int sleep_apart(struct pp_completed *group, uint64_t deadline, struct pp_
     uint32_t seen;
     if (!fall_asleep(group, &seen))
         return 0;
-    pp__hold_off(hold);
-    uint64_t bound = pp__now() + bound_of(group), slice = pp__hold_bound(hold);
-    if (slice < bound)
-        bound = slice;
-    int error = pp__futex_wait(&group->word, seen, deadline < bound ? deadline : bound, false);
+    uint64_t bound = pp__now() + bound_of(group);
+    int error = pp__hold_futex(hold, &group->word, seen, deadline < bound ? deadline : bound, false);
     PP_FAULT("group.between");
     if (error != -EINTR)
         error = pp__hold_look(hold);

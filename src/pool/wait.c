@@ -169,20 +169,14 @@ void pp__wait_attend(pp_pool *pool)
 
 /* ------------------------------------------------------------------------------------------ waiting */
 
-static uint64_t earlier(uint64_t one, uint64_t other)
-{
-    return one < other ? one : other;
-}
-
 static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
 {
-    uint64_t bound = earlier(deadline, pp__now() + SLEEP_BOUND);
+    uint64_t bound = pp__now() + SLEEP_BOUND;
     pp__store_relaxed(&me->word, 0);
     if (pp__list_empty(&me->in_pool))
         pp__list_insert(&pool->collector.waiters, &me->in_pool);
     pp__pool_unlock(pool);
-    pp__hold_off(hold);
-    int error = pp__futex_wait(&me->word, 0, earlier(bound, pp__hold_bound(hold)), false);
+    int error = pp__hold_futex(hold, &me->word, 0, deadline < bound ? deadline : bound, false);
     PP_FAULT("wait.word");
     pp__pool_lock(pool);
     me->unroused = error == -ETIMEDOUT && pp__load_relaxed(&me->word) == 0; /* which is stored under the lock */

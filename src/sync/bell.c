@@ -17,12 +17,8 @@ int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, s
     uint64_t now = pp__now(), bound = now + PP__SLEEP_BOUND;
     if (deadline <= now)
         return -ETIMEDOUT;
-    pp__hold_off(hold);
-    uint64_t slice = pp__hold_bound(hold);
-    if (slice < bound)
-        bound = slice;
     PP_FAULT("sync.sleep");
-    int error = pp__futex_wait(word, value, deadline < bound ? deadline : bound, true);
+    int error = pp__hold_futex(hold, word, value, deadline < bound ? deadline : bound, true);
     PP_FAULT("sync.woken");
     if (!hold)
         return 0;

@@ -83,6 +83,38 @@ TEST(who_waits_for_a_lock_is_interrupted_by_a_signal_between_two_sleeps)
     pp_lock_unref(lock);
 }
 
+static atomic_bool is_back;
+
+/* To the process, which another thread would take that does not block it either. */
+static void *signal_process(void *unused)
+{
+    (void)unused;
+    wait_until(pp__fault_hits() >= 2, 10);
+    while (!atomic_load(&is_back)) {
+        kill(getpid(), SIGUSR1);
+        test_sleep_ms(5);
+    }
+    return NULL;
+}
+
+TEST(who_waits_takes_a_signal_to_the_process_though_other_threads_could)
+{
+    pp_lock *lock;
+    pthread_t thread;
+    struct sigaction action = {.sa_handler = handle};
+    CHECK_OK(pp_lock_create(&lock));
+    pid_t holder = start_stopping(stop_with_lock, lock);
+    CHECK_INT(sigaction(SIGUSR1, &action, NULL), 0);
+    pp__fault_arm("sync.woken", UINT32_MAX, PP__FAULT_SIGNAL); /* to count sleeps */
+    CHECK_INT(pthread_create(&thread, NULL, signal_process, NULL), 0);
+    CHECK_INT(pp_lock_acquire(lock, -1), -EINTR);
+    atomic_store(&is_back, true);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    kill(holder, SIGCONT);
+    kit_end_well(holder);
+    pp_lock_unref(lock);
+}
+
 static int get(void *queue, int timeout)
 {
     return pp_queue_get(queue, timeout, NULL, 0, NULL);
