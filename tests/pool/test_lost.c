@@ -114,8 +114,10 @@ BOTH(a_call_for_which_its_worker_is_not_woken_is_counted)
 {
     pp_pool *pool = open_pool(method, 1);
     call(pool, 1);
-    until(hide_sleeping_worker(pool));
-    CHECK_INT(call(pool, 2), 2);
+    while (lost(pool) == 0) { /* it may only have been about to sleep, and looks once more */
+        until(hide_sleeping_worker(pool));
+        CHECK_INT(call(pool, 2), 2);
+    }
     check_lost(pool, 1);
 }
 
