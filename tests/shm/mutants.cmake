@@ -3,9 +3,9 @@
 
 # The mutants are built by the test itself, with flags of their own, and so are the same in every build.
 if(NOT PROCPOOL_SANITIZE)
-  add_test(NAME test_shm_ring_mutants
+  add_test(NAME test_shm_mutants
     COMMAND ${CMAKE_CURRENT_LIST_DIR}/mutants.sh ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/mutants)
-  set_tests_properties(test_shm_ring_mutants PROPERTIES LABELS shm TIMEOUT 600 SKIP_RETURN_CODE 77)
+  set_tests_properties(test_shm_mutants PROPERTIES LABELS shm TIMEOUT 1200 SKIP_RETURN_CODE 77)
 endif()
 
 # ./fuzz_ring -max_total_time=10
