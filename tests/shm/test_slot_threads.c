@@ -129,7 +129,7 @@ TEST_WITHIN(of_begin_and_cancel_exactly_one_wins_and_has_the_data_alone, 120)
  * A chunk: one slot, which steps from element to element, until the owner stops it behind the one that it finds begun. Nothing is looked at but the slot and
  * what each begin has published; what ran is compared when both are done.
  */
-#define CHUNKS UINT64_C(3000)
+#define CHUNKS UINT64_C(10000)
 #define ELEMENTS UINT64_C(64)
 #define FIRST(chunk) ((chunk)*ELEMENTS + 1)
 
@@ -171,14 +171,22 @@ static uint64_t try_to_stop(uint64_t first)
     return pp__slot_take(&chunks.slot, id, PP__SLOT_BEGUN) ? id + 1 : 0;
 }
 
+/* Of most chunks it is waited for, so that they are stopped between two elements. Relaxed, for nothing but the scheduler. */
+static void wait_for_the_begin(uint64_t chunk)
+{
+    for (unsigned looks = 1; pp__load_relaxed(&chunks.slot) == pp__slot_word(FIRST(chunk), PP__SLOT_READY); looks++)
+        if (looks % 256 == 0)
+            sched_yield();
+}
+
 static void *stop_chunks(void *argument)
 {
     uint64_t seed = 12;
     for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
         pp__slot_give(&chunks.slot, FIRST(chunk));
-        stay_away(kit_below(&seed, 1000));
-        if (chunk % 8 == 0)
-            sched_yield();
+        if (chunk % 16 != 0)
+            wait_for_the_begin(chunk);
+        stay_away(kit_below(&seed, 500));
         while ((chunks.stopped_at[chunk] = try_to_stop(FIRST(chunk))) == 0) {
         }
         while (pp__load_relaxed(&chunks.over) <= chunk)
