@@ -69,6 +69,7 @@ static const int errors[CALLS][2] = {
     [CALL_epoll_create1] = {EMFILE, ENFILE},
     [CALL_epoll_ctl] = {ENOMEM, ENOSPC},
     [CALL_epoll_wait] = {EINTR, EINTR},
+    [CALL_epoll_pwait] = {EINTR, EINTR},
     [CALL_poll] = {EINTR, ENOMEM},
     [CALL_ppoll] = {EINTR, ENOMEM},
     [CALL_socket] = {EMFILE, ENFILE},
@@ -201,6 +202,8 @@ FAILING(int, -1, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, f
 FAILING(int, -1, timerfd_create, (clockid_t id, int flags), (id, flags))
 FAILING(int, -1, epoll_create1, (int flags), (flags))
 FAILING(int, -1, epoll_wait, (int set, struct epoll_event *events, int most, int timeout), (set, events, most, timeout))
+FAILING(int, -1, epoll_pwait, (int set, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
+        (set, events, most, timeout, mask))
 FAILING(int, -1, poll, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
 FAILING(int, -1, ppoll, (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
         (fds, count, timeout, mask))
