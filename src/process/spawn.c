@@ -175,8 +175,8 @@ static void line_ready(struct pp__source *source, uint32_t events)
     ssize_t size = pp__fd_receive(source->fd, &word, sizeof word, NULL, NULL, MSG_DONTWAIT);
     if (size == sizeof word && word.type == PP__WIRE_JOINED)
         take_word(s, &word);
-    else if (size >= 0 || size == -EMSGSIZE || (events & (EPOLLHUP | EPOLLERR)))
-        line_is_gone(s); /* else there is no memory to receive it now: it is still there */
+    else if (size >= 0 || size == -EMSGSIZE || (size == -EAGAIN && (events & (EPOLLHUP | EPOLLERR))))
+        line_is_gone(s); /* else there is no memory to receive it now: it is still there, though its end may be gone */
 }
 
 /* What the dead have said comes first. */
