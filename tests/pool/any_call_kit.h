@@ -245,7 +245,7 @@ FAILING(int, -1, dlinfo, (void *handle, int what, void *to), (handle, what, to))
 
 /* What follows the named parameters, as far as anybody passes some. */
 #define TAKE(count, last)                                                                                              \
-    long more[count];                                                                                                  \
+    long more[6] = {0};                                                                                                \
     va_list arguments;                                                                                                 \
     va_start(arguments, last);                                                                                         \
     for (int i = 0; i < (count); i++)                                                                                  \
@@ -284,7 +284,7 @@ static int failing_prctl(int option, ...)
 /* Sleeps that end at once, and kernels without pidfds; a thread's signal is a question that is answered truly. */
 static long failing_syscall(long number, ...)
 {
-    TAKE(6, number);
+    TAKE(number == SYS_futex ? 6 : 4, number);
     if (number == SYS_futex && fails(CALL_syscall)) {
         errno = plan->on ? EAGAIN : EINTR;
         return -1;
