@@ -416,8 +416,12 @@ EACH(a_socket_that_lingers_holds_nobody_up)
     int before = count_fds(), peer;
     for (int i = 0; i < 2; i++) {
         int fd = make_lingering(&peer);
+        shared()->gates[0] = 0;
+        pp_future *gate = submit_int(pool, task_gate, 0);
         pp_future *future = submit_fds(pool, i == 0 ? nothing : task_pass, &fd, 1);
-        close(fd);
+        close(fd); /* while the pool has it still: the last one lingers */
+        gate_open(0);
+        take_int(gate);
         expect_end(future, 0);
         expect_free(pool, other);
         read_all(peer);
