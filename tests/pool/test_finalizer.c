@@ -106,7 +106,7 @@ static void check_size(void *data, const pp_finalized *end)
     count++;
 }
 
-BOTH(large_results_of_finalizers_are_handed_out)
+BOTH_WITHIN(large_results_of_finalizers_are_handed_out, 30)
 {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t size = sizes[i];
