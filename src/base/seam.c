@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 struct pp__sys pp__sys = {
-#define ENTRY(call) .call = call,
+#define ENTRY(call) .call = (call),
     PP__SYSTEM_CALLS(ENTRY)
 #undef ENTRY
 };

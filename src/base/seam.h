@@ -127,7 +127,7 @@
     CALL(dlinfo)
 
 struct pp__sys {
-#define PP__ENTRY(call) __typeof__(call) *call;
+#define PP__ENTRY(call) __typeof__(call) *call; // NOLINT: the name of a member
     PP__SYSTEM_CALLS(PP__ENTRY)
 #undef PP__ENTRY
 };
