@@ -29,10 +29,17 @@ static void keep_line(void *data, const char *line)
 
 /* ---------------------------------------------------------------------------------------------- starting */
 
+/* Long enough for a worker to have begun with its initializer. */
+static uint32_t start_time(void)
+{
+    return 1000 * harness_scale();
+}
+
 BOTH(an_initializer_that_hangs_breaks_the_pool_with_its_cause)
 {
     pp_future *futures[4];
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .initializer = hang, .start_timeout = 300}, method);
+    pp_pool *pool =
+        open_pool((pp_pool_options){.max_workers = 2, .initializer = hang, .start_timeout = start_time()}, method);
     for (int i = 0; i < 4; i++)
         futures[i] = submit_int(pool, task_square, i);
     for (int i = 0; i < 4; i++) {
@@ -50,7 +57,8 @@ BOTH(an_initializer_that_hangs_breaks_the_pool_with_its_cause)
 
 BOTH(a_shutdown_does_not_wait_for_an_initializer_longer_than_start_timeout)
 {
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .initializer = hang, .start_timeout = 300}, method);
+    pp_pool *pool =
+        open_pool((pp_pool_options){.max_workers = 1, .initializer = hang, .start_timeout = start_time()}, method);
     pp_future *future = submit_int(pool, task_square, 1);
     wait_until(shared()->words[0] == 1, 60);
     CHECK_OK(pp_future_cancel(future));
@@ -74,10 +82,10 @@ BOTH(an_initializer_that_takes_its_time_is_waited_for)
 /* Only the start has a limit: what runs afterwards does not. */
 BOTH(a_worker_that_was_ready_in_time_may_take_longer_for_a_call)
 {
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .start_timeout = 2000}, method);
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .start_timeout = 2 * start_time()}, method);
     pp_future *future = submit_int(pool, task_gate, 5);
     gate_wait_arrived(5, 1);
-    test_sleep_ms(2500);
+    test_sleep_ms(2 * start_time() + 200);
     gate_open(5);
     CHECK(take_int(future) > 0);
     pp_pool_destroy(pool);
