@@ -181,11 +181,12 @@ BOTH(results_that_are_there_when_a_maps_time_ends_are_given_out)
     board_make();
     pp_pool *pool = kit_pool(method, 2);
     struct feed feed = {.count = 100};
-    pp_map *map = open_feed(pool, &feed, (pp_map_options){.chunk_size = 10, .max_in_flight = 40, .total_timeout = 500});
+    pp_map *map = open_feed(
+        pool, &feed, (pp_map_options){.chunk_size = 10, .max_in_flight = 40, .total_timeout = 500 * harness_scale()});
     pp_map_result result = next_fed(map, &feed);
     check_square(&result, 0);
     until(runs_between(0, 40) == 40);
-    test_sleep_ms(600);
+    test_sleep_ms(600 * harness_scale());
     for (uint32_t i = 1; i < 40; i++) {
         result = next_of(map);
         check_square(&result, i);
@@ -203,10 +204,10 @@ BOTH(a_map_that_was_pulled_to_its_end_is_not_late_for_want_of_looking)
     board_make();
     pp_pool *pool = kit_pool(method, 2);
     struct feed feed = {.count = 4};
-    pp_map *map = open_feed(pool, &feed, (pp_map_options){.max_in_flight = 10, .total_timeout = 500});
+    pp_map *map = open_feed(pool, &feed, (pp_map_options){.max_in_flight = 10, .total_timeout = 500 * harness_scale()});
     next_fed(map, &feed);
     until(runs_between(0, 4) == 4);
-    test_sleep_ms(600);
+    test_sleep_ms(600 * harness_scale());
     for (uint32_t i = 1; i < 4; i++) {
         pp_map_result result = next_of(map);
         check_square(&result, i);
@@ -224,7 +225,7 @@ BOTH(a_step_runs_out_before_its_map_does)
     struct feed feed = {.count = 1};
     pp_map_result result;
     behave(0, HANG);
-    pp_map *map = open_feed(pool, &feed, (pp_map_options){.total_timeout = 1000});
+    pp_map *map = open_feed(pool, &feed, (pp_map_options){.total_timeout = 1000 * harness_scale()});
     CHECK_INT(pp_map_next(map, 0, &result), -ETIMEDOUT);
     CHECK_INT(pp_map_next(map, 20, &result), -ETIMEDOUT);
     CHECK_INT(pp_map_next(map, -1, &result), -ETIME);
