@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all programs of the bench share: the call that they make, clocks, figures, output. A program runs one workload and
- * prints lines of "workload metric value unit"; run.py runs the programs in turn and makes the table.
+ * What all programs of the bench share: the call that they make, clocks, figures, output. A program runs one workload
+ * and prints lines of "workload metric value unit"; run.py runs the programs in turn and makes the table.
  *
  * Exit status: 0 measured, 1 failed, 77 not to be had here (the last line of stderr says why).
  */
@@ -76,7 +76,8 @@ struct bench_split {
 void bench_split_open(struct bench_split *split, size_t count, uint32_t steps);
 void bench_split_close(struct bench_split *split);
 
-/* Each of two forked processes serves a half; nanoseconds from the go, when both are ready, to the end of the later one. */
+/* Each of two forked processes serves a half; nanoseconds from the go, when both are ready, to the end of the later
+ * one. */
 double bench_split_run(struct bench_split *split);
 
 /* ------------------------------------------------------------------------------------------------ programs */

@@ -6,7 +6,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define ROUNDS 5 /* the fastest counts: what more of something adds is asked, not what the machine's other work does */
+/* The fastest counts: what more of something adds is asked, not what the machine's other work does. */
+#define ROUNDS 5
 
 /* ----------------------------------------------------------------------------------------------------- workers */
 

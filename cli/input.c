@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 #define BUFFER ((size_t)128 << 10)
-/* Inputs that are out, with what each costs besides its bytes, are no more than this: others wait until some are done. */
+/* Inputs that are out, with what each costs besides its bytes, are no more than this: others wait until some are done.
+ */
 #define OUT_BYTES_MAX ((size_t)64 << 20)
 #define INPUT_COST 512
 

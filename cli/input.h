@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where inputs come from: the arguments, or the lines of standard input. It is asked by the map, one input at a time, and
- * never blocks where it can be helped: when a pipe or a terminal has nothing yet it says so, and results that are ready
- * meanwhile come out. Reads ahead by one buffer only, so a source of any length is as good as a short one.
+ * Where inputs come from: the arguments, or the lines of standard input. It is asked by the map, one input at a time,
+ * and never blocks where it can be helped: when a pipe or a terminal has nothing yet it says so, and results that are
+ * ready meanwhile come out. Reads ahead by one buffer only, so a source of any length is as good as a short one.
  */
 #ifndef PROCPOOL_CLI_INPUT_H
 #define PROCPOOL_CLI_INPUT_H

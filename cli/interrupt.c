@@ -37,8 +37,8 @@ static void tell(void)
 }
 
 /*
- * Its only work is to interrupt what blocks: a signal that arrives just before a call sleeps would else be missed. The last tick tells; should that
- * block, a tick within this one (SA_NODEFER) ends the program.
+ * Its only work is to interrupt what blocks: a signal that arrives just before a call sleeps would else be missed. The
+ * last tick tells; should that block, a tick within this one (SA_NODEFER) ends the program.
  */
 static void on_tick(int signal_number)
 {

@@ -2,9 +2,8 @@
 /*
  * SIGINT, SIGTERM and SIGHUP. The first one is noted, and from then on no system call of the main thread blocks for
  * longer than a few milliseconds, so that the program notices soon, says how far it came and dies of that signal. If it
- * does not get that far within two seconds, the signal has its way with a shorter line, and if somebody insists without a
- * word. Workers are gone
- * with their owner either way.
+ * does not get that far within two seconds, the signal has its way with a shorter line, and if somebody insists without
+ * a word. Workers are gone with their owner either way.
  */
 #ifndef PROCPOOL_CLI_INTERRUPT_H
 #define PROCPOOL_CLI_INTERRUPT_H

@@ -22,7 +22,8 @@ static char *absolute(const char *path)
     return whole;
 }
 
-/* A name with a slash, or of a file in the current directory, is that file; any other is left to the loader's search. */
+/* A name with a slash, or of a file in the current directory, is that file; any other is left to the loader's search.
+ */
 static char *locate(const char *library)
 {
     if (strchr(library, '/') || access(library, F_OK) == 0)

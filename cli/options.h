@@ -28,7 +28,8 @@ struct map_options {
     size_t input_count; /* 0: the lines of standard input */
 };
 
-/* 0, or EXIT_USAGE when what is wrong has been said. argv[0] is the word "map". With `help` set the rest is not there. */
+/* 0, or EXIT_USAGE when what is wrong has been said. argv[0] is the word "map". With `help` set the rest is not there.
+ */
 int options_parse(int argc, char **argv, struct map_options *options);
 
 extern const char options_help[];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A loop by hand, in one thread: numbers come in on standard input, one a line, and for each the number of primes up to it goes out as soon as it is
- * known, while more is read. SIGINT and SIGTERM, which only ppoll lets in, end the reading; what was begun is still printed.
+ * A loop by hand, in one thread: numbers come in on standard input, one a line, and for each the number of primes up to
+ * it goes out as soon as it is known, while more is read. SIGINT and SIGTERM, which only ppoll lets in, end the
+ * reading; what was begun is still printed.
  */
 #include "primes.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A pool in GLib's main loop, beside a timer of the program's: the primes up to each argument, counted in worker processes. */
+/* A pool in GLib's main loop, beside a timer of the program's: the primes up to each argument, counted in worker
+ * processes. */
 #include "primes.h"
 
 #include <glib-unix.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A pool in libuv's loop, beside a timer of the program's: the primes up to each argument, counted in worker processes. */
+/* A pool in libuv's loop, beside a timer of the program's: the primes up to each argument, counted in worker processes.
+ */
 #include "primes.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that another program starts: the launcher's command is nice(1), so calls give way to whatever else the machine has to do. */
+/* Workers that another program starts: the launcher's command is nice(1), so calls give way to whatever else the
+ * machine has to do. */
 #include <procpool.h>
 #include <stdio.h>
 #include <sys/resource.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Pages, loaded by three workers, each given out with its URL. One that can't be had, hangs, or crashes its worker costs itself alone. */
+/* Pages, loaded by three workers, each given out with its URL. One that can't be had, hangs, or crashes its worker
+ * costs itself alone. */
 #include "page.h"
 
 #include <errno.h>

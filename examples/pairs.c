@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several inputs at once: pairs of lines of two files, compared in worker processes and printed in order. The callback that gives the inputs puts a
- * pair together, and stops when the shorter file does. The numbers of lines that differ are printed with how they do.
+ * Several inputs at once: pairs of lines of two files, compared in worker processes and printed in order. The callback
+ * that gives the inputs puts a pair together, and stops when the shorter file does. The numbers of lines that differ
+ * are printed with how they do.
  */
 #include <procpool.h>
 #include <stdio.h>

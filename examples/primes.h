@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the examples of event loops have in common: a task that takes a while, its submit, and a callback that prints what came of it. */
+/* What the examples of event loops have in common: a task that takes a while, its submit, and a callback that prints
+ * what came of it. */
 #ifndef EXAMPLES_PRIMES_H
 #define EXAMPLES_PRIMES_H
 

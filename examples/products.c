@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Three processes put products into a queue of 40, three others take them out, until each has taken the message that says there are no more: an empty one. */
+/* Three processes put products into a queue of 40, three others take them out, until each has taken the message that
+ * says there are no more: an empty one. */
 #include <procpool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A process for each URL puts what it has found into a dictionary that all share. One that hangs or crashes has put nothing; all else is there. */
+/* A process for each URL puts what it has found into a dictionary that all share. One that hangs or crashes has put
+ * nothing; all else is there. */
 #include "page.h"
 
 #include <procpool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that the program starts itself: here images of this program with a word in their command line, where others would ask a batch system or a
- * container's supervisor. */
+/* Workers that the program starts itself: here images of this program with a word in their command line, where others
+ * would ask a batch system or a container's supervisor. */
 #include <errno.h>
 #include <procpool.h>
 #include <signal.h>

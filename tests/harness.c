@@ -45,7 +45,8 @@ unsigned harness_scale(void)
 
 /* -------------------------------------------------------------------------------- in the test's process */
 
-/* Another thread may hold stdout for ever, and a forked child has its parent's text in the buffer: then it is not flushed. */
+/* Another thread may hold stdout for ever, and a forked child has its parent's text in the buffer: then it is not
+ * flushed. */
 static void flush(void)
 {
     if (getpid() != test_process || ftrylockfile(stdout) != 0)
@@ -208,8 +209,8 @@ static pid_t spawn(const struct harness_test *test, int output)
 }
 
 /*
- * Reaps whatever ended, orphans of the test's included: the runner is their subreaper, and a dead worker must not look alive
- * to the test because nobody reaped it. False when there are no children left.
+ * Reaps whatever ended, orphans of the test's included: the runner is their subreaper, and a dead worker must not look
+ * alive to the test because nobody reaped it. False when there are no children left.
  */
 static bool reap(pid_t pid, struct outcome *outcome)
 {

@@ -9,17 +9,17 @@
  *         CHECK(...);
  *     }
  *
- * The program runs each test in a fresh process of its own (and process group), with stdin on /dev/null and a time limit of
- * 10 s. A test fails when a check fails, when it ends in another way than by returning, when its time runs out, and when it leaves
- * processes behind. What it printed is shown only then.
+ * The program runs each test in a fresh process of its own (and process group), with stdin on /dev/null and a time
+ * limit of 10 s. A test fails when a check fails, when it ends in another way than by returning, when its time runs
+ * out, and when it leaves processes behind. What it printed is shown only then.
  *
  *     ./test_base_list               all tests
  *     ./test_base_list NAME...       these
  *     ./test_base_list --run NAME    this one, in this process: for debuggers
  *
- * Environment: PP_TEST_SCALE (multiplies time limits), PP_TEST_SLOW=1 (runs slow tests), PP_TEST_REPORT (a file that gets
- * a line for each test: verdict, program, test, reason, and how much of its time limit it took), PP_TEST_WRAPPER (a
- * command put before each test's, such as valgrind), PP_TEST_NO_WORKER_MAIN (main does not call pp_worker_main).
+ * Environment: PP_TEST_SCALE (multiplies time limits), PP_TEST_SLOW=1 (runs slow tests), PP_TEST_REPORT (a file that
+ * gets a line for each test: verdict, program, test, reason, and how much of its time limit it took), PP_TEST_WRAPPER
+ * (a command put before each test's, such as valgrind), PP_TEST_NO_WORKER_MAIN (main does not call pp_worker_main).
  */
 #ifndef PP_TESTS_HARNESS_H
 #define PP_TESTS_HARNESS_H
@@ -68,7 +68,8 @@ void harness_add(struct harness_test *test);
 /* The value is not negative; prints pp_last_error() else. Is the value. */
 #define CHECK_OK(expression) harness_check_ok(__FILE__, __LINE__, #expression, (long long)(expression))
 
-/* Ends the test as left out: neither passed nor failed, and counted and printed as such. For what the machine can't do. */
+/* Ends the test as left out: neither passed nor failed, and counted and printed as such. For what the machine can't do.
+ */
 #define LEFT_OUT(reason) harness_left_out(reason)
 
 _Noreturn void harness_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -7,7 +7,8 @@
 
 struct pp__results_place;
 
-/* Lies right before the data. `mapped`: bytes of the whole mapping, which begins pp__block_before() before the data; 0: allocated. */
+/* Lies right before the data. `mapped`: bytes of the whole mapping, which begins pp__block_before() before the data; 0:
+ * allocated. */
 struct pp__block_header {
     size_t mapped;
     struct pp__results_place *lender; /* whose it is, or NULL */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * No function of ours is a cancellation point: a thread that is cancelled in the middle of one would leave locks held. The macro,
- * first thing in a public function that may make system calls, puts cancellation off until the function returns.
+ * No function of ours is a cancellation point: a thread that is cancelled in the middle of one would leave locks held.
+ * The macro, first thing in a public function that may make system calls, puts cancellation off until the function
+ * returns.
  */
 #ifndef PP_BASE_CANCEL_H
 #define PP_BASE_CANCEL_H

@@ -59,7 +59,8 @@ struct mount {
     const char *root, *point;
 };
 
-/* A line is "id parent device root point options... - type source options". Whether it is the controller's hierarchy that is mounted. */
+/* A line is "id parent device root point options... - type source options". Whether it is the controller's hierarchy
+ * that is mounted. */
 static bool match_mount(char *line, const char *controller, bool version_2, struct mount *mount)
 {
     char *rest = strstr(line, " - "), *place = line, *field[5] = {NULL}, *type[3] = {NULL};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Control groups: in which one a process is, and where its files are. Of version 1, with a hierarchy for each controller or some together, and of
- * version 2, with one for all; a system may have both. For any thread; reads files.
+ * Control groups: in which one a process is, and where its files are. Of version 1, with a hierarchy for each
+ * controller or some together, and of version 2, with one for all; a system may have both. For any thread; reads files.
  */
 #ifndef PP_BASE_CGROUP_H
 #define PP_BASE_CGROUP_H
@@ -17,13 +17,14 @@ struct pp__cgroup {
 };
 
 /*
- * The group with this controller ("cpu"), from files as /proc/PID/cgroup and /proc/self/mountinfo. Of version 2 whether or not it has the controller.
- * False: there is none, or it is not mounted.
+ * The group with this controller ("cpu"), from files as /proc/PID/cgroup and /proc/self/mountinfo. Of version 2 whether
+ * or not it has the controller. False: there is none, or it is not mounted.
  */
 bool pp__cgroup_find(const char *groups, const char *mounts, const char *controller, bool version_2,
                      struct pp__cgroup *found);
 
-/* Calls visit(directory, data) for this process's group with this controller and for each above it: a limit there holds for all below. */
+/* Calls visit(directory, data) for this process's group with this controller and for each above it: a limit there holds
+ * for all below. */
 void pp__cgroup_each(const char *controller, void (*visit)(const char *directory, void *data), void *data);
 
 /* The numbers at the beginning of a group's file: how many of both were there. "max" is none. */

@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Stores the text (cut at 511 bytes); the value is `code`, so that a function can end with it, and who reads or analyzes it sees which. */
+/* Stores the text (cut at 511 bytes); the value is `code`, so that a function can end with it, and who reads or
+ * analyzes it sees which. */
 #define pp__fail(code, ...) (pp__fail_text(__VA_ARGS__), pp__fail_code(code))
 
 /* The same for a failed call of the system's: "WHAT: text of errno"; the value is -error. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The library's own descriptors. Each is close-on-exec, lies at PP__FD_FLOOR or above (never on 0, 1 or 2, and
- * where a program that closes "everything" by habit and opens its own files rarely meets it), and is registered, so that a
- * forked zygote can close those of the whole owner. All functions may be called from any thread.
+ * where a program that closes "everything" by habit and opens its own files rarely meets it), and is registered, so
+ * that a forked zygote can close those of the whole owner. All functions may be called from any thread.
  */
 #ifndef PP_BASE_FD_H
 #define PP_BASE_FD_H
@@ -14,8 +14,9 @@
 
 #define PP__FD_FLOOR 200
 
-/* Takes over `fd` (as a system call returned it; negative: errno is passed on): the same file at a place of ours, registered; the old number is
- * closed. Returns the new one or a negative errno, naming RLIMIT_NOFILE where that is it. */
+/* Takes over `fd` (as a system call returned it; negative: errno is passed on): the same file at a place of ours,
+ * registered; the old number is closed. Returns the new one or a negative errno, naming RLIMIT_NOFILE where that is it.
+ */
 int pp__fd_adopt(int fd, const char *what);
 
 /* A copy of `fd`, which stays the caller's: likewise. -EBADF and as above. */
@@ -40,21 +41,22 @@ int pp__fd_ring(int fd);
 void pp__fd_clear(int fd);
 
 /*
- * Sends one message with up to PP__FD_SEND_MAX descriptors, never blocking and never raising SIGPIPE: 0, -EAGAIN (full),
- * -EPIPE (the other end is gone), -ETOOMANYREFS and other errnos.
+ * Sends one message with up to PP__FD_SEND_MAX descriptors, never blocking and never raising SIGPIPE: 0, -EAGAIN
+ * (full), -EPIPE (the other end is gone), -ETOOMANYREFS and other errnos.
  */
 #define PP__FD_SEND_MAX 253 /* the kernel's SCM_MAX_FD */
 int pp__fd_send(int socket, const void *message, size_t size, const int *fds, size_t count);
 
 /*
- * Receives one message: its size, with the descriptors in fds (adopted; *count is the room, then how many came). 0: the other
- * end is gone; -EAGAIN: nothing there and `flags` has MSG_DONTWAIT; -EMFILE: descriptors were lost on the way
+ * Receives one message: its size, with the descriptors in fds (adopted; *count is the room, then how many came). 0: the
+ * other end is gone; -EAGAIN: nothing there and `flags` has MSG_DONTWAIT; -EMFILE: descriptors were lost on the way
  * (the message is gone, those that came are closed); -EMSGSIZE: larger than `room`, or more descriptors
  * than *count (the message is gone, all of them are closed). Unless a message came *count is 0 then.
  */
 ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t *count, int flags);
 
-/* poll without waiting, which a signal does not interrupt (poll with a timeout of 0 fails with EINTR): how many are ready, or a negative errno. */
+/* poll without waiting, which a signal does not interrupt (poll with a timeout of 0 fails with EINTR): how many are
+ * ready, or a negative errno. */
 int pp__fd_look(struct pollfd *set, size_t count);
 
 /* The registry's lock, to be held over a fork so that no descriptor is made and not yet registered in the child. */

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * Sleeps while *word is `value`, at most until `deadline` (PP__NEVER: without end). 0: woken, the word differed, or for no
- * reason (look again); -ETIMEDOUT; -EINTR: a signal handler ran (with a deadline also one with SA_RESTART: the kernel
- * takes up only sleeps without one). The word may be in memory that is mapped for reading only.
+ * Sleeps while *word is `value`, at most until `deadline` (PP__NEVER: without end). 0: woken, the word differed, or for
+ * no reason (look again); -ETIMEDOUT; -EINTR: a signal handler ran (with a deadline also one with SA_RESTART: the
+ * kernel takes up only sleeps without one). The word may be in memory that is mapped for reading only.
  */
 int pp__futex_wait(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared);
 

@@ -8,7 +8,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-/* What a program's own instructions raise: it interrupts no sleep, though crash handlers for it rarely ask for restarting. */
+/* What a program's own instructions raise: it interrupts no sleep, though crash handlers for it rarely ask for
+ * restarting. */
 static bool is_fault(int number)
 {
     return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP ||
@@ -24,8 +25,8 @@ static bool interrupts(int number)
 }
 
 /*
- * epoll_wait and a futex with a timeout come back with EINTR after any handler, SA_RESTART or not. Where every handler that the
- * program has, but those for faults, asks for restarting, the wait goes on.
+ * epoll_wait and a futex with a timeout come back with EINTR after any handler, SA_RESTART or not. Where every handler
+ * that the program has, but those for faults, asks for restarting, the wait goes on.
  */
 bool pp__wait_goes_on(void)
 {
@@ -35,7 +36,8 @@ bool pp__wait_goes_on(void)
     return true;
 }
 
-/* Signals whose handlers interrupt a wait. To ask for all costs more than a short wait does, so what was found is kept for a while, for all threads. */
+/* Signals whose handlers interrupt a wait. To ask for all costs more than a short wait does, so what was found is kept
+ * for a while, for all threads. */
 static uint64_t interrupting(void)
 {
     static _Atomic uint64_t found, renewed_at; /* relaxed: each of the two is a hint */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a signal handler that ran means for who slept. And how none is missed: a wait consists of several sleeps, and a handler that runs between two of
- * them leaves nothing that would tell. So a wait that has slept holds such signals off until its end, and lets them in during its sleeps alone: in one step
- * with falling asleep where the system call has a mask, else by two more calls, one before and one behind it. They may not be held off in a sleep itself, however
- * short it is: one that is sent to the process would go to another thread, and interrupt nothing. A program whose handlers all ask for restarting has nothing to
- * hold off, and its waits make no system call for it.
+ * What a signal handler that ran means for who slept. And how none is missed: a wait consists of several sleeps, and a
+ * handler that runs between two of them leaves nothing that would tell. So a wait that has slept holds such signals off
+ * until its end, and lets them in during its sleeps alone: in one step with falling asleep where the system call has a
+ * mask, else by two more calls, one before and one behind it. They may not be held off in a sleep itself, however short
+ * it is: one that is sent to the process would go to another thread, and interrupt nothing. A program whose handlers
+ * all ask for restarting has nothing to hold off, and its waits make no system call for it.
  */
 #ifndef PP_BASE_INTERRUPT_H
 #define PP_BASE_INTERRUPT_H
@@ -45,8 +46,8 @@ static inline const sigset_t *pp__hold_mask(const struct pp__hold *hold)
 }
 
 /*
- * pp__futex_wait that lets them in: also -EINTR if one has come before. One that comes in the moment between the calls is missed: after they are let in and
- * before it sleeps, or after it has woken and before they are held off.
+ * pp__futex_wait that lets them in: also -EINTR if one has come before. One that comes in the moment between the calls
+ * is missed: after they are let in and before it sleeps, or after it has woken and before they are held off.
  */
 int pp__hold_futex(struct pp__hold *hold, const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, bool shared);
 

@@ -20,7 +20,8 @@ static bool may_linger(int fd)
     return PP_SYS(getsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff && linger.l_linger > 0;
 }
 
-/* Something else is put in the socket's place, which closes it: the number is registered until that is done, and the registry's lock not held. */
+/* Something else is put in the socket's place, which closes it: the number is registered until that is done, and the
+ * registry's lock not held. */
 static void *close_apart(void *argument)
 {
     int fd = (int)(intptr_t)argument, empty = pp__fd_event();

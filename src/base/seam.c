@@ -20,7 +20,8 @@ struct pp__sys pp__sys = {
 #undef ENTRY
 };
 
-/* Written by the arming process before `action` is stored with release; processes that reach the place read `action` with acquire. */
+/* Written by the arming process before `action` is stored with release; processes that reach the place read `action`
+ * with acquire. */
 struct fault_order {
     char place[64];
     unsigned n;

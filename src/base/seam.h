@@ -2,12 +2,13 @@
 /*
  * Test seams. In a build with PP_SEAMS
  *   - PP_SYS(call) goes through a table, so that a test can make any system call or allocation fail, and
- *   - PP_FAULT("place") is a named fault point, at which a test can kill, stop, end, hold up or signal the process that gets there.
- * In a release build the first is the call itself and the second is nothing.
+ *   - PP_FAULT("place") is a named fault point, at which a test can kill, stop, end, hold up or signal the process that
+ * gets there. In a release build the first is the call itself and the second is nothing.
  *
- * Whatever asks the kernel, the allocator or the loader for something, and may be refused, is called by PP_SYS, whether the refusal is an error or got
- * over. Called directly is only
- *   - what can't fail with the arguments that we give it (getpid, sysconf of a page's size, PR_SET_NAME, a mutex without attributes),
+ * Whatever asks the kernel, the allocator or the loader for something, and may be refused, is called by PP_SYS, whether
+ * the refusal is an error or got over. Called directly is only
+ *   - what can't fail with the arguments that we give it (getpid, sysconf of a page's size, PR_SET_NAME, a mutex
+ * without attributes),
  *   - what leaves nothing to do when it fails (close, munmap, a futex's wake, flags of a descriptor that is there),
  *   - what computes and asks nobody (strings, memory, formats), and streams once they are open,
  *   - what runs in a signal handler, or in the probe, whose calls are only made to see whether they return.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looking again for a while before sleeping. It orders nothing: whoever spins in vain still goes to sleep by the sleeper's own protocol.
+ * Looking again for a while before sleeping. It orders nothing: whoever spins in vain still goes to sleep by the
+ * sleeper's own protocol.
  *
  *   struct pp__spin spin;
  *   pp__spin_begin(&spin, budget);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the kernel tells of a process in one line, /proc/PID/stat. For any thread, and after a fork: no lock is taken. */
+/* What the kernel tells of a process in one line, /proc/PID/stat. For any thread, and after a fork: no lock is taken.
+ */
 #ifndef PP_BASE_STAT_H
 #define PP_BASE_STAT_H
 

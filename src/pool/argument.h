@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Large arguments in buffers of the worker that gets them. A call for which a worker is idle is written straight into a buffer on that worker's shelf,
- * its home, and lies only there; what was gathered elsewhere is copied into one when it is sent. A buffer that a worker has mapped never carries another
- * worker's arguments: a call that goes to another worker than its home, or outlives it, moves into memory of its own.
+ * Large arguments in buffers of the worker that gets them. A call for which a worker is idle is written straight into a
+ * buffer on that worker's shelf, its home, and lies only there; what was gathered elsewhere is copied into one when it
+ * is sent. A buffer that a worker has mapped never carries another worker's arguments: a call that goes to another
+ * worker than its home, or outlives it, moves into memory of its own.
  *
  * Under the pool's lock, but for pp__loan_open and pp__loan_elements.
  */
@@ -20,7 +21,8 @@ struct pp__loan {
     int fd; /* not sent yet, or -1 */
 };
 
-/* Takes one for elements of `size` bytes, if a worker is idle, and makes its memory if there is none. Takes the lock for a moment. */
+/* Takes one for elements of `size` bytes, if a worker is idle, and makes its memory if there is none. Takes the lock
+ * for a moment. */
 bool pp__loan_open(pp_pool *pool, uint64_t size, struct pp__loan *loan);
 
 /* Where they are to be written, with pp__item_add. */
@@ -35,8 +37,8 @@ void pp__loan_turn_over(pp_pool *pool, const struct pp__loan *loan, struct pp__i
 /* It is not used. */
 void pp__loan_close(pp_pool *pool, const struct pp__loan *loan);
 
-/* Before `item` is sent to the worker: its large elements lie on that one's shelf (1, item->place), or have to be sent by item->fd or as a copy (0);
- * or an errno that fails this item alone. */
+/* Before `item` is sent to the worker: its large elements lie on that one's shelf (1, item->place), or have to be sent
+ * by item->fd or as a copy (0); or an errno that fails this item alone. */
 int pp__argument_arrange(struct pp__worker *worker, struct pp__item *item);
 
 /* An item with a place is no longer the worker's: a copy there is not needed. */

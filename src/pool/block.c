@@ -38,7 +38,8 @@ static int copy(int fd, size_t size, void **data)
     return error;
 }
 
-/* A page of our own for the header, then the payload, which its writer can no longer change. Private: the user may write to what it took. */
+/* A page of our own for the header, then the payload, which its writer can no longer change. Private: the user may
+ * write to what it took. */
 static int map(int fd, size_t size, void **data)
 {
     const void *payload;

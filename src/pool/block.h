@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's memory for a result: aligned to 16, followed by a NUL. Most are allocated; a large one is the buffer that it came in, or a
- * private mapping of the sealed memfd that it came in; what frees it need not know which.
+ * The owner's memory for a result: aligned to 16, followed by a NUL. Most are allocated; a large one is the buffer that
+ * it came in, or a private mapping of the sealed memfd that it came in; what frees it need not know which.
  */
 #ifndef PP_POOL_BLOCK_H
 #define PP_POOL_BLOCK_H
@@ -10,7 +10,8 @@
 
 #include <stddef.h>
 
-/* The `size` bytes of a payload (shm/segment.h), copied only if they are few; *data on success. 0, -EPROTO (not sealed or too small), -ENOMEM. */
+/* The `size` bytes of a payload (shm/segment.h), copied only if they are few; *data on success. 0, -EPROTO (not sealed
+ * or too small), -ENOMEM. */
 int pp__block_open(int fd, size_t size, void **data);
 
 /* What is mapped for a block has so much before its data. */

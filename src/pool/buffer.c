@@ -79,7 +79,8 @@ pp_buffer *pp_buffer_ref(pp_buffer *buffer)
     return buffer;
 }
 
-/* Release: what this thread did with it comes before the end; acquire: the one that ends it sees all of it. So it pairs with itself in another thread. */
+/* Release: what this thread did with it comes before the end; acquire: the one that ends it sees all of it. So it pairs
+ * with itself in another thread. */
 void pp_buffer_unref(pp_buffer *buffer)
 {
     if (!buffer || !is_own(buffer) || atomic_fetch_sub_explicit(&buffer->refs, 1, memory_order_acq_rel) > 1)

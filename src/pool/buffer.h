@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Buffers that the program fills and passes with calls: memory that its maker alone can write to, passed by descriptor. Whoever has one, a call that has not
- * ended included, has a reference. Any thread.
+ * Buffers that the program fills and passes with calls: memory that its maker alone can write to, passed by descriptor.
+ * Whoever has one, a call that has not ended included, has a reference. Any thread.
  */
 #ifndef PP_POOL_BUFFER_H
 #define PP_POOL_BUFFER_H

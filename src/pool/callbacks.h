@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Done callbacks: functions of the program's that are called once when a future is done. They run on a thread of their own, one at a time, so one
- * that takes its time delays callbacks and nothing else. An inline pool makes no thread: there whoever unlocks the pool runs them; and so it is, for
- * what the program completes itself, when a pool has ended.
+ * Done callbacks: functions of the program's that are called once when a future is done. They run on a thread of their
+ * own, one at a time, so one that takes its time delays callbacks and nothing else. An inline pool makes no thread:
+ * there whoever unlocks the pool runs them; and so it is, for what the program completes itself, when a pool has ended.
  *
  * Futures that have some are found by a table, so that those that have none cost nothing.
  */
@@ -17,7 +17,8 @@ void pp__callbacks_due(pp_pool *pool, pp_future *future);
 /* Whether there are some to be run by who is about to unlock the pool. Under the lock. */
 bool pp__callbacks_are_mine(const pp_pool *pool);
 
-/* Runs what is due, releasing the lock meanwhile. The caller has a reference to the pool that no callback can give up. */
+/* Runs what is due, releasing the lock meanwhile. The caller has a reference to the pool that no callback can give up.
+ */
 void pp__callbacks_run(pp_pool *pool);
 
 /* Makes the thread that runs them, if there is to be one. 0 or why it can't be made. Under the lock. */

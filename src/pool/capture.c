@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors 1 and 2 lead to the files only while a call runs. A task may do what it likes with descriptors, the library's too: each step looks whether the
- * file is still the one that came, and where it is not, the stream is simply not captured.
+ * Descriptors 1 and 2 lead to the files only while a call runs. A task may do what it likes with descriptors, the
+ * library's too: each step looks whether the file is still the one that came, and where it is not, the stream is simply
+ * not captured.
  */
 #include "pool/capture.h"
 
@@ -145,7 +146,8 @@ void pp__capture_end(struct pp__capture *capture, struct pp__output_record *outp
             continue;
         output->dropped[i] = output->end[i] - most;
         output->end[i] = most;
-        /* The size stays: what the owner lets go of at the same time (pp__output_trim, output.c) is nothing of the next call's. */
+        /* The size stays: what the owner lets go of at the same time (pp__output_trim, output.c) is nothing of the next
+         * call's. */
         if (PP_SYS(fallocate)(stream->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)most,
                               (off_t)output->dropped[i]) != 0)
             errno = 0; /* it is not read */

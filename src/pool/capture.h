@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What calls write to standard output and standard error, in a pool that captures it: the worker's side; the owner's is in output.h. */
+/* What calls write to standard output and standard error, in a pool that captures it: the worker's side; the owner's is
+ * in output.h. */
 #ifndef PP_POOL_CAPTURE_H
 #define PP_POOL_CAPTURE_H
 
@@ -31,8 +32,8 @@ int pp__capture_open(struct pp__capture *capture, int socket, const struct pp__c
 bool pp__capture_measure(struct pp__capture *capture, uint64_t begin[PP__STREAMS]);
 
 /*
- * Whether a call whose output begins there is to wait until the owner has read all that was told: the files are large, or have no room for what is kept
- * of it (RLIMIT_FSIZE), of which it would die.
+ * Whether a call whose output begins there is to wait until the owner has read all that was told: the files are large,
+ * or have no room for what is kept of it (RLIMIT_FSIZE), of which it would die.
  */
 bool pp__capture_is_full(const struct pp__capture *capture, const uint64_t at[PP__STREAMS]);
 

@@ -6,11 +6,13 @@
  * Result side: written by the worker, but for the slots, which both sides change by compare-and-swap.
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
- * What is sent. Call ring: NUMBER (to a standby), SETTING, CAPTURE, MODULE (what a module index means), INIT, CALL, LEAVE. Result ring: READY (after the
- * initializer), RESULT, OUTPUT (what a call wrote, ahead of its RESULT), RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a buffer that its writer
- * has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is no place for it, in a sealed memfd of its own. The
- * descriptor of what is not known yet went through the socket before the record was published, in the records' order, and with it those that travel beside
- * a call or its result (descriptors.h).
+ * What is sent. Call ring: NUMBER (to a standby), SETTING, CAPTURE, MODULE (what a module index means), INIT, CALL,
+ * LEAVE. Result ring: READY (after the initializer), RESULT, OUTPUT (what a call wrote, ahead of its RESULT), RUN
+ * (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a
+ * buffer that its writer has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is
+ * no place for it, in a sealed memfd of its own. The descriptor of what is not known yet went through the socket before
+ * the record was published, in the records' order, and with it those that travel beside a call or its result
+ * (descriptors.h).
  */
 #ifndef PP_POOL_CHANNEL_H
 #define PP_POOL_CHANNEL_H
@@ -36,24 +38,27 @@
 /* Payloads up to this size lie inside a record. */
 #define PP__INLINE_MAX 16384u
 
-/* Results up to this size are copied by the owner, wherever they lie: a process has no more than some 65,000 mappings (vm.max_map_count), many results
- * may be held, and making a mapping read-only costs as much as the copy. */
+/* Results up to this size are copied by the owner, wherever they lie: a process has no more than some 65,000 mappings
+ * (vm.max_map_count), many results may be held, and making a mapping read-only costs as much as the copy. */
 #define PP__COPIED_MAX ((size_t)1 << 18)
 
-/* What does not fit a record lies in a buffer (shm/buffer.h) that is used again, as long as there is a place for one: so many for each direction. */
+/* What does not fit a record lies in a buffer (shm/buffer.h) that is used again, as long as there is a place for one:
+ * so many for each direction. */
 #define PP__PLACES 8u
 
 /* Buffers of the program's that a worker has mapped, at most. */
 #define PP__KNOWN 16u
 
-/* Where in a buffer elements begin. The first one's bytes, behind its header, are then no 16 bytes apart, modulo a page, from a caller's memory that begins
- * with a page or that malloc has mapped: with glibc before 2.39 some processors copy that twenty times slower. */
+/* Where in a buffer elements begin. The first one's bytes, behind its header, are then no 16 bytes apart, modulo a
+ * page, from a caller's memory that begins with a page or that malloc has mapped: with glibc before 2.39 some
+ * processors copy that twenty times slower. */
 #define PP__ELEMENTS_AT 48u
 
 /* Standard output and standard error, in this order wherever both are. */
 #define PP__STREAMS 2u
 
-/* How far a call says that it is, and which: its id + 1, 0 for none. Another call's value comes before its id, and behind the result of this one. */
+/* How far a call says that it is, and which: its id + 1, 0 for none. Another call's value comes before its id, and
+ * behind the result of this one. */
 struct pp__progress {
     _Atomic uint64_t id;
     _Atomic uint64_t value;
@@ -66,14 +71,18 @@ struct pp__call_side {
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint64_t result_head; /* owner -> worker; ring.h */
     alignas(PP__LINE) _Atomic uint32_t bell;        /* owner -> worker: the worker's futex; doorbell.h */
-    /* owner -> worker, release: for each place of the worker's shelf, how many results of it were given back, << 1; the lowest bit says that the
-     * owner has the last one's buffer no more. Written by any thread of the owner, under the lock in results.c. */
+    /* owner -> worker, release: for each place of the worker's shelf, how many results of it were given back, << 1; the
+     * lowest bit says that the owner has the last one's buffer no more. Written by any thread of the owner, under the
+     * lock in results.c. */
     alignas(PP__LINE) _Atomic uint32_t returned[PP__PLACES];
-    /* owner -> worker, release: for each place of the owner's shelf, how many buffers had been sent for it when the last one was given up. */
+    /* owner -> worker, release: for each place of the owner's shelf, how many buffers had been sent for it when the
+     * last one was given up. */
     alignas(PP__LINE) _Atomic uint32_t discarded[PP__PLACES];
-    /* owner -> worker, release: the id + 1 of the call that is asked to stop; 0: none was. Of a call that has ended: nothing. */
+    /* owner -> worker, release: the id + 1 of the call that is asked to stop; 0: none was. Of a call that has ended:
+     * nothing. */
     alignas(PP__LINE) _Atomic uint64_t stop;
-    /* owner -> worker, release: for each place of the program's buffers, how many had been sent for it when the last one was forgotten. */
+    /* owner -> worker, release: for each place of the program's buffers, how many had been sent for it when the last
+     * one was forgotten. */
     alignas(PP__LINE) _Atomic uint32_t forgotten[PP__KNOWN];
     alignas(4096) unsigned char calls[PP__RING_BYTES];
 };
@@ -85,16 +94,16 @@ struct pp__result_side {
     alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS]; /* both: who has which call; slot.h */
     /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
     alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
-    /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result ring's tail that is not
-     * published yet; open.h. Of a run that was published, or before the first: nothing new. */
+    /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result
+     * ring's tail that is not published yet; open.h. Of a run that was published, or before the first: nothing new. */
     alignas(PP__LINE) _Atomic uint64_t open;
-    /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies of a crash; 0 before. Read when
-     * it is gone. */
+    /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies
+     * of a crash; 0 before. Read when it is gone. */
     _Atomic uint32_t crash_size;
     /* worker -> owner, any number is as good as another; of a call that has ended: nothing. */
     struct pp__progress progress;
-    /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says BEGUN. Of a worker whose output
-     * is not captured: 0; where the worker has lost a file: UINT64_MAX. */
+    /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says
+     * BEGUN. Of a worker whose output is not captured: 0; where the worker has lost a file: UINT64_MAX. */
     _Atomic uint64_t output[PP__STREAMS];
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
     alignas(4096) unsigned char results[PP__RING_BYTES];
@@ -140,12 +149,14 @@ enum pp__record_type {
     PP__RECORD_RUN,        /* struct pp__run_record, results; id: of the first element */
     PP__RECORD_LEFT,       /* the same */
     PP__RECORD_SETTING,    /* struct pp__setting and what is behind it (setting.h): ahead of INIT */
-    PP__RECORD_NUMBER, /* struct pp__worker_plan, with the number that a process which was made without one has from now on */
+    PP__RECORD_NUMBER, /* struct pp__worker_plan, with the number that a process which was made without one has from now
+                          on */
     PP__RECORD_CAPTURE, /* struct pp__capture_order; the files' descriptors were sent ahead: ahead of INIT */
     PP__RECORD_OUTPUT   /* struct pp__output_record; id: of the call */
 };
 
-/* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is stopped, and is killed. */
+/* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is
+ * stopped, and is killed. */
 #define PP__LEAVE_ID (UINT64_MAX >> 2)
 
 #define PP__BIG 1u        /* the payload does not lie in the record */
@@ -195,7 +206,8 @@ struct pp__call_record {
     uint64_t each;
 };
 
-/* One of the program's buffers (known.h): in which place the worker has it, or is to have it if it is `fresh` and was sent. */
+/* One of the program's buffers (known.h): in which place the worker has it, or is to have it if it is `fresh` and was
+ * sent. */
 struct pp__buffer_record {
     uint64_t serial;
     uint64_t size;
@@ -215,7 +227,8 @@ static inline uint64_t pp__element_room(uint64_t size)
     return sizeof(struct pp__element) + ((size + 1 + 15) & ~UINT64_C(15));
 }
 
-/* Elements of one size lie tight, and are copied for the task, which gets them aligned and with a NUL; larger ones lie as they are read. */
+/* Elements of one size lie tight, and are copied for the task, which gets them aligned and with a NUL; larger ones lie
+ * as they are read. */
 #define PP__TIGHT_MAX 256u
 
 static inline uint64_t pp__same_room(uint64_t size)
@@ -267,8 +280,8 @@ static inline uint32_t pp__kept_flags(uint32_t place, bool fresh)
 }
 
 /*
- * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. Slot, each and run_time are
- * written before the first result, count and another run_time when the record is published.
+ * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. Slot,
+ * each and run_time are written before the first result, count and another run_time when the record is published.
  */
 struct pp__run_record {
     uint32_t slot;
@@ -281,7 +294,8 @@ struct pp__run_record {
 /* Larger results travel alone. */
 #define PP__RUN_EACH_MAX 1024u
 
-/* What its calls write to these streams, bits of pp_stream, a worker writes into the files that came with this, at the end. */
+/* What its calls write to these streams, bits of pp_stream, a worker writes into the files that came with this, at the
+ * end. */
 struct pp__capture_order {
     uint64_t limit; /* bytes of each stream that are kept of a call */
     uint32_t streams;
@@ -289,8 +303,8 @@ struct pp__capture_order {
 };
 
 /*
- * Where in the files the output of a call lies. They grow until the owner has read all that was told; then the worker empties them before its
- * next call.
+ * Where in the files the output of a call lies. They grow until the owner has read all that was told; then the worker
+ * empties them before its next call.
  */
 struct pp__output_record {
     uint32_t slot;

@@ -42,7 +42,8 @@ void pp__chunk_free(struct pp__chunk *chunk);
 void pp__chunk_spare(pp_map *map, struct pp__chunk *chunk);
 void pp__chunk_free_spare(struct pp__chunk *chunk);
 
-/* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out. Under the lock. */
+/* What has not begun is cancelled; the chunk that runs ends behind the element that runs. Nothing of it is given out.
+ * Under the lock. */
 void pp__chunk_abandon(const pp_map *map, struct pp__chunk *chunk);
 
 void pp__outcome_free(struct pp__outcome *outcome);

@@ -32,7 +32,8 @@
 /* Results gather for so long where waking a thread takes the processor from a worker. */
 #define GATHER (200 * PP__MICROSECOND)
 
-/* While calls stream in, the manager looks this often whether they still do; more than so many since the last look are a stream. */
+/* While calls stream in, the manager looks this often whether they still do; more than so many since the last look are
+ * a stream. */
 #define LOOK_AT_STREAM PP__MILLISECOND
 #define STREAM 64
 
@@ -141,7 +142,8 @@ void pp__collect(pp_pool *pool)
     pp__pool_settle(pool);
 }
 
-/* Whoever asks looks at the rings behind this, and then sleeps: a worker publishes and looks at the word (ring_if_wanted, worker.c). */
+/* Whoever asks looks at the rings behind this, and then sleeps: a worker publishes and looks at the word
+ * (ring_if_wanted, worker.c). */
 static void ask(pp_pool *pool, enum pp__want mode)
 {
     pp__want_ask(&pool->page->want, ++pool->want_epoch, mode);
@@ -256,8 +258,9 @@ static int bounded(pp_pool *pool, uint64_t deadline)
 }
 
 /*
- * A thread that comes back to sleep soon after the last look waits for many short calls. While these keep all processors busy, each wake would
- * cost one of them more than a call: it sleeps for a while whatever comes, unless a worker runs dry.
+ * A thread that comes back to sleep soon after the last look waits for many short calls. While these keep all
+ * processors busy, each wake would cost one of them more than a call: it sleeps for a while whatever comes, unless a
+ * worker runs dry.
  */
 static bool gathers(const pp_pool *pool)
 {
@@ -272,7 +275,8 @@ static bool wants_attention(const pp_pool *pool)
            pool->shut;
 }
 
-/* What the manager sleeps through while nobody waits, and who waits patiently: results, as long as there is room for more and no call to be sent for them. */
+/* What the manager sleeps through while nobody waits, and who waits patiently: results, as long as there is room for
+ * more and no call to be sent for them. */
 static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering)
 {
     if ((every && !gathering && pool->collector.impatient > 0) || pool->apart > 0)
@@ -320,9 +324,9 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
 }
 
 /*
- * The word, the look, the sleep. A worker publishes and looks at the word (ring_if_wanted, worker.c): one of the two sees
- * the other (want.h). `every` says whose sleep it is: a waiting thread's duty is never taken from it, the manager's
- * is, and then the word belongs to the thief.
+ * The word, the look, the sleep. A worker publishes and looks at the word (ring_if_wanted, worker.c): one of the two
+ * sees the other (want.h). `every` says whose sleep it is: a waiting thread's duty is never taken from it, the
+ * manager's is, and then the word belongs to the thief.
  */
 static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold)
 {
@@ -350,14 +354,15 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
         pool->collector.asleep = false;
         ask_nothing(pool);
     }
-    /* A manager that was relieved leaves events and kick to the thread that has the duty and sleeps beside it: a worker rings once for that one's
-     * sleep, so a bell that is taken from it would be its last. */
+    /* A manager that was relieved leaves events and kick to the thread that has the duty and sleeps beside it: a worker
+     * rings once for that one's sleep, so a bell that is taken from it would be its last. */
     if (mine && !pool->ended)
         take_events(pool, events, count);
     return count == -EINTR ? -EINTR : 0;
 }
 
-/* What is due is done, and what follows from it; when the next thing is. Workers that were just told to leave, or started, are among what is watched. */
+/* What is due is done, and what follows from it; when the next thing is. Workers that were just told to leave, or
+ * started, are among what is watched. */
 static uint64_t look_after(pp_pool *pool)
 {
     int starting = pool->starting, coming = pool->coming, leaving = pool->leaving;

@@ -22,8 +22,9 @@ struct pp__worker;
 void pp__collect_worker(struct pp__worker *worker);
 
 /*
- * For a thread that waits for results and has the duty: looks at the rings of busy workers for as long as a wake would cost, the lock
- * released. True: something came and was collected, or somebody asks for another look. False: it is time to sleep, or there are calls for all processors.
+ * For a thread that waits for results and has the duty: looks at the rings of busy workers for as long as a wake would
+ * cost, the lock released. True: something came and was collected, or somebody asks for another look. False: it is time
+ * to sleep, or there are calls for all processors.
  */
 bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
 
@@ -35,8 +36,9 @@ struct pp__hold;
 int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold);
 
 /*
- * The same in two halves, for a host's event loop that has the manager's place (loop.h). Arming ends as if the loop slept in epoll from then on, to
- * come back at *next at the latest; true: something is there already. The other half takes what the loop was woken for.
+ * The same in two halves, for a host's event loop that has the manager's place (loop.h). Arming ends as if the loop
+ * slept in epoll from then on, to come back at *next at the latest; true: something is there already. The other half
+ * takes what the loop was woken for.
  */
 bool pp__collect_arm(pp_pool *pool, uint64_t *next);
 void pp__collect_events(pp_pool *pool);

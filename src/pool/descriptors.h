@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors that travel beside a call's bytes, and back beside its result's. The owner has copies of a call's until it has ended, so that they can be
- * sent again; the worker has its own from the record that announces them to the task's end. What goes back is copied when the task gives it, and belongs to
- * the future until it is taken out.
+ * Descriptors that travel beside a call's bytes, and back beside its result's. The owner has copies of a call's until
+ * it has ended, so that they can be sent again; the worker has its own from the record that announces them to the
+ * task's end. What goes back is copied when the task gives it, and belongs to the future until it is taken out.
  *
- * With the descriptor of a large payload, if that has one, they are one message, which is sent before the record is published: all of it comes, or nothing.
+ * With the descriptor of a large payload, if that has one, they are one message, which is sent before the record is
+ * published: all of it comes, or nothing.
  */
 #ifndef PP_POOL_DESCRIPTORS_H
 #define PP_POOL_DESCRIPTORS_H
@@ -26,7 +27,8 @@ struct pp__descriptors *pp__descriptors_keep(const int *fds, uint32_t count);
 /* Closes what is left. NULL is allowed. */
 void pp__descriptors_free(struct pp__descriptors *descriptors);
 
-/* Those that came back with the result of `item`, a call's, are its future's from now on: it is about to end. Nothing needs its function any more. */
+/* Those that came back with the result of `item`, a call's, are its future's from now on: it is about to end. Nothing
+ * needs its function any more. */
 void pp__descriptors_bring_back(struct pp__item *item, struct pp__descriptors *descriptors);
 
 /* What a task has of them, and of the program's buffers (buffer.h). */
@@ -48,10 +50,12 @@ void pp__carried_drop_given(struct pp__carried *carried);
 /* Closes those that were to go back. */
 void pp__carried_drop_back(struct pp__carried *carried);
 
-/* Sends what is ahead of record `id`: the descriptor of its payload of `size` bytes, or -1, and `count` others. As pp__fd_send. */
+/* Sends what is ahead of record `id`: the descriptor of its payload of `size` bytes, or -1, and `count` others. As
+ * pp__fd_send. */
 int pp__ahead_send(int socket, uint64_t id, uint64_t size, int fd, const int *fds, uint32_t count);
 
-/* Receives it: *fd and *size are set if `fd` is not NULL. 0; -EPROTO: it is not what should have come; or why it is lost. */
+/* Receives it: *fd and *size are set if `fd` is not NULL. 0; -EPROTO: it is not what should have come; or why it is
+ * lost. */
 int pp__ahead_receive(int socket, uint64_t id, uint64_t *size, int *fd, int *fds, uint32_t count);
 
 #endif

@@ -14,8 +14,9 @@
 #define DEPTH_MAX 256
 /* Choosing costs the same however many workers there are. */
 #define LOOKS 8
-/* So much work may lie before what is queued at a worker: enough for the time that its results take to be seen and answered. It costs nobody his
- * turn: what was not begun can be taken back, and is when another worker has nothing to do. */
+/* So much work may lie before what is queued at a worker: enough for the time that its results take to be seen and
+ * answered. It costs nobody his turn: what was not begun can be taken back, and is when another worker has nothing to
+ * do. */
 #define QUEUE_TIME (2 * PP__MILLISECOND)
 /* A worker has no more chunks than this. */
 #define CHUNKS 3
@@ -157,8 +158,8 @@ static inline bool is_deeper(const pp_pool *pool, const struct pp__worker *worke
 }
 
 /*
- * The worker for the next item: its home; an idle one that is awake; an idle one that sleeps, unless another is done with what it has before that one
- * would be awake; the one with the fewest calls that may take one more.
+ * The worker for the next item: its home; an idle one that is awake; an idle one that sleeps, unless another is done
+ * with what it has before that one would be awake; the one with the fewest calls that may take one more.
  */
 static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 {
@@ -180,8 +181,9 @@ static bool has_lower(const struct pp__worker *worker, const struct pp__item *it
 }
 
 /*
- * The worker for an item with wishes: an idle one, or that with the fewest calls, of which those of a lower priority that it has not begun go back,
- * and the item goes before them. One with a deadline begins when it is sent, so it waits for an idle worker. Apart, for the sake of the others.
+ * The worker for an item with wishes: an idle one, or that with the fewest calls, of which those of a lower priority
+ * that it has not begun go back, and the item goes before them. One with a deadline begins when it is sent, so it waits
+ * for an idle worker. Apart, for the sake of the others.
  */
 __attribute__((noinline)) static struct pp__worker *choose_wishing(pp_pool *pool, const struct pp__item *item)
 {
@@ -244,7 +246,8 @@ static void send_pending(pp_pool *pool)
     }
 }
 
-/* Those that leave have no place any more; but where each takes its time for that, they must not become more and more. */
+/* Those that leave have no place any more; but where each takes its time for that, they must not become more and more.
+ */
 static bool wants_more(const pp_pool *pool)
 {
     return (pool->pending_count > (size_t)pool->starting || pool->alive < pool->options.min_workers) &&
@@ -288,7 +291,8 @@ static uint64_t queued_behind(const pp_pool *pool, const struct pp__worker *work
     return (worker->count - 1) * expected(pool, pp__container(worker->items.previous, struct pp__item, link));
 }
 
-/* A worker without work gets half of what is queued behind another, where it would have begun with it long before that one. */
+/* A worker without work gets half of what is queued behind another, where it would have begun with it long before that
+ * one. */
 static void share(pp_pool *pool)
 {
     struct pp__worker *from = best_of_few(pool, NULL, is_deeper);

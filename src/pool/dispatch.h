@@ -23,14 +23,15 @@ static inline struct pp__item *pp__pending_first(const pp_pool *pool)
     return pp__list_empty(&pool->pending) ? NULL : pp__container(pool->pending.next, struct pp__item, link);
 }
 
-/* A worker could not be started, for this errno: the next try comes after a pause that grows; the pool breaks when that goes on for too long
- * and no worker is alive. */
+/* A worker could not be started, for this errno: the next try comes after a pause that grows; the pool breaks when that
+ * goes on for too long and no worker is alive. */
 void pp__dispatch_start_failed(pp_pool *pool, int error);
 
 /* An element of `item` has run for so many ns: depth follows. */
 void pp__dispatch_learn(pp_pool *pool, uint64_t run_time);
 
-/* Calls queued behind one that has outlasted what depth was reckoned with go back to the pending queue. Returns when to look again, or PP__NEVER. */
+/* Calls queued behind one that has outlasted what depth was reckoned with go back to the pending queue. Returns when to
+ * look again, or PP__NEVER. */
 uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now);
 
 #endif

@@ -191,7 +191,8 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     return error;
 }
 
-/* What a worker that is gone had in hand: what it had not begun goes back; what it ran, or may have run, has died with it. True: something had. */
+/* What a worker that is gone had in hand: what it had not begun goes back; what it ran, or may have run, has died with
+ * it. True: something had. */
 static bool bury(struct pp__worker *worker, int code, int status, const char *how)
 {
     bool died = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of a worker: it is told to leave, or killed, and what its end means for the calls that it had. The zygote kills and reaps. Under the pool's
- * lock.
+ * The end of a worker: it is told to leave, or killed, and what its end means for the calls that it had. The zygote
+ * kills and reaps. Under the pool's lock.
  */
 #ifndef PP_POOL_END_H
 #define PP_POOL_END_H
@@ -32,7 +32,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status);
 /* It could not be started. */
 void pp__worker_failed(struct pp__worker *worker, int error);
 
-/* Before its initializer it met want of memory or descriptors (`error`): it is killed, which is as a start that failed. */
+/* Before its initializer it met want of memory or descriptors (`error`): it is killed, which is as a start that failed.
+ */
 void pp__worker_give_back(struct pp__worker *worker, int error);
 
 /* Frees it, its process gone or given up. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Errands: calls of a launcher's starter (pp_starter), for workers that the program itself has started. They wait in the pool's list and are run by
- * whoever hands out the log, or (in a pool of an event loop) waits for something that may need them, one at a time and without the lock.
+ * Errands: calls of a launcher's starter (pp_starter), for workers that the program itself has started. They wait in
+ * the pool's list and are run by whoever hands out the log, or (in a pool of an event loop) waits for something that
+ * may need them, one at a time and without the lock.
  */
 #ifndef PP_POOL_ERRAND_H
 #define PP_POOL_ERRAND_H

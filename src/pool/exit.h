@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of the program: a list of this process's live pools, and a handler of exit(3)'s that shuts them all and waits, or kills, as each was told.
+ * The end of the program: a list of this process's live pools, and a handler of exit(3)'s that shuts them all and
+ * waits, or kills, as each was told.
  */
 #ifndef PP_POOL_EXIT_H
 #define PP_POOL_EXIT_H

@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A chunk that is measured lasts about so long: a wake and the way there and back are little beside it, and it holds up little. */
+/* A chunk that is measured lasts about so long: a wake and the way there and back are little beside it, and it holds up
+ * little. */
 #define CHUNK_TIME (256 * PP__MICROSECOND)
 /* Inputs of so many bytes still lie in the ring. */
 #define CHUNK_BYTES (PP__RING_BYTES / 5)
@@ -32,7 +33,8 @@ static int open_inputs(struct pp__chunk *chunk, struct pp__item *item)
     return error;
 }
 
-/* Submits an item of inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted. */
+/* Submits an item of inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted.
+ */
 static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
 {
     struct pp__chunk *chunk = pp__chunk_create(map, item->x.count, item->x.size, tags);
@@ -102,7 +104,8 @@ static int pull(pp_map *map)
     return 0;
 }
 
-/* An item for inputs. Those that no file may hold (RLIMIT_FSIZE) get one too: they fail when they are to be sent, alone. */
+/* An item for inputs. Those that no file may hold (RLIMIT_FSIZE) get one too: they fail when they are to be sent,
+ * alone. */
 static int create_item(const pp_map *map, uint32_t count, uint64_t size, struct pp__item **item)
 {
     int error = pp__item_create(count, size, map->pool->is_inline, item);
@@ -209,13 +212,15 @@ static bool has_slice(const pp_map *map)
            !map->drained;
 }
 
-/* A chunk that is measured is no reason to keep inputs of a slow source waiting, nor to use another way for large ones. */
+/* A chunk that is measured is no reason to keep inputs of a slow source waiting, nor to use another way for large ones.
+ */
 static bool is_full(const pp_map *map, uint64_t begun)
 {
     return map->used >= CHUNK_BYTES || pp__now() - begun >= CHUNK_TIME;
 }
 
-/* Pulls and submits one chunk: 1. 0 or -EAGAIN when the source has no more (now): what it gave before is submitted. Another errno loses nothing. */
+/* Pulls and submits one chunk: 1. 0 or -EAGAIN when the source has no more (now): what it gave before is submitted.
+ * Another errno loses nothing. */
 static int pull_chunk(pp_map *map)
 {
     uint64_t begun = pp__map_measures(map) ? pp__now() : 0;
@@ -244,8 +249,8 @@ static size_t least(size_t a, size_t b)
 }
 
 /*
- * Under the lock. By how long elements have lasted so far, and no more than a quarter of those that were given out: a few short ones promise nothing. Towards the end of an
- * array there is something for each worker.
+ * Under the lock. By how long elements have lasted so far, and no more than a quarter of those that were given out: a
+ * few short ones promise nothing. Towards the end of an array there is something for each worker.
  */
 static uint32_t measured_size(const pp_map *map)
 {

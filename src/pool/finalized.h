@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How finalizers end, as the program is told. A function is called for each rather than kept for who asks: workers come and go in a pool's life, and
- * after its end there is nobody to be asked. It is called by the thread that hands out the log.
+ * How finalizers end, as the program is told. A function is called for each rather than kept for who asks: workers come
+ * and go in a pool's life, and after its end there is nobody to be asked. It is called by the thread that hands out the
+ * log.
  */
 #ifndef PP_POOL_FINALIZED_H
 #define PP_POOL_FINALIZED_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The functions that a pool has seen, each resolved once: module, offset and name. Modules stay pinned until the pool is gone. */
+/* The functions that a pool has seen, each resolved once: module, offset and name. Modules stay pinned until the pool
+ * is gone. */
 #ifndef PP_POOL_FUNCTION_H
 #define PP_POOL_FUNCTION_H
 
@@ -22,8 +23,8 @@ void pp__functions_destroy(struct pp__functions *functions);
 /* The entry of `function`, or NULL if it has not been seen. Under the pool's lock. */
 const struct pp__function *pp__functions_find(struct pp__functions *functions, pp_function *function);
 
-/* Resolves it and notes it, or finds that another thread did. Not under the lock, which it takes (the loader is asked: a module's constructor
- * that submits would wait for us and we for it). 0, -EINVAL, -ENOMEM, -EBADMSG. */
+/* Resolves it and notes it, or finds that another thread did. Not under the lock, which it takes (the loader is asked:
+ * a module's constructor that submits would wait for us and we for it). 0, -EINVAL, -ENOMEM, -EBADMSG. */
 int pp__functions_resolve(pp_pool *pool, pp_function *function, const struct pp__function **entry);
 
 /* The module with that index. Under the lock. */

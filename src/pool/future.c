@@ -60,7 +60,8 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
         pp__pool_unref(pool);
 }
 
-/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. So it pairs with itself in another thread. */
+/* Release: what this thread did with it comes before the free; acquire: the one that frees sees all of it. So it pairs
+ * with itself in another thread. */
 static inline __attribute__((always_inline)) void drop(pp_future *future)
 {
     if (atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel) == 1)
@@ -82,8 +83,9 @@ void pp__future_cancel_forsaken(struct pp__item *item)
 }
 
 /*
- * A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it is nobody's from now on. Or, if it has
- * callbacks and nobody will wait for the pool either, it is cancelled, for them to be called.
+ * A call that only a waiting thread runs, and for which nobody can wait any more, must not keep its pool: it is
+ * nobody's from now on. Or, if it has callbacks and nobody will wait for the pool either, it is cancelled, for them to
+ * be called.
  */
 static void drop_inline(pp_future *future)
 {

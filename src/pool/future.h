@@ -6,17 +6,18 @@
 #include "procpool.h"
 
 /*
- * A submitted call: its work item and its future are one, in the pool's slab. The item holds one reference until it has ended, the submitter
- * another if it wanted a future.
+ * A submitted call: its work item and its future are one, in the pool's slab. The item holds one reference until it has
+ * ended, the submitter another if it wanted a future.
  *
- * Everything but refs and state under the pool's lock; state is written there with release, and what came before it (id, outcome) may be read
- * without the lock by who saw PP_FINISHED with acquire.
+ * Everything but refs and state under the pool's lock; state is written there with release, and what came before it
+ * (id, outcome) may be read without the lock by who saw PP_FINISHED with acquire.
  */
 struct pp_future {
     struct pp__item item;
 };
 
-/* A call from the slab, under the lock: NULL without memory. `wanted`: somebody gets its future. The item is zeroed but for what makes it this call's. */
+/* A call from the slab, under the lock: NULL without memory. `wanted`: somebody gets its future. The item is zeroed but
+ * for what makes it this call's. */
 pp_future *pp__future_create(pp_pool *pool, bool wanted);
 
 bool pp__future_is_done(const pp_future *future);
@@ -28,7 +29,8 @@ void pp__future_promise(pp_future *future, uint64_t id);
 /* A promised one, pending or cancelled, is running from now on, or cancelled and notified. Under the lock. */
 void pp__future_begin(pp_future *future);
 
-/* A call in an inline pool's queue that nothing but its callbacks is left to want; and its end, once the pool's handle is gone too. Under the lock. */
+/* A call in an inline pool's queue that nothing but its callbacks is left to want; and its end, once the pool's handle
+ * is gone too. Under the lock. */
 bool pp__future_is_forsaken(const struct pp__item *item);
 void pp__future_cancel_forsaken(struct pp__item *item);
 
@@ -41,7 +43,8 @@ void pp__future_refresh(pp_future *future);
 /* As pp_future_cancel, without a text for its failures. Under the lock. */
 int pp__future_cancel(pp_future *future);
 
-/* One that waits to be tried again is not: it ends with the error of its last try. False: it has begun. Under the lock. */
+/* One that waits to be tried again is not: it ends with the error of its last try. False: it has begun. Under the lock.
+ */
 bool pp__future_give_up(pp_future *future);
 
 /* The item has ended: gives up its reference. */

@@ -285,8 +285,8 @@ static bool is_satisfied_now(const void *group)
 }
 
 /*
- * Runs one element of an inline pool that is waited for, if there is one: 1; 0 if not; -EDEADLK if nobody else could do anything. Where
- * nothing is left the group is satisfied, and the error is not looked at.
+ * Runs one element of an inline pool that is waited for, if there is one: 1; 0 if not; -EDEADLK if nobody else could do
+ * anything. Where nothing is left the group is satisfied, and the error is not looked at.
  */
 static int step_inline(const struct pp_completed *group, struct pp__hold *hold)
 {

@@ -2,8 +2,9 @@
 /*
  * A group of futures, perhaps of several pools, that one thread waits for: pp_wait and pp_as_completed.
  *
- * Each pool knows its groups. A future in one is marked (`waited_for`), so that its end is told to the pool's groups and those of all others cost
- * nothing. A group finds its future by a table of its own, so that each end costs the same however many there are.
+ * Each pool knows its groups. A future in one is marked (`waited_for`), so that its end is told to the pool's groups
+ * and those of all others cost nothing. A group finds its future by a table of its own, so that each end costs the same
+ * however many there are.
  */
 #ifndef PP_POOL_GROUP_H
 #define PP_POOL_GROUP_H
@@ -13,16 +14,18 @@
 /* A future of the pool, one that was marked, has ended. Under the pool's lock. */
 void pp__groups_note(pp_pool *pool, struct pp__item *item);
 
-/* Threads that wait for futures of this inline pool and others are to look whether there is something to run. Under the pool's lock. */
+/* Threads that wait for futures of this inline pool and others are to look whether there is something to run. Under the
+ * pool's lock. */
 void pp__groups_rouse(pp_pool *pool);
 
 /*
- * For pp_select: a group of futures, the first of which to end rings `bell`, an eventfd of the caller's. The pools' managers collect until the group is
- * given up. 0 or -ENOMEM.
+ * For pp_select: a group of futures, the first of which to end rings `bell`, an eventfd of the caller's. The pools'
+ * managers collect until the group is given up. 0 or -ENOMEM.
  */
 int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group);
 
-/* Does what pools without threads of their own have to be given: 1: a call was run, look again; 0; -EDEADLK: only this thread could do anything. */
+/* Does what pools without threads of their own have to be given: 1: a call was run, look again; 0; -EDEADLK: only this
+ * thread could do anything. */
 struct pp__hold;
 int pp__group_step(struct pp_completed *group, struct pp__hold *hold);
 

@@ -64,7 +64,8 @@ struct pp__inline_words *pp__inline_words(const pp_pool *pool, uint64_t id)
     return words;
 }
 
-/* Runs `function` without the lock. The outcome's error, if any, is made by the caller from the task. Duties have no words. */
+/* Runs `function` without the lock. The outcome's error, if any, is made by the caller from the task. Duties have no
+ * words. */
 static int run(pp_pool *pool, pp_function *function, const void *arg, size_t size, uint64_t id, struct pp_task *task,
                struct pp__inline_words *words, uint64_t *run_time)
 {
@@ -173,7 +174,8 @@ static void initialize(pp_pool *pool)
         pp__task_destroy(&task);
 }
 
-/* The finalizer, at the end. What runs now, be it an initializer whose call was cancelled, ends the pool when it has ended. */
+/* The finalizer, at the end. What runs now, be it an initializer whose call was cancelled, ends the pool when it has
+ * ended. */
 bool pp__inline_finish(pp_pool *pool)
 {
     struct pp_task task;

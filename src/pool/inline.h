@@ -27,17 +27,17 @@ struct pp__inline_words *pp__inline_words(const pp_pool *pool, uint64_t id);
 bool pp__inline_runs(const pp_pool *pool, const struct pp__item *item);
 
 /*
- * Runs one element of the first pending item, the lock released meanwhile: true. False: there is none, or another thread runs one; a thread
- * that runs one itself may run others in it.
+ * Runs one element of the first pending item, the lock released meanwhile: true. False: there is none, or another
+ * thread runs one; a thread that runs one itself may run others in it.
  */
 bool pp__inline_step(pp_pool *pool);
 
-/* Runs the finalizer, once, when the last call has ended. Under the lock, released meanwhile. False: another thread runs something, and ends the
- * pool after it. */
+/* Runs the finalizer, once, when the last call has ended. Under the lock, released meanwhile. False: another thread
+ * runs something, and ends the pool after it. */
 bool pp__inline_finish(pp_pool *pool);
 
-/* Whether this very thread runs an element of this pool, and nothing is left to the program to complete: then what it waits for can't come from
- * elsewhere. */
+/* Whether this very thread runs an element of this pool, and nothing is left to the program to complete: then what it
+ * waits for can't come from elsewhere. */
 bool pp__inline_is_stuck(const pp_pool *pool);
 
 #endif

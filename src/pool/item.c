@@ -20,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Larger elements are put into a memfd at once, so that they are copied only once; smaller ones must not cost a descriptor while they wait. */
+/* Larger elements are put into a memfd at once, so that they are copied only once; smaller ones must not cost a
+ * descriptor while they wait. */
 #define HEAP_MAX (UINT64_C(1) << 20)
 
 static int open_elements(struct pp__arguments *x, bool on_heap)
@@ -155,7 +156,8 @@ void *pp__item_run_room(struct pp__item *item, size_t each)
 
 /* ------------------------------------------------------------------------------------------- errors */
 
-/* What is handed out when there is no memory for an error: one for each kind, the same for all calls of all pools, so never written. */
+/* What is handed out when there is no memory for an error: one for each kind, the same for all calls of all pools, so
+ * never written. */
 #define MEMORYLESS(error_kind, error_code)                                                                             \
     [error_kind] = {.kind = (error_kind),                                                                              \
                     .code = (error_code),                                                                              \

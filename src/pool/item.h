@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A work item: one call, or a chunk of a map's elements that travel together. The owner's private truth about it; what is
- * sent, and sent again, is copied from here. All fields under the pool's lock once it is submitted, but for refs and state.
+ * A work item: one call, or a chunk of a map's elements that travel together. The owner's private truth about it; what
+ * is sent, and sent again, is copied from here. All fields under the pool's lock once it is submitted, but for refs and
+ * state.
  *
- * There may be millions of calls, so a call with its future is two cache lines: what is needed only until it has ended shares its place with the
- * outcome, and a small argument (`plain`) lies where others have the description of theirs.
+ * There may be millions of calls, so a call with its future is two cache lines: what is needed only until it has ended
+ * shares its place with the outcome, and a small argument (`plain`) lies where others have the description of theirs.
  *
  * Element i has id `id + i`. Elements below `next` have ended and been delivered, the others have not.
  */
@@ -38,12 +39,13 @@ struct pp__outcome {
 
 /* Who receives a chunk's outcomes. */
 struct pp__receiver {
-    /* Receives the outcome of element `index`, or those of `count` elements from there on, whose results of one size lie where `room` said, under the
-     * pool's lock. Called once for each element, in order; the item is freed by its caller after the last one. */
+    /* Receives the outcome of element `index`, or those of `count` elements from there on, whose results of one size
+     * lie where `room` said, under the pool's lock. Called once for each element, in order; the item is freed by its
+     * caller after the last one. */
     void (*deliver)(struct pp__receiver *receiver, struct pp__item *item, uint32_t index, uint32_t count,
                     struct pp__outcome outcome);
-    /* Where results of elements from `next` on, all of `each` bytes, are to lie one right behind the other; NULL: nowhere. Under the pool's lock.
-     * NULL itself: results come one by one. */
+    /* Where results of elements from `next` on, all of `each` bytes, are to lie one right behind the other; NULL:
+     * nowhere. Under the pool's lock. NULL itself: results come one by one. */
     void *(*room)(struct pp__receiver *receiver, struct pp__item *item, size_t each);
     uint64_t run_time;         /* ns, of each of the elements that are delivered; 0: not known */
     struct pp__output *output; /* of the element that is delivered; the receiver's to free. NULL: none was captured */
@@ -114,12 +116,12 @@ struct pp__item {
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
     uint16_t borrowed : 1;      /* its elements are the user's, and stay as long as somebody wants to have it run */
-    uint16_t
-        place : 4; /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements lies; 0: none */
+    uint16_t place : 4;    /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements
+                              lies; 0: none */
     _Atomic uint32_t refs; /* a future's */
     union {
-        alignas(16) unsigned char room
-            [PP__ROOM]; /* a plain item's argument, and when that is not needed any more a small result */
+        alignas(16) unsigned char room[PP__ROOM]; /* a plain item's argument, and when that is not needed any more a
+                                                     small result */
         struct pp__arguments x;
     };
 };
@@ -157,7 +159,8 @@ static inline uint64_t pp__item_size(const struct pp__item *item)
     return item->plain ? (item->plain_size + 1 + 15) & ~UINT64_C(15) : item->x.size;
 }
 
-/* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors of pp__payload_create. */
+/* An item with room for `count` elements of together `size` bytes (`on_heap`: however many). 0, -ENOMEM, or the errors
+ * of pp__payload_create. */
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **item);
 void pp__item_free(struct pp__item *item);
 
@@ -168,7 +171,8 @@ int pp__item_borrow(uint32_t count, uint64_t size, const void *elements, struct 
 int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_heap);
 void pp__item_close(struct pp__item *item);
 
-/* The filling of the elements, one by one from the first: `place` is item->x.elements at first and then what the last call returned. */
+/* The filling of the elements, one by one from the first: `place` is item->x.elements at first and then what the last
+ * call returned. */
 void *pp__item_add(void *place, const void *data, size_t size);
 
 /* Makes a zeroed item a plain one, with an argument of less than PP__ROOM bytes. */
@@ -189,11 +193,12 @@ static inline struct pp__worker *pp__item_home(const struct pp__item *item)
 /* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
 void *pp__item_room(struct pp__item *item, size_t size);
 
-/* Where results of its elements from `next` on, all of `each` bytes, can lie one right behind the other; NULL: they are delivered one by one. */
+/* Where results of its elements from `next` on, all of `each` bytes, can lie one right behind the other; NULL: they are
+ * delivered one by one. */
 void *pp__item_run_room(struct pp__item *item, size_t each);
 
-/* An error, in one allocation with its texts, from what is known of the item's element `next` and of `worker` (NULL: none). Never NULL: without
- * memory it is one that says so, of the same kind. Takes over item->earlier. */
+/* An error, in one allocation with its texts, from what is known of the item's element `next` and of `worker` (NULL:
+ * none). Never NULL: without memory it is one that says so, of the same kind. Takes over item->earlier. */
 pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_code, const struct pp__worker *worker,
                          uint64_t run_time, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void pp__error_free(pp_error *error);
@@ -210,7 +215,8 @@ bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome 
 /* Ends all remaining elements with this kind and text. The item is gone. */
 void pp__item_fail(struct pp__item *item, pp_error_kind kind, int task_code, const char *text);
 
-/* Cancels what has not begun: a try that failed and would be followed by another is what element `next` ends with. The item is gone. */
+/* Cancels what has not begun: a try that failed and would be followed by another is what element `next` ends with. The
+ * item is gone. */
 void pp__item_cancel(struct pp__item *item, const char *text);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which of the program's buffers a worker has mapped: it keeps each in the place that its owner says, for the next call with that buffer, until another
- * takes the place, they become too many bytes, or it was not used for a while. All of that the owner decides, and tells in the records' order, so what the
- * worker finds in a place is what the owner thinks. The owner's side, under the pool's lock.
+ * Which of the program's buffers a worker has mapped: it keeps each in the place that its owner says, for the next call
+ * with that buffer, until another takes the place, they become too many bytes, or it was not used for a while. All of
+ * that the owner decides, and tells in the records' order, so what the worker finds in a place is what the owner
+ * thinks. The owner's side, under the pool's lock.
  */
 #ifndef PP_POOL_KNOWN_H
 #define PP_POOL_KNOWN_H
@@ -42,7 +43,8 @@ struct pp__known_plan {
     int fds[PP_MAX_BUFFERS];
 };
 
-/* Plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known becomes plan->after. */
+/* Plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known becomes
+ * plan->after. */
 void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, uint64_t id,
                     struct pp__known_plan *plan, struct pp__buffer_record *entries);
 
@@ -52,7 +54,8 @@ void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers)
 /* Nor, and nobody will tell, those that were sent with the item of this id. */
 void pp__known_doubt_brought(struct pp__known *known, uint64_t id);
 
-/* Gives up those that were not used since it was last called, and says so to the worker, which must have no calls. As pp__shelf_tidy. */
+/* Gives up those that were not used since it was last called, and says so to the worker, which must have no calls. As
+ * pp__shelf_tidy. */
 bool pp__known_tidy(struct pp__known *known, _Atomic uint32_t *forgotten, bool *left);
 
 #endif

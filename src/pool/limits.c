@@ -35,7 +35,8 @@ static rlim_t count_open(void)
     return count > 3 ? count - 3 : 0; /* ".", ".." and its own */
 }
 
-/* Beside the workers that there are places for: a standby, and, where workers go and others come, the next or the last one of each place. */
+/* Beside the workers that there are places for: a standby, and, where workers go and others come, the next or the last
+ * one of each place. */
 static rlim_t count_others(const pp_pool_options *options, int workers)
 {
     bool come_and_go = options->max_tasks || options->max_growth || options->idle_timeout;

@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* The handler is registered again with so many objects, so that it runs before what the program registered between them. */
+/* The handler is registered again with so many objects, so that it runs before what the program registered between
+ * them. */
 #define REGISTRATIONS 32
 
 /* Of one owner. */

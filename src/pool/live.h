@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The live objects of one kind in this process, for a handler of exit(3)'s that looks at them all. A forked child's belong to its parent, and their lock
- * may be held for ever: it makes a list of its own, if it is a worker and makes such objects. The lock is taken before an object's, and never while that one
- * is held or user code runs. For any thread.
+ * The live objects of one kind in this process, for a handler of exit(3)'s that looks at them all. A forked child's
+ * belong to its parent, and their lock may be held for ever: it makes a list of its own, if it is a worker and makes
+ * such objects. The lock is taken before an object's, and never while that one is held or user code runs. For any
+ * thread.
  */
 #ifndef PP_POOL_LIVE_H
 #define PP_POOL_LIVE_H
@@ -17,7 +18,8 @@ struct pp__live_list;
 struct pp__live {
     const char *name;      /* in the plural, for error texts */
     void (*at_exit)(void); /* the handler */
-    /* Under the list's lock: marks an object as looked at in this round and takes a reference. False: it was already, or its last reference is gone. */
+    /* Under the list's lock: marks an object as looked at in this round and takes a reference. False: it was already,
+     * or its last reference is gone. */
     bool (*take)(struct pp__link *link, unsigned round);
     _Atomic(struct pp__live_list *) list; /* made with the first */
 };
@@ -31,7 +33,8 @@ bool pp__live_enter(struct pp__live *live, struct pp__link *link);
 /* It is not any more. Does nothing for one that never was, whose link is all zeroes. */
 void pp__live_leave(struct pp__live *live, struct pp__link *link);
 
-/* In the handler. False: there is nothing to do, as it ran before, or this is a child that the program forked, which has no list. */
+/* In the handler. False: there is nothing to do, as it ran before, or this is a child that the program forked, which
+ * has no list. */
 bool pp__live_begin_exit(struct pp__live *live);
 
 /* Begins to look at all of them; then the next one that was not looked at in this round, taken; NULL: there is none. */

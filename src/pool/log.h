@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log: lines are queued under the pool's lock and handed to the user's function by a thread of their own, which ends with
- * the pool and is joined by pp_pool_destroy. So a function that takes its time delays lines and nothing else. An inline pool makes no
- * thread: there whoever unlocks the pool hands them out. In a pool of an event loop a dispatch does, and errands are run by threads that wait, too.
+ * The log: lines are queued under the pool's lock and handed to the user's function by a thread of their own, which
+ * ends with the pool and is joined by pp_pool_destroy. So a function that takes its time delays lines and nothing else.
+ * An inline pool makes no thread: there whoever unlocks the pool hands them out. In a pool of an event loop a dispatch
+ * does, and errands are run by threads that wait, too.
  */
 #ifndef PP_POOL_LOG_H
 #define PP_POOL_LOG_H
@@ -28,8 +29,8 @@ void pp__log_detach(pp_pool *pool);
 /* Runs the errands and hands out what is queued, releasing the lock at each line. */
 void pp__log_hand_out(pp_pool *pool);
 
-/* In a pool of an event loop, where nobody may be dispatching: runs one errand, the lock released meanwhile. False: there is none, or another thread
- * is at them. */
+/* In a pool of an event loop, where nobody may be dispatching: runs one errand, the lock released meanwhile. False:
+ * there is none, or another thread is at them. */
 bool pp__log_run_errand(pp_pool *pool);
 
 /* Frees what was never handed out. */

@@ -104,7 +104,8 @@ static uint64_t make_standby(pp_pool *pool)
     return PP__NEVER;
 }
 
-/* Sleeps as the manager does, but for the sleeping itself. What came meanwhile is for the next dispatch: the host has other things to do. */
+/* Sleeps as the manager does, but for the sleeping itself. What came meanwhile is for the next dispatch: the host has
+ * other things to do. */
 static void arm(pp_pool *pool)
 {
     uint64_t next = PP__NEVER, standby = pool->is_inline ? PP__NEVER : make_standby(pool);

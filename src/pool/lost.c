@@ -21,8 +21,8 @@ static bool has_rung(const struct pp__worker *worker)
 }
 
 /*
- * A worker publishes, rings, and then says that it sleeps; and says that it does not before it publishes more. So where it says so behind a look that saw a
- * result, it has rung for that result, or never will.
+ * A worker publishes, rings, and then says that it sleeps; and says that it does not before it publishes more. So where
+ * it says so behind a look that saw a result, it has rung for that result, or never will.
  */
 static bool has_not_rung(struct pp__worker *worker)
 {

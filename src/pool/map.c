@@ -18,7 +18,8 @@
 
 /* --------------------------------------------------------------------------------------------- give */
 
-/* All outcomes that are there of the first chunk that has some: the map's thread gives them out without the lock. Under the lock, when pp__map_has_result. */
+/* All outcomes that are there of the first chunk that has some: the map's thread gives them out without the lock. Under
+ * the lock, when pp__map_has_result. */
 static void take_batch(pp_map *map)
 {
     struct pp__link *list = map->options.unordered ? &map->ready : &map->chunks;
@@ -99,7 +100,8 @@ static void abandon_all(pp_map *map)
     map->in_flight = 0;
 }
 
-/* A batch's chunk that is wholly given out, or was abandoned and kept, is nobody's any more, unless its item still runs. */
+/* A batch's chunk that is wholly given out, or was abandoned and kept, is nobody's any more, unless its item still
+ * runs. */
 static void forget_batch(pp_map *map)
 {
     struct pp__chunk *chunk = map->batch;
@@ -150,7 +152,8 @@ static int await(pp_map *map, uint64_t deadline)
                         : pp__wait(map->pool, &map->subject, pp__map_has_result, map, deadline, false);
 }
 
-/* Waits for a batch. While results are to come, want of memory or descriptors is no failure: they give back what was in want. */
+/* Waits for a batch. While results are to come, want of memory or descriptors is no failure: they give back what was in
+ * want. */
 static int await_batch(pp_map *map, uint64_t deadline)
 {
     bool overdue = is_overdue(map);

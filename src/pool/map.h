@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Map: inputs are pulled in chunks (feed.c) as results are given out (map.c). A chunk is a work item of many elements; its outcomes gather in it (chunk.c),
- * in order, and are given out in the order of the inputs or as they come.
+ * Map: inputs are pulled in chunks (feed.c) as results are given out (map.c). A chunk is a work item of many elements;
+ * its outcomes gather in it (chunk.c), in order, and are given out in the order of the inputs or as they come.
  *
- * The map's user is one thread at a time; what deliveries touch (the chunks' outcomes, the queue of ready ones) is under the pool's lock.
+ * The map's user is one thread at a time; what deliveries touch (the chunks' outcomes, the queue of ready ones) is
+ * under the pool's lock.
  */
 #ifndef PP_POOL_MAP_H
 #define PP_POOL_MAP_H
@@ -69,7 +70,8 @@ static inline bool pp__map_measures(const pp_map *map)
 /* The largest of those. */
 #define PP__MEASURED_CHUNK 1024u
 
-/* Submits inputs until as many are in flight as may be: 0, -EAGAIN when the source had none now, or what keeps inputs from being submitted. Without the lock. */
+/* Submits inputs until as many are in flight as may be: 0, -EAGAIN when the source had none now, or what keeps inputs
+ * from being submitted. Without the lock. */
 int pp__map_fill(pp_map *map);
 
 /* Whether there can be an array like this. */
@@ -82,9 +84,10 @@ static inline bool pp__map_array_fits(size_t count, size_t size)
 int pp__map_array_next(void *context, pp_map_input *input);
 
 /*
- * As pp_map_next, but for as many results as there are and lie together: *count of them, for result->index and the inputs behind it, each of
- * result->size bytes, one right behind the other at result->data (neither aligned nor followed by a NUL). One where it failed. No inputs
- * or tags come back; not to be mixed with pp_map_next. Who calls it calls it again at once, until the end, and then closes the map.
+ * As pp_map_next, but for as many results as there are and lie together: *count of them, for result->index and the
+ * inputs behind it, each of result->size bytes, one right behind the other at result->data (neither aligned nor
+ * followed by a NUL). One where it failed. No inputs or tags come back; not to be mixed with pp_map_next. Who calls it
+ * calls it again at once, until the end, and then closes the map.
  */
 int pp__map_next_run(pp_map *map, int timeout, pp_map_result *result, size_t *count);
 

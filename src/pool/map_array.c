@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The parallel loop over an array: a map whose results are written in place, those that lie together at once. Any thread. */
+/* The parallel loop over an array: a map whose results are written in place, those that lie together at once. Any
+ * thread. */
 #include "base/error.h"
 #include "pool/map.h"
 #include "procpool.h"

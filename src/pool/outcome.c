@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From one worker's result ring to outcomes: where a result becomes a future's. All of it lies in memory that the worker can write: it is copied, then
- * checked, then used. All under the pool's lock.
+ * From one worker's result ring to outcomes: where a result becomes a future's. All of it lies in memory that the
+ * worker can write: it is copied, then checked, then used. All under the pool's lock.
  */
 #include "pool/collect.h"
 
@@ -296,7 +296,8 @@ static bool is_run(const struct pp__run_record *run, uint64_t count, uint64_t ro
     return count <= PP__MOST_ELEMENTS && run->each <= PP__RUN_EACH_MAX && sizeof *run + count * run->each <= room;
 }
 
-/* A run that was published. Its first elements may have been taken while it was open, and their chunk may be elsewhere by now. */
+/* A run that was published. Its first elements may have been taken while it was open, and their chunk may be elsewhere
+ * by now. */
 static const char *take_run(struct pp__worker *worker, const struct pp__record *record, const void *payload)
 {
     struct pp__run_record run;
@@ -326,8 +327,8 @@ static bool has_open(const struct pp__worker *worker, uint64_t *until)
 }
 
 /*
- * Takes them. The run lies at the reader's position: it was not published when the tail was looked at, which was after `open` was
- * loaded, and a worker publishes a run before it says more of the next one.
+ * Takes them. The run lies at the reader's position: it was not published when the tail was looked at, which was after
+ * `open` was loaded, and a worker publishes a run before it says more of the next one.
  */
 static const char *take_open(struct pp__worker *worker, uint64_t until)
 {
@@ -442,8 +443,9 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
 }
 
 /*
- * Each record ends an outstanding element or poisons, or is a run that was looked into, or tells the output of a call for the first time; as none is released before the last, there are no
- * more than the ring holds: the worker does not decide how long this loops. The open run is looked at behind all of them, and once.
+ * Each record ends an outstanding element or poisons, or is a run that was looked into, or tells the output of a call
+ * for the first time; as none is released before the last, there are no more than the ring holds: the worker does not
+ * decide how long this loops. The open run is looked at behind all of them, and once.
  */
 void pp__collect_worker(struct pp__worker *worker)
 {

@@ -217,8 +217,8 @@ void pp__output_salvage(struct pp__worker *worker, struct pp__item *item)
 /* ------------------------------------------------------------------------------------------- memory */
 
 /*
- * All that it told was read when it had no call any more, and before its next one it asks anew where that begins: there is nothing to be kept. A call that
- * was taken back while it asked does not begin.
+ * All that it told was read when it had no call any more, and before its next one it asks anew where that begins: there
+ * is nothing to be kept. A call that was taken back while it asked does not begin.
  */
 bool pp__output_tidy(struct pp__worker *worker)
 {
@@ -232,9 +232,10 @@ bool pp__output_tidy(struct pp__worker *worker)
 }
 
 /*
- * What lies behind what is kept of the call that runs. Where it begins did not change while the size was asked for, so nothing before the size is a later
- * call's: to begin at an earlier place than one before it, it would have to empty the file, and it does not before all was read that it has told, which
- * takes the lock that is held here. The word pairs with the store in place_output (worker.c), which is before the call writes.
+ * What lies behind what is kept of the call that runs. Where it begins did not change while the size was asked for, so
+ * nothing before the size is a later call's: to begin at an earlier place than one before it, it would have to empty
+ * the file, and it does not before all was read that it has told, which takes the lock that is held here. The word
+ * pairs with the store in place_output (worker.c), which is before the call writes.
  */
 static bool trim(struct pp__worker *worker, unsigned i)
 {

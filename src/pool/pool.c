@@ -118,7 +118,8 @@ bool pp__pool_try_ref(pp_pool *pool)
     return pp__try_ref(&pool->refs);
 }
 
-/* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. So it pairs with itself in another thread. */
+/* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. So it
+ * pairs with itself in another thread. */
 void pp__pool_unref(pp_pool *pool)
 {
     if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) == 1)
@@ -242,7 +243,8 @@ static int open_collecting(pp_pool *pool)
     return error ? error : watch(pool, pool->connection, PP__TAG_ZYGOTE);
 }
 
-/* With all signals blocked: the host's handlers run in the host's threads. The thread has a reference, which it gives back. */
+/* With all signals blocked: the host's handlers run in the host's threads. The thread has a reference, which it gives
+ * back. */
 int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *))
 {
     sigset_t all, before;

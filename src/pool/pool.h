@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pool. One lock guards everything in it; it is held for short, never while user code runs, while the loader is asked
- * or while somebody sleeps.
+ * The pool. One lock guards everything in it; it is held for short, never while user code runs, while the loader is
+ * asked or while somebody sleeps.
  *
- * Lifetime: `refs` counts the handle, the pool's threads, each future and each map. Processes, descriptors and segments are gone when the pool has
- * ended (`ended`); the struct itself goes with the last reference.
+ * Lifetime: `refs` counts the handle, the pool's threads, each future and each map. Processes, descriptors and segments
+ * are gone when the pool has ended (`ended`); the struct itself goes with the last reference.
  */
 #ifndef PP_POOL_POOL_H
 #define PP_POOL_POOL_H
@@ -52,13 +52,14 @@ struct pp_pool {
     bool queued;      /* some call was queued behind another since whoever collects last went to sleep */
     bool is_inline;
     unsigned unlooked; /* calls submitted since results were last taken */
-    int apart; /* threads that wait for futures of this pool and others, and futures with callbacks: the manager collects for them */
+    int apart;         /* threads that wait for futures of this pool and others, and futures with callbacks: the manager
+                          collects for them */
     struct pp__slab calls; /* struct pp_future */
     struct pp__subject futures;
     struct pp__link groups;          /* of futures that somebody waits for */
     struct pp__callbacks *callbacks; /* NULL before the first */
-    size_t
-        promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no deadlock */
+    size_t promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no
+                        deadlock */
     struct pp__link blocked; /* threads that wait for room for their calls (room.h), first come first */
     struct pp__subject room;
     struct pp__wishes *wishes; /* priorities and deadlines (wish.h); NULL before the first */
@@ -137,8 +138,8 @@ struct pp_pool {
     _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
 
-/* Unlocking hands an inline pool's log lines out, and runs callbacks where no thread does (callbacks.h), the lock released meanwhile: the pool is gone
- * after it unless the caller has a reference that no callback gives up. */
+/* Unlocking hands an inline pool's log lines out, and runs callbacks where no thread does (callbacks.h), the lock
+ * released meanwhile: the pool is gone after it unless the caller has a reference that no callback gives up. */
 void pp__pool_lock(pp_pool *pool);
 void pp__pool_unlock(pp_pool *pool);
 
@@ -160,7 +161,8 @@ int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *p
 void pp__pool_ref(pp_pool *pool);
 void pp__pool_unref(pp_pool *pool); /* not under the lock */
 
-/* A reference to one that may be going: false, if it has none left. Under the lock of the list of live pools, which keeps the memory there. */
+/* A reference to one that may be going: false, if it has none left. Under the lock of the list of live pools, which
+ * keeps the memory there. */
 bool pp__pool_try_ref(pp_pool *pool);
 
 /* Breaks the pool: outstanding calls fail with kind BROKEN and the text, workers are killed. Under the lock. */
@@ -178,11 +180,12 @@ enum { PP__TAG_KICK = 1, PP__TAG_ZYGOTE, PP__TAG_LAST };
 /* No more submits; with `cancel`, what has not begun never does. Under the lock. */
 void pp__pool_begin_shutdown(pp_pool *pool, bool cancel);
 
-/* Waits, not stopped by signals, until it has ended and the callbacks that are due have returned; in one of them, until it has ended. 0, -ETIMEDOUT or
- * -EDEADLK. Under the lock. */
+/* Waits, not stopped by signals, until it has ended and the callbacks that are due have returned; in one of them, until
+ * it has ended. 0, -ETIMEDOUT or -EDEADLK. Under the lock. */
 int pp__pool_await_end(pp_pool *pool, uint64_t deadline);
 
-/* When nothing is outstanding any more in a shut pool: sends workers home and, when the last is gone, ends it. Under the lock. */
+/* When nothing is outstanding any more in a shut pool: sends workers home and, when the last is gone, ends it. Under
+ * the lock. */
 void pp__pool_settle(pp_pool *pool);
 
 /* -EPERM, -ENOTRECOVERABLE or -ESHUTDOWN with a text, or 0: whether `pool` takes calls. Under the lock. */

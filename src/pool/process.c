@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that run one function, on the owner's side. No thread belongs to one: its pidfd shows that it has ended, and how lies in its connection until
- * somebody asks. All functions may be called from any thread.
+ * Processes that run one function, on the owner's side. No thread belongs to one: its pidfd shows that it has ended,
+ * and how lies in its connection until somebody asks. All functions may be called from any thread.
  */
 #include "pool/process.h"
 
@@ -37,7 +37,8 @@
 
 /* ---------------------------------------------------------------------------------------------- its end */
 
-/* The zygote drops the connection then, and whoever polls it, or will, finds it readable. Under the lock, as are all functions up to look. */
+/* The zygote drops the connection then, and whoever polls it, or will, finds it readable. Under the lock, as are all
+ * functions up to look. */
 static void end(pp_process *process)
 {
     process->ended = true;
@@ -45,7 +46,8 @@ static void end(pp_process *process)
     shutdown(process->connection, SHUT_RDWR);
 }
 
-/* It could not run its function; what it says is text, whatever it is. Without memory for what it shares with us it says nothing. */
+/* It could not run its function; what it says is text, whatever it is. Without memory for what it shares with us it
+ * says nothing. */
 static bool note_unfit(pp_process *process)
 {
     struct pp__process_side *side = process->side;
@@ -89,7 +91,8 @@ static void note_end(pp_process *process, const struct pp__report *report)
     end(process);
 }
 
-/* The end of one whose zygote has died: by that it was killed, unless it outlives it, and nobody is told how it ended. */
+/* The end of one whose zygote has died: by that it was killed, unless it outlives it, and nobody is told how it ended.
+ */
 static void note_orphans_end(pp_process *process)
 {
     char text[128];
@@ -117,7 +120,8 @@ static int note_begin(pp_process *process, const struct pp__report *report, int 
     return 1;
 }
 
-/* Takes in what the zygote has told: 1: it has begun; 0: nothing new, or it has ended; or the negative errno of a start that failed. */
+/* Takes in what the zygote has told: 1: it has begun; 0: nothing new, or it has ended; or the negative errno of a start
+ * that failed. */
 static int take_report(pp_process *process)
 {
     struct pp__report report;
@@ -263,8 +267,8 @@ static int launch(const pp_process *process, uint64_t stack_size, int segment)
 }
 
 /*
- * Until there is something to read, or the deadline: 0, -ETIMEDOUT, -EINTR. Once it is seen on one of the two descriptors that the process is over, or the
- * zygote gone, that one says nothing more.
+ * Until there is something to read, or the deadline: 0, -ETIMEDOUT, -EINTR. Once it is seen on one of the two
+ * descriptors that the process is over, or the zygote gone, that one says nothing more.
  */
 static int sleep_for(pp_process *process, uint64_t deadline)
 {
@@ -420,7 +424,8 @@ bool pp__process_try_ref(pp_process *process)
     return pp__try_ref(&process->references);
 }
 
-/* Each publishes what its thread did with the process to the one that frees it: it pairs with itself in another thread. */
+/* Each publishes what its thread did with the process to the one that frees it: it pairs with itself in another thread.
+ */
 void pp_process_unref(pp_process *process)
 {
     PP__NO_CANCELLATION();
@@ -478,7 +483,8 @@ int pp_process_join(pp_process *process, int timeout)
     return error == -ETIMEDOUT || error == -EINTR ? 0 : error;
 }
 
-/* Of one that is over: waits for the zygote to tell how it ended, which it does at once. One that is stopped goes on when a word comes: this one harms none. */
+/* Of one that is over: waits for the zygote to tell how it ended, which it does at once. One that is stopped goes on
+ * when a word comes: this one harms none. */
 static enum progress hear_end(pp_process *process)
 {
     uint64_t deadline = pp__deadline(END_WAIT_MS);

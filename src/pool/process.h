@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process that runs one function, without a pool: what owner and process share, and the owner's handle. It has a connection to its launcher's zygote of
- * its own, over which it is signalled and its end is told, and a pidfd, which shows the end at once, also if the zygote has died.
+ * A process that runs one function, without a pool: what owner and process share, and the owner's handle. It has a
+ * connection to its launcher's zygote of its own, over which it is signalled and its end is told, and a pidfd, which
+ * shows the end at once, also if the zygote has died.
  */
 #ifndef PP_POOL_PROCESS_H
 #define PP_POOL_PROCESS_H
@@ -29,9 +30,10 @@ struct pp__process_plan {
 };
 
 /*
- * The segment's begin; the argument and a NUL lie behind it. All up to `name` is written by the owner before the process is started, and by nobody afterwards. The
- * rest is written by the process: the owner reads it after the process's end, when nobody writes any more but who the process has given its memory to, and
- * so copies and checks it all the same.
+ * The segment's begin; the argument and a NUL lie behind it. All up to `name` is written by the owner before the
+ * process is started, and by nobody afterwards. The rest is written by the process: the owner reads it after the
+ * process's end, when nobody writes any more but who the process has given its memory to, and so copies and checks it
+ * all the same.
  */
 struct pp__process_side {
     uint64_t argument_size;
@@ -54,7 +56,8 @@ struct pp_process {
     uint32_t owner; /* pp__owner_token() of the process that started it */
     pp_launcher *launcher;
     int connection; /* shut down by who learns of the end, and so readable for ever; closed with the last reference */
-    int pidfd; /* -1 where there are none: then the connection tells all there is; set before others have the handle, as is pid */
+    int pidfd; /* -1 where there are none: then the connection tells all there is; set before others have the handle, as
+                  is pid */
     pid_t pid;
     struct pp__process_side *side;
     size_t size; /* of the segment */

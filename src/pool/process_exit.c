@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The end of the program, for its processes: a handler of exit(3)'s kills those that are daemons and awaits the others. As exit.c, which does it for pools. */
+/* The end of the program, for its processes: a handler of exit(3)'s kills those that are daemons and awaits the others.
+ * As exit.c, which does it for pools. */
 #include "base/cancel.h"
 #include "pool/live.h"
 #include "pool/process.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A process of pp_process_start, from inside: it finds the function that it was started for, runs it, and ends with what that returns. */
+/* A process of pp_process_start, from inside: it finds the function that it was started for, runs it, and ends with
+ * what that returns. */
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -16,7 +17,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Written before the function runs. A process that was forked from this one, a worker too, has a copy that is not its own. */
+/* Written before the function runs. A process that was forked from this one, a worker too, has a copy that is not its
+ * own. */
 static struct {
     pid_t pid;
     char name[PP__PROCESS_NAME_MAX];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a running call and its owner tell each other: that it is to stop, and how far it is. The task's side is in task.c. Any thread. */
+/* What a running call and its owner tell each other: that it is to stop, and how far it is. The task's side is in
+ * task.c. Any thread. */
 #include "base/atomic.h"
 #include "base/cancel.h"
 #include "base/error.h"
@@ -61,8 +62,9 @@ int pp_future_request_stop(pp_future *future)
 /* ------------------------------------------------------------------------------------------- progress */
 
 /*
- * The call's own value, if it has not ended when its worker's results are taken in after this. Whatever a broken worker writes is a number. Each load
- * pairs with its store in pp_task_progress (task.c): a value of a later call would show the result of this one.
+ * The call's own value, if it has not ended when its worker's results are taken in after this. Whatever a broken worker
+ * writes is a number. Each load pairs with its store in pp_task_progress (task.c): a value of a later call would show
+ * the result of this one.
  */
 static uint64_t read_progress(const struct pp__item *item)
 {

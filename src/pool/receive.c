@@ -77,7 +77,8 @@ static int find_program_buffer(struct pp__received *received, const struct pp__b
     return 0;
 }
 
-/* The call's buffers. The first of the descriptors that came beside it, unless there was an `error`, are those of new ones; the others are its own. */
+/* The call's buffers. The first of the descriptors that came beside it, unless there was an `error`, are those of new
+ * ones; the others are its own. */
 static int open_buffers(struct pp__received *received, const struct pp__call_record *call, int error)
 {
     const struct pp__buffer_record *entries =

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * In the worker: what comes ahead of a call's record, or lies where something that came before was kept. Elements that are large, a call's descriptors,
- * and the program's buffers. Called between the take of a record and the begin of its call, and when nothing is to be done; a call that brings nothing
- * does not come here.
+ * In the worker: what comes ahead of a call's record, or lies where something that came before was kept. Elements that
+ * are large, a call's descriptors, and the program's buffers. Called between the take of a record and the begin of its
+ * call, and when nothing is to be done; a call that brings nothing does not come here.
  */
 #ifndef PP_POOL_RECEIVE_H
 #define PP_POOL_RECEIVE_H
@@ -32,9 +32,10 @@ struct pp__received {
 void pp__received_init(struct pp__received *received, int socket, struct pp__carried *carried);
 
 /*
- * Receives what goes with a call: its descriptors and buffers are in `carried`, and *elements points to its elements unless they are in the record;
- * *mapped is set where they are to be unmapped behind the call, by pp__payload_unmap with the record's size. 0, or a negative errno, with its text: the
- * call can't be run, and the descriptors that did come are in `carried` all the same.
+ * Receives what goes with a call: its descriptors and buffers are in `carried`, and *elements points to its elements
+ * unless they are in the record; *mapped is set where they are to be unmapped behind the call, by pp__payload_unmap
+ * with the record's size. 0, or a negative errno, with its text: the call can't be run, and the descriptors that did
+ * come are in `carried` all the same.
  */
 int pp__receive(struct pp__received *received, const struct pp__call_record *call, uint64_t id, const char **elements,
                 const void **mapped);

@@ -18,8 +18,9 @@
 
 /* -------------------------------------------------------------------------------------------- memory */
 
-/* Bytes of its own that it has in memory: anonymous pages, those included that it shares with its zygote since its birth. 0: not known. A process that is
- * reaped already may have left its number to another: that costs a start too many. */
+/* Bytes of its own that it has in memory: anonymous pages, those included that it shares with its zygote since its
+ * birth. 0: not known. A process that is reaped already may have left its number to another: that costs a start too
+ * many. */
 static uint64_t memory_of(pid_t pid)
 {
     char path[32], text[128];
@@ -122,8 +123,8 @@ void pp__recycle_gone(struct pp__worker *worker)
 }
 
 /*
- * Its successor is to be ready when the calls that are left have been run. That is looked at whenever half of them are gone, so what counts is
- * whether it would be too late the next time.
+ * Its successor is to be ready when the calls that are left have been run. That is looked at whenever half of them are
+ * gone, so what counts is whether it would be too late the next time.
  */
 void pp__recycle_look(struct pp__worker *worker)
 {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that go before they have to: after so many calls, with so much memory, idle for so long, or as there may be fewer of them.
+ * Workers that go before they have to: after so many calls, with so much memory, idle for so long, or as there may be
+ * fewer of them.
  *
- * One that has had its calls is succeeded: its successor, with the same number, is started before and waits, ready, until the last call has ended;
- * then it takes the place and the predecessor is told to leave. So no two run calls under one number, but the one may finalize while the other runs.
+ * One that has had its calls is succeeded: its successor, with the same number, is started before and waits, ready,
+ * until the last call has ended; then it takes the place and the predecessor is told to leave. So no two run calls
+ * under one number, but the one may finalize while the other runs.
  *
- * One that is withdrawn gets no more calls; with a place it waits for its successor, without one only for the end of what it has begun.
+ * One that is withdrawn gets no more calls; with a place it waits for its successor, without one only for the end of
+ * what it has begun.
  */
 #ifndef PP_POOL_RECYCLE_H
 #define PP_POOL_RECYCLE_H

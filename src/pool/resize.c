@@ -28,8 +28,8 @@ static int make_places(pp_pool *pool, int count)
 }
 
 /*
- * One that still runs what it had when its place was taken from it gets that back: no other may run under its number. One that has had its calls, or has
- * grown too large, only waits there for a successor.
+ * One that still runs what it had when its place was taken from it gets that back: no other may run under its number.
+ * One that has had its calls, or has grown too large, only waits there for a successor.
  */
 static void reinstate(struct pp__worker *worker)
 {

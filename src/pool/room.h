@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Room for pending calls (max_pending): who submits beyond it waits here, first come first served, or is refused. A pool without that bound pays a
- * look for it. All under the pool's lock.
+ * Room for pending calls (max_pending): who submits beyond it waits here, first come first served, or is refused. A
+ * pool without that bound pays a look for it. All under the pool's lock.
  */
 #ifndef PP_POOL_ROOM_H
 #define PP_POOL_ROOM_H
@@ -12,8 +12,8 @@
 bool pp__room_is_there(const pp_pool *pool);
 
 /*
- * Waits until that is so, as the pool's options say, the lock released meanwhile. 0, with the room for who adds its call before it gives
- * up the lock; -EAGAIN, -ETIMEDOUT, -EINTR, -EDEADLK; or what pp__pool_accepts says now.
+ * Waits until that is so, as the pool's options say, the lock released meanwhile. 0, with the room for who adds its
+ * call before it gives up the lock; -EAGAIN, -ETIMEDOUT, -EINTR, -EDEADLK; or what pp__pool_accepts says now.
  */
 int pp__room_wait(pp_pool *pool);
 

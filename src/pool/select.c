@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for things of several kinds at once. The thread sleeps in poll(2), which descriptors and sentinels wake by themselves; the ends of futures and the
- * threads that watch queues ring an eventfd there. What is ready is looked up anew after each sleep, so a ring says no more than that it is time to look.
+ * Waiting for things of several kinds at once. The thread sleeps in poll(2), which descriptors and sentinels wake by
+ * themselves; the ends of futures and the threads that watch queues ring an eventfd there. What is ready is looked up
+ * anew after each sleep, so a ring says no more than that it is time to look.
  */
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -28,8 +29,8 @@ struct place {
 };
 
 /*
- * poll takes no more entries than the process may have descriptors. So `polled` has one for each that is open, with the events of all its items, and
- * things without a descriptor have none.
+ * poll takes no more entries than the process may have descriptors. So `polled` has one for each that is open, with the
+ * events of all its items, and things without a descriptor have none.
  */
 struct selection {
     pp_selectable *items;
@@ -257,7 +258,8 @@ static int watch_queues(struct selection *s)
     return 0;
 }
 
-/* Looks, and if nothing is ready gives pools that have no threads what they need, and looks again. *stepped: 1: a call of theirs was run; 0; or an error. */
+/* Looks, and if nothing is ready gives pools that have no threads what they need, and looks again. *stepped: 1: a call
+ * of theirs was run; 0; or an error. */
 static ssize_t look_and_step(struct selection *s, int *stepped)
 {
     ssize_t ready = look(s);

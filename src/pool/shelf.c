@@ -50,7 +50,8 @@ void pp__shelf_sent(struct pp__shelf *shelf, int place)
     p->count++;
 }
 
-/* Release: pairs with the load in drop_given_up (receive.c), which needs to see nothing else. False: it was told before. */
+/* Release: pairs with the load in drop_given_up (receive.c), which needs to see nothing else. False: it was told
+ * before. */
 static bool tell_discarded(const struct pp__place *place, _Atomic uint32_t *discarded)
 {
     if (pp__load_relaxed(discarded) == place->count)

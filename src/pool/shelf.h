@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The buffers that one side of a channel writes to and the other knows: the worker's for results, the owner's for one worker's arguments.
- * Few, and together of a bounded size. A buffer that has to make way for another one loses its place to that, which is how the reader learns of it.
+ * The buffers that one side of a channel writes to and the other knows: the worker's for results, the owner's for one
+ * worker's arguments. Few, and together of a bounded size. A buffer that has to make way for another one loses its
+ * place to that, which is how the reader learns of it.
  *
  * Not for several threads at once.
  */
@@ -51,7 +52,8 @@ void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned);
 /* What is out is left to who has it. */
 void pp__shelf_destroy(struct pp__shelf *shelf);
 
-/* A place whose buffer has room for `size` bytes and a NUL, or a negative errno: then there is none for it, for whatever reason. */
+/* A place whose buffer has room for `size` bytes and a NUL, or a negative errno: then there is none for it, for
+ * whatever reason. */
 int pp__shelf_take(struct pp__shelf *shelf, size_t size);
 
 /* The same, but a new buffer is left to be made: the place then has a room and no memory. */
@@ -66,12 +68,12 @@ void pp__shelf_discard(struct pp__shelf *shelf, int place);
 /* Its buffer was sent. */
 void pp__shelf_sent(struct pp__shelf *shelf, int place);
 
-/* Owner: gives up what is free and was not used since it was last called, and says so to the reader (channel.h). True: there was such; *left is set if
- * something is still there. */
+/* Owner: gives up what is free and was not used since it was last called, and says so to the reader (channel.h). True:
+ * there was such; *left is set if something is still there. */
 bool pp__shelf_tidy(struct pp__shelf *shelf, _Atomic uint32_t *discarded, bool *left);
 
-/* Worker: the owner has what lies there, until `returned` says that it has not. To take in what was given back, or is to be given up, is part of
- * pp__shelf_take. */
+/* Worker: the owner has what lies there, until `returned` says that it has not. To take in what was given back, or is
+ * to be given up, is part of pp__shelf_take. */
 void pp__shelf_put_out(struct pp__shelf *shelf, int place);
 void pp__shelf_take_in(struct pp__shelf *shelf);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects of one size, for a pool's calls: taken under the pool's lock, given back by any thread without it. What was given back is used again; the
- * memory goes back to the system with the slab. Under address sanitizer and valgrind each is malloc's own, so that they see a use after the end.
+ * Objects of one size, for a pool's calls: taken under the pool's lock, given back by any thread without it. What was
+ * given back is used again; the memory goes back to the system with the slab. Under address sanitizer and valgrind each
+ * is malloc's own, so that they see a use after the end.
  */
 #ifndef PP_POOL_SLAB_H
 #define PP_POOL_SLAB_H

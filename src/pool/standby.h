@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The standby: a worker's process that is there before it is needed, so that what follows a death costs no fork. It has its channel and waits in it,
- * but has no number and has run nothing; it is in no list that is looked through while calls run. When a worker is to be started, it gets its number, runs
- * the initializer and is that worker.
+ * The standby: a worker's process that is there before it is needed, so that what follows a death costs no fork. It has
+ * its channel and waits in it, but has no number and has run nothing; it is in no list that is looked through while
+ * calls run. When a worker is to be started, it gets its number, runs the initializer and is that worker.
  *
  * It is made by the manager, a moment after it was found missing: what had to be replaced comes first.
  */

@@ -26,14 +26,17 @@ int pp__pool_accepts(pp_pool *pool)
 
 /* A call that was queued behind another is looked at after so long at the latest: that one may last. */
 #define LOOK_BEHIND (10 * PP__MILLISECOND)
-/* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against them. */
+/* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against
+ * them. */
 #define HELP_EACH 32
-/* So many calls of an array are put into the queue before they are sent, all with one fence and at most one wake for each worker. */
+/* So many calls of an array are put into the queue before they are sent, all with one fence and at most one wake for
+ * each worker. */
 #define BATCH 64
 
 /*
- * Makes sure that somebody looks after what could not be sent (workers that run dry), after a new timeout and after a call behind another, and
- * that no sleep with work outstanding is without a bound: there may be a worker to be started later, or one that does not begin its call.
+ * Makes sure that somebody looks after what could not be sent (workers that run dry), after a new timeout and after a
+ * call behind another, and that no sleep with work outstanding is without a bound: there may be a worker to be started
+ * later, or one that does not begin its call.
  */
 static void attend(pp_pool *pool, uint32_t timeout)
 {
@@ -140,7 +143,8 @@ static int open_large(const pp_pool *pool, const pp_call *call, struct pp__item 
     return error;
 }
 
-/* Where an argument is, if it is not beside its item, one of the first two; and what is wished for such a call, or NULL. */
+/* Where an argument is, if it is not beside its item, one of the first two; and what is wished for such a call, or
+ * NULL. */
 struct large {
     const struct pp__item *item;
     const struct pp__loan *loan;
@@ -287,8 +291,8 @@ int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size
 }
 
 /*
- * Calls whose arguments are small and whose functions are known, or the first one whatever it is like. Returns how many were accepted; *error is why
- * not the next one, or 0.
+ * Calls whose arguments are small and whose functions are known, or the first one whatever it is like. Returns how many
+ * were accepted; *error is why not the next one, or 0.
  */
 static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures, int *error)
 {

@@ -207,7 +207,8 @@ void pp_task_progress(pp_task *task, uint64_t progress)
 {
     if (!task || !task->progress)
         return;
-    /* Pairs with the load of the value in read_progress (progress.c): the results of earlier calls were published before it is seen. */
+    /* Pairs with the load of the value in read_progress (progress.c): the results of earlier calls were published
+     * before it is seen. */
     pp__store_release(&task->progress->value, progress);
     if (task->told == task->id + 1)
         return;

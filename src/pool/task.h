@@ -36,8 +36,8 @@ struct pp_task {
 };
 
 /*
- * As memmove, without a call where the size is a frequent one. By words of 8 bytes: what was stored a moment ago as words can be loaded as
- * words at once, but as one vector only when it has reached the cache.
+ * As memmove, without a call where the size is a frequent one. By words of 8 bytes: what was stored a moment ago as
+ * words can be loaded as words at once, but as one vector only when it has reached the cache.
  */
 static inline void pp__copy_few(void *to, const void *from, size_t size)
 {

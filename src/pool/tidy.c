@@ -14,7 +14,8 @@ void pp__tidy_later(pp_pool *pool)
         pool->tidy_at = pp__now_coarse() + LOOK_EACH;
 }
 
-/* A worker that has calls may be about to publish a result in a buffer that it has: only of one without calls they are given up. */
+/* A worker that has calls may be about to publish a result in a buffer that it has: only of one without calls they are
+ * given up. */
 static bool tidy_worker(struct pp__worker *worker)
 {
     bool left = false, dropped = false;

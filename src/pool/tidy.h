@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Buffers that were not used for a while are given up, on both sides, and files of output emptied. Under the pool's lock. */
+/* Buffers that were not used for a while are given up, on both sides, and files of output emptied. Under the pool's
+ * lock. */
 #ifndef PP_POOL_TIDY_H
 #define PP_POOL_TIDY_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is due: timeouts of running calls, workers that do not begin, go on or leave, kills that could not be asked for. */
+/* What is due: timeouts of running calls, workers that do not begin, go on or leave, kills that could not be asked for.
+ */
 #include "pool/timers.h"
 
 #include "base/clock.h"
@@ -19,7 +20,8 @@
 /* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 #define RING_AGAIN (50 * PP__MILLISECOND)
 #define STUCK PP__SECOND
-/* Without a start_timeout, a worker that its launcher has not reported has so long to come, ms: a command may never start one. */
+/* Without a start_timeout, a worker that its launcher has not reported has so long to come, ms: a command may never
+ * start one. */
 #define COME 30000u
 /* And an owner that was stopped meanwhile so long to read the report that has come. */
 #define READ_REPORT (200 * PP__MILLISECOND)
@@ -37,8 +39,8 @@ static struct pp__item *front_of(const struct pp__worker *worker)
     return worker->count == 0 ? NULL : pp__container(worker->items.next, struct pp__item, link);
 }
 
-/* When the worker's front call must have ended, as far as known now. One that has not begun has all of its time before it: a worker that does
- * not begin it is not its fault. */
+/* When the worker's front call must have ended, as far as known now. One that has not begun has all of its time before
+ * it: a worker that does not begin it is not its fault. */
 static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
     uint64_t id, begun_at = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
@@ -49,7 +51,8 @@ static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *fr
     return begun_at + front->timeout * PP__MILLISECOND;
 }
 
-/* A worker releases a call's record behind its last result: when it has and the result is not there, it overwrote the slot and so never begins. */
+/* A worker releases a call's record behind its last result: when it has and the result is not there, it overwrote the
+ * slot and so never begins. */
 static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
 {
     uint64_t id = front->id;
@@ -60,7 +63,8 @@ static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
     return front && front->id == id;
 }
 
-/* A worker that does not begin: rung again, in case a wake was lost; then, it is stopped perhaps, its calls go to others. */
+/* A worker that does not begin: rung again, in case a wake was lost; then, it is stopped perhaps, its calls go to
+ * others. */
 static void nudge(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
     uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
@@ -139,7 +143,8 @@ static uint64_t attend_starting(struct pp__worker *worker, uint64_t now)
     return PP__NEVER;
 }
 
-/* A standby that does not come costs its process, as one of a command that starts nothing. Nobody waits for it: the pool goes on. */
+/* A standby that does not come costs its process, as one of a command that starts nothing. Nobody waits for it: the
+ * pool goes on. */
 static uint64_t attend_standby(pp_pool *pool, uint64_t now)
 {
     struct pp__worker *worker = pool->standby;
@@ -185,8 +190,9 @@ static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
 }
 
 /*
- * A task that has ended may wait for room for its result, because the owner took none: stopped, for example, together with all that would have
- * waited for its calls. Such a worker has some time, once for each element, to publish when there is room again.
+ * A task that has ended may wait for room for its result, because the owner took none: stopped, for example, together
+ * with all that would have waited for its calls. Such a worker has some time, once for each element, to publish when
+ * there is room again.
  */
 static bool grace(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
@@ -256,7 +262,8 @@ static void look_at_idle(pp_pool *pool)
     }
 }
 
-/* A stopped zygote tells of no end; whatever is asked of it continues it (go_on_by, zygote.c), even the death of nobody. */
+/* A stopped zygote tells of no end; whatever is asked of it continues it (go_on_by, zygote.c), even the death of
+ * nobody. */
 static void keep_zygote_going(pp_pool *pool, uint64_t now)
 {
     if (pool->connection < 0 || now - pool->zygote_asked_at < ZYGOTE_EACH)

@@ -73,8 +73,8 @@ void pp__wait_look(pp_pool *pool)
 /* ----------------------------------------------------------------------------------------- the duty */
 
 /*
- * The kick of the thread that took the duty may not have got the manager out of epoll: that thread goes there itself, and when it is first to see
- * the kick, it clears it. So the manager is kicked again whenever it is called.
+ * The kick of the thread that took the duty may not have got the manager out of epoll: that thread goes there itself,
+ * and when it is first to see the kick, it clears it. So the manager is kicked again whenever it is called.
  */
 static void call_manager(pp_pool *pool)
 {
@@ -307,7 +307,8 @@ void pp__wait_pass_inline(pp_pool *pool)
         rouse(pp__container(pool->collector.waiters.next, struct pp__waiter, in_pool));
 }
 
-/* A waiting thread calls the manager when it leaves. A manager that sleeps may do so through results: unless it began when others waited so. */
+/* A waiting thread calls the manager when it leaves. A manager that sleeps may do so through results: unless it began
+ * when others waited so. */
 void pp__wait_apart(pp_pool *pool, int change)
 {
     if (pool->is_inline)
@@ -359,8 +360,8 @@ static void manage(pp_pool *pool, uint64_t *leaves_seen)
 }
 
 /*
- * Runs until the pool has ended, collecting when no thread waits. While threads come and go it naps rather than be woken by each that
- * leaves; while one waits for long it sleeps sound, and is called when that one leaves.
+ * Runs until the pool has ended, collecting when no thread waits. While threads come and go it naps rather than be
+ * woken by each that leaves; while one waits for long it sleeps sound, and is called when that one leaves.
  */
 void *pp__manager_run(void *argument)
 {

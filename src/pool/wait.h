@@ -2,12 +2,13 @@
 /*
  * Waiting, and who collects. The rules, all under the pool's lock:
  *
- *   - One of nobody, a waiting thread and the manager collects. Who it is changes only under the lock, which is released while the
- *     collector sleeps in epoll.
- *   - A thread that must wait becomes collector if there is none or only the manager; else it sleeps on a word of its own.
- *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if there is work for
- *     somebody who is awake, else it leaves it to the manager's next nap's end (NAP), so that a thread that waits for one call after the other
- *     wakes nobody.
+ *   - One of nobody, a waiting thread and the manager collects. Who it is changes only under the lock, which is
+ * released while the collector sleeps in epoll.
+ *   - A thread that must wait becomes collector if there is none or only the manager; else it sleeps on a word of its
+ * own.
+ *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if
+ * there is work for somebody who is awake, else it leaves it to the manager's next nap's end (NAP), so that a thread
+ * that waits for one call after the other wakes nobody.
  *   - A waiter that leaves after it was given the duty passes it on likewise.
  */
 #ifndef PP_POOL_WAIT_H
@@ -56,24 +57,26 @@ struct pp_pool;
 void pp__subject_wake(struct pp__subject *subject, struct pp_pool *pool, const void *what);
 
 /*
- * Waits until ready(what), collecting or sleeping. Under the lock, which is released meanwhile. 0, -ETIMEDOUT, -EINTR (unless
- * `deaf`), -EDEADLK (an inline pool's thread waits for what only itself could do).
+ * Waits until ready(what), collecting or sleeping. Under the lock, which is released meanwhile. 0, -ETIMEDOUT, -EINTR
+ * (unless `deaf`), -EDEADLK (an inline pool's thread waits for what only itself could do).
  */
 int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
              uint64_t deadline, bool deaf);
 
-/* The same for what takes many results: a worker rings when it has little left to do or no room for more, and not for each of them. */
+/* The same for what takes many results: a worker rings when it has little left to do or no room for more, and not for
+ * each of them. */
 int pp__wait_patiently(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what),
                        const void *what, uint64_t deadline);
 
-/* Threads that wait for this pool's futures and others' come (1) and go (-1). What is there when one comes is taken; meanwhile the manager
- * collects, if no other thread does. Takes the lock. */
+/* Threads that wait for this pool's futures and others' come (1) and go (-1). What is there when one comes is taken;
+ * meanwhile the manager collects, if no other thread does. Takes the lock. */
 void pp__wait_apart(struct pp_pool *pool, int change);
 
 /* A thread that ran what an inline pool had may not go on with it: another that waits is to look. Under the lock. */
 void pp__wait_pass_inline(struct pp_pool *pool);
 
-/* From now on the calling thread comes back to pp__wait at once whenever it has left it / that was the last time. Under the lock. */
+/* From now on the calling thread comes back to pp__wait at once whenever it has left it / that was the last time. Under
+ * the lock. */
 void pp__wait_stay(struct pp_pool *pool);
 void pp__wait_leave(struct pp_pool *pool);
 

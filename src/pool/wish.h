@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What few calls wish for: a priority, a moment by which they have begun, descriptors and buffers to travel with them, that what they write is kept. It lies apart, so that calls
- * without wishes, and
- * pools without such calls, cost nothing more. All under the pool's lock, but for the making.
+ * What few calls wish for: a priority, a moment by which they have begun, descriptors and buffers to travel with them,
+ * that what they write is kept. It lies apart, so that calls without wishes, and pools without such calls, cost nothing
+ * more. All under the pool's lock, but for the making.
  */
 #ifndef PP_POOL_WISH_H
 #define PP_POOL_WISH_H

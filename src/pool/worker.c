@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker process: take, run, publish. One thread; it enters at pp__child_entry and leaves only as the owner says (LEAVE),
- * or by dying. It trusts the owner's memory; the owner trusts nothing of what is written here.
+ * The worker process: take, run, publish. One thread; it enters at pp__child_entry and leaves only as the owner says
+ * (LEAVE), or by dying. It trusts the owner's memory; the owner trusts nothing of what is written here.
  */
 #include "base/atomic.h"
 #include "base/clock.h"
@@ -71,7 +71,8 @@ static struct worker {
     struct pp__carried carried;   /* descriptors and buffers of the call that runs */
     struct pp__shelf shelf;       /* the buffers of its large results */
     struct pp__received received; /* what was kept of what came with calls */
-    /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open, outcome.c). */
+    /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open,
+     * outcome.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
         char *next;                    /* where the next result goes */
@@ -93,7 +94,8 @@ static struct worker {
 
 /* ------------------------------------------------------------------------------- sleeping and waking */
 
-/* A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks, which costs nothing. */
+/* A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks,
+ * which costs nothing. */
 static void ring(void)
 {
     self.rung_at = pp__now();
@@ -190,8 +192,9 @@ static bool is_spoilt(int error, bool all_taken)
 }
 
 /*
- * Sends what is ahead of its record: the descriptor of the result, or -1, and those that go back. The socket is full only while the owner collects
- * nothing, unless a task has spoilt it: then the record goes alone, and the owner, finding that nothing or something else came, ends this worker.
+ * Sends what is ahead of its record: the descriptor of the result, or -1, and those that go back. The socket is full
+ * only while the owner collects nothing, unless a task has spoilt it: then the record goes alone, and the owner,
+ * finding that nothing or something else came, ends this worker.
  */
 static int send_ahead(uint64_t id, size_t size, int fd)
 {
@@ -220,8 +223,8 @@ static int send_single(uint64_t id, uint32_t *flags)
 }
 
 /*
- * A result in a buffer. What the owner does not copy can't be written to any more when the record is published, by a thread that the task has left
- * behind for example, and not before it was given back.
+ * A result in a buffer. What the owner does not copy can't be written to any more when the record is published, by a
+ * thread that the task has left behind for example, and not before it was given back.
  */
 static int send_kept(uint64_t id, uint32_t *flags)
 {
@@ -388,8 +391,8 @@ static bool has_failed(const struct pp_task *task)
 /* --------------------------------------------------------------------------------------------- run */
 
 /*
- * Begins a run with the result of element `id`, the first of `left` that are to come, if it is one for runs. Room is reserved for as many as
- * there can be; until the run is published nothing else goes into the ring.
+ * Begins a run with the result of element `id`, the first of `left` that are to come, if it is one for runs. Room is
+ * reserved for as many as there can be; until the run is published nothing else goes into the ring.
  */
 static void open_run(uint32_t slot, uint64_t id, uint32_t left, uint64_t run_time)
 {
@@ -493,7 +496,8 @@ static void open_elements(const struct pp__call_record *call, uint64_t id, struc
     note_error(elements, pp__receive(&self.received, call, id, &elements->at.place, &elements->mapped));
 }
 
-/* When the first element has begun, as opening a module runs code of its own. False: there is no function, or there are no elements. */
+/* When the first element has begun, as opening a module runs code of its own. False: there is no function, or there are
+ * no elements. */
 static bool find_function(const struct pp__call_record *call, struct elements *elements)
 {
     struct module *module = &self.modules[call->module];
@@ -525,8 +529,8 @@ static void close_elements(struct elements *elements)
 }
 
 /*
- * Begins an element: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of this and the
- * owner's take (workers.c) wins.
+ * Begins an element: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of
+ * this and the owner's take (workers.c) wins.
  */
 static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
@@ -538,7 +542,8 @@ static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_
     return won;
 }
 
-/* Whether half of what lay behind chunks is done, or there is but one more like this one: the owner has time to send more. */
+/* Whether half of what lay behind chunks is done, or there is but one more like this one: the owner has time to send
+ * more. */
 static bool runs_low(const struct pp__call_record *call)
 {
     uint32_t behind = pp__ring_behind(&self.calls);
@@ -551,7 +556,8 @@ static bool runs_low(const struct pp__call_record *call)
     return true;
 }
 
-/* Behind an element. The owner is rung at the end, and in the middle of a chunk when it has waited for RING_INTERVAL or the result ring fills. */
+/* Behind an element. The owner is rung at the end, and in the middle of a chunk when it has waited for RING_INTERVAL or
+ * the result ring fills. */
 static void tell(const struct pp__call_record *call, bool last)
 {
     uint64_t now = self.clock.now;
@@ -566,7 +572,8 @@ static void tell(const struct pp__call_record *call, bool last)
         ring_if_wanted(PP__WANT_EVERY);
 }
 
-/* Apart, for the sake of calls without. Behind the task: before its outcome is seen nothing is held that does not go back with it. */
+/* Apart, for the sake of calls without. Behind the task: before its outcome is seen nothing is held that does not go
+ * back with it. */
 __attribute__((noinline)) static void settle_descriptors(void)
 {
     pp__carried_drop_given(&self.carried);
@@ -637,7 +644,8 @@ static bool have_been_read(void)
     return pp__ring_drained(&self.results);
 }
 
-/* Where the next call's output begins. What was told and not read stays; if there is too little room behind it, it is waited for. */
+/* Where the next call's output begins. What was told and not read stays; if there is too little room behind it, it is
+ * waited for. */
 static void place_output(uint64_t at[PP__STREAMS])
 {
     bool some = pp__capture_measure(&self.capture, at);
@@ -649,7 +657,8 @@ static void place_output(uint64_t at[PP__STREAMS])
         pp__capture_empty(&self.capture);
         pp__capture_measure(&self.capture, at);
     }
-    /* Published by the cas in begin; pairs with the loads in pp__output_salvage (output.c). Nothing in a file that was lost is this call's. */
+    /* Published by the cas in begin; pairs with the loads in pp__output_salvage (output.c). Nothing in a file that was
+     * lost is this call's. */
     for (unsigned i = 0; i < PP__STREAMS; i++)
         pp__store_relaxed(&self.result_side->output[i], self.capture.streams[i].lost ? UINT64_MAX : at[i]);
 }

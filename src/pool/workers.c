@@ -247,8 +247,8 @@ struct ahead {
     uint16_t buffers, dropped;
 };
 
-/* What goes ahead of an item whose elements do not lie in the record, or which has wishes; entries of its buffers go to `behind`. Apart, for the sake of
- * the others. */
+/* What goes ahead of an item whose elements do not lie in the record, or which has wishes; entries of its buffers go to
+ * `behind`. Apart, for the sake of the others. */
 __attribute__((noinline)) static int send_first(struct pp__worker *worker, struct pp__item *item,
                                                 enum pp__record_type type, bool big, void *behind, struct ahead *ahead)
 {
@@ -501,7 +501,8 @@ static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_
     return true;
 }
 
-/* Not begun at all, or a chunk between two elements: the one before was taken in, and its slot says that the next has not begun. */
+/* Not begun at all, or a chunk between two elements: the one before was taken in, and its slot says that the next has
+ * not begun. */
 bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
 {
     uint64_t next = pp__item_next_id(item);
@@ -579,7 +580,8 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     return item;
 }
 
-/* The worker may step on between the look and the cas, and may be ahead of the results that were taken in; it is not followed for ever. */
+/* The worker may step on between the look and the cas, and may be ahead of the results that were taken in; it is not
+ * followed for ever. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item)
 {
     for (int tries = 0; tries < 64; tries++) {
@@ -600,9 +602,9 @@ void pp__worker_stop_chunks(struct pp__worker *worker)
 }
 
 /*
- * Whether the worker runs the item's next element, and can run nothing behind it any more. Between seeing that an element runs and a
- * kill, it can end and another begin. So: what has not begun goes back, what has
- * ended is taken in, the chunk is stopped behind the element; only if that still runs is the worker to be killed.
+ * Whether the worker runs the item's next element, and can run nothing behind it any more. Between seeing that an
+ * element runs and a kill, it can end and another begin. So: what has not begun goes back, what has ended is taken in,
+ * the chunk is stopped behind the element; only if that still runs is the worker to be killed.
  */
 bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's view of its workers: their places in the pool, send, take back. How one begins is in start.h, how one ends in end.h. All under the
- * pool's lock.
+ * The owner's view of its workers: their places in the pool, send, take back. How one begins is in start.h, how one
+ * ends in end.h. All under the pool's lock.
  */
 #ifndef PP_POOL_WORKERS_H
 #define PP_POOL_WORKERS_H
@@ -107,12 +107,13 @@ void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state
 /* For each, those without a place first. `act` may free the one that it is given. */
 void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *worker));
 
-/* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. The worker is to be woken by pp__worker_wake_sent. */
+/* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. The worker is to be woken by
+ * pp__worker_wake_sent. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
 
 /*
- * Sends a duty, INIT or LEAVE: `function` with `size` bytes at `arg`, the pool's initializer or finalizer, or NULL: nothing is to be run. 0, -EAGAIN
- * (no room now), or an errno. The worker is not woken.
+ * Sends a duty, INIT or LEAVE: `function` with `size` bytes at `arg`, the pool's initializer or finalizer, or NULL:
+ * nothing is to be run. 0, -EAGAIN (no room now), or an errno. The worker is not woken.
  */
 int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
                          size_t size);
@@ -164,21 +165,22 @@ bool pp__worker_is_stuck(struct pp__worker *worker);
 /* What its ring has now is in its way: it gets nothing before it has passed that. */
 void pp__worker_note_stuck(struct pp__worker *worker);
 
-/* It had no room for an item. True: it has no calls either, so what was taken back fills its ring and slots, and it gets none before it has
- * passed that; another worker is to be asked. */
+/* It had no room for an item. True: it has no calls either, so what was taken back fills its ring and slots, and it
+ * gets none before it has passed that; another worker is to be asked. */
 bool pp__worker_set_aside(struct pp__worker *worker);
 
 /* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
 struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
 
-/* A chunk that has begun ends behind the element that runs, and the rest goes back when that has ended. To be called when taking back has failed. */
+/* A chunk that has begun ends behind the element that runs, and the rest goes back when that has ended. To be called
+ * when taking back has failed. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);
 
 /* The same for all that it has begun. */
 void pp__worker_stop_chunks(struct pp__worker *worker);
 
-/* Before a kill for the item's next element: true when that runs and nothing behind it can. All that the worker has not begun goes back, what has
- * ended is collected, and the item may have ended so. */
+/* Before a kill for the item's next element: true when that runs and nothing behind it can. All that the worker has not
+ * begun goes back, what has ended is collected, and the item may have ended so. */
 bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item);
 
 /* The worker with that serial, or with that number of its birth at the zygote; NULL: there is none any more. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a process takes off as it becomes a zygote or a child of one: its owner's signals, descriptors and what was not flushed. Called by birth.c,
- * image.c, join.c and in forked children, with one thread.
+ * What a process takes off as it becomes a zygote or a child of one: its owner's signals, descriptors and what was not
+ * flushed. Called by birth.c, image.c, join.c and in forked children, with one thread.
  */
 #ifndef PP_PROCESS_BECOME_H
 #define PP_PROCESS_BECOME_H
@@ -10,7 +10,8 @@
 
 struct pp__zygote_setup;
 
-/* Makes the calling process, all of whose signals are blocked, a zygote in the outward things: group, name, dispositions, descriptors, stdio. */
+/* Makes the calling process, all of whose signals are blocked, a zygote in the outward things: group, name,
+ * dispositions, descriptors, stdio. */
 void pp__zygote_become(const struct pp__zygote_setup *setup);
 
 /* Forgets, in a forked child, what the owner had not flushed, in all streams. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's side of a zygote's birth: a pair of sockets, a helper that forks or spawns, and the wait for the newborn's word. Called
- * by launcher.c from any thread of the owner.
+ * The owner's side of a zygote's birth: a pair of sockets, a helper that forks or spawns, and the wait for the
+ * newborn's word. Called by launcher.c from any thread of the owner.
  */
 #include "process/birth.h"
 
@@ -59,8 +59,9 @@ struct helper {
 /* ------------------------------------------------------------------------------------------------- the helper */
 
 /*
- * Where sharing memory with the helper does not work, it is a fork, which the host's SIGCHLD handler can see: thread sanitizer takes every clone for
- * a fork and, in the child, resets what it knows of all threads; valgrind makes a fork of it without fork's care for malloc's locks.
+ * Where sharing memory with the helper does not work, it is a fork, which the host's SIGCHLD handler can see: thread
+ * sanitizer takes every clone for a fork and, in the child, resets what it knows of all threads; valgrind makes a fork
+ * of it without fork's care for malloc's locks.
  */
 static bool helper_is_fork(const struct helper *helper)
 {
@@ -103,8 +104,9 @@ static bool has_threads(void)
 }
 
 /*
- * Runs helper->run(helper) in a process that shares our memory, and returns what that did. Its exit status says nothing: valgrind puts one of its own in
- * the place of that of a process that it finds fault with, and a host that waits for everything with __WALL may have been first to take it (ECHILD).
+ * Runs helper->run(helper) in a process that shares our memory, and returns what that did. Its exit status says
+ * nothing: valgrind puts one of its own in the place of that of a process that it finds fault with, and a host that
+ * waits for everything with __WALL may have been first to take it (ECHILD).
  */
 static int run_helper(struct helper *helper)
 {
@@ -125,7 +127,8 @@ static int run_helper(struct helper *helper)
     return error ? pp__fail_errno(error, "fork of the process that starts workers") : 0;
 }
 
-/* Where tools make a fork of the helper, its own memory is not ours. Else the page ends with it, and what it forks has none. */
+/* Where tools make a fork of the helper, its own memory is not ours. Else the page ends with it, and what it forks has
+ * none. */
 static int open_error(struct helper *helper)
 {
     void *page = PP_SYS(mmap)(NULL, sizeof *helper->error, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -164,8 +167,8 @@ static void close_stack(struct helper *helper)
 /* ------------------------------------------------------------------------------------------------------- fork */
 
 /*
- * The helper, a CLONE_VM child, has no rseq registration to pass on, but libc's copy of the processor's number says it has:
- * without this sched_getcpu would be frozen in all workers.
+ * The helper, a CLONE_VM child, has no rseq registration to pass on, but libc's copy of the processor's number says it
+ * has: without this sched_getcpu would be frozen in all workers.
  */
 static void register_rseq(void)
 {
@@ -204,8 +207,8 @@ static int help_fork(void *data)
 /* -------------------------------------------------------------------------------------------------- forkserver */
 
 /*
- * In a process that shares the owner's memory until the exec, but has a descriptor table of its own. What went wrong goes to the
- * owner over the control socket, which the image would have spoken on.
+ * In a process that shares the owner's memory until the exec, but has a descriptor table of its own. What went wrong
+ * goes to the owner over the control socket, which the image would have spoken on.
  */
 static int exec_image(void *data)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a zygote is made, on the owner's side. The host must not see a child of its own that it did not make: the zygote is forked, or
- * spawned, by a helper that shares the owner's memory (CLONE_VM | CLONE_VFORK), has exit signal 0, so that neither SIGCHLD nor
- * wait(-1) tell of it, and is gone when the clone returns.
+ * How a zygote is made, on the owner's side. The host must not see a child of its own that it did not make: the zygote
+ * is forked, or spawned, by a helper that shares the owner's memory (CLONE_VM | CLONE_VFORK), has exit signal 0, so
+ * that neither SIGCHLD nor wait(-1) tell of it, and is gone when the clone returns.
  */
 #ifndef PP_PROCESS_BIRTH_H
 #define PP_PROCESS_BIRTH_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The first steps of a child, in the order in which one needs the other; runs in its only thread, with all signals blocked. */
+/* The first steps of a child, in the order in which one needs the other; runs in its only thread, with all signals
+ * blocked. */
 #include "process/child.h"
 
 #include "base/fd.h"
@@ -26,7 +27,8 @@ pp__child_function *pp__child_run = pp__child_entry;
 
 /* ------------------------------------------------------------------------------------------- leaving */
 
-/* A thread of the task's that is stuck holding the stream must not keep the process: as libc's exit, only some patience. */
+/* A thread of the task's that is stuck holding the stream must not keep the process: as libc's exit, only some
+ * patience. */
 static void flush(FILE *stream)
 {
     for (int tries = 0; tries < 50; tries++) {
@@ -106,8 +108,8 @@ static void raise_oom_score(void)
 }
 
 /*
- * Ends with the zygote, unless it outlives that; one that ended before prctl had said so is seen by the changed parent. Where it comes from elsewhere it
- * stays in the group of what has started it, and is tied to a line.
+ * Ends with the zygote, unless it outlives that; one that ended before prctl had said so is seen by the changed parent.
+ * Where it comes from elsewhere it stays in the group of what has started it, and is tied to a line.
  */
 static void follow_zygote(pid_t zygote, bool outlives)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a zygote's child starts as: clean. Between the zygote's fork and the entry below, child.c makes the new process
- * its own: a process group, PDEATHSIG towards the zygote, default dispositions, /dev/null on 0, no descriptors of the library's but those sent with
- * the plan, emptied stdio, a name, a higher oom_score_adj, exit handlers that run before every inherited one, a stack
- * of the size asked for.
+ * its own: a process group, PDEATHSIG towards the zygote, default dispositions, /dev/null on 0, no descriptors of the
+ * library's but those sent with the plan, emptied stdio, a name, a higher oom_score_adj, exit handlers that run before
+ * every inherited one, a stack of the size asked for.
  */
 #ifndef PP_PROCESS_CHILD_H
 #define PP_PROCESS_CHILD_H
@@ -28,12 +28,13 @@ struct pp__plan {
 
 /*
  * Runs in the child, on the new stack, and never returns. Supplied by the pool floor: this floor only calls it. The
- * descriptors are those sent with the plan, in that order, adopted (base/fd.h). `shared_images`: modules that were loaded at the zygote's
- * birth lie at the owner's addresses (start method fork).
+ * descriptors are those sent with the plan, in that order, adopted (base/fd.h). `shared_images`: modules that were
+ * loaded at the zygote's birth lie at the owner's addresses (start method fork).
  */
 _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, size_t count, int shared_images);
 
-/* What is called as the entry: pp__child_entry, unless a test of this floor has put its own there before the zygote's birth. */
+/* What is called as the entry: pp__child_entry, unless a test of this floor has put its own there before the zygote's
+ * birth. */
 typedef void pp__child_function(const void *data, size_t size, const int *fds, size_t count, int shared_images);
 extern pp__child_function *pp__child_run;
 

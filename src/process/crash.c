@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handler. It may have interrupted anything, so it calls only what is safe there, and it may itself run into what the crash has destroyed: its
- * steps are counted before they are taken, and a fault inside of one of them enters the handler again, which goes on with the next.
+ * The handler. It may have interrupted anything, so it calls only what is safe there, and it may itself run into what
+ * the crash has destroyed: its steps are counted before they are taken, and a fault inside of one of them enters the
+ * handler again, which goes on with the next.
  */
 #include "process/crash.h"
 
@@ -146,7 +147,8 @@ static void (*const steps[])(void) = {note, mend, unwind, name, publish};
 
 /* --------------------------------------------------------------------------------------- the handler */
 
-/* The signal once more, to this thread, as it came: it takes effect where the handler returns to, with nothing left that catches it. */
+/* The signal once more, to this thread, as it came: it takes effect where the handler returns to, with nothing left
+ * that catches it. */
 static void die(siginfo_t *info)
 {
     sigset_t set;
@@ -159,7 +161,8 @@ static void die(siginfo_t *info)
         raise(number);
 }
 
-/* What is destroyed may also keep a step busy for ever: then the same signal comes from a timer, to the same effect as a fault. */
+/* What is destroyed may also keep a step busy for ever: then the same signal comes from a timer, to the same effect as
+ * a fault. */
 static void limit_steps(void)
 {
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = crash.info.si_signo};
@@ -183,7 +186,8 @@ static void unblock(void)
 static void report(siginfo_t *info, ucontext_t *context)
 {
     uint64_t self = (uint64_t)syscall(SYS_gettid);
-    /* Against the same line in other threads, and in a fault of a step of this one: the first alone wins, and the others read nothing but the word. */
+    /* Against the same line in other threads, and in a fault of a step of this one: the first alone wins, and the
+     * others read nothing but the word. */
     if (pp__cas_u64(&crash.reporter, 0, self, memory_order_relaxed)) {
         crash.info = *info;
         crash.context = context;

@@ -93,7 +93,8 @@ int pp__elf_file_build_id(int fd, unsigned char *id, size_t room)
 
 /* ---------------------------------------------------------------------------------------------- symbols */
 
-/* Reads `size` bytes at `offset`, with a NUL behind them, to be freed. Reading, not mapping: the file may shrink meanwhile. */
+/* Reads `size` bytes at `offset`, with a NUL behind them, to be freed. Reading, not mapping: the file may shrink
+ * meanwhile. */
 static void *read_part(int fd, uint64_t offset, uint64_t size)
 {
     if (size == 0 || size > PART_MAX)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The little that identity.c reads in ELF files: notes and symbol tables. Files are not trusted: every offset is checked. */
+/* The little that identity.c reads in ELF files: notes and symbol tables. Files are not trusted: every offset is
+ * checked. */
 #ifndef PP_PROCESS_ELF_H
 #define PP_PROCESS_ELF_H
 

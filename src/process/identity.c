@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Function identity. In the owner: from an address to a module, pinned, with its build-id and real path. In a worker: from those back
- * to a base address. Called from any thread of the owner, and from the main thread of a worker.
+ * Function identity. In the owner: from an address to a module, pinned, with its build-id and real path. In a worker:
+ * from those back to a base address. Called from any thread of the owner, and from the main thread of a worker.
  *
- * A module is described by what the loader has in memory; its file is asked only where a worker must open it, and then it must
- * prove, before any constructor of it runs, that it is the same.
+ * A module is described by what the loader has in memory; its file is asked only where a worker must open it, and then
+ * it must prove, before any constructor of it runs, that it is the same.
  */
 #include "process/identity.h"
 
@@ -31,7 +31,8 @@ struct file_identity {
     uint64_t device, inode, size, seconds, nanoseconds;
 };
 
-/* What a module's memory is mapped from, as /proc/self/maps has it: an inode is not given away while it is mapped anywhere. */
+/* What a module's memory is mapped from, as /proc/self/maps has it: an inode is not given away while it is mapped
+ * anywhere. */
 struct mapped_file {
     uint64_t device, inode;
 };
@@ -216,7 +217,8 @@ static bool is_kernels(const struct view *view)
     return !view->is_main && (!strchr(view->name, '/') || view->identity.base == getauxval(AT_SYSINFO_EHDR));
 }
 
-/* Where the file is, for workers that must open it, and for messages. One that is gone leaves the name it was opened by. */
+/* Where the file is, for workers that must open it, and for messages. One that is gone leaves the name it was opened
+ * by. */
 static void find_path(const struct view *view, struct pp__module *module)
 {
     const char *from = view->is_main ? "/proc/self/exe" : view->name;
@@ -376,7 +378,8 @@ void pp__module_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* A zygote has one thread, was forked with the lock held by it, and has no worker yet: in a nested one the list of the outer one is replaced. */
+/* A zygote has one thread, was forked with the lock held by it, and has no worker yet: in a nested one the list of the
+ * outer one is replaced. */
 void pp__module_note_birth(void)
 {
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Function identity: (module, offset), the module checked by its GNU build-id, or, where it has none, by device, inode, size
- * and time. The loader is asked here; call nothing here with a lock held that a module's constructor could need.
+ * Function identity: (module, offset), the module checked by its GNU build-id, or, where it has none, by device, inode,
+ * size and time. The loader is asked here; call nothing here with a lock held that a module's constructor could need.
  */
 #ifndef PP_PROCESS_IDENTITY_H
 #define PP_PROCESS_IDENTITY_H
@@ -15,8 +15,9 @@
 struct pp__module;
 
 /*
- * The module of `function` and the offset in it. The caller has a reference to *module. -EINVAL: in no file-backed executable segment of a loaded
- * module, with a text; -ENOMEM; -EBADMSG: the module's file can't be read (gone), so workers couldn't open it.
+ * The module of `function` and the offset in it. The caller has a reference to *module. -EINVAL: in no file-backed
+ * executable segment of a loaded module, with a text; -ENOMEM; -EBADMSG: the module's file can't be read (gone), so
+ * workers couldn't open it.
  */
 int pp__module_find(const void *function, struct pp__module **module, uint64_t *offset);
 void pp__module_unref(struct pp__module *module);
@@ -32,9 +33,9 @@ const char *pp__module_path(const struct pp__module *module);
 size_t pp__module_travel(const struct pp__module *module, void *buffer);
 
 /*
- * In a worker: the base address there of the module that travelled, opening it by its real path if it is not loaded. `shared_images`: as
- * in child.h; a module loaded at the zygote's birth is then trusted by address. -EBADMSG with a text that says what is wrong (gone, replaced on disk,
- * dlerror's words). May run the module's constructors.
+ * In a worker: the base address there of the module that travelled, opening it by its real path if it is not loaded.
+ * `shared_images`: as in child.h; a module loaded at the zygote's birth is then trusted by address. -EBADMSG with a
+ * text that says what is wrong (gone, replaced on disk, dlerror's words). May run the module's constructors.
  */
 int pp__module_open(const void *travel, size_t size, int shared_images, uintptr_t *base);
 

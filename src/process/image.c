@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fresh image: pp_worker_main in a program that was started once more, as the parent of workers or as a worker (join.c). Runs in main's thread, before anything
- * else; all signals are blocked since the helper's fork.
+ * The fresh image: pp_worker_main in a program that was started once more, as the parent of workers or as a worker
+ * (join.c). Runs in main's thread, before anything else; all signals are blocked since the helper's fork.
  */
 #include "process/image.h"
 #include "base/error.h"
@@ -61,7 +61,8 @@ static bool is_seqpacket(int fd)
     return PP_SYS(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
-/* The first message is looked at, and taken only if it is for us: the descriptor may be anybody's. Its type; 0: it is not. */
+/* The first message is looked at, and taken only if it is for us: the descriptor may be anybody's. Its type; 0: it is
+ * not. */
 static uint32_t look_for_message(int fd, const char *nonce)
 {
     struct pp__wire_marked peeked;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A fresh image becomes a worker: it takes its plan from its line, says so, and goes on as a fork of the zygote does (child.c). Called by pp_worker_main
- * (image.c), or by the program itself through pp_worker_attach; in the process's only thread.
+ * A fresh image becomes a worker: it takes its plan from its line, says so, and goes on as a fork of the zygote does
+ * (child.c). Called by pp_worker_main (image.c), or by the program itself through pp_worker_attach; in the process's
+ * only thread.
  *
- * An image whose parent is the zygote follows that by PDEATHSIG. Any other is tied to its line: the other end is in the zygote alone, and when it goes,
- * the kernel sends what the line was set to send when something happens there, SIGKILL, which reaches processes that are stopped or deaf as well. Nothing else
- * ever happens there: the zygote sends nothing behind the plan. One that outlives the zygote keeps the line all the same, for the zygote to see its end.
+ * An image whose parent is the zygote follows that by PDEATHSIG. Any other is tied to its line: the other end is in the
+ * zygote alone, and when it goes, the kernel sends what the line was set to send when something happens there, SIGKILL,
+ * which reaches processes that are stopped or deaf as well. Nothing else ever happens there: the zygote sends nothing
+ * behind the plan. One that outlives the zygote keeps the line all the same, for the zygote to see its end.
  */
 #include "process/join.h"
 
@@ -73,7 +75,7 @@ static _Noreturn void become(int line, size_t count)
         _exit(127);
     if (message.plan.outlives)
         PP_SYS(prctl)
-        (PR_SET_PDEATHSIG, 0); /* which held for what was to become it; off before it is told that this has begun */
+    (PR_SET_PDEATHSIG, 0); /* which held for what was to become it; off before it is told that this has begun */
     if ((message.tied && !message.plan.outlives && !tie(line)) || !say_joined(line))
         _exit(127);
     pp__signals_default();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's handle to a zygote, and the words that it says to it. Nothing here blocks but pp_launcher_create; all functions may be
- * called from any thread, and each message is one send.
+ * The owner's handle to a zygote, and the words that it says to it. Nothing here blocks but pp_launcher_create; all
+ * functions may be called from any thread, and each message is one send.
  */
 #include "process/launcher.h"
 
@@ -178,7 +178,8 @@ void pp_launcher_unref(pp_launcher *launcher)
 {
     if (!launcher || launcher->owner != pp__owner_token())
         return;
-    /* Each publishes what its thread did with the launcher to the one that frees it: it pairs with itself in another thread. */
+    /* Each publishes what its thread did with the launcher to the one that frees it: it pairs with itself in another
+     * thread. */
     if (atomic_fetch_sub_explicit(&launcher->references, 1, memory_order_acq_rel) != 1)
         return;
     pp__launcher_disconnect(launcher->zygote.control);
@@ -208,7 +209,8 @@ static bool zygote_is_gone(const pp_launcher *launcher)
     return launcher->zygote.control >= 0 && pp__fd_look(&watched, 1) == 1;
 }
 
-/* What newer kernels (6.15) keep for a pidfd after the process was reaped, which is all that who is not its parent can learn. */
+/* What newer kernels (6.15) keep for a pidfd after the process was reaped, which is all that who is not its parent can
+ * learn. */
 struct pidfd_info {
     uint64_t mask, cgroup;
     uint32_t pid, tgid, ppid, ids[8];
@@ -332,7 +334,8 @@ int pp__launcher_terminate(int connection, uint64_t serial)
     return pp__fd_send(connection, &message, sizeof message, NULL, 0);
 }
 
-/* A zygote that died with our words unread shows as an end (a reset, in fact) once, before what it said itself: look again. */
+/* A zygote that died with our words unread shows as an end (a reset, in fact) once, before what it said itself: look
+ * again. */
 static int take_report(int connection, struct pp__report *report, int *fd, size_t *count)
 {
     struct pp__report got;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A launcher: the owner's handle to one zygote, by whatever start method it came to be. Each pool has a connection of its
- * own (a seqpacket socket), on which it asks for children and for their deaths and is told how they ended. When a connection is shut
- * down, the zygote kills that connection's children; when the owner ends (its pidfd, or end of file on the control socket), all of them
- * and itself. Those that outlive their owner are spared by both, unless their deaths were asked for before.
+ * A launcher: the owner's handle to one zygote, by whatever start method it came to be. Each pool has a connection of
+ * its own (a seqpacket socket), on which it asks for children and for their deaths and is told how they ended. When a
+ * connection is shut down, the zygote kills that connection's children; when the owner ends (its pidfd, or end of file
+ * on the control socket), all of them and itself. Those that outlive their owner are spared by both, unless their
+ * deaths were asked for before.
  */
 #ifndef PP_PROCESS_LAUNCHER_H
 #define PP_PROCESS_LAUNCHER_H
@@ -17,7 +18,8 @@
 /* The start method of a launcher; never PP_START_DEFAULT. */
 pp_start_method pp__launcher_method(const pp_launcher *launcher);
 
-/* A new connection: its descriptor (in base/fd.h's care), or -EPIPE (the zygote is gone; the text says how), -EMFILE, -ENFILE, -ENOMEM. Not for inline. */
+/* A new connection: its descriptor (in base/fd.h's care), or -EPIPE (the zygote is gone; the text says how), -EMFILE,
+ * -ENFILE, -ENOMEM. Not for inline. */
 int pp__launcher_connect(pp_launcher *launcher);
 
 /* Shuts a connection down (also for copies of it that forked children hold) and closes it. */
@@ -28,11 +30,12 @@ const pp_starter *pp__launcher_starter(const pp_launcher *launcher);
 
 /* What the zygote tells. */
 enum pp__report_type {
-    PP__REPORT_STARTED =
-        1, /* pid is set; of a plan that is watched a pidfd comes with it, or error is the errno for which there is none */
-    PP__REPORT_INVITED, /* before that, where the owner is to have it started: invitation is set */
-    PP__REPORT_FAILED,  /* the fork failed: error is the errno */
-    PP__REPORT_ENDED /* pid; code and status as waitid's si_code and si_status; error: ENOMEM if the kernel killed it for want of memory */
+    PP__REPORT_STARTED = 1, /* pid is set; of a plan that is watched a pidfd comes with it, or error is the errno for
+                               which there is none */
+    PP__REPORT_INVITED,     /* before that, where the owner is to have it started: invitation is set */
+    PP__REPORT_FAILED,      /* the fork failed: error is the errno */
+    PP__REPORT_ENDED /* pid; code and status as waitid's si_code and si_status; error: ENOMEM if the kernel killed it
+                        for want of memory */
 };
 
 struct pp__report {
@@ -58,8 +61,9 @@ void pp__launcher_describe_end(int code, int status, char *text, size_t size);
 bool pp__pidfd_exit_code(int pidfd, int *code);
 
 /*
- * None of these blocks. Start, kill (SIGKILL) and terminate (SIGTERM): 0, -EAGAIN (the socket is full: again later), -EPIPE (the zygote is gone); start also
- * -ETOOMANYREFS and -EMFILE. One for a child that has ended, or is not known, does nothing.
+ * None of these blocks. Start, kill (SIGKILL) and terminate (SIGTERM): 0, -EAGAIN (the socket is full: again later),
+ * -EPIPE (the zygote is gone); start also -ETOOMANYREFS and -EMFILE. One for a child that has ended, or is not known,
+ * does nothing.
  */
 int pp__launcher_start(int connection, const struct pp__plan *plan, const int *fds, size_t count);
 int pp__launcher_kill(int connection, uint64_t serial);
@@ -68,8 +72,8 @@ int pp__launcher_terminate(int connection, uint64_t serial);
 /* The next report: 1, 0 if there is none now, -EPIPE when the zygote is gone and everything it said has been read. */
 int pp__launcher_report(int connection, struct pp__report *report);
 
-/* The same where plans are watched: *pidfd is set (adopted), to -1 where none has come. -EMFILE, -ENFILE, -ENOMEM besides:
- * it may have come, and there was no room for it. */
+/* The same where plans are watched: *pidfd is set (adopted), to -1 where none has come. -EMFILE, -ENFILE, -ENOMEM
+ * besides: it may have come, and there was no room for it. */
 int pp__launcher_report_of_watched(int connection, struct pp__report *report, int *pidfd);
 
 /* How the zygote ended, in words ("killed by signal 9"), for the cause of a broken pool; "" if it lives. */

@@ -6,7 +6,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* When the process started, in the kernel's ticks; 0: there is none (any more), or none can be seen. Tells a pid from its reuse. */
+/* When the process started, in the kernel's ticks; 0: there is none (any more), or none can be seen. Tells a pid from
+ * its reuse. */
 uint64_t pp__process_start(pid_t pid);
 
 /* A pidfd, not adopted yet; -1 and errno. */

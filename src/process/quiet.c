@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The probe: a child in which every sleep on a futex is a trap (seccomp), so that a lock that was held at the fork shows in
- * microseconds, and an alarm for what the trap can't see. A single-threaded process has no reason to sleep on a futex.
+ * The probe: a child in which every sleep on a futex is a trap (seccomp), so that a lock that was held at the fork
+ * shows in microseconds, and an alarm for what the trap can't see. A single-threaded process has no reason to sleep on
+ * a futex.
  */
 #include "process/quiet.h"
 
@@ -145,7 +146,8 @@ static void be_silent(void)
     dup2(null, STDERR_FILENO);
 }
 
-/* Valgrind looks for leaks in whatever exits, finds what the owner's other threads had, and puts a status of its own in the place of ours. */
+/* Valgrind looks for leaks in whatever exits, finds what the owner's other threads had, and puts a status of its own in
+ * the place of ours. */
 static _Noreturn void end_well(void)
 {
     if (PP_ON_VALGRIND)

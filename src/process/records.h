@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The zygote's records: its connections, the children of each, and what is owed for each child. What an owner that does not read is owed is kept here,
- * at most one INVITED, STARTED and ENDED a child, and sent when the socket has room. Used by zygote.c only, in the zygote's one thread.
+ * The zygote's records: its connections, the children of each, and what is owed for each child. What an owner that does
+ * not read is owed is kept here, at most one INVITED, STARTED and ENDED a child, and sent when the socket has room.
+ * Used by zygote.c only, in the zygote's one thread.
  */
 #ifndef PP_PROCESS_RECORDS_H
 #define PP_PROCESS_RECORDS_H
@@ -49,7 +50,8 @@ struct pp__connection *pp__connection_create(int fd, void (*ready)(struct pp__so
 /* It is gone: its children are killed, but for those that outlive their owner, and nobody hears of their ends. */
 void pp__connection_drop(struct pp__connection *connection);
 
-/* Sends what is owed until the socket is full, which is then watched for room, and frees the records of which nothing more can come. */
+/* Sends what is owed until the socket is full, which is then watched for room, and frees the records of which nothing
+ * more can come. */
 void pp__connection_pay(struct pp__connection *connection);
 
 /* A new child's. NULL: it can't be had, and as it can't wait, its failure was told now or has cost the connection. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What address sanitizer and valgrind must be told when a process goes on on another stack, never to return; nothing in other builds.
- * Valgrind's header is optional: in a build without it, its memcheck complains of the switch.
+ * What address sanitizer and valgrind must be told when a process goes on on another stack, never to return; nothing in
+ * other builds. Valgrind's header is optional: in a build without it, its memcheck complains of the switch.
  */
 #ifndef PP_PROCESS_SANITIZER_H
 #define PP_PROCESS_SANITIZER_H
@@ -48,7 +48,8 @@ static inline void pp__sanitizer_no_stack(unsigned id, const void *stack, size_t
     (void)stack;
     (void)size;
 #ifdef PP_ASAN
-    /* Functions that never returned, since they ran into an exec, have left their marks; another thread's stack may come to lie here. */
+    /* Functions that never returned, since they ran into an exec, have left their marks; another thread's stack may
+     * come to lie here. */
     __asan_unpoison_memory_region(stack, size);
 #endif
 }

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The zygote's side of children that are fresh images. The zygote starts them, and not the owner, since all that makes a worker harmless to
- * its host hangs on the parent: SIGCHLD and wait stay out of the owner, a number is killed only by who has not reaped it yet, and PDEATHSIG is
- * towards a process of one thread. It is a fresh image itself, so its fork for an exec costs little, and its /proc/self/exe is the owner's executable,
- * even if that was replaced or removed since.
+ * The zygote's side of children that are fresh images. The zygote starts them, and not the owner, since all that makes
+ * a worker harmless to its host hangs on the parent: SIGCHLD and wait stay out of the owner, a number is killed only by
+ * who has not reaped it yet, and PDEATHSIG is towards a process of one thread. It is a fresh image itself, so its fork
+ * for an exec costs little, and its /proc/self/exe is the owner's executable, even if that was replaced or removed
+ * since.
  *
- * The plan travels on a line, a seqpacket pair, whose one end the worker has. Under spawn the image inherits it, with the plan already in it, and
- * finds its number in the environment (PP__MARKER). Where a command starts the worker, descriptors may be closed on the way and the worker may be
- * anybody's child. The environment then has an invitation, a name and a token. The name is an abstract socket's: nothing of it lies in a file system, and it
- * is gone with the zygote. Who connects must be of our user (SO_PEERCRED) and know the token of a child that nobody has joined as; the connection is then
- * the line, and the plan is sent on it.
+ * The plan travels on a line, a seqpacket pair, whose one end the worker has. Under spawn the image inherits it, with
+ * the plan already in it, and finds its number in the environment (PP__MARKER). Where a command starts the worker,
+ * descriptors may be closed on the way and the worker may be anybody's child. The environment then has an invitation, a
+ * name and a token. The name is an abstract socket's: nothing of it lies in a file system, and it is gone with the
+ * zygote. Who connects must be of our user (SO_PEERCRED) and know the token of a child that nobody has joined as; the
+ * connection is then the line, and the plan is sent on it.
  *
- * Such a worker is tied to the line: the kernel kills it when our end goes (join.c), whoever its parent is, unless it is to outlive us. We learn of its end
- * by a pidfd where it is not the process that was started.
+ * Such a worker is tied to the line: the kernel kills it when our end goes (join.c), whoever its parent is, unless it
+ * is to outlive us. We learn of its end by a pidfd where it is not the process that was started.
  */
 #include "process/spawn.h"
 
@@ -151,8 +153,8 @@ static void line_is_gone(struct pp__spawned *s)
 }
 
 /*
- * That the word has come proves that the pidfd is the worker's: who connected was alive when its number was asked for, or nobody would have had the other
- * end of the line to speak on.
+ * That the word has come proves that the pidfd is the worker's: who connected was alive when its number was asked for,
+ * or nobody would have had the other end of the line to speak on.
  */
 static void take_word(struct pp__spawned *s, const struct pp__wire_joined *word)
 {
@@ -188,7 +190,8 @@ static void hear_out(struct pp__spawned *s)
             take_word(s, &word);
 }
 
-/* It is ours to reap if its parent has ended, else newer kernels tell. By the pidfd: its number may be another child's by now. */
+/* It is ours to reap if its parent has ended, else newer kernels tell. By the pidfd: its number may be another child's
+ * by now. */
 static int how_it_ended(int pidfd, int *status)
 {
     siginfo_t end = {.si_pid = 0};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children that are fresh images: the start method spawn, and workers that another program starts. Used by zygote.c and records.c only. See spawn.c for
- * how such a child comes to its plan.
+ * Children that are fresh images: the start method spawn, and workers that another program starts. Used by zygote.c and
+ * records.c only. See spawn.c for how such a child comes to its plan.
  */
 #ifndef PP_PROCESS_SPAWN_H
 #define PP_PROCESS_SPAWN_H
@@ -17,23 +17,25 @@ struct pp__spawned;
 /* Once, before the first start: what workers that another program starts connect to. 0 or a negative errno. */
 int pp__spawn_open(const struct pp__zygote_setup *setup);
 
-/* Starts one. `record` is what the two functions below are called with. 0, or the errno. `*child` is the process that was started: the image
- * itself, or the command that is to start it; 0: none was, and the owner is to have one started. */
+/* Starts one. `record` is what the two functions below are called with. 0, or the errno. `*child` is the process that
+ * was started: the image itself, or the command that is to start it; 0: none was, and the owner is to have one started.
+ */
 int pp__spawn_start(const struct pp__zygote_setup *setup, const struct pp__plan *plan, const int *fds, size_t count,
                     void *record, struct pp__spawned **spawned, pid_t *child);
 
 /* What is to reach the worker, of one that the owner is to start. */
 void pp__spawn_invitation(const struct pp__spawned *spawned, char text[PP__INVITATION_MAX]);
 
-/* Told to the loop: the child has taken its plan, as `worker`; it has ended, with code and status as pp__report has them. After the second, once
- * for each child, `record` may be gone, and with it what belongs to it here. */
+/* Told to the loop: the child has taken its plan, as `worker`; it has ended, with code and status as pp__report has
+ * them. After the second, once for each child, `record` may be gone, and with it what belongs to it here. */
 void pp__zygote_joined(void *record, pid_t worker);
 void pp__zygote_ended(void *record, int code, int status);
 
 /* What was started has ended, not reaped yet: whether its group may have a worker that goes on without it. */
 bool pp__spawn_goes_on(struct pp__spawned *spawned, int code, int status);
 
-/* What was started has been reaped. The end is told now or, where that was not the worker itself, when the worker has ended. */
+/* What was started has been reaped. The end is told now or, where that was not the worker itself, when the worker has
+ * ended. */
 void pp__spawn_reaped(struct pp__spawned *spawned, int code, int status);
 
 /* A process that no record has was reaped: a worker, perhaps, whose parent has left it to us. */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names come from elfutils' libdw. It brings four more libraries with it, so it is loaded when the first name is wanted: a program without crashes
- * does not pay for it at each start, nor do its workers. Where it is missing there are names of functions, from the symbol tables, and no lines.
+ * Names come from elfutils' libdw. It brings four more libraries with it, so it is loaded when the first name is
+ * wanted: a program without crashes does not pay for it at each start, nor do its workers. Where it is missing there
+ * are names of functions, from the symbol tables, and no lines.
  *
- * The trace may be a lie, and its modules' names those of any file, even one that the worker has written for libdw to read. Only regular files are
- * opened, and none is looked into that has not the build-id which the trace says; what is printed has no control characters. That is all: a worker
- * is trusted as far as libdw and what it makes of a file can be.
+ * The trace may be a lie, and its modules' names those of any file, even one that the worker has written for libdw to
+ * read. Only regular files are opened, and none is looked into that has not the build-id which the trace says; what is
+ * printed has no control characters. That is all: a worker is trusted as far as libdw and what it makes of a file can
+ * be.
  *
- * libdw maps what it reads, so it gets copies: a file that is cut short meanwhile, as by a compiler that writes it anew, can't kill the owner.
+ * libdw maps what it reads, so it gets copies: a file that is cut short meanwhile, as by a compiler that writes it
+ * anew, can't kill the owner.
  */
 #include "process/symbols.h"
 
@@ -118,7 +121,8 @@ static bool load(struct library *library)
     return whole;
 }
 
-/* Loaded by each thread that comes before the first is done, without a lock: the loader may be waiting for one of them. It stays loaded. */
+/* Loaded by each thread that comes before the first is done, without a lock: the loader may be waiting for one of them.
+ * It stays loaded. */
 static const struct library *get_library(void)
 {
     static struct library none;
@@ -162,7 +166,8 @@ static int copy_file(int fd, const void *id, size_t size, size_t *left)
     return -1;
 }
 
-/* libdw's question: debug information is looked for on this machine only, by the build-id, where distributions put it. */
+/* libdw's question: debug information is looked for on this machine only, by the build-id, where distributions put it.
+ */
 static int find_debug_file(Dwfl_Module *module, void **data, const char *name, Dwarf_Addr base, const char *file,
                            const char *link, GElf_Word sum, char **path)
 {
@@ -223,7 +228,8 @@ static void close_session(struct session *session)
         session->library->dwfl_end(session->dwfl);
 }
 
-/* The unit that was compiled to what lies there. Some compilers leave no index of addresses: then each unit is asked. */
+/* The unit that was compiled to what lies there. Some compilers leave no index of addresses: then each unit is asked.
+ */
 static Dwarf_Die *find_unit(const struct library *library, Dwfl_Module *module, uint64_t address, Dwarf_Addr *bias)
 {
     Dwarf_Die *unit = library->dwfl_module_addrdie(module, address, bias);
@@ -255,7 +261,8 @@ static void find_call(const struct library *library, Dwarf_Die *unit, Dwarf_Die 
         *place = (struct place){.file = library->dwarf_filesrc(files, file, NULL, NULL), .line = (int)line};
 }
 
-/* From the innermost scope outwards: each inlined function gets the place that was known so far, and where it was called is that of the next. */
+/* From the innermost scope outwards: each inlined function gets the place that was known so far, and where it was
+ * called is that of the next. */
 static void unfold(const struct library *library, Dwarf_Die *unit, Dwarf_Die *scopes, int count, struct frame *frame)
 {
     for (int i = 0; i < count && frame->count < DEPTH; i++) {

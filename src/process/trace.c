@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Traces of the running process. The unwinder is libgcc's, linked into the library, and finds modules by _dl_find_object: neither takes a lock,
- * allocates or loads anything, so all this can be done by a handler that has interrupted malloc, the loader, or whatever else. Frame
- * pointers, which most libraries have none of, are not needed.
+ * Traces of the running process. The unwinder is libgcc's, linked into the library, and finds modules by
+ * _dl_find_object: neither takes a lock, allocates or loads anything, so all this can be done by a handler that has
+ * interrupted malloc, the loader, or whatever else. Frame pointers, which most libraries have none of, are not needed.
  */
 #include "process/trace.h"
 
@@ -74,7 +74,8 @@ static bool is_named(const struct pp__tracer *tracer, uint64_t address)
     return false;
 }
 
-/* By the headers that lie where the module begins, as linkers have it; a module that is built otherwise has no id here. */
+/* By the headers that lie where the module begins, as linkers have it; a module that is built otherwise has no id here.
+ */
 static uint32_t read_id(const struct dl_find_object *found, unsigned char *id)
 {
     const ElfW(Ehdr) *header = found->dlfo_map_start;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A raw trace: the program counters of a stack, and of each module in which one of them lies the name, the build-id and the place. It is
- * written in a worker, by a signal handler too, and made words by the owner (symbols.h).
+ * A raw trace: the program counters of a stack, and of each module in which one of them lies the name, the build-id and
+ * the place. It is written in a worker, by a signal handler too, and made words by the owner (symbols.h).
  *
  *     struct pp__trace, `count` times a uint64_t, then modules up to the end
  *
@@ -44,7 +44,8 @@ static inline size_t pp__trace_modules(const struct pp__trace *trace)
     return sizeof *trace + trace->count * sizeof *trace->pcs;
 }
 
-/* What a writer has done so far. Each step leaves a whole trace of `used` bytes, whatever happens inside the next one. */
+/* What a writer has done so far. Each step leaves a whole trace of `used` bytes, whatever happens inside the next one.
+ */
 struct pp__tracer {
     struct pp__trace *trace;
     size_t room;
@@ -53,8 +54,8 @@ struct pp__tracer {
     bool inside;    /* it was met */
 };
 
-/* In this order. `room` is aligned to 8 and holds at least a struct pp__trace with PP__TRACE_FRAMES pcs, of which two may be added by hand, before or in
- * place of the unwinding, which adds all that it finds. No locks, no memory. */
+/* In this order. `room` is aligned to 8 and holds at least a struct pp__trace with PP__TRACE_FRAMES pcs, of which two
+ * may be added by hand, before or in place of the unwinding, which adds all that it finds. No locks, no memory. */
 void pp__trace_begin(struct pp__tracer *tracer, void *room, size_t size);
 void pp__trace_add(struct pp__tracer *tracer, uintptr_t pc);
 void pp__trace_unwind(struct pp__tracer *tracer, uintptr_t from);
@@ -63,7 +64,8 @@ void pp__trace_name(struct pp__tracer *tracer);
 /* All of it, of the calling thread, from the return address `from` on. The bytes used. */
 size_t pp__trace_here(void *room, size_t size, uintptr_t from);
 
-/* The frames outside of the one at `frame`, up to a page further, are of no interest: those in which a worker was born. */
+/* The frames outside of the one at `frame`, up to a page further, are of no interest: those in which a worker was born.
+ */
 void pp__trace_set_bottom(const void *frame);
 
 /* Whether `address` is in the memory of a loaded module. */

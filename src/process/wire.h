@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What travels between a launcher and its zygote. All messages are single seqpacket messages of the size that the table of
- * their receiver demands; both ends are the same library in the same executable, so there is no version, but sizes and counts are
- * checked all the same.
+ * What travels between a launcher and its zygote. All messages are single seqpacket messages of the size that the table
+ * of their receiver demands; both ends are the same library in the same executable, so there is no version, but sizes
+ * and counts are checked all the same.
  *
  *   control socket, owner to zygote: HELLO (forkserver: before the image starts), CONNECT (with one end of a new pair)
  *   control socket, zygote to owner: struct pp__wire_ready, any number with `done` 0, then one with `done` 1
  *   connection, owner to zygote:     START (with the plan's descriptors), KILL, TERMINATE
  *   connection, zygote to owner:     struct pp__report
- *   line, image to zygote:           KNOCK (where it has connected by an invitation), JOINED; or JOINED with an error, from a failed exec
- *   line, zygote to image:           PLAN (with the plan's descriptors), or a refusal
+ *   line, image to zygote:           KNOCK (where it has connected by an invitation), JOINED; or JOINED with an error,
+ * from a failed exec line, zygote to image:           PLAN (with the plan's descriptors), or a refusal
  */
 #ifndef PP_PROCESS_WIRE_H
 #define PP_PROCESS_WIRE_H
@@ -68,8 +68,8 @@ struct pp__wire_marked {
     char nonce[PP__NONCE_SIZE];
 };
 
-/* Followed by preload_count NUL-ended paths and the command_count words of a command, text_size bytes in all. Carries the owner's pidfd, where
- * there are pidfds. */
+/* Followed by preload_count NUL-ended paths and the command_count words of a command, text_size bytes in all. Carries
+ * the owner's pidfd, where there are pidfds. */
 struct pp__wire_hello {
     uint32_t type;
     int32_t owner_pid;

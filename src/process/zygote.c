@@ -3,8 +3,9 @@
  * The zygote's loop. One thread, one epoll set: the control socket, the owner's pidfd, a signalfd for SIGCHLD, and a
  * socket for each connection. Called by birth.c (in a fork of the owner) and image.c (in a fresh image).
  *
- * What it owes an owner that does not read is kept in the records of the children, at most one INVITED, STARTED and ENDED each,
- * and sent when the socket has room (records.c); so it never blocks and never grows beyond RECORDS_MAX (records.c) for each connection.
+ * What it owes an owner that does not read is kept in the records of the children, at most one INVITED, STARTED and
+ * ENDED each, and sent when the socket has room (records.c); so it never blocks and never grows beyond RECORDS_MAX
+ * (records.c) for each connection.
  */
 #include "process/zygote.h"
 
@@ -41,7 +42,8 @@ static struct {
     pid_t pid;
     int epoll;
     struct pp__source control, owner, deaths;
-    /* Where the kernel counts kills for want of memory in the zygote's control group, which is that of its children; "": not looked for yet. */
+    /* Where the kernel counts kills for want of memory in the zygote's control group, which is that of its children;
+     * "": not looked for yet. */
     char counter[PP__COUNTER_PATH_MAX];
     uint64_t kills_told;    /* the count up to which each kill is known to be somebody's */
     uint64_t machine_kills; /* on the whole machine, when it was looked for */
@@ -94,8 +96,8 @@ bool pp__zygote_watch(struct pp__source *source, int operation, uint32_t events)
 
 /* ----------------------------------------------------------------------------------------------- connections */
 
-/* A stopped zygote would see nothing: whatever comes by these sockets, a pool's requests and the owner's end above all, raises SIGCONT, which
- * continues us though it is blocked. */
+/* A stopped zygote would see nothing: whatever comes by these sockets, a pool's requests and the owner's end above all,
+ * raises SIGCONT, which continues us though it is blocked. */
 static void go_on_by(int socket)
 {
     int flags = PP_SYS(fcntl)(socket, F_GETFL);
@@ -312,7 +314,8 @@ static void handle_lost_descriptors(struct pp__connection *connection, const uni
         fail_start(connection, request->start.plan.serial, EMFILE);
 }
 
-/* What its owner has asked for before its end: of that, the ends of children are still owed, as some go on without it. */
+/* What its owner has asked for before its end: of that, the ends of children are still owed, as some go on without it.
+ */
 static void hear_out(struct pp__connection *connection)
 {
     ssize_t size;
@@ -418,9 +421,10 @@ static void bury_spawned(struct pp__child_record *record, const siginfo_t *seen)
 }
 
 /*
- * Whether memory ran out for a child that ended by a SIGKILL which nobody here has asked for; it is a zombie still. Each kill that was counted
- * explains one end. Of a child that is in another group by now it is not known what was counted there before: some kill there and some
- * kill on the machine have to do. (Of a zombie's group of version 1 the kernel says nothing: then it is taken to be this one.)
+ * Whether memory ran out for a child that ended by a SIGKILL which nobody here has asked for; it is a zombie still.
+ * Each kill that was counted explains one end. Of a child that is in another group by now it is not known what was
+ * counted there before: some kill there and some kill on the machine have to do. (Of a zombie's group of version 1 the
+ * kernel says nothing: then it is taken to be this one.)
  */
 static bool lacked_memory(const struct pp__child_record *record)
 {
@@ -438,8 +442,8 @@ static bool lacked_memory(const struct pp__child_record *record)
 }
 
 /*
- * One dead child: its group is killed while its number, which is the group's, can't be another's. Orphans of children come here
- * too, since the zygote is a subreaper; they are only reaped.
+ * One dead child: its group is killed while its number, which is the group's, can't be another's. Orphans of children
+ * come here too, since the zygote is a subreaper; they are only reaped.
  */
 static void bury(const siginfo_t *seen)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The zygote: the single-threaded parent of a launcher's children. It starts, kills and reaps them as its connections ask, tells how
- * they ended, and ends with its owner. It never blocks but in its one epoll_wait, and its death kills its children (PDEATHSIG).
+ * The zygote: the single-threaded parent of a launcher's children. It starts, kills and reaps them as its connections
+ * ask, tells how they ended, and ends with its owner. It never blocks but in its one epoll_wait, and its death kills
+ * its children (PDEATHSIG).
  */
 #ifndef PP_PROCESS_ZYGOTE_H
 #define PP_PROCESS_ZYGOTE_H
@@ -34,7 +35,8 @@ bool pp__zygote_abandoned(const struct pp__zygote_setup *setup);
 
 _Noreturn void pp__zygote_run(const struct pp__zygote_setup *setup);
 
-/* Room for the stack of the next child, of that many bytes (0: the default): 0 or an errno. *stack is NULL where stacks are not changed. */
+/* Room for the stack of the next child, of that many bytes (0: the default): 0 or an errno. *stack is NULL where stacks
+ * are not changed. */
 int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size);
 
 #endif

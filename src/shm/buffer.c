@@ -44,7 +44,8 @@ int pp__buffer_unguard(void *memory, size_t room)
     return protect(memory, room, PROT_READ | PROT_WRITE);
 }
 
-/* A hole would be filled, on the reader's account, when it is looked at; FUTURE_WRITE keeps everybody from making one later. */
+/* A hole would be filled, on the reader's account, when it is looked at; FUTURE_WRITE keeps everybody from making one
+ * later. */
 static int check(int fd, size_t room)
 {
     const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
@@ -60,8 +61,8 @@ static int check(int fd, size_t room)
 }
 
 /*
- * Private, so that it can become the reader's own; as long as nothing is written here its pages are the file's, and show what the maker
- * writes. Other threads' forks may inherit it before it is marked, as in segment.c.
+ * Private, so that it can become the reader's own; as long as nothing is written here its pages are the file's, and
+ * show what the maker writes. Other threads' forks may inherit it before it is marked, as in segment.c.
  */
 int pp__buffer_map(int fd, size_t room, size_t before, void **memory)
 {

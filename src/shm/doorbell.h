@@ -3,16 +3,18 @@
  * The doorbell of a side that sleeps on a futex, as a worker does for want of calls or of room. Two words:
  *
  *   bell       written by who rings: another number at each ring, never 0
- *   sleeping   written by the sleeper: the bell's number on which it sleeps or is about to, 0 while it is awake. Who rings never clears it:
- *              it could erase the mark of the next sleep. A mark that is an earlier number is that of a sleep that was rung already.
+ *   sleeping   written by the sleeper: the bell's number on which it sleeps or is about to, 0 while it is awake. Who
+ * rings never clears it: it could erase the mark of the next sleep. A mark that is an earlier number is that of a sleep
+ * that was rung already.
  *
  *   sleeper   pp__doorbell_lie_down, looks at what it waits for, pp__futex_wait on the number, pp__doorbell_get_up
  *   ringer    publishes, pp__doorbell_published, pp__doorbell_unrung, and if so pp__doorbell_ring
  *
- * Each side writes, fences and looks at what the other writes: whichever fence comes first, the side of the other sees it. So either the
- * sleeper finds what was published or the ringer finds the mark. The bell itself orders nothing. A sleeper that has read a
- * number sees what was published before that was rung, as there is a fence on either side between the two words; and a number that is stored
- * before the kernel is asked to wake is seen by a sleeper that comes late.
+ * Each side writes, fences and looks at what the other writes: whichever fence comes first, the side of the other sees
+ * it. So either the sleeper finds what was published or the ringer finds the mark. The bell itself orders nothing. A
+ * sleeper that has read a number sees what was published before that was rung, as there is a fence on either side
+ * between the two words; and a number that is stored before the kernel is asked to wake is seen by a sleeper that comes
+ * late.
  */
 #ifndef PP_SHM_DOORBELL_H
 #define PP_SHM_DOORBELL_H

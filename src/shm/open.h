@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An open record: one that is reserved in a ring, is being written and is not published yet. A word beside the ring says how much of it is
- * there, so that the consumer need not wait for the rest (pp__ring_peek). What the number counts is the user's; it only grows.
+ * An open record: one that is reserved in a ring, is being written and is not published yet. A word beside the ring
+ * says how much of it is there, so that the consumer need not wait for the rest (pp__ring_peek). What the number counts
+ * is the user's; it only grows.
  */
 #ifndef PP_SHM_OPEN_H
 #define PP_SHM_OPEN_H
@@ -23,8 +24,8 @@ static inline void pp__open_tell(_Atomic uint64_t *open, uint64_t until)
 }
 
 /*
- * Consumer. If the ring's tail, looked at behind this, is still where the consumer is, the record lies there: the one before it was
- * published ahead of anything that is told of this one.
+ * Consumer. If the ring's tail, looked at behind this, is still where the consumer is, the record lies there: the one
+ * before it was published ahead of anything that is told of this one.
  */
 static inline uint64_t pp__open_look(const _Atomic uint64_t *open)
 {

@@ -3,12 +3,13 @@
  * The ring: see ring.h for who writes what. Each end is used by one thread at a time of the process that holds it.
  *
  * Where the proof is:
- *   - A reader sees whole records. All bytes of a record are written before the store that publishes the tail behind it, and read
- *     after the load that saw that tail (PUBLISH pairs with TAIL).
- *   - A writer does not overwrite what is still read. The reader's last look at a record comes before the store of a head
- *     behind it, and the writer's first byte there after the load that saw that head (RELEASE pairs with HEAD).
- *   - The peer cannot lead us outside. `position`, `published`, `released` and the cursors last seen are ours; the peer's cursor is
- *     taken over only if it moved forward, by whole units, and stays within what our own cursors allow (writer: released
+ *   - A reader sees whole records. All bytes of a record are written before the store that publishes the tail behind
+ * it, and read after the load that saw that tail (PUBLISH pairs with TAIL).
+ *   - A writer does not overwrite what is still read. The reader's last look at a record comes before the store of a
+ * head behind it, and the writer's first byte there after the load that saw that head (RELEASE pairs with HEAD).
+ *   - The peer cannot lead us outside. `position`, `published`, `released` and the cursors last seen are ours; the
+ * peer's cursor is taken over only if it moved forward, by whole units, and stays within what our own cursors allow
+ * (writer: released
  *     <= head <= published; reader: tail_seen <= tail <= released + capacity). A header is copied once, and its size
  *     must end before the tail, before the end of the data and within what a writer can reserve at all.
  *   - The peer cannot make us loop. There is no loop here: a call reads at most one cursor and two headers.
@@ -175,8 +176,8 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     PP_FAULT("ring.publish.after");
 }
 
-/* Only the size is written: the rest of the header may be looked at right now (pp__ring_peek). Nothing is read: what else writes into the ring, a task
- * by mistake, is not to move the writer. */
+/* Only the size is written: the rest of the header may be looked at right now (pp__ring_peek). Nothing is read: what
+ * else writes into the ring, a task by mistake, is not to move the writer. */
 void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t size)
 {
     struct pp__record *header = (struct pp__record *)payload - 1;
@@ -309,8 +310,8 @@ void pp__ring_release(struct pp__ring_reader *reader)
 }
 
 /*
- * What the header says of its record's size is not looked at: the producer may be changing that (pp__ring_shrink). Whatever it
- * says else, `size` stays within the data and within what the producer may write before our next release.
+ * What the header says of its record's size is not looked at: the producer may be changing that (pp__ring_shrink).
+ * Whatever it says else, `size` stays within the data and within what the producer may write before our next release.
  */
 int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
 {

@@ -4,19 +4,20 @@
  * the ring's bytes.
  *
  * Shared memory:
- *   data   `capacity` bytes (a power of two, at most 2^30, aligned to 16); written by the producer only, each byte before the tail that
- *          covers it is published.
- *   tail   written by the producer (release), read by the consumer (acquire); grows only; bytes, free running, a multiple of 16.
- *   head   written by the consumer (release), read by the producer (acquire); grows only; never beyond tail.
- * tail and head lie wherever the two mappings need them: the producer's tail in memory the consumer need not be able to write, and
- * the other way round. Each is alone on its cache line.
+ *   data   `capacity` bytes (a power of two, at most 2^30, aligned to 16); written by the producer only, each byte
+ * before the tail that covers it is published. tail   written by the producer (release), read by the consumer
+ * (acquire); grows only; bytes, free running, a multiple of 16. head   written by the consumer (release), read by the
+ * producer (acquire); grows only; never beyond tail. tail and head lie wherever the two mappings need them: the
+ * producer's tail in memory the consumer need not be able to write, and the other way round. Each is alone on its cache
+ * line.
  *
- * A record is a header of 16 bytes and its payload, padded to a multiple of 16, contiguous in memory: where it does not fit
- * before the end of the data, a record of type PP__RING_PAD fills the rest. One release store of tail publishes any number of records
- * whole; a producer that dies at any instruction leaves either nothing of them or all of them.
+ * A record is a header of 16 bytes and its payload, padded to a multiple of 16, contiguous in memory: where it does not
+ * fit before the end of the data, a record of type PP__RING_PAD fills the rest. One release store of tail publishes any
+ * number of records whole; a producer that dies at any instruction leaves either nothing of them or all of them.
  *
- * Writer and reader are private: what the peer could change is read once, copied, checked and only then used. A peer's cursor or
- * length that cannot be poisons that end for good: pp__ring_next then returns -EPROTO at every call, pp__ring_reserve NULL.
+ * Writer and reader are private: what the peer could change is read once, copied, checked and only then used. A peer's
+ * cursor or length that cannot be poisons that end for good: pp__ring_next then returns -EPROTO at every call,
+ * pp__ring_reserve NULL.
  */
 #ifndef PP_SHM_RING_H
 #define PP_SHM_RING_H
@@ -80,8 +81,8 @@ void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t i
 void pp__ring_publish(struct pp__ring_writer *writer);
 
 /*
- * The payload of the record that was reserved last and not published has `size` bytes and no more: what was reserved beyond
- * them is given up. Type and id stay as they are, for a reader that looks at the record before it is published.
+ * The payload of the record that was reserved last and not published has `size` bytes and no more: what was reserved
+ * beyond them is given up. Type and id stay as they are, for a reader that looks at the record before it is published.
  */
 void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t size);
 
@@ -104,10 +105,10 @@ uint32_t pp__ring_used(struct pp__ring_writer *writer);
 int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
 
 /*
- * The record behind the last published one, of which the producer has said by other means (with release, read with acquire) that
- * its header and some of its payload are written: type and id as in its header, and as size the bytes at `payload` that
- * can be its own. To be called when pp__ring_next has just said that there is none. 1, or -EPROTO: no such record can be there.
- * Nothing is read by it as far as pp__ring_next and pp__ring_release go.
+ * The record behind the last published one, of which the producer has said by other means (with release, read with
+ * acquire) that its header and some of its payload are written: type and id as in its header, and as size the bytes at
+ * `payload` that can be its own. To be called when pp__ring_next has just said that there is none. 1, or -EPROTO: no
+ * such record can be there. Nothing is read by it as far as pp__ring_next and pp__ring_release go.
  */
 int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
 

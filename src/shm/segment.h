@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Shared memory without names: memfds. Two uses:
- *   - segments of a fixed size, allocated at creation (running out is -ENOMEM then and no SIGBUS later) and sealed against resizing;
+ *   - segments of a fixed size, allocated at creation (running out is -ENOMEM then and no SIGBUS later) and sealed
+ * against resizing;
  *   - payloads too large for a ring, written once by one side, sealed, then mapped for reading by the other.
- * Mappings are not inherited by forked children (MADV_DONTFORK). Descriptors are the library's (base/fd.h) and the caller's to close.
+ * Mappings are not inherited by forked children (MADV_DONTFORK). Descriptors are the library's (base/fd.h) and the
+ * caller's to close.
  */
 #ifndef PP_SHM_SEGMENT_H
 #define PP_SHM_SEGMENT_H
@@ -20,7 +22,8 @@
 int pp__segment_create(const char *name, size_t size, bool private_writer, void **memory);
 
 /*
- * The same, of which `size` bytes of addresses are there and no memory yet: what is used is to be allocated first. RLIMIT_FSIZE is asked for all of it.
+ * The same, of which `size` bytes of addresses are there and no memory yet: what is used is to be allocated first.
+ * RLIMIT_FSIZE is asked for all of it.
  */
 int pp__segment_create_empty(const char *name, size_t size, void **memory);
 
@@ -33,15 +36,16 @@ int pp__segment_allocate(int fd, size_t offset, size_t size);
  */
 int pp__segment_map(int fd, size_t size, bool writable, void **memory);
 
-/* 0, or -EFBIG where a file of `size` bytes exceeds RLIMIT_FSIZE; the text names it. Where memory was made before the limit, this asks for it. */
+/* 0, or -EFBIG where a file of `size` bytes exceeds RLIMIT_FSIZE; the text names it. Where memory was made before the
+ * limit, this asks for it. */
 int pp__segment_check_limit(size_t size);
 
 /* Unmaps; NULL is allowed. */
 void pp__segment_unmap(void *memory, size_t size);
 
 /*
- * An empty file without a name, for write(2), which appends. To be read by pread(2) alone: whoever has it may change its size. The descriptor,
- * or -EMFILE, -ENFILE, -ENOMEM.
+ * An empty file without a name, for write(2), which appends. To be read by pread(2) alone: whoever has it may change
+ * its size. The descriptor, or -EMFILE, -ENFILE, -ENOMEM.
  */
 int pp__segment_file(const char *name);
 

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A slot: who has a call, or a chunk, whose record is in a worker's call ring. One word, `id << 2 | state`, which both sides change:
+ * A slot: who has a call, or a chunk, whose record is in a worker's call ring. One word, `id << 2 | state`, which both
+ * sides change:
  *
  *   owner   pp__slot_give    anything -> READY, ahead of the record that names the slot
- *           pp__slot_take    READY -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the element that was begun
- *           pp__slot_look    how far it is
- *   worker  pp__slot_begin   READY -> BEGUN; BEGUN -> BEGUN with the next id, from element to element
+ *           pp__slot_take    READY -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the element that was
+ * begun pp__slot_look    how far it is worker  pp__slot_begin   READY -> BEGUN; BEGUN -> BEGUN with the next id, from
+ * element to element
  *
- * That exactly one of begin and take wins needs no order: each changes the word only as it was, and changes of one word have
- * one order for all. What the orders are for is what else is seen:
- *   - Who finds an element begun sees what was written before: its begin time, and the results of the elements before it, by the
- *     cursor that published them (begin pairs with look).
- *   - A worker that has a record sees its slot READY, or what the owner made of it since: the slot was given out before the tail that
- *     published the record (ring.c, PUBLISH pairs with TAIL), and is given out again only when the record was passed or its call has ended.
- *   - What lies beside the record (a buffer that is used again) the owner writes to only after it has taken the slot, and the worker
- *     reads it only after it has begun: not both win.
+ * That exactly one of begin and take wins needs no order: each changes the word only as it was, and changes of one word
+ * have one order for all. What the orders are for is what else is seen:
+ *   - Who finds an element begun sees what was written before: its begin time, and the results of the elements before
+ * it, by the cursor that published them (begin pairs with look).
+ *   - A worker that has a record sees its slot READY, or what the owner made of it since: the slot was given out before
+ * the tail that published the record (ring.c, PUBLISH pairs with TAIL), and is given out again only when the record was
+ * passed or its call has ended.
+ *   - What lies beside the record (a buffer that is used again) the owner writes to only after it has taken the slot,
+ * and the worker reads it only after it has begun: not both win.
  *   - A worker that finds its slot TAKEN reads nothing of what the owner wrote before.
  */
 #ifndef PP_SHM_SLOT_H

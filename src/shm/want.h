@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a sleeper wants to be woken for by several others, as the owner of a pool by its workers: one word, `epoch << 2 | mode`, that the
- * sleeper writes. Each sleep is a new epoch, and who rings does so at most once for each.
+ * What a sleeper wants to be woken for by several others, as the owner of a pool by its workers: one word, `epoch << 2
+ * | mode`, that the sleeper writes. Each sleep is a new epoch, and who rings does so at most once for each.
  *
  *   sleeper   pp__want_ask, looks at all that it waits for, sleeps on bells (eventfds), pp__want_nothing
  *   ringer    publishes, pp__want_unrung, and if so its bell
  *
- * Each side writes, fences and looks at what the other writes: either the sleeper finds what was published or the ringer what is wanted.
+ * Each side writes, fences and looks at what the other writes: either the sleeper finds what was published or the
+ * ringer what is wanted.
  */
 #ifndef PP_SHM_WANT_H
 #define PP_SHM_WANT_H
@@ -47,7 +48,8 @@ static inline enum pp__want pp__want_mode(const _Atomic uint64_t *want)
     return (enum pp__want)(pp__load_relaxed(want) & 3);
 }
 
-/* Ringer: whether a sleep asks for `mode` or more that it was not rung for yet; then it is, *rung being the ringer's own. */
+/* Ringer: whether a sleep asks for `mode` or more that it was not rung for yet; then it is, *rung being the ringer's
+ * own. */
 static inline bool pp__want_unrung(const _Atomic uint64_t *want, enum pp__want mode, uint64_t *rung)
 {
     pp__fence_ordered(WANT_RINGER_FENCE); /* what was published before the look; pairs with the fence in pp__want_ask */

@@ -26,8 +26,8 @@ int pp__sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t deadline, s
 }
 
 /*
- * Sequentially consistent; the fence pairs with that in pp__bell_ring, and the mark with the look there: either the listener sees the change when
- * it looks again, or the ringer the mark.
+ * Sequentially consistent; the fence pairs with that in pp__bell_ring, and the mark with the look there: either the
+ * listener sees the change when it looks again, or the ringer the mark.
  */
 uint32_t pp__bell_listen(struct pp__bell *bell)
 {
@@ -37,8 +37,8 @@ uint32_t pp__bell_listen(struct pp__bell *bell)
 }
 
 /*
- * The mark goes with the count, in one exchange, which pairs with the mark in pp__bell_listen: who has listened and sleeps not yet finds another
- * count, and does not.
+ * The mark goes with the count, in one exchange, which pairs with the mark in pp__bell_listen: who has listened and
+ * sleeps not yet finds another count, and does not.
  */
 void pp__bell_ring(struct pp__bell *bell)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A dictionary of many processes: what its kinds share. Public functions check their arguments, and hand them to the handle's kind: the table in
- * shared memory (dict_table.c), or LMDB (dict_kept.c).
+ * A dictionary of many processes: what its kinds share. Public functions check their arguments, and hand them to the
+ * handle's kind: the table in shared memory (dict_table.c), or LMDB (dict_kept.c).
  */
 #ifndef PP_SYNC_DICT_H
 #define PP_SYNC_DICT_H
@@ -31,7 +31,8 @@ struct pp__shared_kept {
     uint64_t device, inode; /* of the file that the maker opened; 0 while it does */
 };
 
-/* How a value goes to who asked. `give` may refuse it: then its error is the operation's. Called with the lock held, so it calls nobody else. */
+/* How a value goes to who asked. `give` may refuse it: then its error is the operation's. Called with the lock held, so
+ * it calls nobody else. */
 struct pp__dict_taker {
     int (*give)(struct pp__dict_taker *taker, const void *key, size_t key_size, const void *value, size_t size);
 };
@@ -64,7 +65,8 @@ struct pp__dict_outcome {
     size_t size;
 };
 
-/* Where a key has `present` of `present_size` bytes (NULL: no value): what is to be done, or the error of the change's condition. */
+/* Where a key has `present` of `present_size` bytes (NULL: no value): what is to be done, or the error of the change's
+ * condition. */
 int pp__dict_decide(pp_dict_change *change, const void *present, size_t present_size, struct pp__dict_outcome *outcome);
 
 /* Both make the handle of one kind; `options` are checked. */

@@ -2,8 +2,9 @@
 /*
  * Words, journal and blocks of a dictionary.
  *
- * A block is a header of two words, the size of the block before it (0: it is the first) and its own size with bit 0 set if it is free, and its payload.
- * Sizes count the header. A free block's first words link it with others of its bin; two neighbours are never both free, and the last block never is.
+ * A block is a header of two words, the size of the block before it (0: it is the first) and its own size with bit 0
+ * set if it is free, and its payload. Sizes count the header. A free block's first words link it with others of its
+ * bin; two neighbours are never both free, and the last block never is.
  */
 #include "sync/dict_heap.h"
 
@@ -97,7 +98,8 @@ static void begin_noting_once(struct pp__heap *heap, uint64_t logged)
         note_once(heap, pp__load_relaxed(&entry_at(heap, i)->offset));
 }
 
-/* The journal has no entries now; its memory beyond what most changes need goes. Who dies in between leaves some that is unused. */
+/* The journal has no entries now; its memory beyond what most changes need goes. Who dies in between leaves some that
+ * is unused. */
 static void trim_journal(struct pp__heap *heap)
 {
     uint64_t keep = heap->journal + MANY * sizeof(struct entry),
@@ -280,7 +282,8 @@ static void unlink_free(struct pp__heap *heap, uint64_t block, uint64_t size)
         set(heap, map, get(heap, map) & ~(UINT64_C(1) << bin % 64));
 }
 
-/* Takes `size` bytes of a free block, and leaves the rest free. Its links are kept, as the owner will write over them. */
+/* Takes `size` bytes of a free block, and leaves the rest free. Its links are kept, as the owner will write over them.
+ */
 static void take(struct pp__heap *heap, uint64_t block, uint64_t size)
 {
     uint64_t whole = whole_size(heap, block), rest = whole - size;
@@ -390,7 +393,8 @@ void pp__heap_free(struct pp__heap *heap, uint64_t block)
     set(heap, &heap->shared->limbo, block);
 }
 
-/* With its free neighbours it becomes one, or, at the end, none. A list of garbage ends where a block is free already. */
+/* With its free neighbours it becomes one, or, at the end, none. A list of garbage ends where a block is free already.
+ */
 static void give_back(struct pp__heap *heap, uint64_t block)
 {
     if (is_free(heap, block)) {

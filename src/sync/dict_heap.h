@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory of a dictionary that is changed whole or not at all: words at offsets of a segment, a journal, and blocks. All is called under the
- * dictionary's mutex.
+ * Memory of a dictionary that is changed whole or not at all: words at offsets of a segment, a journal, and blocks. All
+ * is called under the dictionary's mutex.
  *
- * A change is any number of stores and a commit. A store first notes in the journal what the word was; the commit is one store, of 0 to `logged`. Who
- * dies before leaves a journal, and the next to come puts everything back as it was; as does a change that fails. The order of the stores is that of the program: a
- * process that is killed has done the stores before some instruction, and none behind it.
+ * A change is any number of stores and a commit. A store first notes in the journal what the word was; the commit is
+ * one store, of 0 to `logged`. Who dies before leaves a journal, and the next to come puts everything back as it was;
+ * as does a change that fails. The order of the stores is that of the program: a process that is killed has done the
+ * stores before some instruction, and none behind it.
  *
- * Words of a block's payload that nobody reads yet may be written past the journal. So a freed block must keep its bytes until the commit: it is put in
- * limbo by the change, and given back by changes of the heap's own after it. Words of blocks that the change has appended are not noted: whoever undoes it takes
- * the top back.
+ * Words of a block's payload that nobody reads yet may be written past the journal. So a freed block must keep its
+ * bytes until the commit: it is put in limbo by the change, and given back by changes of the heap's own after it. Words
+ * of blocks that the change has appended are not noted: whoever undoes it takes the top back.
  *
- * The journal has addresses for each other word once, and a change of many words notes each once: so no change is too large for it. Its memory comes when it
- * is used, and goes after such a change.
+ * The journal has addresses for each other word once, and a change of many words notes each once: so no change is too
+ * large for it. Its memory comes when it is used, and goes after such a change.
  */
 #ifndef PP_SYNC_DICT_HEAP_H
 #define PP_SYNC_DICT_HEAP_H
@@ -24,8 +25,8 @@
 #define PP__HEAP_BINS 192u
 
 /*
- * In the segment. Under the mutex only; all but the first two lines are changed through the journal. Atomic, so that the compiler keeps the order. Offsets are from the
- * segment's begin; 0: none.
+ * In the segment. Under the mutex only; all but the first two lines are changed through the journal. Atomic, so that
+ * the compiler keeps the order. Offsets are from the segment's begin; 0: none.
  */
 struct pp__heap_shared {
     _Atomic uint64_t logged; /* entries of the journal that count */
@@ -57,7 +58,8 @@ uint64_t pp__heap_journal_size(uint64_t size, uint64_t words);
 /* Once, in zeroed memory. */
 void pp__heap_init(struct pp__heap *heap);
 
-/* A word of the segment; `offset` is checked, -EPROTO is noted where it can't be. A store is of a change that has begun. */
+/* A word of the segment; `offset` is checked, -EPROTO is noted where it can't be. A store is of a change that has
+ * begun. */
 uint64_t pp__heap_load(struct pp__heap *heap, uint64_t offset);
 void pp__heap_store(struct pp__heap *heap, uint64_t offset, uint64_t value);
 

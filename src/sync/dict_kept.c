@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kept kind of dictionary: a file of LMDB's. Its changes go to pages that nothing names yet, and become the state by one page that is written last, so
- * that who dies in the middle has changed nothing; its lock is a robust one.
+ * The kept kind of dictionary: a file of LMDB's. Its changes go to pages that nothing names yet, and become the state
+ * by one page that is written last, so that who dies in the middle has changed nothing; its lock is a robust one.
  */
 #include "base/error.h"
 #include "base/seam.h"
@@ -82,7 +82,8 @@ static int begin(struct step *step, unsigned flags)
     return error;
 }
 
-/* A file that was cut since this began is not added to: what it has lost would be missed by the state that the commit names. */
+/* A file that was cut since this began is not added to: what it has lost would be missed by the state that the commit
+ * names. */
 static int commit(struct step *step)
 {
     PP_FAULT("kept.commit");
@@ -109,7 +110,8 @@ static int check_readers(struct step *step)
     return dead;
 }
 
-/* Whether the step is to be tried again, what kept it being out of the way. `deletes`: it makes room, so it gets some. */
+/* Whether the step is to be tried again, what kept it being out of the way. `deletes`: it makes room, so it gets some.
+ */
 static bool mend(struct step *step, bool deletes)
 {
     int code = step->code;
@@ -312,7 +314,8 @@ const struct pp__dict_kind pp__dict_kept = {kept_get, kept_update, kept_clear, k
 
 /* --------------------------------------------------------------------------------------------- handles */
 
-/* A file that is not there yet: the real name of its directory, and its own. A link that leads nowhere would be made under the name that it leads to. */
+/* A file that is not there yet: the real name of its directory, and its own. A link that leads nowhere would be made
+ * under the name that it leads to. */
 static int resolve_new(const char *path, char real[PATH_MAX])
 {
     char directory[PATH_MAX];
@@ -330,7 +333,8 @@ static int resolve_new(const char *path, char real[PATH_MAX])
     return written < 0 || (size_t)written >= PATH_MAX - length ? -ENAMETOOLONG : 0;
 }
 
-/* LMDB's locks lie beside the file, under the name by which it is opened with "-lock" behind it; so that has to be one for all. */
+/* LMDB's locks lie beside the file, under the name by which it is opened with "-lock" behind it; so that has to be one
+ * for all. */
 static int resolve(const char *path, char real[PATH_MAX])
 {
     int error = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The files of kept dictionaries that this process has open. LMDB wants each file to be opened once in a process at most, and by none for its forked
- * children: so there is a table, by device and inode, and what a parent has opened is left alone by the child, which opens the file for itself.
+ * The files of kept dictionaries that this process has open. LMDB wants each file to be opened once in a process at
+ * most, and by none for its forked children: so there is a table, by device and inode, and what a parent has opened is
+ * left alone by the child, which opens the file for itself.
  */
 #ifndef PP_SYNC_DICT_KEPT_H
 #define PP_SYNC_DICT_KEPT_H
@@ -38,16 +39,17 @@ int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process);
 void pp__kept_leave(struct pp__kept_process *process);
 
 /*
- * LMDB has robust mutexes for these turns, but one who is killed after it was woken, and before it has the mutex, can leave others asleep for ever, though
- * nobody has it. So they are waited for by a lock of the file's that the kernel keeps, whose waiters it wakes whoever dies; then the mutex is free.
- * Who can't have that lock goes on without it.
+ * LMDB has robust mutexes for these turns, but one who is killed after it was woken, and before it has the mutex, can
+ * leave others asleep for ever, though nobody has it. So they are waited for by a lock of the file's that the kernel
+ * keeps, whose waiters it wakes whoever dies; then the mutex is free. Who can't have that lock goes on without it.
  */
 void pp__kept_take_turn(struct pp__kept_process *process, enum pp__kept_turn turn);
 void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn);
 
 /*
- * To be called before a transaction and in it. Whether the file is what it was: -EBADF, its descriptor was closed behind the library's back, and may be another
- * file's by now; -EPROTO, it was cut. What is cut off, and no longer than that, is not seen if it was free, or added by others and never looked at here.
+ * To be called before a transaction and in it. Whether the file is what it was: -EBADF, its descriptor was closed
+ * behind the library's back, and may be another file's by now; -EPROTO, it was cut. What is cut off, and no longer than
+ * that, is not seen if it was free, or added by others and never looked at here.
  */
 int pp__kept_check(struct pp__kept_process *process);
 int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
@@ -56,8 +58,8 @@ int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transa
 int pp__kept_used(const struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
 
 /*
- * SIGXFSZ, by which the kernel kills who writes beyond RLIMIT_FSIZE, is kept from this thread between the two, so that the write fails; what came of
- * it is gone afterwards. Neither touches errno.
+ * SIGXFSZ, by which the kernel kills who writes beyond RLIMIT_FSIZE, is kept from this thread between the two, so that
+ * the write fails; what came of it is gone afterwards. Neither touches errno.
  */
 struct pp__kept_quiet {
     sigset_t before;
@@ -67,7 +69,8 @@ struct pp__kept_quiet {
 void pp__kept_begin_quiet(struct pp__kept_quiet *quiet);
 void pp__kept_end_quiet(const struct pp__kept_quiet *quiet);
 
-/* The errno for a code with which LMDB ends a change: a short write, for which it has one word (EIO), is a full disk or a full RLIMIT_FSIZE. */
+/* The errno for a code with which LMDB ends a change: a short write, for which it has one word (EIO), is a full disk or
+ * a full RLIMIT_FSIZE. */
 int pp__kept_fail_change(const struct pp__kept_process *process, int code);
 
 /* The handle has none any more. */
@@ -76,7 +79,8 @@ void pp__kept_forget(pp_dict *dict);
 /* Takes the map to the size that others have made it. Not between enter and leave. 0 or a negative errno. */
 int pp__kept_follow(struct pp__kept_process *process);
 
-/* The same, and further, so that something can be deleted where all is full: in all by no more than PP__KEPT_TO_DELETE beyond `limit`. Then -ENOSPC. */
+/* The same, and further, so that something can be deleted where all is full: in all by no more than PP__KEPT_TO_DELETE
+ * beyond `limit`. Then -ENOSPC. */
 int pp__kept_stretch(struct pp__kept_process *process);
 
 #define PP__KEPT_TO_DELETE ((size_t)1 << 20)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The file of a kept dictionary as others may leave it: closed, cut, on a full disk, or at the limit of what a process may write. */
+/* The file of a kept dictionary as others may leave it: closed, cut, on a full disk, or at the limit of what a process
+ * may write. */
 #if __has_include(<lmdb.h>)
 #include "base/atomic.h"
 #include "base/error.h"
@@ -59,8 +60,8 @@ static bool is_long_enough(const struct pp__kept_process *process, uint64_t need
 }
 
 /*
- * The file is long enough for the pages that are in use. Not for the last one that was ever numbered: pages that are free before they were ever
- * written may be missing at its end.
+ * The file is long enough for the pages that are in use. Not for the last one that was ever numbered: pages that are
+ * free before they were ever written may be missing at its end.
  */
 int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used)
 {

@@ -18,9 +18,10 @@
 static struct pp__kept_process *_Atomic first;
 
 /*
- * The table's lock: the process that has it, or 0. A fork may leave it, in the child, to a thread that is not there: so what belongs to another process is
- * free. The list is whole at every instruction: whatever leads to an entry (`first`, `next`, a handle's `opened`) is stored when the entry is whole (lead), and
- * followed by the next to have the lock or by a child that was forked in the middle.
+ * The table's lock: the process that has it, or 0. A fork may leave it, in the child, to a thread that is not there: so
+ * what belongs to another process is free. The list is whole at every instruction: whatever leads to an entry (`first`,
+ * `next`, a handle's `opened`) is stored when the entry is whole (lead), and followed by the next to have the lock or
+ * by a child that was forked in the middle.
  */
 static _Atomic pid_t holder;
 
@@ -79,7 +80,8 @@ int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
 
 /* ----------------------------------------------------------------------------------------------- turns */
 
-/* Beyond what a file can have; no other program locks there. One of the process's, so that forked children do not hold it on. */
+/* Beyond what a file can have; no other program locks there. One of the process's, so that forked children do not hold
+ * it on. */
 #define TURNS ((off_t)1 << 62)
 
 static int lock_file(const struct pp__kept_process *process, enum pp__kept_turn turn, short type)
@@ -88,7 +90,8 @@ static int lock_file(const struct pp__kept_process *process, enum pp__kept_turn 
     return PP_SYS(fcntl)(process->fd, F_SETLKW, &lock) == 0 ? 0 : errno;
 }
 
-/* The kernel takes two processes of which threads wait for the two turns for a deadlock; it is none, as nobody waits for one while it has the other. */
+/* The kernel takes two processes of which threads wait for the two turns for a deadlock; it is none, as nobody waits
+ * for one while it has the other. */
 void pp__kept_take_turn(struct pp__kept_process *process, enum pp__kept_turn turn)
 {
     int error;
@@ -261,7 +264,8 @@ static int raise_limit(struct pp__kept_process *process, uint64_t limit)
     return code;
 }
 
-/* All handles of a process have one map: the larger limit is that of all, and one that wants changes to be flushed has all of them flushed. */
+/* All handles of a process have one map: the larger limit is that of all, and one that wants changes to be flushed has
+ * all of them flushed. */
 static int attach(struct pp__kept_process *process, const struct pp__shared_kept *shared)
 {
     bool larger = shared->dict.max_bytes > process->limit, flush = process->no_flush && !shared->dict.no_flush;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The anonymous kind of dictionary: a hash table with chains in a heap whose changes are whole or not at all. It grows bucket by bucket (linear hashing),
- * so that no insert moves more than one chain.
+ * The anonymous kind of dictionary: a hash table with chains in a heap whose changes are whole or not at all. It grows
+ * bucket by bucket (linear hashing), so that no insert moves more than one chain.
  *
- * The segment: struct shared_table, the journal, the heap. Its size is fixed, and so each process maps all at once; memory comes on demand.
+ * The segment: struct shared_table, the journal, the heap. Its size is fixed, and so each process maps all at once;
+ * memory comes on demand.
  */
 #include "base/atomic.h"
 #include "base/error.h"
@@ -32,8 +33,8 @@
 #define IN_PLACE 64u /* values up to this are overwritten by ones of their size */
 
 /*
- * Under the mutex. Bucket i of the first FIRST_BUCKETS is first[i]; those of segments[k] are FIRST_BUCKETS << k to twice that. All but the seed: through the
- * journal.
+ * Under the mutex. Bucket i of the first FIRST_BUCKETS is first[i]; those of segments[k] are FIRST_BUCKETS << k to
+ * twice that. All but the seed: through the journal.
  */
 struct table {
     uint64_t seed[2];
@@ -212,7 +213,8 @@ static bool make_segment(pp_dict *dict, unsigned segment)
     return true;
 }
 
-/* Adds one bucket, to which those of another's entries go that belong there. Without memory for it chains become longer, that is all. */
+/* Adds one bucket, to which those of another's entries go that belong there. Without memory for it chains become
+ * longer, that is all. */
 static void split(pp_dict *dict)
 {
     struct table *table = &shared_of(dict)->table;
@@ -381,7 +383,8 @@ static int table_update(pp_dict *dict, pp_dict_change *changes, size_t count, si
     return commit(dict, error);
 }
 
-/* Where the descriptor is closed, as in a worker that was forked with `close_fds`: Linux 5.14 allocates through the mapping. */
+/* Where the descriptor is closed, as in a worker that was forked with `close_fds`: Linux 5.14 allocates through the
+ * mapping. */
 static int populate(struct pp__heap *heap, uint64_t from, uint64_t to)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A view of a dictionary: a private copy of the whole, made in one go under its lock, as records one behind the other. */
+/* A view of a dictionary: a private copy of the whole, made in one go under its lock, as records one behind the other.
+ */
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/seam.h"

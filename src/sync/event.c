@@ -17,7 +17,8 @@
 #define SET 1u
 #define ONE_SETTING 2u
 
-/* `word`, written by all: bit 0, whether it is set; the rest counts settings, so that who slept through one sees that it was. */
+/* `word`, written by all: bit 0, whether it is set; the rest counts settings, so that who slept through one sees that
+ * it was. */
 struct shared_event {
     struct pp__object_head head;
     _Atomic uint32_t word;
@@ -77,8 +78,9 @@ void pp_event_unref(pp_event *event)
 }
 
 /*
- * Release for what was written before, which who waits is to see: pairs with the loads in wait_for and pp_event_is_set. Acquire for what was written
- * before an earlier setting or clearing, so that it goes on to who sees this one. The first load is but a guess, which the exchange checks.
+ * Release for what was written before, which who waits is to see: pairs with the loads in wait_for and pp_event_is_set.
+ * Acquire for what was written before an earlier setting or clearing, so that it goes on to who sees this one. The
+ * first load is but a guess, which the exchange checks.
  *
  * Who dies before the wake keeps sleepers for the rest of their bound.
  */
@@ -100,7 +102,8 @@ int pp_event_clear(pp_event *event)
 {
     if (!event)
         return pp__fail(-EINVAL, "pp_event_clear: no event");
-    /* Acquire pairs with the setting that it clears, release with who sets or clears it next, and so with who waits for that. */
+    /* Acquire pairs with the setting that it clears, release with who sets or clears it next, and so with who waits for
+     * that. */
     atomic_fetch_and_explicit(word(event), ~SET, memory_order_acq_rel);
     return 0;
 }

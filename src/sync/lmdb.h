@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * LMDB, loaded when the first kept dictionary is made, and never unloaded: the library is not linked against it. To be included where <lmdb.h> is there.
+ * LMDB, loaded when the first kept dictionary is made, and never unloaded: the library is not linked against it. To be
+ * included where <lmdb.h> is there.
  */
 #ifndef PP_SYNC_LMDB_H
 #define PP_SYNC_LMDB_H

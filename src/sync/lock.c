@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A lock of many processes, and a value with such a lock. What is common to both begins with the same words in their segments. */
+/* A lock of many processes, and a value with such a lock. What is common to both begins with the same words in their
+ * segments. */
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -15,7 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Written through the mutex's own functions; `size` by the maker before anybody else has the descriptor, and by nobody afterwards. */
+/* Written through the mutex's own functions; `size` by the maker before anybody else has the descriptor, and by nobody
+ * afterwards. */
 struct shared_lock {
     struct pp__object_head head;
     struct pp__mutex mutex;
@@ -24,9 +26,10 @@ struct shared_lock {
 };
 
 /*
- * A handle through which the mutex was taken has one reference more: the memory must not go while the mutex is in its holder's list of the kernel's.
- * `holder` is the thread that has taken it, and who changes it from a thread to 0 gives that reference back: the thread itself, or whoever finds it dead,
- * or never born, as in a forked child. Two handles of one lock do not know of each other, so what was taken through one is released through it.
+ * A handle through which the mutex was taken has one reference more: the memory must not go while the mutex is in its
+ * holder's list of the kernel's. `holder` is the thread that has taken it, and who changes it from a thread to 0 gives
+ * that reference back: the thread itself, or whoever finds it dead, or never born, as in a forked child. Two handles of
+ * one lock do not know of each other, so what was taken through one is released through it.
  */
 struct held {
     struct pp__object object;
@@ -53,8 +56,8 @@ static pid_t self(void)
 }
 
 /*
- * The reference comes before the name, and goes after it: a child that is forked in between has one reference too many, and never one too few. Relaxed: only
- * `references` orders what is done with the handle.
+ * The reference comes before the name, and goes after it: a child that is forked in between has one reference too many,
+ * and never one too few. Relaxed: only `references` orders what is done with the handle.
  */
 static void keep(struct held *held)
 {

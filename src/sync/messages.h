@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages of any size, first in, first out, in shared memory: their bytes in a ring, and an index that says where each lies. All but the count is
- * called inside the gate of the queue.
+ * Messages of any size, first in, first out, in shared memory: their bytes in a ring, and an index that says where each
+ * lies. All but the count is called inside the gate of the queue.
  *
- * A message is put by one store, to `put`, after its bytes and its entry in the index were written, and taken by one store, to `taken`. Everything else
- * follows from these two and the entries between them, so who dies at any instruction has put or taken a message, or has not.
+ * A message is put by one store, to `put`, after its bytes and its entry in the index were written, and taken by one
+ * store, to `taken`. Everything else follows from these two and the entries between them, so who dies at any
+ * instruction has put or taken a message, or has not.
  */
 #ifndef PP_SYNC_MESSAGES_H
 #define PP_SYNC_MESSAGES_H

@@ -25,7 +25,8 @@ int pp__mutex_init(struct pp__mutex *mutex)
     return error ? pp__fail_errno(error, "a mutex") : 0;
 }
 
-/* Made consistent at once: a mutex that its holder leaves inconsistent can never be taken again. Who dies here leaves it as it was. */
+/* Made consistent at once: a mutex that its holder leaves inconsistent can never be taken again. Who dies here leaves
+ * it as it was. */
 static int look(struct pp__mutex *mutex)
 {
     int error = pthread_mutex_trylock(&mutex->mutex);
@@ -77,8 +78,9 @@ static bool is_time(uint64_t *next)
 }
 
 /*
- * Each look but the first comes after listening, so that whoever has slept and takes it leaves the mark set, and its release wakes the next. A
- * holder that dies rings no bell: the kernel marks the mutex, which is seen when the bound is over.
+ * Each look but the first comes after listening, so that whoever has slept and takes it leaves the mark set, and its
+ * release wakes the next. A holder that dies rings no bell: the kernel marks the mutex, which is seen when the bound is
+ * over.
  */
 int pp__mutex_acquire(struct pp__mutex *mutex, uint64_t deadline, struct pp__hold *hold)
 {

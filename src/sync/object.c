@@ -163,7 +163,8 @@ void pp__object_ref(struct pp__object *object)
     atomic_fetch_add_explicit(&object->references, 1, memory_order_relaxed);
 }
 
-/* Release, and acquire for the last: it sees what all others have done with the handle. So it pairs with itself in another thread. */
+/* Release, and acquire for the last: it sees what all others have done with the handle. So it pairs with itself in
+ * another thread. */
 bool pp__object_drop(struct pp__object *object)
 {
     return atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) == 1;

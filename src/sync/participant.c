@@ -40,7 +40,8 @@ static bool has_no_memory(uint32_t pid)
     return PP_SYS(process_vm_readv)((pid_t)pid, &here, 1, &there, 1, 0) < 0 && errno == ESRCH;
 }
 
-/* For who has no descriptor to spare: whether it has ended and was not waited for. Its directory of threads has a link for each, and two of its own. */
+/* For who has no descriptor to spare: whether it has ended and was not waited for. Its directory of threads has a link
+ * for each, and two of its own. */
 static bool is_zombie(uint32_t pid)
 {
     char path[32];
@@ -62,7 +63,8 @@ bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image)
     return lives > 0 || !pp__stat_has_ended(&line);
 }
 
-/* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's for its own. */
+/* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's
+ * for its own. */
 struct self {
     _Atomic uint64_t start, image; /* written before `known` */
     _Atomic uint32_t known;
@@ -82,7 +84,8 @@ static struct self *make_page(void)
     struct self *made = PP_SYS(mmap)(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED)
         return NULL;
-    /* Release for the page, which the kernel has zeroed; acquire for that of another thread. It pairs with the load in find_self, and with itself. */
+    /* Release for the page, which the kernel has zeroed; acquire for that of another thread. It pairs with the load in
+     * find_self, and with itself. */
     if (PP_SYS(madvise)(made, sizeof *made, MADV_WIPEONFORK) == 0 &&
         atomic_compare_exchange_strong_explicit(&page, &have, made, memory_order_acq_rel, memory_order_acquire))
         return made;
@@ -119,9 +122,10 @@ static uint32_t used(const struct pp__holders *holders, uint32_t capacity)
 }
 
 /*
- * Words that are written and read inside the gate only, whose mutex orders them between the living: loads are relaxed. Who dies inside has done its stores up to
- * some instruction; releases keep them in the program's order, so that a record's store that counts is behind what it counts. Each pairs with the entering
- * of the next one, which is told of the death.
+ * Words that are written and read inside the gate only, whose mutex orders them between the living: loads are relaxed.
+ * Who dies inside has done its stores up to some instruction; releases keep them in the program's order, so that a
+ * record's store that counts is behind what it counts. Each pairs with the entering of the next one, which is told of
+ * the death.
  */
 static uint32_t units(const struct pp__holder *record)
 {

@@ -131,8 +131,9 @@ void pp_queue_unref(pp_queue *queue)
 }
 
 /*
- * Set before the gate is entered, so that it is done though somebody is stopped inside: those who sleep see it at the end of their bound then. Who is
- * inside and has not seen it puts its message before any consumer can see that all was taken.
+ * Set before the gate is entered, so that it is done though somebody is stopped inside: those who sleep see it at the
+ * end of their bound then. Who is inside and has not seen it puts its message before any consumer can see that all was
+ * taken.
  */
 int pp_queue_close(pp_queue *queue)
 {

@@ -13,9 +13,10 @@
 enum { PP__QUEUE_MESSAGE, PP__QUEUE_ROOM, PP__QUEUE_DONE, PP__QUEUE_WATCH };
 
 /*
- * The segment; behind it the records of holders (PP__HOLDERS_MAX of a joinable queue, else none), the index, and the bytes. The first three fields:
- * written by the maker before anybody else has the descriptor, and by nobody afterwards. `closed`: set once by anybody, before which it rings. Counts:
- * see messages.h. Holders: inside the gate; how many messages each process has taken and not done.
+ * The segment; behind it the records of holders (PP__HOLDERS_MAX of a joinable queue, else none), the index, and the
+ * bytes. The first three fields: written by the maker before anybody else has the descriptor, and by nobody afterwards.
+ * `closed`: set once by anybody, before which it rings. Counts: see messages.h. Holders: inside the gate; how many
+ * messages each process has taken and not done.
  */
 struct pp__shared_queue {
     struct pp__object_head head;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages of a joinable queue that are done, and waiting until all are. What is not done is not counted: it is what lies in the queue, and what living
- * processes have taken according to their records.
+ * Messages of a joinable queue that are done, and waiting until all are. What is not done is not counted: it is what
+ * lies in the queue, and what living processes have taken according to their records.
  */
 #include "base/cancel.h"
 #include "base/clock.h"

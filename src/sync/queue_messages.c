@@ -157,7 +157,8 @@ static int give_up(pp_queue *queue, size_t size)
     return pp__fail(-ENOMEM, "no memory for a message of %zu bytes", size);
 }
 
-/* The message stays while there is not room enough; another process may take it meanwhile, then it is the next one that counts. */
+/* The message stays while there is not room enough; another process may take it meanwhile, then it is the next one that
+ * counts. */
 int pp_queue_take(pp_queue *queue, int timeout, void **data, size_t *size)
 {
     PP__NO_CANCELLATION();

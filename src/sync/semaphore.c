@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Units of which processes hold some. What is free is not counted but follows from who holds how many, so that one store takes a unit or gives it
- * back, and what a dead process held is free as soon as its record is.
+ * Units of which processes hold some. What is free is not counted but follows from who holds how many, so that one
+ * store takes a unit or gives it back, and what a dead process held is free as soon as its record is.
  */
 #include "base/atomic.h"
 #include "base/cancel.h"
@@ -18,7 +18,8 @@
 #define UNITS_MAX 65536
 #define FREE_UNIT 0 /* the gate's place of those who wait for one */
 
-/* `units`: written by the maker before anybody else has the descriptor, and by nobody afterwards; the rest inside the gate. */
+/* `units`: written by the maker before anybody else has the descriptor, and by nobody afterwards; the rest inside the
+ * gate. */
 struct shared_semaphore {
     struct pp__object_head head;
     struct pp__gate gate;

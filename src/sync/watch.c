@@ -63,7 +63,8 @@ int pp__watch_start(struct pp__watch *watch, pp_queue *queue, int bell)
     return error ? pp__fail_errno(error, "a thread that watches a queue can't be made") : 0;
 }
 
-/* Inside, so that the thread either sees that it is to stop or sleeps already. Where nobody can enter it sees it at the end of its bound. */
+/* Inside, so that the thread either sees that it is to stop or sleeps already. Where nobody can enter it sees it at the
+ * end of its bound. */
 static void rouse(struct pp__watch *watch)
 {
     struct pp__gate *gate = &pp__queue_shared(watch->queue)->gate;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Watching a queue without taking from it, for who waits for other things as well: a thread sleeps in the queue in the place of the waiting one and rings an
- * eventfd when a get would not wait. Who puts wakes it as it wakes who gets; should that one die before, it looks again within its bound.
+ * Watching a queue without taking from it, for who waits for other things as well: a thread sleeps in the queue in the
+ * place of the waiting one and rings an eventfd when a get would not wait. Who puts wakes it as it wakes who gets;
+ * should that one die before, it looks again within its bound.
  */
 #ifndef PP_SYNC_WATCH_H
 #define PP_SYNC_WATCH_H
@@ -33,7 +34,8 @@ int pp__watch_start(struct pp__watch *watch, pp_queue *queue, int bell);
 /* Waits for the thread's end: at once, but for a second where somebody is stopped inside the queue. */
 void pp__watch_stop(struct pp__watch *watch);
 
-/* Of one that was stopped, or never started: 0, or why it could not watch, with the words for it: -EPROTO. It would not the next time, either. */
+/* Of one that was stopped, or never started: 0, or why it could not watch, with the words for it: -EPROTO. It would not
+ * the next time, either. */
 int pp__watch_error(const struct pp__watch *watch);
 
 /* Whether it has rung, and rings no more: stop it, and start it again. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* In which control group a process is and where its files are, from the texts in which the kernel says so; and the lines of such files. */
+/* In which control group a process is and where its files are, from the texts in which the kernel says so; and the
+ * lines of such files. */
 #include "harness.h"
 
 #include "base/cgroup.h"

@@ -37,8 +37,8 @@ struct outcome {
     size_t out_size, err_size;
 };
 
-/* A file that only this test knows, with the text in it, at its beginning. Processes that write to it at the same time do not
- * overwrite each other, which a memfd without O_APPEND allows. */
+/* A file that only this test knows, with the text in it, at its beginning. Processes that write to it at the same time
+ * do not overwrite each other, which a memfd without O_APPEND allows. */
 static inline int file_with(const void *text, size_t size)
 {
     int fd = memfd_create("input", MFD_CLOEXEC);

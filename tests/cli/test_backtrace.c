@@ -2,7 +2,8 @@
 /* What `procpool map --backtrace` prints of crashes and failures. */
 #include "command.h"
 
-/* The lines below the first, each of which is set in and numbered; the first of them has `function`, the last one the task. */
+/* The lines below the first, each of which is set in and numbered; the first of them has `function`, the last one the
+ * task. */
 static void check_below(const char *err, const char *first, const char *function)
 {
     CHECK_HAS(err, first);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What somebody else's program may look like: valid C99 and C++11, so that it builds as either and as anything newer. */
+/* What somebody else's program may look like: valid C99 and C++11, so that it builds as either and as anything newer.
+ */
 #include <procpool.h>
 
 #include <stdio.h>

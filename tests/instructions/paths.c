@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls with 16 bytes there and back, so that callgrind counts the instructions of each path. One thread plays the owner and its only worker by
- * turns, with a clock of its own: nobody spins, sleeps or is woken, nothing depends on how long it takes, and every run does the same. count.sh
- * runs it and knows what comes of it.
+ * Calls with 16 bytes there and back, so that callgrind counts the instructions of each path. One thread plays the
+ * owner and its only worker by turns, with a clock of its own: nobody spins, sleeps or is woken, nothing depends on how
+ * long it takes, and every run does the same. count.sh runs it and knows what comes of it.
  *
  *     valgrind --tool=callgrind --collect-atstart=no paths    counts, one dump for each path, and prints "PATH CALLS"
- *     paths --about                                           prints what it was built by and runs on, as the table's head has it
+ *     paths --about                                           prints what it was built by and runs on, as the table's
+ * head has it
  *
  * A dump holds what begin_count and end_count take between them as well; the path "nothing" is that alone.
  */
@@ -89,8 +90,8 @@ static __attribute__((noinline)) void end_count(enum place place, int calls)
     counted.calls += calls;
 }
 
-/* In libc's place for all that is linked here: each reading is a little later than the one before, so calls are short. It counts as the few
- * instructions that it has. */
+/* In libc's place for all that is linked here: each reading is a little later than the one before, so calls are short.
+ * It counts as the few instructions that it has. */
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
     static struct timespec now = {.tv_sec = 1000};
@@ -219,7 +220,8 @@ static void one_round(pp_pool *pool, int count)
     }
 }
 
-/* The owner's steps, as pp_map_array makes them: the first sends all chunks, and each of the others has the results that are there. */
+/* The owner's steps, as pp_map_array makes them: the first sends all chunks, and each of the others has the results
+ * that are there. */
 static size_t step(pp_map *map, char (*out)[SIZE])
 {
     pp_map_result result;

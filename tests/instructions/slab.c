@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The slab as it is without valgrind, under which each object would be malloc's own. The question is asked all the same: it costs instructions. */
+/* The slab as it is without valgrind, under which each object would be malloc's own. The question is asked all the
+ * same: it costs instructions. */
 #include "process/sanitizer.h"
 
 #include <stdbool.h>

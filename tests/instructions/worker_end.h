@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker's end of a channel, to be moved on by hand in the owner's own thread: worker.c as it is, but for its loop. */
+/* The worker's end of a channel, to be moved on by hand in the owner's own thread: worker.c as it is, but for its loop.
+ */
 #ifndef PP_TESTS_INSTRUCTIONS_WORKER_END_H
 #define PP_TESTS_INSTRUCTIONS_WORKER_END_H
 

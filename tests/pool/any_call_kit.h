@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Any call fails: a plan on the board says which call of pp__sys fails in which kind of process, the n-th time that it is made there or from then on. A
- * scenario runs in a process of its own, the owner, once for each plan. It must end, with everything done or a public function's error that says why, and
- * leave no descriptor, mapping or process behind; what it could not have is tried again when nothing fails any more.
+ * Any call fails: a plan on the board says which call of pp__sys fails in which kind of process, the n-th time that it
+ * is made there or from then on. A scenario runs in a process of its own, the owner, once for each plan. It must end,
+ * with everything done or a public function's error that says why, and leave no descriptor, mapping or process behind;
+ * what it could not have is tried again when nothing fails any more.
  */
 #ifndef PP_TESTS_POOL_ANY_CALL_KIT_H
 #define PP_TESTS_POOL_ANY_CALL_KIT_H
@@ -112,7 +113,8 @@ static const int errors[CALLS][2] = {
 
 /* ---------------------------------------------------------------------------------------------- the plan */
 
-/* Who makes a call. A newborn has not got its name yet: helpers, forks of the owner and images; a fork of the zygote counts as that until it has its own. */
+/* Who makes a call. A newborn has not got its name yet: helpers, forks of the owner and images; a fork of the zygote
+ * counts as that until it has its own. */
 enum kind { OWNER, NEWBORN, ZYGOTE, WORKER, KINDS };
 #define ONLY_OWNER (1u << OWNER)
 #define OTHERS (1u << NEWBORN | 1u << ZYGOTE | 1u << WORKER)
@@ -357,7 +359,8 @@ static int check_told(const char *what, int code)
 /* Calls a public function: what it returned. A failure is told in words. */
 #define TRY(call) (begin_step(#call), check_told(#call, (int)(call)))
 
-/* Of a function that waits: what a signal interrupts is called again, and what can't come while calls fail comes when none does any more. */
+/* Of a function that waits: what a signal interrupts is called again, and what can't come while calls fail comes when
+ * none does any more. */
 #define TRY_LONG(call)                                                                                                 \
     ({                                                                                                                 \
         int long_code;                                                                                                 \
@@ -529,7 +532,8 @@ static bool run_with(void (*scenario)(pp_start_method), pp_start_method method, 
     return atomic_load(&plan->failed);
 }
 
-/* All n with PP_TEST_SLOW=1, and some more for runs that make more calls than the first has; else 1, 6, 36 and so on. */
+/* All n with PP_TEST_SLOW=1, and some more for runs that make more calls than the first has; else 1, 6, 36 and so on.
+ */
 static uint32_t next(uint32_t n)
 {
     return getenv("PP_TEST_SLOW") ? n + 1 : 6 * n;
@@ -549,8 +553,8 @@ static bool is_wanted(enum kind kind, enum call call)
 }
 
 /*
- * Each call that the scenario makes fails in each of these kinds of processes. PP_TEST_CALL=open:worker leaves the rest out,
- * PP_TEST_TELL shows what came of each.
+ * Each call that the scenario makes fails in each of these kinds of processes. PP_TEST_CALL=open:worker leaves the rest
+ * out, PP_TEST_TELL shows what came of each.
  */
 static void sweep(void (*scenario)(pp_start_method), pp_start_method method, unsigned of)
 {

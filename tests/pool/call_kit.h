@@ -2,8 +2,9 @@
 /*
  * What tests of calls share: a board of words that owner and workers see, gates on it, and common tasks.
  *
- * The board is a memfd at a fixed descriptor, so it reaches workers of all start methods: forks of the owner have it mapped, fresh images and their
- * forks find the descriptor, which kit_pool names in inherit_fds. A test calls board_make first.
+ * The board is a memfd at a fixed descriptor, so it reaches workers of all start methods: forks of the owner have it
+ * mapped, fresh images and their forks find the descriptor, which kit_pool names in inherit_fds. A test calls
+ * board_make first.
  *
  * Nothing here waits for a fixed time: `until` looks until the harness's time limit ends the test.
  */
@@ -31,7 +32,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The same test under each method that has processes: NAME_under_fork, NAME_under_forkserver, NAME_under_spawn. The body has `method`. */
+/* The same test under each method that has processes: NAME_under_fork, NAME_under_forkserver, NAME_under_spawn. The
+ * body has `method`. */
 #define BOTH_WITHIN(name, seconds)                                                                                     \
     static void both__##name(pp_start_method method);                                                                  \
     TEST_WITHIN(name##_under_fork, seconds)                                                                            \
@@ -49,7 +51,8 @@
     static void both__##name(pp_start_method method)
 #define BOTH(name) BOTH_WITHIN(name, HARNESS_SECONDS)
 
-/* The same where workers are forks of one image: what it was told at its birth, a fault that is armed above all, is counted for all of them together. */
+/* The same where workers are forks of one image: what it was told at its birth, a fault that is armed above all, is
+ * counted for all of them together. */
 #define FORKED_WITHIN(name, seconds)                                                                                   \
     static void forked__##name(pp_start_method method);                                                                \
     TEST_WITHIN(name##_under_fork, seconds)                                                                            \
@@ -148,8 +151,9 @@ static inline pp_pool *kit_pool(pp_start_method method, int workers)
     return kit_pool_with(method, (pp_pool_options){.max_workers = workers});
 }
 
-/* For a test with several pools: all of one method are of one launcher, made with the first. Beside the threads of a pool a fork would take over the
- * locks that these hold, and address sanitizer's malloc has some: so one under fork comes first. */
+/* For a test with several pools: all of one method are of one launcher, made with the first. Beside the threads of a
+ * pool a fork would take over the locks that these hold, and address sanitizer's malloc has some: so one under fork
+ * comes first. */
 static inline pp_pool *kit_sibling(pp_start_method method, pp_pool_options options)
 {
     static const int fds[] = {BOARD_FD};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* For tests of descriptors that travel: files with numbers in them, pipes that show who still has them, and tasks that take or bring some. */
+/* For tests of descriptors that travel: files with numbers in them, pipes that show who still has them, and tasks that
+ * take or bring some. */
 #ifndef PP_TESTS_POOL_DESCRIPTORS_KIT_H
 #define PP_TESTS_POOL_DESCRIPTORS_KIT_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Included behind all others: no pool that the program destroys may have lost a wake. Each would be made up for by a sleep's bound, and seen by nobody. */
+/* Included behind all others: no pool that the program destroys may have lost a wake. Each would be made up for by a
+ * sleep's bound, and seen by nobody. */
 #ifndef PP_TESTS_LOST_KIT_H
 #define PP_TESTS_LOST_KIT_H
 

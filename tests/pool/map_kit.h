@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of maps: a source that counts what is pulled, and a task whose behaviour the test sets for each element. How often each
- * element was begun is counted on the board (call_kit.h), so it is known also when its worker has died.
+ * For tests of maps: a source that counts what is pulled, and a task whose behaviour the test sets for each element.
+ * How often each element was begun is counted on the board (call_kit.h), so it is known also when its worker has died.
  */
 #ifndef PP_TESTS_POOL_MAP_KIT_H
 #define PP_TESTS_POOL_MAP_KIT_H

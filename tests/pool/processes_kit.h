@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* For tests of what happens to processes: what tasks and test tell each other, gates, and looks at a pool's processes from outside. */
+/* For tests of what happens to processes: what tasks and test tell each other, gates, and looks at a pool's processes
+ * from outside. */
 #ifndef PP_TESTS_POOL_PROCESSES_KIT_H
 #define PP_TESTS_POOL_PROCESSES_KIT_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* needs: seams. Every call of the table fails, in owner, zygote and workers, at each place where a scenario makes it. */
+/* needs: seams. Every call of the table fails, in owner, zygote and workers, at each place where a scenario makes it.
+ */
 #include "any_call_kit.h"
 
 static const int board[] = {BOARD_FD};
@@ -144,7 +145,8 @@ static void call_back(pp_pool *pool)
     until(called == added);
 }
 
-/* Where nothing fails any more, the pool works, unless it is broken: by calls that failed again and again, or by one for which the zygote gave it up. */
+/* Where nothing fails any more, the pool works, unless it is broken: by calls that failed again and again, or by one
+ * for which the zygote gave it up. */
 static void check_pool(pp_pool *pool)
 {
     pp_future *future = NULL;

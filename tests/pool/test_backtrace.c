@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a call failed: crashes of every kind, and pp_task_fail; and what a task's own handlers, threads and children change about it. */
+/* Where a call failed: crashes of every kind, and pp_task_fail; and what a task's own handlers, threads and children
+ * change about it. */
 #include "backtrace_kit.h"
 
 #include "pool/channel.h"

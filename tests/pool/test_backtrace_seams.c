@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* needs: seams */
-/* Backtraces where something is missing: memory, libdw; and a report that itself runs into what a crash has destroyed. */
+/* Backtraces where something is missing: memory, libdw; and a report that itself runs into what a crash has destroyed.
+ */
 #include "backtrace_kit.h"
 
 #include "base/seam.h"

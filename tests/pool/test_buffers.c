@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Large payloads travel in buffers that are used again: what that must not change (contents, whoever holds what meanwhile, whoever dies), who has which of
- * them mapped, and how many there are.
+ * Large payloads travel in buffers that are used again: what that must not change (contents, whoever holds what
+ * meanwhile, whoever dies), who has which of them mapped, and how many there are.
  */
 #include "payload_kit.h"
 
@@ -342,7 +342,8 @@ static bool have_one_in_common(const struct mappings *a, const struct mappings *
     return false;
 }
 
-/* All are busy, so that what is submitted meanwhile goes to whom comes first; those that are idle get theirs at once. */
+/* All are busy, so that what is submitted meanwhile goes to whom comes first; those that are idle get theirs at once.
+ */
 BOTH_WITHIN(no_two_workers_have_a_buffer_in_common, 60)
 {
     enum { WORKERS = 3, COUNT = 20 };
@@ -382,7 +383,8 @@ BOTH_WITHIN(no_two_workers_have_a_buffer_in_common, 60)
 
 /* ----------------------------------------------------------------------------------------------- deaths */
 
-/* The first word says which word of the board counts the run; the first run dies when it has read all and written a half. */
+/* The first word says which word of the board counts the run; the first run dies when it has read all and written a
+ * half. */
 static int die_at_first(pp_task *task, const void *arg, size_t size)
 {
     uint64_t run;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Done callbacks: when they run, in which thread and order, what they may do, and that nothing of the pool waits for them. */
+/* Done callbacks: when they run, in which thread and order, what they may do, and that nothing of the pool waits for
+ * them. */
 #include "call_kit.h"
 
 #include <sys/prctl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cancel: a call that it takes back never runs, and one that it cannot take back ran once. What ran is counted on the board, a word for each
- * call, so both are seen after the pool has gone.
+ * Cancel: a call that it takes back never runs, and one that it cannot take back ran once. What ran is counted on the
+ * board, a word for each call, so both are seen after the pool has gone.
  */
 #include "call_kit.h"
 
@@ -217,8 +217,8 @@ static void *wait_for_the_gate(void *future)
 }
 
 /*
- * The gate is closed until all of them have come back, and the thread that waits for it collects, so they sleep on their own words. So many
- * rounds that those in which they only look again by themselves take too long.
+ * The gate is closed until all of them have come back, and the thread that waits for it collects, so they sleep on
+ * their own words. So many rounds that those in which they only look again by themselves take too long.
  */
 BOTH(cancelling_wakes_every_waiter_at_once)
 {
@@ -293,7 +293,8 @@ static void settle(uint32_t call, pp_future *future, bool cancelled)
     pp_future_unref(future);
 }
 
-/* A batch goes in and is cancelled while workers begin it: forwards or backwards, at once or when some call in it has ended. */
+/* A batch goes in and is cancelled while workers begin it: forwards or backwards, at once or when some call in it has
+ * ended. */
 static void run_batch(pp_pool *pool, uint32_t round)
 {
     pp_future *futures[BATCH];

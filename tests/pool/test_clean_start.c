@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a task finds around itself, whatever its owner has done: a clean process. And what a terminal's keys do to the owner alone. */
+/* What a task finds around itself, whatever its owner has done: a clean process. And what a terminal's keys do to the
+ * owner alone. */
 #include "call_kit.h"
 
 #include <alloca.h>
@@ -490,7 +491,8 @@ static void expect_overflow(pp_pool *pool, size_t depth)
     pp_future_unref(future);
 }
 
-/* The option, what it means, and in each pool: most of the stack, at once and step by step; too much of it; and most again. */
+/* The option, what it means, and in each pool: most of the stack, at once and step by step; too much of it; and most
+ * again. */
 static void check_stack(pp_start_method method, size_t option, size_t size)
 {
     pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .stack_size = option});
@@ -601,7 +603,8 @@ static uint32_t state_of_job(int status)
     return WIFSIGNALED(status) ? 128 + (uint32_t)WTERMSIG(status) : (uint32_t)WEXITSTATUS(status);
 }
 
-/* As a shell does: the job in the foreground, and, once it has stopped and is to go on, there again. Ends as the job has ended. */
+/* As a shell does: the job in the foreground, and, once it has stopped and is to go on, there again. Ends as the job
+ * has ended. */
 static _Noreturn void be_shell(int terminal, owner_function *owner, pp_start_method method)
 {
     int status;

@@ -7,7 +7,8 @@
 #include "pool/collect.h"
 #include "pool/workers.h"
 
-/* In the pool's lock: the only call of its only worker has ended and its record is released, and nobody was rung for it. */
+/* In the pool's lock: the only call of its only worker has ended and its record is released, and nobody was rung for
+ * it. */
 static void let_end_silently(pp_pool *pool, int gate)
 {
     struct pp__worker *worker = pool->workers[0];
@@ -64,7 +65,8 @@ static bool all_have_answered(pp_pool *pool, int count)
     return true;
 }
 
-/* The first failure breaks the pool while the others' answers lie there already, failures too: of workers that did nothing wrong. */
+/* The first failure breaks the pool while the others' answers lie there already, failures too: of workers that did
+ * nothing wrong. */
 BOTH(where_an_initializer_fails_no_worker_is_blamed_for_garbage)
 {
     enum { WORKERS = 4 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors that travel with calls and back with their results, and what becomes of them where either does not arrive. */
+/* Descriptors that travel with calls and back with their results, and what becomes of them where either does not
+ * arrive. */
 #include "descriptors_kit.h"
 
 #include <netinet/in.h>
@@ -342,7 +343,8 @@ static void pass_and(pp_pool *pool, pp_function *function, const struct watched 
     expect_end(submit_fds(pool, function, &watched->writing, 1), code);
 }
 
-/* However a call ends, its owner has what it had before when the future is done, and what came back when that is gone. */
+/* However a call ends, its owner has what it had before when the future is done, and what came back when that is gone.
+ */
 EACH(the_owner_has_nothing_of_a_call_that_has_ended)
 {
     pp_pool *pool = open_workers(1, method);
@@ -581,7 +583,8 @@ BOTH(a_call_that_is_tried_again_has_its_descriptors_each_time)
     CHECK_INT(count_fds(), before);
 }
 
-/* They lie behind a call that lasts, in the ring of its worker, until the other one takes them; what that worker then passes over it closes. */
+/* They lie behind a call that lasts, in the ring of its worker, until the other one takes them; what that worker then
+ * passes over it closes. */
 BOTH(calls_that_move_to_another_worker_take_their_descriptors_along)
 {
     enum { CALLS = 30 };

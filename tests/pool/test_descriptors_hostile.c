@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors that travel where there are none to be had, where a worker lies about them, or where a task has closed the way. */
+/* Descriptors that travel where there are none to be had, where a worker lies about them, or where a task has closed
+ * the way. */
 #include "descriptors_kit.h"
 
 #include "pool/channel.h"
@@ -317,7 +318,8 @@ static int task_close_all_and_return(pp_task *task, const void *arg, size_t size
     return task_return(task, arg, size);
 }
 
-/* Not the bell: its worker goes on. Nor its end of the connection, so that the owner does not see it before what it sends next. */
+/* Not the bell: its worker goes on. Nor its end of the connection, so that the owner does not see it before what it
+ * sends next. */
 static int task_close_socket(pp_task *task, const void *arg, size_t size)
 {
     int socket = channel_socket();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors and buffers on their way where a worker dies at any step, and where memory, numbers or the kernel's patience run out.
+ * Descriptors and buffers on their way where a worker dies at any step, and where memory, numbers or the kernel's
+ * patience run out.
  *
  * needs: seams
  */

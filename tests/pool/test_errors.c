@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What each function refuses, with which error; outputs stay as they were, and pp_last_error() says why. What only want of memory or
- * descriptors provokes call by call is in test_errors_seams.c.
+ * What each function refuses, with which error; outputs stay as they were, and pp_last_error() says why. What only want
+ * of memory or descriptors provokes call by call is in test_errors_seams.c.
  */
 #include "call_kit.h"
 

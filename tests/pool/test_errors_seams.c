@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Want of memory and descriptors at every place: each allocation and system call of a scenario fails in turn, once. The call that met it
- * works or fails with a clear error, nothing is lost or hangs, and the pool goes on.
+ * Want of memory and descriptors at every place: each allocation and system call of a scenario fails in turn, once. The
+ * call that met it works or fails with a clear error, nothing is lost or hangs, and the pool goes on.
  *
  * needs: seams
  */
@@ -205,7 +205,8 @@ BOTH_WITHIN(calls_on_a_pool_that_runs_meet_every_want, 60)
     pp_pool_destroy(pool);
 }
 
-/* Workers that can't be started are started later: the calls wait, and none fails for it but one that itself finds no memory. */
+/* Workers that can't be started are started later: the calls wait, and none fails for it but one that itself finds no
+ * memory. */
 BOTH_WITHIN(calls_on_a_new_pool_meet_every_want, 60)
 {
     char *argument = large_argument();

@@ -3,7 +3,8 @@
 #include "processes_kit.h"
 
 #if KIT_TSAN
-/* A program that leaves its pools to the exit joins none of their threads, which is what thread sanitizer calls a leak. */
+/* A program that leaves its pools to the exit joins none of their threads, which is what thread sanitizer calls a leak.
+ */
 const char *__tsan_default_options(void);
 __attribute__((visibility("default"))) const char *__tsan_default_options(void)
 {

@@ -134,7 +134,8 @@ static void *wait_for_mine(void *argument)
     return NULL;
 }
 
-/* Each must come back before the next call ends: so whoever collects wakes the right one and passes the duty on when it leaves. */
+/* Each must come back before the next call ends: so whoever collects wakes the right one and passes the duty on when it
+ * leaves. */
 static void let_end_in_this_order(pp_start_method method, const int order[THREADS])
 {
     struct crew crew = {.pool = kit_pool(method, THREADS)};
@@ -169,8 +170,8 @@ static void *wait_for_the_gate(void *argument)
     return NULL;
 }
 
-/* Once the other thread collects it does so until the gate opens. Were it not to wake this one, each round would take until this one looks
- * again by itself. */
+/* Once the other thread collects it does so until the gate opens. Were it not to wake this one, each round would take
+ * until this one looks again by itself. */
 BOTH(a_thread_gets_its_answers_while_another_collects)
 {
     board_make();
@@ -285,7 +286,8 @@ static bool kill_until_done(struct waiter *waiter, int number)
     return atomic_load(&waiter->done);
 }
 
-/* One of the two collects and the other sleeps on its own word; both are interrupted, and then both get their answers. */
+/* One of the two collects and the other sleeps on its own word; both are interrupted, and then both get their answers.
+ */
 BOTH(a_signal_interrupts_a_wait_and_the_call_goes_on)
 {
     board_make();
@@ -324,8 +326,8 @@ static void *wait_behind(void *argument)
 }
 
 /*
- * Who collects leaves when its time is up, and stays away; who sleeps beside it has to take over. No manager does it in its stead, as the pool is an
- * event loop's, and each sleep's own bound, 100 ms, would be too late for so many rounds.
+ * Who collects leaves when its time is up, and stays away; who sleeps beside it has to take over. No manager does it in
+ * its stead, as the pool is an event loop's, and each sleep's own bound, 100 ms, would be too late for so many rounds.
  */
 BOTH(who_waits_on_takes_over_from_who_collected_and_left)
 {

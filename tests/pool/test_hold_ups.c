@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What must not hold others up: a log function that takes its time, a worker that is stopped, a call that is tried for ever. */
+/* What must not hold others up: a log function that takes its time, a worker that is stopped, a call that is tried for
+ * ever. */
 #include "call_kit.h"
 
 /* ---------------------------------------------------------------------------------------------- the log */

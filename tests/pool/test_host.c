@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the program around a pool notices of its processes: nothing. And what it does itself, fork above all, harms no pool. */
+/* What the program around a pool notices of its processes: nothing. And what it does itself, fork above all, harms no
+ * pool. */
 #include "processes_kit.h"
 
 /* ---------------------------------------------------------------------------------- waiting for children */
@@ -502,8 +503,9 @@ static void check_cost(const char *which, double cost, double before)
 }
 
 /*
- * Side by side, since the machine may have become slower meanwhile: a small owner's launcher made early, and one made late. A forkserver is a fresh image
- * whenever it is made; under fork a late one is a copy of what the owner has become.
+ * Side by side, since the machine may have become slower meanwhile: a small owner's launcher made early, and one made
+ * late. A forkserver is a fresh image whenever it is made; under fork a late one is a copy of what the owner has
+ * become.
  */
 static void compare_costs(pp_start_method method)
 {

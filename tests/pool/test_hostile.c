@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that write garbage wherever they can: into their side of the channel, into the library's descriptors. It costs calls of such a
- * worker at most, never one of another, and never the pool.
+ * Workers that write garbage wherever they can: into their side of the channel, into the library's descriptors. It
+ * costs calls of such a worker at most, never one of another, and never the pool.
  */
 #include "processes_kit.h"
 
@@ -240,7 +240,8 @@ static void check_innocent(pp_future *future, int index)
     pp_future_unref(future);
 }
 
-/* One that goes on writing may write over its own result. Threads can't be made there under thread sanitizer: then it dies of that. */
+/* One that goes on writing may write over its own result. Threads can't be made there under thread sanitizer: then it
+ * dies of that. */
 static void check_vandal(pp_future *future, enum duration duration)
 {
     const pp_error *error;
@@ -284,7 +285,8 @@ static void run_vandal(pp_pool *pool, const struct vandal *vandal)
     warm_up(pool);
 }
 
-/* Every `step`th of `count` combinations; after REGIONS * PATTERNS of them they come again with other random numbers. */
+/* Every `step`th of `count` combinations; after REGIONS * PATTERNS of them they come again with other random numbers.
+ */
 static void run_vandals(pp_start_method method, int workers, enum duration duration, unsigned count, unsigned step)
 {
     if (duration == LASTING && KIT_TSAN)
@@ -654,7 +656,8 @@ BOTH(a_worker_that_says_its_element_was_taken_back_and_hangs_is_killed_at_the_el
     lie_in_a_chunk(method, TAKEN);
 }
 
-/* It looks as if it had never begun: so nobody can tell it from one that is stopped, and it has the time that those have. */
+/* It looks as if it had never begun: so nobody can tell it from one that is stopped, and it has the time that those
+ * have. */
 BOTH_WITHIN(a_worker_that_says_it_has_not_begun_and_never_goes_on_loses_call_and_place, 20)
 {
     pp_pool *pools[2];
@@ -785,8 +788,9 @@ static bool check_large(pp_future *future, int index)
 }
 
 /*
- * Harm, then large calls, many at once and one by one: each ends, and a harmed worker fails the first one for which it needs what was harmed, at the latest.
- * With a buffer for each call it needs no socket, and may have none from the last time.
+ * Harm, then large calls, many at once and one by one: each ends, and a harmed worker fails the first one for which it
+ * needs what was harmed, at the latest. With a buffer for each call it needs no socket, and may have none from the last
+ * time.
  */
 static void run_mischief(pp_pool *pool, enum mischief mischief, int workers)
 {

@@ -458,8 +458,8 @@ BOTH(a_plugin_without_build_id_is_not_run_from_a_copy)
 }
 
 /*
- * The zygote has the first plugin in memory, the owner the second one, under the same path and, with luck, at the same address. Whether the worker
- * finds the second one or says that it can't: it does not run the first.
+ * The zygote has the first plugin in memory, the owner the second one, under the same path and, with luck, at the same
+ * address. Whether the worker finds the second one or says that it can't: it does not run the first.
  */
 static void check_second_plugin(pp_pool *pool, void (*copy)(const char *from, const char *to))
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The inline method: the same calls, run in the owner when somebody waits. Nothing runs before; nothing is isolated. Each test can make
- * its pools by the option or by the environment.
+ * The inline method: the same calls, run in the owner when somebody waits. Nothing runs before; nothing is isolated.
+ * Each test can make its pools by the option or by the environment.
  */
 #include "map_kit.h"
 

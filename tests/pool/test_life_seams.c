@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Want of memory, descriptors and processes where workers are succeeded, kept ready, made more, and set up: each step fails in turn, once.
+ * Want of memory, descriptors and processes where workers are succeeded, kept ready, made more, and set up: each step
+ * fails in turn, once.
  *
  * needs: seams
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Start method fork in an owner whose other threads are in malloc, stdio, the loader and the resolver all the time: whatever lock of libc's they
- * hold at the moment of the fork, no worker must meet it held.
+ * Start method fork in an owner whose other threads are in malloc, stdio, the loader and the resolver all the time:
+ * whatever lock of libc's they hold at the moment of the fork, no worker must meet it held.
  */
 #include "call_kit.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A wake that is lost costs some milliseconds, is counted and told once. What is to wake is kept from it here by hand. */
+/* A wake that is lost costs some milliseconds, is counted and told once. What is to wake is kept from it here by hand.
+ */
 #include "call_kit.h"
 
 #include "base/atomic.h"

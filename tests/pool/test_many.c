@@ -2,7 +2,8 @@
 /*
  * Many futures at once, of one pool and of several: pp_wait and pp_as_completed.
  *
- * A wake that is lost is made up for after 100 ms, so what is to come at once is asked for so often that this would miss the time limit.
+ * A wake that is lost is made up for after 100 ms, so what is to come at once is asked for so often that this would
+ * miss the time limit.
  */
 #include "signal_kit.h"
 
@@ -1152,8 +1153,8 @@ static void *wait_for_pair(void *futures)
 }
 
 /*
- * One thread runs the first call; the other waits for the second one, which it has to run when that thread is done. Which of them waits for
- * one future and which for two of both pools is told by `first_pair` and `second_pair`.
+ * One thread runs the first call; the other waits for the second one, which it has to run when that thread is done.
+ * Which of them waits for one future and which for two of both pools is told by `first_pair` and `second_pair`.
  */
 static void hand_on(bool first_pair, bool second_pair, uint32_t round)
 {

@@ -314,7 +314,8 @@ BOTH(a_source_without_input_now_is_asked_again_at_the_next_step)
     pp_pool_destroy(pool);
 }
 
-/* What it gave before travels, though it is not a whole chunk. Each step asks until the source says so, and not beyond. */
+/* What it gave before travels, though it is not a whole chunk. Each step asks until the source says so, and not beyond.
+ */
 BOTH(what_came_before_a_pause_does_not_wait_for_more)
 {
     board_make();
@@ -479,7 +480,8 @@ BOTH(without_fail_fast_a_failed_element_is_a_result_among_others)
     pp_pool_destroy(pool);
 }
 
-/* Two run and wait; those behind them, in their chunks, in rings and pending, never do. Closing does not wait for the two. */
+/* Two run and wait; those behind them, in their chunks, in rings and pending, never do. Closing does not wait for the
+ * two. */
 BOTH(what_has_not_begun_when_a_map_is_closed_never_runs)
 {
     board_make();
@@ -801,8 +803,8 @@ static void *destroy(void *pool)
 }
 
 /*
- * One thread is in pp_map_next while another destroys the pool: it gets all that was accepted. What had been pulled when the pool was shut
- * down, and was not yet submitted, comes back too: cancelled.
+ * One thread is in pp_map_next while another destroys the pool: it gets all that was accepted. What had been pulled
+ * when the pool was shut down, and was not yet submitted, comes back too: cancelled.
  */
 BOTH(a_pool_is_destroyed_while_a_thread_maps)
 {

@@ -17,7 +17,8 @@ static pp_map *open_numbers(pp_pool *pool, const uint32_t *numbers, uint32_t cou
     return map;
 }
 
-/* A machine that keeps an innocent element from running for as long as a timeout may cost it: then its error says so. */
+/* A machine that keeps an innocent element from running for as long as a timeout may cost it: then its error says so.
+ */
 static bool is_late(const pp_map_result *result, uint32_t timeout)
 {
     return timeout && result->code == -ETIME && result->error->run_time >= timeout * UINT64_C(1000000);

@@ -347,8 +347,8 @@ static void *take_it(void *future)
 }
 
 /*
- * It is held up in a signal handler until nothing is left of the pool but what it keeps itself; what is freed by then reads as nonsense. In an inline
- * pool no thread of the pool's own keeps it as long.
+ * It is held up in a signal handler until nothing is left of the pool but what it keeps itself; what is freed by then
+ * reads as nonsense. In an inline pool no thread of the pool's own keeps it as long.
  */
 static void release_below(void *(*run)(void *submitter))
 {

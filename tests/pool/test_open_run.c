@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* needs: seams */
 /*
- * A chunk's results gather in a run that its worker publishes later. They are there all the same: wherever the worker dies or stops, the
- * elements that had ended have their results, and no other element has lost anything.
+ * A chunk's results gather in a run that its worker publishes later. They are there all the same: wherever the worker
+ * dies or stops, the elements that had ended have their results, and no other element has lost anything.
  */
 #include "map_kit.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * No orphan, ever: an owner with live pools is killed, and its workers and the process that starts them are gone, whatever they did. Owners are
- * children of the test; what they leave behind would be adopted by the runner, which is this process's parent.
+ * No orphan, ever: an owner with live pools is killed, and its workers and the process that starts them are gone,
+ * whatever they did. Owners are children of the test; what they leave behind would be adopted by the runner, which is
+ * this process's parent.
  */
 #include "processes_kit.h"
 
@@ -9,7 +10,8 @@
 
 #define WORKERS 3
 
-/* What the owner does before it waits to be killed. It writes the processes that must go to shared()->pid and their number to words[0]. */
+/* What the owner does before it waits to be killed. It writes the processes that must go to shared()->pid and their
+ * number to words[0]. */
 typedef void owner_function(pp_start_method method);
 
 static void note(pid_t pid)

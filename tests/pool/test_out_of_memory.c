@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that the kernel kills as memory runs out, told from those that somebody kills. In a control group made for that, where one can be. */
+/* Workers that the kernel kills as memory runs out, told from those that somebody kills. In a control group made for
+ * that, where one can be. */
 #include "processes_kit.h"
 
 #include "process/memory.h"

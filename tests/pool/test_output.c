@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a call writes to standard output and standard error, in a pool that captures it: it is the call's own, however that ends. */
+/* What a call writes to standard output and standard error, in a pool that captures it: it is the call's own, however
+ * that ends. */
 #include "processes_kit.h"
 
 #include "pool/channel.h"
@@ -613,7 +614,8 @@ static int attack_and_end(pp_task *task, const void *arg, size_t size)
     return 0;
 }
 
-/* The board, which has taken a file's place, is as large as it was, and no other call's output is lost in another worker. */
+/* The board, which has taken a file's place, is as large as it was, and no other call's output is lost in another
+ * worker. */
 BOTH_WITHIN(a_worker_that_ruins_its_files_costs_at_most_its_own_output, 30)
 {
     for (int what = 0; what < 2 * ATTACKS; what++) {

@@ -37,7 +37,8 @@ static int say(pp_task *task, const void *arg, size_t size)
     return 0;
 }
 
-/* Of a submit that was accepted: the output, or a word that there was no memory for it. True: that word. The step that fails may be the result's, too. */
+/* Of a submit that was accepted: the output, or a word that there was no memory for it. True: that word. The step that
+ * fails may be the result's, too. */
 static bool check_said(pp_future *future)
 {
     pp_output output;

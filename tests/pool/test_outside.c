@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that another program starts: by the launcher's command, whose words lead to this program again, at once, through others that stay its parents,
- * or through one that has gone by then. And what such a program can do wrong.
+ * Workers that another program starts: by the launcher's command, whose words lead to this program again, at once,
+ * through others that stay its parents, or through one that has gone by then. And what such a program can do wrong.
  */
 #include "processes_kit.h"
 
@@ -166,7 +166,8 @@ static pid_t fork_noted(int at)
     return pid;
 }
 
-/* A child of this process says that it has joined; an orphan, which the zygote has to reap, dies before that; this process fails after it. */
+/* A child of this process says that it has joined; an orphan, which the zygote has to reap, dies before that; this
+ * process fails after it. */
 static _Noreturn void join_step_by_step(char *invitation)
 {
     atomic_store(word(PARENT), (uint32_t)getpid());

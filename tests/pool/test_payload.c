@@ -212,7 +212,8 @@ static void limit(int resource, rlim_t most)
     CHECK_INT(setrlimit((__rlimit_resource_t)resource, &now), 0);
 }
 
-/* Two thousand wait, and there are a few dozen descriptors in owner and workers: none is held for what waits, nor for what has come. */
+/* Two thousand wait, and there are a few dozen descriptors in owner and workers: none is held for what waits, nor for
+ * what has come. */
 BOTH_WITHIN(two_thousand_large_calls_need_no_two_thousand_descriptors, 60)
 {
     enum { COUNT = 2000, SIZE = 100 << 10 };
@@ -687,8 +688,8 @@ static int take_all_descriptors(int *fds)
 }
 
 /*
- * Nothing is left for a large argument or result; small calls go on, and large ones when there are descriptors again. A new pool each time: what has
- * buffers needs no descriptors.
+ * Nothing is left for a large argument or result; small calls go on, and large ones when there are descriptors again. A
+ * new pool each time: what has buffers needs no descriptors.
  */
 BOTH(without_descriptors_large_calls_fail_and_small_ones_go_on)
 {
@@ -796,7 +797,8 @@ BOTH(a_worker_without_descriptors_can_not_get_a_large_argument)
     pp_pool_destroy(pool);
 }
 
-/* A process has only so many mappings (vm.max_map_count); all but `left` are made here, of pages that can't be joined. */
+/* A process has only so many mappings (vm.max_map_count); all but `left` are made here, of pages that can't be joined.
+ */
 static void use_up_mappings(size_t left)
 {
     size_t most = 0, page = (size_t)sysconf(_SC_PAGESIZE);

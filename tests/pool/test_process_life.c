@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How processes end with others: with their handle, their owner, the program's exit and the process that started them; and what the host sees of them. */
+/* How processes end with others: with their handle, their owner, the program's exit and the process that started them;
+ * and what the host sees of them. */
 #include "process_kit.h"
 #include "signal_kit.h"
 

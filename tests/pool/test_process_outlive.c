@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Processes that are no daemons go on when their owner is killed, or what has started them is; daemons start none, and a pool's workers none that outlive them. */
+/* Processes that are no daemons go on when their owner is killed, or what has started them is; daemons start none, and
+ * a pool's workers none that outlive them. */
 #include "process_kit.h"
 
 #include <sys/syscall.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Want at every step of a process's start, each in turn, once: it starts or is refused with a clear error, and leaves nothing; and processes, or what
- * starts them, that die at each step.
+ * Want at every step of a process's start, each in turn, once: it starts or is refused with a clear error, and leaves
+ * nothing; and processes, or what starts them, that die at each step.
  *
  * needs: seams
  */
@@ -157,7 +157,8 @@ static bool lacks(void)
     return strcmp(name, "pp-zygote") == 0 ? zygote_lacks : owner_lacks;
 }
 
-/* What is adopted is copied to a place of the library's. A start that needs no other copies in these two processes is met by the pidfd alone. */
+/* What is adopted is copied to a place of the library's. A start that needs no other copies in these two processes is
+ * met by the pidfd alone. */
 static int lacking_fcntl(int fd, int command, ...)
 {
     va_list more;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Futures that the program completes itself: the five states and the ways between them, and all that is as with futures of calls. */
+/* Futures that the program completes itself: the five states and the ways between them, and all that is as with futures
+ * of calls. */
 #include "call_kit.h"
 
 enum { BEGUN, GATE };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that are told to leave before the pool's end: after so many calls, with too much memory, idle for too long. */
+/* Workers that are told to leave before the pool's end: after so many calls, with too much memory, idle for too long.
+ */
 #include "processes_kit.h"
 
 static int pid_of(pp_pool *pool)
@@ -122,7 +123,8 @@ static int start_at_gate(pp_task *task, const void *arg, size_t size)
     return 0;
 }
 
-/* Its successor's initializer takes its time: meanwhile the last calls run, and the old one stays until the new one is ready. */
+/* Its successor's initializer takes its time: meanwhile the last calls run, and the old one stays until the new one is
+ * ready. */
 BOTH(the_next_worker_is_ready_before_the_old_one_goes)
 {
     pp_pool *pool = open_pool(

@@ -198,7 +198,8 @@ static int task_begin(pp_task *task, const void *arg, size_t size)
     return pp_task_return(task, &begin, sizeof begin);
 }
 
-/* How many calls worker 1 has begun after the pool was to have but one. The first may have been begun before that, and have said so afterwards. */
+/* How many calls worker 1 has begun after the pool was to have but one. The first may have been begun before that, and
+ * have said so afterwards. */
 static int begun_too_late(pp_pool *pool, pp_future **futures, int count)
 {
     int late = 0;

@@ -271,7 +271,8 @@ static void take_many(pp_queue *queue, bool by_select)
     }
 }
 
-/* A message wakes all who select; those that come too late wait on. No one who gets is kept from a message by who selects. */
+/* A message wakes all who select; those that come too late wait on. No one who gets is kept from a message by who
+ * selects. */
 TEST_WITHIN(consumers_by_select_and_by_get_have_each_message_once, 30)
 {
     pp_queue *queue = make_queue();
@@ -507,7 +508,8 @@ static void *storm_main(void *thread)
     return NULL;
 }
 
-/* What a select does between its sleeps is nothing that a handler interrupts: poll without waiting fails with EINTR at a signal too. */
+/* What a select does between its sleeps is nothing that a handler interrupts: poll without waiting fails with EINTR at
+ * a signal too. */
 TEST(a_storm_of_signals_fails_no_look)
 {
     pthread_t self = pthread_self();

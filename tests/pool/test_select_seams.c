@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Selecting where memory, descriptors and threads are wanting, and where those who put into a queue die or are stopped in it.
+ * Selecting where memory, descriptors and threads are wanting, and where those who put into a queue die or are stopped
+ * in it.
  *
  * needs: seams
  */

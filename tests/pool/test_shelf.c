@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The shelf and what the owner has of it, both ends in one process: which buffer is taken, what makes way, and what can't be. */
+/* The shelf and what the owner has of it, both ends in one process: which buffer is taken, what makes way, and what
+ * can't be. */
 #include "harness.h"
 
 #include "base/fd.h"

@@ -107,7 +107,8 @@ struct giver {
     int number;
 };
 
-/* Takes and writes under the mutex, gives without it. The object says whose it is: nobody else may have it meanwhile. */
+/* Takes and writes under the mutex, gives without it. The object says whose it is: nobody else may have it meanwhile.
+ */
 static unsigned char *take_one(struct exchange *exchange, int whose)
 {
     CHECK_INT(pthread_mutex_lock(&exchange->mutex), 0);
@@ -162,7 +163,8 @@ static int drop_doubles(unsigned char **objects, int count)
     return kept;
 }
 
-/* Whatever was handed out can be taken again before anything new is, each once: nothing was lost, nothing is there twice. */
+/* Whatever was handed out can be taken again before anything new is, each once: nothing was lost, nothing is there
+ * twice. */
 TEST(while_threads_give_back_and_one_takes_nothing_is_lost)
 {
     static struct exchange exchange;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the start method spawn alone has: each worker is an image of its own, of the executable that runs, whatever became of its file. */
+/* What the start method spawn alone has: each worker is an image of its own, of the executable that runs, whatever
+ * became of its file. */
 #include "processes_kit.h"
 
 #include <sys/auxv.h>
@@ -76,7 +77,8 @@ static void *hold(void *gate)
     return NULL;
 }
 
-/* Forks of an owner in which a thread holds a lock would wait for it for ever; an early launcher's and fresh images do not. */
+/* Forks of an owner in which a thread holds a lock would wait for it for ever; an early launcher's and fresh images do
+ * not. */
 BOTH(a_lock_that_a_thread_of_the_owner_holds_stops_no_worker)
 {
     atomic_int gate = 0;

@@ -183,7 +183,8 @@ BOTH(a_standby_is_gone_when_its_pool_breaks)
     pp_pool_destroy(pool);
 }
 
-/* The workers' deaths come as fast as they can, at some of which the standby is there and at some of which it is being made. */
+/* The workers' deaths come as fast as they can, at some of which the standby is there and at some of which it is being
+ * made. */
 BOTH_WITHIN(each_of_many_deaths_in_a_row_costs_its_call_alone, 60)
 {
     pp_pool *pool = open_workers(3, method);

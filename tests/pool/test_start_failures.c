@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that can't be started, and processes that end or stop at the worst places: fewer workers, later ones, and each call ends
- * exactly once.
+ * Workers that can't be started, and processes that end or stop at the worst places: fewer workers, later ones, and
+ * each call ends exactly once.
  *
  * needs: seams
  */
@@ -58,7 +58,8 @@ static void occupy_two(pp_pool *pool, pp_future **futures)
     until(read_word(BEGUN) == 2);
 }
 
-/* One call that has ended: 0 with its own result, having run once; 1 with a crash, having run `failed_runs` times (-1: at most once). */
+/* One call that has ended: 0 with its own result, having run once; 1 with a crash, having run `failed_runs` times (-1:
+ * at most once). */
 static unsigned check_end(pp_future *future, uint32_t index, int failed_runs)
 {
     const pp_error *error;
@@ -206,7 +207,8 @@ TEST(a_pool_whose_launcher_cannot_be_forked_is_refused_and_the_next_one_is_not)
     pp_pool_destroy(pool);
 }
 
-/* The owner learns of a failure after it has happened, and only then begins its pause: the gaps seen in the zygote are no shorter. */
+/* The owner learns of a failure after it has happened, and only then begins its pause: the gaps seen in the zygote are
+ * no shorter. */
 BOTH(forks_that_fail_are_tried_again_with_growing_pauses)
 {
     static pp_future *futures[100];
@@ -398,8 +400,8 @@ BOTH(a_launcher_without_room_for_descriptors_starts_fewer_workers)
 /* ------------------------------------------------------------------------- ends and stops of a worker */
 
 /*
- * What an end at the place costs once both workers are up: the call that had begun and not yet left its result, and no other. `failed_runs`: whether the
- * task had run.
+ * What an end at the place costs once both workers are up: the call that had begun and not yet left its result, and no
+ * other. `failed_runs`: whether the task had run.
  */
 struct place {
     const char *name;
@@ -436,7 +438,8 @@ static void clear_board(void)
         atomic_store(word(i), 0);
 }
 
-/* 1,000 calls, of which the first two hold both workers until all are submitted; so each worker is up, with its readiness published. */
+/* 1,000 calls, of which the first two hold both workers until all are submitted; so each worker is up, with its
+ * readiness published. */
 static void check_fault(pp_start_method method, const struct place *place, unsigned n, enum pp__fault_action action)
 {
     static pp_future *futures[CALLS];
@@ -516,8 +519,8 @@ static pid_t stopped_worker(void)
 }
 
 /*
- * All other calls are done while one worker stands still; the one that it had begun waits, and is done when it goes on. Those that it
- * had not begun have run elsewhere by then, so it must not begin them.
+ * All other calls are done while one worker stands still; the one that it had begun waits, and is done when it goes on.
+ * Those that it had not begun have run elsewhere by then, so it must not begin them.
  */
 static void check_stop(pp_start_method method, const struct place *place)
 {
@@ -674,8 +677,8 @@ static bool is_cancelled(pp_future *future)
     return state == PP_CANCELLED || state == PP_CANCELLED_AND_NOTIFIED;
 }
 
-/* Short calls in quick succession lie in a worker's ring; cancelling them takes them back, as does a worker that is busy for longer. The call that
- * runs can't be taken back, which is certain to be tried. */
+/* Short calls in quick succession lie in a worker's ring; cancelling them takes them back, as does a worker that is
+ * busy for longer. The call that runs can't be taken back, which is certain to be tried. */
 static void cancel_some(pp_pool *pool, pp_future **futures)
 {
     submit_all(pool, 0, CALLS / 2, futures);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers that the program has started by functions of its own: as images of itself, or as forks of a process that it has made early for that. And what
- * such functions can do wrong.
+ * Workers that the program has started by functions of its own: as images of itself, or as forks of a process that it
+ * has made early for that. And what such functions can do wrong.
  */
 #include "processes_kit.h"
 

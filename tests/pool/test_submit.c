@@ -30,7 +30,8 @@ static void submit_turns(pp_pool *pool, uint32_t first, uint32_t count, size_t l
     free(argument);
 }
 
-/* Calls that wait in the queue, and calls that come while others run; small ones, and ones that travel outside the ring. */
+/* Calls that wait in the queue, and calls that come while others run; small ones, and ones that travel outside the
+ * ring. */
 BOTH(one_worker_begins_calls_in_the_order_of_their_submits)
 {
     enum { CALLS = 2000 };
@@ -152,7 +153,8 @@ static int note_turn_too(pp_task *task, const void *arg, size_t size)
     return note_turn(task, arg, size);
 }
 
-/* Small calls are put into the queue some at a time; a large one, or one whose function has to be looked up, comes between such batches. */
+/* Small calls are put into the queue some at a time; a large one, or one whose function has to be looked up, comes
+ * between such batches. */
 BOTH(many_calls_of_all_sizes_and_functions_are_submitted_in_order)
 {
     enum { CALLS = 500, LARGE = 40000 };

@@ -2,7 +2,8 @@
 /* All workers of a pool are terminated or killed. */
 #include "processes_kit.h"
 
-/* The same test for both functions, under both methods. `end` ends the workers, and `number` is the signal that does. */
+/* The same test for both functions, under both methods. `end` ends the workers, and `number` is the signal that does.
+ */
 typedef int ender(pp_pool *pool);
 
 #define ENDS(name)                                                                                                     \

@@ -224,7 +224,8 @@ BOTH_WITHIN(a_timeout_that_strikes_at_the_end_of_its_call_hits_no_other, 60)
     pp_pool_destroy(pool);
 }
 
-/* In a chunk the next element begins at once. An innocent one may only fail if the machine really kept it for so long. */
+/* In a chunk the next element begins at once. An innocent one may only fail if the machine really kept it for so long.
+ */
 BOTH_WITHIN(a_timeout_in_a_chunk_hits_no_other_element, 60)
 {
     enum { COUNT = 400, TIMEOUT = 40 };
@@ -328,7 +329,8 @@ BOTH(a_timeout_strikes_in_a_chunk_that_a_shutdown_stopped)
     pp_map_close(map);
 }
 
-/* ---------------------------------------------------------------------------------------- while the owner is stopped */
+/* ---------------------------------------------------------------------------------------- while the owner is stopped
+ */
 
 /* Takes about a millisecond; a result ring has room for few such results. */
 static int task_large_result(pp_task *task, const void *arg, size_t size)
@@ -413,7 +415,8 @@ BOTH(calls_sent_to_a_stopped_idle_worker_move_to_another)
     pp_pool_destroy(pool);
 }
 
-/* The timeout is the call's, not its wait's: while it has not begun it is nobody's fault and must reach the other worker. */
+/* The timeout is the call's, not its wait's: while it has not begun it is nobody's fault and must reach the other
+ * worker. */
 BOTH(a_call_with_a_timeout_moves_from_a_stopped_idle_worker)
 {
     pid_t pids[2];

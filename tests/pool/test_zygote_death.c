@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The process that starts workers dies: the pool is broken with that cause, the workers are gone, and nothing hangs. Or it is stopped, and goes on. */
+/* The process that starts workers dies: the pool is broken with that cause, the workers are gone, and nothing hangs. Or
+ * it is stopped, and goes on. */
 #include "processes_kit.h"
 
 #define CAUSE "the process that starts workers"
@@ -180,7 +181,8 @@ BOTH(a_map_ends)
     pp_pool_destroy(pool);
 }
 
-/* At whatever moment: while workers are started, work, are killed for timeouts, leave. Each call ends, and so does the pool. */
+/* At whatever moment: while workers are started, work, are killed for timeouts, leave. Each call ends, and so does the
+ * pool. */
 static void kill_zygote_at(pp_start_method method, unsigned microseconds)
 {
     enum { COUNT = 60 };

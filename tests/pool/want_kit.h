@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Want at every place: an armed step fails, once, in the process that armed it. A test puts those of the failing calls that it wants into pp__sys, in a
- * constructor, so that they are in images of the forkserver too, and keeps what was there in `real`.
+ * Want at every place: an armed step fails, once, in the process that armed it. A test puts those of the failing calls
+ * that it wants into pp__sys, in a constructor, so that they are in images of the forkserver too, and keeps what was
+ * there in `real`.
  */
 #ifndef PP_TESTS_POOL_WANT_KIT_H
 #define PP_TESTS_POOL_WANT_KIT_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of the process floor: launchers of either method, and children that run a function of the test program. Included once by each
- * program.
+ * For tests of the process floor: launchers of either method, and children that run a function of the test program.
+ * Included once by each program.
  */
 #ifndef PP_TESTS_PROCESS_KIT_H
 #define PP_TESTS_PROCESS_KIT_H

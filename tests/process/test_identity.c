@@ -224,7 +224,8 @@ TEST(a_module_is_known_to_have_a_build_id)
     pp__module_unref(NULL);
 }
 
-/* ------------------------------------------------------------------------------------------ not found, or not the same */
+/* ------------------------------------------------------------------------------------------ not found, or not the same
+ */
 
 static void check_is_no_function(const void *address)
 {

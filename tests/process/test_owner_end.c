@@ -21,7 +21,8 @@ static void body_with_child(const int *fds, size_t count, const void *data, size
     }
 }
 
-/* An owner: a process of its own, which makes `launchers` launchers, each with a child of each kind, and tells all pids. */
+/* An owner: a process of its own, which makes `launchers` launchers, each with a child of each kind, and tells all
+ * pids. */
 struct owner {
     pid_t pid;
     int talk;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Both doorbells, of a worker and of the owner, with both ends as threads of one process: see threads_kit.h. A wake that is lost shows as a
- * sleep that runs out.
+ * Both doorbells, of a worker and of the owner, with both ends as threads of one process: see threads_kit.h. A wake
+ * that is lost shows as a sleep that runs out.
  */
 #include "threads_kit.h"
 

@@ -57,8 +57,9 @@ TEST_WITHIN(records_cross_between_two_threads_without_a_race, 120)
 }
 
 /*
- * Runs: a record is reserved, words are written into it one by one, and `open` says how far, before it is published. The consumer takes what
- * was published, and then out of the open record what `open` says, if nothing was published since that was loaded.
+ * Runs: a record is reserved, words are written into it one by one, and `open` says how far, before it is published.
+ * The consumer takes what was published, and then out of the open record what `open` says, if nothing was published
+ * since that was loaded.
  */
 #define RUN_MOST 40
 

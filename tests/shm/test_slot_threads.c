@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Begin against take back, with owner and worker as threads of one process: see threads_kit.h. They do as src/pool does it: the owner gives out a
- * slot and publishes the record that names it; the worker notes when it begins and begins; the owner takes the slot, or finds it begun,
- * and then sees that note before any result comes. Beside the record lies what the worker reads only once it has begun, and the owner overwrites
- * at once when it has taken the call back. Most calls are raced for; of every 512 one is left to each side, whatever the scheduler does.
+ * Begin against take back, with owner and worker as threads of one process: see threads_kit.h. They do as src/pool does
+ * it: the owner gives out a slot and publishes the record that names it; the worker notes when it begins and begins;
+ * the owner takes the slot, or finds it begun, and then sees that note before any result comes. Beside the record lies
+ * what the worker reads only once it has begun, and the owner overwrites at once when it has taken the call back. Most
+ * calls are raced for; of every 512 one is left to each side, whatever the scheduler does.
  */
 #include "threads_kit.h"
 
@@ -126,8 +127,8 @@ TEST_WITHIN(of_begin_and_cancel_exactly_one_wins_and_has_the_data_alone, 120)
 }
 
 /*
- * A chunk: one slot, which steps from element to element, until the owner stops it behind the one that it finds begun. Nothing is looked at but the slot and
- * what each begin has published; what ran is compared when both are done.
+ * A chunk: one slot, which steps from element to element, until the owner stops it behind the one that it finds begun.
+ * Nothing is looked at but the slot and what each begin has published; what ran is compared when both are done.
  */
 #define CHUNKS UINT64_C(10000)
 #define ELEMENTS UINT64_C(64)
@@ -171,7 +172,8 @@ static uint64_t try_to_stop(uint64_t first)
     return pp__slot_take(&chunks.slot, id, PP__SLOT_BEGUN) ? id + 1 : 0;
 }
 
-/* Of most chunks it is waited for, so that they are stopped between two elements. Relaxed, for nothing but the scheduler. */
+/* Of most chunks it is waited for, so that they are stopped between two elements. Relaxed, for nothing but the
+ * scheduler. */
 static void wait_for_the_begin(uint64_t chunk)
 {
     for (unsigned looks = 1; pp__load_relaxed(&chunks.slot) == pp__slot_word(FIRST(chunk), PP__SLOT_READY); looks++)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The tests with both ends as threads of one process, so that thread sanitizer sees them. mutants.sh builds them again with one memory
- * order of src/shm weakened at a time and wants each to be noticed: so nothing but the words under test may order the two threads. Hence
- * counters are kept on each side, waiting is by relaxed loads and sched_yield, and results are compared after the join.
+ * The tests with both ends as threads of one process, so that thread sanitizer sees them. mutants.sh builds them again
+ * with one memory order of src/shm weakened at a time and wants each to be noticed: so nothing but the words under test
+ * may order the two threads. Hence counters are kept on each side, waiting is by relaxed loads and sched_yield, and
+ * results are compared after the join.
  */
 #ifndef TESTS_SHM_THREADS_KIT_H
 #define TESTS_SHM_THREADS_KIT_H

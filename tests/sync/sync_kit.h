@@ -114,7 +114,8 @@ static inline int kit_interrupted(int (*wait)(void *), void *argument, int flags
 
 #define KIT_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-/* A copy of what is behind `fd`, of the same size and with the same seals, in which `count` bytes at `offset` are others. */
+/* A copy of what is behind `fd`, of the same size and with the same seals, in which `count` bytes at `offset` are
+ * others. */
 static inline int kit_forged(int fd, size_t offset, const void *bytes, size_t count)
 {
     off_t size = lseek(fd, 0, SEEK_END);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * needs: seams. The file of a kept dictionary is cut while a process is in a transaction, which stops at a fault point for that: it is told, nothing is written, and
- * nobody dies.
+ * needs: seams. The file of a kept dictionary is cut while a process is in a transaction, which stops at a fault point
+ * for that: it is told, nothing is written, and nobody dies.
  */
 #include "dict_kit.h"
 #include "kill_kit.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * needs: seams. A process is killed at each step of each change, at each fault point the first, second, third... time that it comes there; what it leaves is the
- * state before or the one after, whole, and a dictionary that works and has lost no memory.
+ * needs: seams. A process is killed at each step of each change, at each fault point the first, second, third... time
+ * that it comes there; what it leaves is the state before or the one after, whole, and a dictionary that works and has
+ * lost no memory.
  */
 #include "dict_kit.h"
 #include "kill_kit.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * needs: seams. Updates of an anonymous dictionary that change very much at once: as whole as small ones, also if who makes one dies, and none is too large.
+ * needs: seams. Updates of an anonymous dictionary that change very much at once: as whole as small ones, also if who
+ * makes one dies, and none is too large.
  */
 #include "dict_kit.h"
 #include "kill_kit.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writers that are killed at random moments under load, and replaced. Each update moves money between accounts, and notes itself; whatever dies when, the
- * sum is what it was, in each view, and in the end no update whose function returned is missing.
+ * Writers that are killed at random moments under load, and replaced. Each update moves money between accounts, and
+ * notes itself; whatever dies when, the sum is what it was, in each view, and in the end no update whose function
+ * returned is missing.
  */
 #include "dict_kit.h"
 

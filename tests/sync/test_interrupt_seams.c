@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* needs: seams. A signal that comes once, between two sleeps of a wait, while the handler does not ask for restarting. */
+/* needs: seams. A signal that comes once, between two sleeps of a wait, while the handler does not ask for restarting.
+ */
 #include "kill_kit.h"
 
 #include "sync/gate.h"

@@ -4,7 +4,8 @@
 
 #define ENOUGH (5000 * (int)harness_scale()) /* ms in which what has to happen does */
 
-/* Of many processes that do the same the first to come to `place` is killed; the others end well. Whether there was such a one. */
+/* Of many processes that do the same the first to come to `place` is killed; the others end well. Whether there was
+ * such a one. */
 static bool one_of_many_is_killed(const char *place, void (*run)(void *), void *argument)
 {
     pid_t children[4];

@@ -160,7 +160,8 @@ TEST(a_thread_that_ended_with_a_lock_does_not_keep_its_handle)
     CHECK_INT(kit_memfd_mappings(), mappings);
 }
 
-/* Children that take and release all the time are killed at whatever moment; each that comes next goes on. Two words that only the lock keeps alike. */
+/* Children that take and release all the time are killed at whatever moment; each that comes next goes on. Two words
+ * that only the lock keeps alike. */
 struct pair {
     pp_lock *lock;
     _Atomic long *words;

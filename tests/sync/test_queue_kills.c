@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* needs: seams. A process is killed, or stopped, at each fault point of a queue's functions; nothing but its own message is lost, and nobody hangs. */
+/* needs: seams. A process is killed, or stopped, at each fault point of a queue's functions; nothing but its own
+ * message is lost, and nobody hangs. */
 #include "kill_kit.h"
 #include "queue_kit.h"
 
@@ -101,7 +102,8 @@ TEST(a_consumer_of_a_joinable_queue_killed_at_any_step_keeps_no_join)
 
 /* ----------------------------------------------------------------------------------- while others wait */
 
-/* Of those that wait in `run`, and of what does `act` then, the first to come to `place` is killed, if any; they are children[0] to [3]. The last has ended. */
+/* Of those that wait in `run`, and of what does `act` then, the first to come to `place` is killed, if any; they are
+ * children[0] to [3]. The last has ended. */
 static void begin_crowd(const char *place, pp_queue *queue, void (*run)(void *), void (*act)(void *), pid_t children[4])
 {
     int status;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Producers and consumers of one queue that are killed at random moments under load, and replaced. Each message has a number of its producer's, and bytes
- * that follow from it. None is delivered twice, or in the wrong order to one consumer; and of those whose put returned, no more are missing in the end than
- * consumers died.
+ * Producers and consumers of one queue that are killed at random moments under load, and replaced. Each message has a
+ * number of its producer's, and bytes that follow from it. None is delivered twice, or in the wrong order to one
+ * consumer; and of those whose put returned, no more are missing in the end than consumers died.
  */
 #include "queue_kit.h"
 
