@@ -323,6 +323,19 @@ static inline int thread_count(void)
     return count;
 }
 
+/* Behind the end of threads: the kernel has one that was joined for a moment still. */
+static inline int settled_thread_count(void)
+{
+    int count = thread_count();
+    for (int same = 0; same < 20; same++) {
+        int now = thread_count();
+        same = now == count ? same : 0;
+        count = now;
+        test_sleep_ms(1);
+    }
+    return count;
+}
+
 /* ------------------------------------------------------------------------------------------- threads */
 
 static inline pthread_t start_thread(void *(*run)(void *), void *argument)

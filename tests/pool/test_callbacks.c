@@ -551,7 +551,7 @@ EACH(a_callback_may_destroy_its_pool_which_then_ends_by_itself)
 {
     board_make();
     pp_pool_destroy(kit_pool(method, 1));
-    int threads = thread_count(), fds = count_fds();
+    int threads = settled_thread_count(), fds = count_fds();
     for (uint32_t round = 0; round < (TEST_ON_VALGRIND ? 3 : 10); round++) { /* there, a start takes a second or two */
         the_pool = kit_pool(method, 1);
         atomic_store(word(HELD), 0);
@@ -638,7 +638,7 @@ BOTH(callbacks_of_a_released_pool_run)
 {
     board_make();
     pp_pool_destroy(kit_pool(method, 1));
-    int threads = thread_count(), fds = count_fds();
+    int threads = settled_thread_count(), fds = count_fds();
     pp_pool *pool = kit_pool(method, 1);
     pp_future *future, *later;
     occupy(pool, BEGUN, GATE, 1, &future);
@@ -659,7 +659,7 @@ BOTH(a_first_callback_after_the_release_runs)
 {
     board_make();
     pp_pool_destroy(kit_pool(method, 1));
-    int threads = thread_count();
+    int threads = settled_thread_count();
     pp_pool *pool = kit_pool(method, 1);
     pp_future *future;
     occupy(pool, BEGUN, GATE, 1, &future);
@@ -674,7 +674,7 @@ BOTH(a_first_callback_after_the_release_runs)
 BOTH(pools_with_callbacks_leave_no_thread_and_no_descriptor)
 {
     pp_pool_destroy(kit_pool(method, 1));
-    int threads = thread_count(), fds = count_fds();
+    int threads = settled_thread_count(), fds = count_fds();
     for (uint32_t i = 0; i < (TEST_ON_VALGRIND ? 6 : 20); i++) {
         pp_pool *pool = kit_pool(method, 1);
         pp_future *future = submit_u32(pool, echo, i);

@@ -550,8 +550,9 @@ TEST(a_worker_that_has_joined_outlives_a_parent_that_fails_right_behind_that)
     wait_until(is_gone(noted(PARENT)) && is_gone(noted(ORPHAN)), 10);
     test_sleep_ms(50);
     CHECK(test_process_alive(noted(WORKER)));
-    pp_pool_release(pool);
-    kill(noted(WORKER), SIGKILL);
+    CHECK_OK(pp_pool_kill(pool)); /* another that came for the call would join and do nothing, too */
+    pp_pool_destroy(pool);
+    CHECK(!test_process_alive(noted(WORKER)));
 }
 
 TEST(those_that_die_with_the_plan_in_hand_break_the_pool)

@@ -28,7 +28,7 @@ BOTH(the_last_reference_takes_a_process_along_that_runs)
 BOTH(processes_that_end_leave_nothing_behind)
 {
     CHECK_INT(finish_process(start_int(method, run_return, 0)), 0);
-    int before = count_fds(), threads = thread_count();
+    int before = count_fds(), threads = settled_thread_count();
     for (int i = 0; i < 5; i++) {
         pp_process *process = start_int(method, run_hang, 0);
         CHECK_INT(finish_process(start_int(method, run_return, 0)), 0);

@@ -206,7 +206,7 @@ TEST(a_wait_leaves_no_thread_and_no_descriptor)
     gate_wait_arrived(SECOND_POOL, 1);
     gate_wait_arrived(PROCESS, 1);
     CHECK_INT(pp_select(items, THINGS, 5), -ETIMEDOUT);
-    int fds = count_fds(), threads = thread_count();
+    int fds = count_fds(), threads = settled_thread_count();
     for (int i = 0; i < 5; i++)
         CHECK_INT(pp_select(items, THINGS, 5), -ETIMEDOUT);
     CHECK_INT(count_fds(), fds);

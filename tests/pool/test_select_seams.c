@@ -38,7 +38,7 @@ TEST(want_at_any_step_is_told_and_leaves_nothing)
                              {.kind = PP_SELECT_FUTURE, .future = future},
                              {.kind = PP_SELECT_QUEUE, .queue = queue}};
     CHECK_INT(pp_select(items, 3, 1), -ETIMEDOUT);
-    int fds = count_fds(), threads = thread_count();
+    int fds = count_fds(), threads = settled_thread_count();
     long step = 1;
     for (bool met = true; met; step++) {
         arm(step);
