@@ -106,7 +106,7 @@ static void trim_journal(struct pp__heap *heap)
              memory = pp__load_relaxed(&heap->shared->journal_memory);
     if (memory <= keep || memory > heap->begin)
         return;
-    pp__store_release(&heap->shared->journal_memory, keep); /* before it goes */
+    pp__store_relaxed(&heap->shared->journal_memory, keep); /* before it goes */
     PP_FAULT("dict.trimming");
     PP_SYS(madvise)(heap->base + keep, memory - keep, MADV_REMOVE);
 }
