@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Included by tests/CMakeLists.txt: what of this floor is not a plain test program.
 
-# The mutants are built by the test itself, with flags of their own, and so are the same in every build.
-if(NOT PROCPOOL_SANITIZE)
+# The mutants are built by the test itself, with flags of their own, and so are the same in every build: one is enough.
+if(PROCPOOL_SEAMS AND NOT PROCPOOL_SANITIZE)
   add_test(NAME test_shm_mutants
     COMMAND ${CMAKE_CURRENT_LIST_DIR}/mutants.sh ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/mutants)
   set_tests_properties(test_shm_mutants PROPERTIES LABELS shm TIMEOUT 1200 SKIP_RETURN_CODE 77)
