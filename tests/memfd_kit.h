@@ -23,16 +23,22 @@ static inline int kit_open_descriptors(void)
     return count;
 }
 
-static inline int kit_memfd_mappings(void)
+/* Mappings of files whose paths have this in them. */
+static inline int kit_mappings_of(const char *name)
 {
     char line[512];
     int count = 0;
     FILE *maps = fopen("/proc/self/maps", "re");
     CHECK(maps != NULL);
     while (fgets(line, sizeof line, maps))
-        count += strstr(line, "/memfd:") != NULL;
+        count += strstr(line, name) != NULL;
     fclose(maps);
     return count;
+}
+
+static inline int kit_memfd_mappings(void)
+{
+    return kit_mappings_of("/memfd:");
 }
 
 /* A memfd with these bytes and seals, as a peer might send one; `size` beyond the bytes is a hole. */

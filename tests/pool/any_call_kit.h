@@ -9,6 +9,7 @@
 #define PP_TESTS_POOL_ANY_CALL_KIT_H
 
 #include "call_kit.h"
+#include "memfd_kit.h"
 
 #include "base/seam.h"
 
@@ -395,21 +396,9 @@ struct leftovers {
     int fds, mappings;
 };
 
-static int count_mappings(void)
-{
-    char line[8192];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        count += strstr(line, "memfd:") != NULL;
-    fclose(maps);
-    return count;
-}
-
 static struct leftovers count_leftovers(void)
 {
-    return (struct leftovers){.fds = count_fds(), .mappings = count_mappings()};
+    return (struct leftovers){.fds = count_fds(), .mappings = kit_memfd_mappings()};
 }
 
 /* Threads of the library that end by themselves may hold something a moment longer. */

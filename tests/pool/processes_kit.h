@@ -54,6 +54,28 @@ static inline void share(void)
         board_make();
 }
 
+/* A child of the test, which has made nothing before: it does this, and is there until it is killed. */
+static inline pid_t start_owner(void (*own)(pp_start_method method), pp_start_method method)
+{
+    share();
+    fflush(stdout);
+    pid_t owner = fork();
+    CHECK(owner >= 0);
+    if (owner == 0) {
+        own(method);
+        gate_wait(15); /* which nobody opens */
+    }
+    return owner;
+}
+
+/* The same; when this returns, it has done it. */
+static inline pid_t start_owner_and_wait(void (*own)(pp_start_method method), pp_start_method method)
+{
+    pid_t owner = start_owner(own, method);
+    gate_wait_arrived(15, 1);
+    return owner;
+}
+
 /* A pool that sees the board; with a launcher, whatever that gives it. */
 static inline pp_pool *open_pool(pp_pool_options options, pp_start_method method)
 {
@@ -241,6 +263,12 @@ static inline bool is_gone(pid_t pid)
 static inline bool is_stopped(pid_t pid)
 {
     return test_process_state(pid, NULL, NULL) == 'T';
+}
+
+static inline void stop_and_see(pid_t pid)
+{
+    kill(pid, SIGSTOP);
+    wait_until(is_stopped(pid), 10);
 }
 
 /* The `index`th of the living children of `parent`, which must be there. */

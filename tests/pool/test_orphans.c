@@ -4,6 +4,7 @@
  * whatever they did. Owners are children of the test; what they leave behind would be adopted by the runner, which is
  * this process's parent.
  */
+#include "memfd_kit.h"
 #include "processes_kit.h"
 
 #include <sys/prctl.h>
@@ -19,18 +20,11 @@ static void note(pid_t pid)
     shared()->pid[shared()->words[0]++] = pid;
 }
 
-static pid_t start_owner(owner_function *own, pp_start_method method)
+static pid_t begin_owner(owner_function *own, pp_start_method method)
 {
     share();
     memset(shared(), 0, sizeof *shared());
-    pid_t owner = fork();
-    CHECK(owner >= 0);
-    if (owner == 0) {
-        own(method);
-        gate_wait(15); /* which nobody opens */
-    }
-    gate_wait_arrived(15, 1);
-    return owner;
+    return start_owner_and_wait(own, method);
 }
 
 static void check_all_gone(void)
@@ -43,7 +37,7 @@ static void check_all_gone(void)
 
 static void kill_owner(owner_function *own, pp_start_method method)
 {
-    pid_t owner = start_owner(own, method);
+    pid_t owner = begin_owner(own, method);
     for (int i = 0; i < shared()->words[0]; i++)
         CHECK(test_process_alive(shared()->pid[i]));
     kill(owner, SIGKILL);
@@ -96,8 +90,7 @@ static void own_stopped(pp_start_method method)
     pp_pool *pool = open_workers(WORKERS, method);
     note_workers(pool, 0);
     for (int i = 0; i < WORKERS; i++) {
-        kill(shared()->pid[i], SIGSTOP);
-        wait_until(is_stopped(shared()->pid[i]), 10);
+        stop_and_see(shared()->pid[i]);
     }
 }
 
@@ -105,8 +98,7 @@ static void own_stopped_zygote(pp_start_method method)
 {
     own_deaf(method);
     pid_t zygote = shared()->pid[WORKERS];
-    kill(zygote, SIGSTOP);
-    wait_until(is_stopped(zygote), 10);
+    stop_and_see(zygote);
 }
 
 /* Its child has copies of all its descriptors and lives on. */
@@ -192,7 +184,7 @@ BOTH(workers_of_a_released_pool_are_gone)
 BOTH(workers_are_gone_when_owner_and_zygote_are_killed_together)
 {
     for (int round = 0; round < 6; round++) {
-        pid_t owner = start_owner(round % 3 == 2 ? own_stopped : own_deaf, method);
+        pid_t owner = begin_owner(round % 3 == 2 ? own_stopped : own_deaf, method);
         pid_t zygote = shared()->pid[WORKERS];
         kill(round % 2 ? zygote : owner, SIGKILL);
         kill(round % 2 ? owner : zygote, SIGKILL);
@@ -296,7 +288,7 @@ static void own_busily(pp_start_method method)
 BOTH_WITHIN(an_owner_killed_at_whatever_moment_leaves_nothing, 60)
 {
     for (int round = 0; round < 40; round++) {
-        pid_t owner = start_owner(own_busily, method);
+        pid_t owner = begin_owner(own_busily, method);
         nanosleep(&(struct timespec){.tv_nsec = round * round * 20000l}, NULL);
         kill(owner, SIGKILL);
         wait_for(owner);
@@ -376,18 +368,6 @@ BOTH(children_of_workers_are_gone_with_the_owner)
 
 /* --------------------------------------------------------------------------------------- normal ends */
 
-static int count_mappings(void)
-{
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && fgets(line, sizeof line, maps))
-        count += strstr(line, "memfd:procpool") != NULL;
-    if (maps)
-        fclose(maps);
-    return count;
-}
-
 static int count_threads(void)
 {
     int count = 0;
@@ -423,11 +403,11 @@ BOTH(pools_that_end_leave_no_process_descriptor_mapping_or_thread)
 {
     use_pool(method, false); /* what is made once */
     int fds = count_fds(), threads = count_threads();
-    CHECK_INT(count_mappings(), 0);
+    CHECK_INT(kit_mappings_of("/memfd:procpool"), 0);
     for (int i = 0; i < 20; i++)
         use_pool(method, i % 2);
     wait_until(count_threads() == threads, 10);
     wait_until(count_fds() == fds, 10);
-    wait_until(count_mappings() == 0, 10);
+    wait_until(kit_mappings_of("/memfd:procpool") == 0, 10);
     wait_until(count_descendants_named(getppid(), "pp-") == 0, 10);
 }

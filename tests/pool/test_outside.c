@@ -537,8 +537,7 @@ TEST(a_worker_that_has_joined_outlives_a_parent_that_fails_right_behind_that)
     until(noted(ORPHAN) != 0);
     pid_t zygote = parent_of(noted(PARENT));
     pp__pool_lock(pool); /* so that nobody lets the zygote go on */
-    kill(zygote, SIGSTOP);
-    wait_until(is_stopped(zygote), 10);
+    stop_and_see(zygote);
     atomic_store(word(GO), 1);
     wait_until(!test_process_alive(noted(ORPHAN)), 10);
     atomic_store(word(GO), 2);

@@ -237,8 +237,7 @@ BOTH(a_call_that_a_stopped_worker_does_not_begin_is_late)
     pid_t pid;
     pp_pool *pool = open_workers(1, method);
     start_workers(pool, 0, 1, &pid);
-    kill(pid, SIGSTOP);
-    wait_until(is_stopped(pid), 10);
+    stop_and_see(pid);
     expect_late(submit_wish(pool, note_order, 1, 0, 30));
     kill(pid, SIGCONT);
     CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);

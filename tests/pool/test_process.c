@@ -323,8 +323,7 @@ BOTH(a_stopped_process_can_be_ended)
 {
     pp_process *process = start_int(method, run_hang, 0);
     gate_wait_arrived(0, 1);
-    kill(pp_process_pid(process), SIGSTOP);
-    wait_until(is_stopped(pp_process_pid(process)), 10);
+    stop_and_see(pp_process_pid(process));
     CHECK_INT(pp_process_is_alive(process), 1);
     CHECK_OK(pp_process_terminate(process));
     CHECK_INT(finish_process(process), -SIGTERM);

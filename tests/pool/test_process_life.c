@@ -42,28 +42,13 @@ BOTH(processes_that_end_leave_nothing_behind)
 
 /* ----------------------------------------------------------------------------------------- the owner's end */
 
-/* A child of the test that has made nothing before. */
-static pid_t start_owner(void (*own)(pp_start_method method), pp_start_method method)
-{
-    share();
-    fflush(stdout);
-    pid_t owner = fork();
-    CHECK(owner >= 0);
-    if (owner == 0) {
-        own(method);
-        gate_wait(15); /* which nobody opens */
-    }
-    return owner;
-}
-
 static void own_two(pp_start_method method)
 {
     const pp_process_options options = {.launcher = launcher_of(method), .daemon = 1};
     pp_process *deaf = start_with(method, options, run_deaf, NULL, 0);
     pp_process *stopped = start_with(method, options, run_hang, NULL, 0);
     gate_wait_arrived(0, 2);
-    kill(pp_process_pid(stopped), SIGSTOP);
-    wait_until(is_stopped(pp_process_pid(stopped)), 10);
+    stop_and_see(pp_process_pid(stopped));
     shared()->pid[0] = pp_process_pid(deaf);
     shared()->pid[1] = pp_process_pid(stopped);
     shared()->pid[2] = parent_of(shared()->pid[0]);

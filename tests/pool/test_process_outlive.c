@@ -22,21 +22,6 @@ static int run_to_its_end(void *arg, size_t size)
     return 0;
 }
 
-/* A child of the test, which is killed when it has arrived. */
-static pid_t start_owner(void (*own)(pp_start_method method), pp_start_method method)
-{
-    share();
-    fflush(stdout);
-    pid_t owner = fork();
-    CHECK(owner >= 0);
-    if (owner == 0) {
-        own(method);
-        gate_wait(15); /* which nobody opens */
-    }
-    gate_wait_arrived(15, 1);
-    return owner;
-}
-
 static void end_owner(pid_t owner)
 {
     kill(owner, SIGKILL);
@@ -65,13 +50,13 @@ static void own_one(pp_start_method method)
 
 BOTH(a_process_outlives_its_killed_owner_and_ends_by_itself)
 {
-    end_owner(start_owner(own_one, method));
+    end_owner(start_owner_and_wait(own_one, method));
     check_that_it_goes_on(shared()->pid[1]);
 }
 
 BOTH(a_process_outlives_its_owner_and_what_has_started_it_killed_together)
 {
-    pid_t owner = start_owner(own_one, method);
+    pid_t owner = start_owner_and_wait(own_one, method);
     kill(shared()->pid[1], SIGSTOP); /* so that it does nothing between the two */
     kill(owner, SIGKILL);
     kill(shared()->pid[1], SIGKILL);
@@ -104,7 +89,7 @@ static void own_by_shell(pp_start_method method)
 
 static void outlives_by(void (*own)(pp_start_method method))
 {
-    pid_t owner = start_owner(own, PP_START_SPAWN);
+    pid_t owner = start_owner_and_wait(own, PP_START_SPAWN);
     end_owner(owner);
     check_that_it_goes_on(shared()->pid[1]);
 }
@@ -167,8 +152,7 @@ BOTH(a_process_can_be_ended_without_what_has_started_it)
     CHECK_INT(pp_process_join(one, 30), -ETIMEDOUT);
     CHECK_OK(pp_process_kill(one));
     CHECK_OK(pp_process_join(one, -1));
-    kill(pp_process_pid(two), SIGSTOP);
-    wait_until(is_stopped(pp_process_pid(two)), 10);
+    stop_and_see(pp_process_pid(two));
     CHECK_OK(pp_process_terminate(two));
     CHECK_OK(pp_process_join(two, -1));
     CHECK_OK(pp_process_close(one));
@@ -222,8 +206,7 @@ BOTH(an_end_shows_though_what_started_the_process_is_stopped_and_is_told_when_as
     pp_process *process = start_int(method, run_gate, 1);
     gate_wait_arrived(1, 1);
     pid_t zygote = parent_of(pp_process_pid(process));
-    kill(zygote, SIGSTOP);
-    wait_until(is_stopped(zygote), 10);
+    stop_and_see(zygote);
     gate_open(1);
     struct pollfd watched = {.fd = pp_process_fd(process), .events = POLLIN};
     CHECK_INT(poll(&watched, 1, -1), 1);

@@ -136,8 +136,7 @@ TEST_WITHIN(an_end_of_which_nobody_tells_how_is_an_end_all_the_same, 30)
     pp_process *process = start_int(PP_START_FORK, run_gate, 1);
     gate_wait_arrived(1, 1);
     pid_t zygote = parent_of(pp_process_pid(process));
-    kill(zygote, SIGSTOP);
-    wait_until(is_stopped(zygote), 10);
+    stop_and_see(zygote);
     gate_open(1);
     CHECK_OK(pp_process_join(process, -1));
     pp__sys.sendmsg = full_sendmsg; /* so that it is not asked */

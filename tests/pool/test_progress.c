@@ -82,8 +82,7 @@ BOTH(a_call_that_was_asked_to_stop_is_not_tried_again)
     pp_future_unref(future);
     gate_open(5);
     future = start_polite(pool, 5);
-    kill(shared()->pid[0], SIGSTOP);
-    wait_until(is_stopped(shared()->pid[0]), 10);
+    stop_and_see(shared()->pid[0]);
     CHECK_OK(pp_future_request_stop(future));
     kill(shared()->pid[0], SIGKILL);
     CHECK_INT(error_of(future, PP_ERROR_CRASH)->tries, 1);

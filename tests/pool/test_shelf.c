@@ -2,6 +2,7 @@
 /* The shelf and what the owner has of it, both ends in one process: which buffer is taken, what makes way, and what
  * can't be. */
 #include "harness.h"
+#include "memfd_kit.h"
 
 #include "base/fd.h"
 #include "pool/block.h"
@@ -20,14 +21,7 @@
 
 static int count_buffers(void)
 {
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        count += strstr(line, "/memfd:procpool-buffer") != NULL;
-    fclose(maps);
-    return count;
+    return kit_mappings_of("/memfd:procpool-buffer");
 }
 
 /* ------------------------------------------------------------------------------------------- the shelf */

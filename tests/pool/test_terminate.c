@@ -80,8 +80,7 @@ ENDS(stopped_workers_go)
     pp_pool *pool = open_workers(1, method);
     pid_t pid = take_int(submit(pool, task_pid, NULL, 0));
     occupy_at(pool, 1, 1, &running);
-    kill(pid, SIGSTOP);
-    wait_until(is_stopped(pid), 10);
+    stop_and_see(pid);
     CHECK_OK(end(pool));
     expect_dead(running, number);
     pp_pool_destroy(pool);

@@ -19,8 +19,7 @@ static pp_future *submit_timed(pp_pool *pool, pp_function *function, int value, 
 
 static void stop(pid_t pid)
 {
-    kill(pid, SIGSTOP);
-    wait_until(is_stopped(pid), 10);
+    stop_and_see(pid);
 }
 
 /* ------------------------------------------------------------------------------------- one that hangs */

@@ -66,8 +66,7 @@ BOTH(workers_that_block_all_signals_or_are_stopped_are_gone_too)
     futures[1] = submit_int(pool, task_gate_deaf, 1);
     gate_wait_arrived(1, 2);
     pid_t pids[2] = {children_of(zygote, 0), children_of(zygote, 1)};
-    kill(pids[1], SIGSTOP);
-    wait_until(is_stopped(pids[1]), 10);
+    stop_and_see(pids[1]);
     kill(zygote, SIGKILL);
     check_broken(futures[0]);
     check_broken(futures[1]);
@@ -226,8 +225,7 @@ BOTH_WITHIN(at_whatever_moment_it_dies_each_call_ends_and_nothing_is_left, 60)
 
 static void stop(pid_t pid)
 {
-    kill(pid, SIGSTOP);
-    wait_until(is_stopped(pid), 10);
+    stop_and_see(pid);
 }
 
 static void check_named_zygote(pid_t pid)
