@@ -125,10 +125,9 @@ static void unlist(struct pp__worker *worker)
 void pp__worker_free(struct pp__worker *worker)
 {
     unlist(worker);
+    /* Closing is not enough: a child that the host forked may have a copy. */
     if (worker->bell >= 0)
-        PP_SYS(epoll_ctl)
-    (worker->pool->epoll, EPOLL_CTL_DEL, worker->bell,
-     NULL); /* closing is not enough: a child that the host forked may have a copy */
+        PP_SYS(epoll_ctl)(worker->pool->epoll, EPOLL_CTL_DEL, worker->bell, NULL);
     pp__fd_close(worker->bell);
     pp__fd_close(worker->socket);
     pp__output_close(worker);

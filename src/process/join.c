@@ -73,9 +73,9 @@ static _Noreturn void become(int line, size_t count)
     pp__signals_block(NULL);
     if (pp__zygote_stack(message.plan.stack_size, &beginning.stack, &beginning.stack_size) != 0)
         _exit(127);
+    /* It held for what was to become this; off before it is told that this has begun. */
     if (message.plan.outlives)
-        PP_SYS(prctl)
-    (PR_SET_PDEATHSIG, 0); /* which held for what was to become it; off before it is told that this has begun */
+        PP_SYS(prctl)(PR_SET_PDEATHSIG, 0);
     if ((message.tied && !message.plan.outlives && !tie(line)) || !say_joined(line))
         _exit(127);
     pp__signals_default();

@@ -24,8 +24,8 @@ static bool is_own(const struct pp__kept_process *process, struct stat *status)
 int pp__kept_check(struct pp__kept_process *process)
 {
     struct stat status;
-    int64_t seen =
-        pp__load_acquire(&process->size); /* pairs with the exchange below, of a thread that has looked before */
+    /* Pairs with the exchange below, of a thread that has looked before. */
+    int64_t seen = pp__load_acquire(&process->size);
     if (!is_own(process, &status))
         return pp__fail(-EBADF, "the descriptors of the dictionary's file have been closed in this process");
     if (status.st_size < seen || status.st_size == 0)

@@ -151,9 +151,8 @@ static struct pp__holder *find_free(struct pp__holders *holders, uint32_t capaci
             return &holders->records[i];
     if (count == capacity)
         return NULL;
-    pp__store_release(&holders->used,
-                      count +
-                          1); /* pairs with the next entering; the record has no units yet, so it may die behind it */
+    /* Pairs with the next entering; the record has no units yet, so it may die behind it. */
+    pp__store_release(&holders->used, count + 1);
     return &holders->records[count];
 }
 
