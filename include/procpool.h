@@ -1013,7 +1013,7 @@ PP_API int pp_process_join(pp_process *process, int timeout);
  * How it ended: *code is its exit status, 0 to 255, or the negative number of the signal that ended it. The launcher's
  * process tells it, a moment after the end: for that this waits. Errors: -EBUSY (it has not ended, or how it did was
  * not told for 10 s), -ENODATA (nobody has seen how: the launcher's process had died before, or it was the child of
- * another process), -EINVAL, -EPERM.
+ * another process), -ENOMEM (it can't be read now how; the call may be made again), -EINVAL, -EPERM.
  */
 PP_API int pp_process_exit_code(pp_process *process, int *code);
 
@@ -1021,7 +1021,7 @@ PP_API int pp_process_exit_code(pp_process *process, int *code);
  * The same with all that is known, as pp_future_error has it of calls; texts are valid as long as the process. kind is
  * PP_ERROR_NONE if its status was 0, PP_ERROR_TRAVEL if it did not find the function or had no memory to begin, else
  * PP_ERROR_CRASH, with signal, status (-1: unknown, or a signal), out_of_memory, and what pp_error_backtrace and
- * address tell of a crash. call_id is 0 and worker -1. Errors: -EBUSY, -EINVAL, -EPERM.
+ * address tell of a crash. call_id is 0 and worker -1. Errors: -EBUSY, -ENOMEM, -EINVAL, -EPERM.
  */
 PP_API int pp_process_error(pp_process *process, pp_error *error);
 

@@ -130,7 +130,7 @@ static int take_report(pp_process *process)
     if (got == 0 || process->orphaned)
         return 0;
     if (got < 0)
-        return got;
+        return pp__fail_errno(-got, "reading what becomes of a process");
     if (report.type == PP__REPORT_STARTED)
         return note_begin(process, &report, pidfd);
     if (report.type == PP__REPORT_FAILED)
@@ -145,7 +145,7 @@ static int take_in(pp_process *process)
     int got = process->ended || process->orphaned ? 0 : take_report(process);
     if (process->ended)
         return got;
-    process->over = is_over(process);
+    process->over = process->over || is_over(process);
     if (process->orphaned && (process->over || process->pidfd < 0))
         note_orphans_end(process);
     return got;
@@ -153,13 +153,21 @@ static int take_in(pp_process *process)
 
 enum progress { RUNS, OVER, ENDED };
 
-static enum progress look(pp_process *process)
+/* How far it is, and in *failed why what the zygote tells can't be read now: 0 or a negative errno. */
+static enum progress look_and_tell(pp_process *process, int *failed)
 {
     pthread_mutex_lock(&process->lock);
-    take_in(process);
+    int got = take_in(process);
+    *failed = got < 0 ? got : 0;
     enum progress progress = process->ended ? ENDED : process->over ? OVER : RUNS;
     pthread_mutex_unlock(&process->lock);
     return progress;
+}
+
+static enum progress look(pp_process *process)
+{
+    int failed;
+    return look_and_tell(process, &failed);
 }
 
 /* ------------------------------------------------------------------------------------------ the handle */
@@ -483,17 +491,17 @@ int pp_process_join(pp_process *process, int timeout)
     return error == -ETIMEDOUT || error == -EINTR ? 0 : error;
 }
 
-/* Of one that is over: waits for the zygote to tell how it ended, which it does at once. One that is stopped goes on
- * when a word comes: this one harms none. */
-static enum progress hear_end(pp_process *process)
+/* Of one that is over: waits for the zygote to tell how it ended, which it does at once, unless that can't be read. One
+ * that is stopped goes on when a word comes: this one harms none. */
+static enum progress hear_end(pp_process *process, int *failed)
 {
     uint64_t deadline = pp__deadline(END_WAIT_MS);
-    enum progress progress = look(process);
+    enum progress progress = look_and_tell(process, failed);
     if (progress == OVER)
         pp__launcher_terminate(process->connection, SERIAL);
-    while (progress == OVER && pp__until(deadline) > 0) {
+    while (progress == OVER && !*failed && pp__until(deadline) > 0) {
         sleep_for(process, deadline);
-        progress = look(process);
+        progress = look_and_tell(process, failed);
     }
     return progress;
 }
@@ -504,7 +512,10 @@ int pp_process_error(pp_process *process, pp_error *error)
     int failed = check_handle(process, "pp_process_error");
     if (failed || !error)
         return failed ? failed : pp__fail(-EINVAL, "pp_process_error: no place for the error");
-    enum progress progress = hear_end(process);
+    enum progress progress = hear_end(process, &failed);
+    if (progress == OVER && failed)
+        return pp__fail(failed, "%s (pid %d) has ended, and how can't be read: %s", process->name, (int)process->pid,
+                        pp__strerror(-failed));
     if (progress != ENDED)
         return pp__fail(-EBUSY, "%s (pid %d) %s", process->name, (int)process->pid,
                         progress == RUNS ? "runs" : "has ended, and it has not been told how");

@@ -374,6 +374,15 @@ static int check_told(const char *what, int code)
         long_code;                                                                                                     \
     })
 
+/* Of one that may be called again where it had no memory. */
+#define TRY_AGAIN(call)                                                                                                \
+    ({                                                                                                                 \
+        int first_code = TRY(call);                                                                                    \
+        if (first_code == -ENOMEM)                                                                                     \
+            disarm();                                                                                                  \
+        first_code == -ENOMEM ? TRY(call) : first_code;                                                                \
+    })
+
 /* Waits for it; whether it has a result, or else an error that nobody but the failing call is to blame for. */
 static bool await(pp_future *future)
 {

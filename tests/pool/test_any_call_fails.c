@@ -252,9 +252,9 @@ static void end_process(pp_process *process, int expected)
     int code = 0;
     pp_error error;
     CHECK_INT(TRY_LONG(pp_process_join(process, timeout)), 0);
-    int known = TRY(pp_process_exit_code(process, &code));
+    int known = TRY_AGAIN(pp_process_exit_code(process, &code));
     CHECK(known == 0 || known == -ENODATA);
-    CHECK_INT(TRY(pp_process_error(process, &error)), 0);
+    CHECK_INT(TRY_AGAIN(pp_process_error(process, &error)), 0);
     CHECK((known == 0 && code == expected) || error.kind == PP_ERROR_TRAVEL || known == -ENODATA);
     pp_process_unref(process);
 }
@@ -325,7 +325,7 @@ static void use_backtrace(pp_start_method method)
     if (TRY(pp_process_start(run_crash, NULL, 0, &options, &process)) < 0)
         return;
     CHECK_INT(TRY_LONG(pp_process_join(process, timeout)), 0);
-    CHECK_INT(TRY(pp_process_error(process, &error)), 0);
+    CHECK_INT(TRY_AGAIN(pp_process_error(process, &error)), 0);
     if (error.signal == SIGABRT)
         CHECK(pp_error_backtrace(&error) != NULL);
     pp_process_unref(process);
