@@ -90,6 +90,8 @@ BOTH(a_process_has_a_stack_of_the_size_that_was_asked_for)
 {
     if (KIT_TSAN)
         LEFT_OUT("thread sanitizer can't change stacks");
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind takes so large a frame for a change of stacks");
     pp_process_options options = {.stack_size = 32u << 20};
     CHECK_INT(finish_process(start_with(method, options, run_deep, &(int){6}, sizeof(int))), 7);
     CHECK_INT(finish_process(start_int(method, run_deep, 6)), -SIGSEGV);

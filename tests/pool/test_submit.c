@@ -691,7 +691,9 @@ static int use_stack(pp_task *task, const void *arg, size_t size)
 BOTH(tasks_have_the_stack_that_was_asked_for)
 {
     pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .stack_size = 32 << 20});
-    if (!KIT_TSAN) /* there, tasks run on the main thread's stack */
+    /* Thread sanitizer runs tasks on the main thread's stack; valgrind takes so large a frame for a change of stacks.
+     */
+    if (!KIT_TSAN && !TEST_ON_VALGRIND)
         expect_end(submit(pool, use_stack, NULL, 0), 0);
     pp_pool_destroy(pool);
     pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .stack_size = 64 << 10});
