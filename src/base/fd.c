@@ -241,6 +241,8 @@ ssize_t pp__fd_receive(int socket, void *message, size_t room, int *fds, size_t 
     } while (size < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
     if (size < 0) {
         *came = 0;
+        if (errno == ENOMEM)
+            return pp__fail(-ENOMEM, "no memory to receive what another process has sent");
         return errno == ECONNRESET ? 0 : -errno;
     }
     int error = adopt_received(&header, fds, *came, came);

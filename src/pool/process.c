@@ -130,7 +130,7 @@ static int take_report(pp_process *process)
     if (got == 0 || process->orphaned)
         return 0;
     if (got < 0)
-        return pp__fail_errno(-got, "reading what becomes of a process");
+        return got;
     if (report.type == PP__REPORT_STARTED)
         return note_begin(process, &report, pidfd);
     if (report.type == PP__REPORT_FAILED)
@@ -139,7 +139,8 @@ static int take_report(pp_process *process)
     return 0;
 }
 
-/* The same, and what its pidfd shows, which may be before the zygote has told, or though it never will. */
+/* The same, and what its pidfd shows, which may be before the zygote has told, or though it never will. What it has
+ * shown once holds, also where nobody can look again. */
 static int take_in(pp_process *process)
 {
     int got = process->ended || process->orphaned ? 0 : take_report(process);

@@ -10,6 +10,7 @@
 
 #include "pool/process.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 
@@ -145,6 +146,52 @@ TEST_WITHIN(an_end_of_which_nobody_tells_how_is_an_end_all_the_same, 30)
     CHECK_HAS(pp_last_error(), "it has not been told how");
     pp__sys.sendmsg = real.sendmsg;
     CHECK_INT(finish_process(process), 0);
+}
+
+static ssize_t poor_recvmsg(int socket, struct msghdr *message, int flags)
+{
+    (void)socket, (void)message, (void)flags;
+    errno = ENOMEM;
+    return -1;
+}
+
+static int poor_poll(struct pollfd *set, nfds_t count, int timeout)
+{
+    (void)set, (void)count, (void)timeout;
+    errno = ENOMEM;
+    return -1;
+}
+
+TEST(an_end_that_was_seen_holds_and_how_it_was_is_told_when_it_can_be_read)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
+    int code = 4711;
+    pp_error error;
+    pp_process *process = start_int(PP_START_FORK, run_gate, 1);
+    pp__sys.recvmsg = poor_recvmsg;
+    gate_open(1);
+    CHECK_OK(pp_process_join(process, -1));
+    pp__sys.poll = poor_poll;
+    CHECK_INT(pp_process_is_alive(process), 0);
+    CHECK_INT(pp_process_exit_code(process, &code), -ENOMEM);
+    CHECK_INT(code, 4711);
+    CHECK_HAS(pp_last_error(), "has ended, and how can't be read");
+    CHECK_INT(pp_process_error(process, &error), -ENOMEM);
+    pp__sys.poll = real.poll;
+    pp__sys.recvmsg = real.recvmsg;
+    CHECK_INT(finish_process(process), 0);
+}
+
+TEST(a_start_of_which_nothing_can_be_read_says_so)
+{
+    pp_process *process = NULL;
+    pp_launcher *launcher = launcher_of(PP_START_FORK);
+    pp__sys.recvmsg = poor_recvmsg;
+    CHECK_INT(pp_process_start(run_return, NULL, 0, &(pp_process_options){.launcher = launcher}, &process), -ENOMEM);
+    CHECK_HAS(pp_last_error(), "no memory to receive");
+    pp__sys.recvmsg = real.recvmsg;
+    pp_launcher_unref(launcher);
 }
 
 static bool zygote_lacks, owner_lacks; /* one more descriptor */
