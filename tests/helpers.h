@@ -18,6 +18,9 @@
 #define TEST_ON_VALGRIND 0
 #endif
 
+/* How many rounds of something that starts workers: on valgrind a start takes about a second. */
+#define TEST_ROUNDS(natively, on_valgrind) (TEST_ON_VALGRIND ? (on_valgrind) : (natively))
+
 /* Whether a sanitizer is built in: it has memory, threads and handlers of its own. */
 #if defined(__SANITIZE_ADDRESS__)
 #define KIT_ASAN 1

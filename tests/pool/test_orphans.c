@@ -81,7 +81,7 @@ static void own_deaf(pp_start_method method)
     pp_pool *pool = open_pool((pp_pool_options){.max_workers = WORKERS, .exit_policy = PP_EXIT_KILL}, method);
     note_workers(pool, 0);
     for (int i = 0; i < WORKERS; i++)
-        submit(pool, task_deaf, NULL, 0);
+        CHECK_OK(pp_submit(pool, task_deaf, NULL, 0, NULL));
     gate_wait_arrived(1, WORKERS);
 }
 

@@ -71,6 +71,7 @@ static void run_alone(pp_pool *pool, int count, pid_t *pids)
 
 BOTH_WITHIN(a_worker_runs_no_more_calls_than_it_may, 60)
 {
+    const int calls = TEST_ROUNDS(100, 30);
     for (int workers = 1; workers <= 3; workers += 2) {
         for (uint32_t most = 1; most <= 7; most += 3) {
             pid_t pids[100];
@@ -81,11 +82,11 @@ BOTH_WITHIN(a_worker_runs_no_more_calls_than_it_may, 60)
                                                         .log = keep_line},
                                       method);
             shared()->words[0] = shared()->words[1] = 0;
-            run_alone(pool, 100, pids);
-            CHECK(most_of_one(pids, 100) <= (int)most);
+            run_alone(pool, calls, pids);
+            CHECK(most_of_one(pids, calls) <= (int)most);
             pp_pool_destroy(pool);
             CHECK_INT(shared()->words[0], shared()->words[1]); /* none has died */
-            CHECK(shared()->words[0] >= 100 / (int)most);
+            CHECK(shared()->words[0] >= calls / (int)most);
             CHECK(!strstr(lines, "exited") && !strstr(lines, "killed"));
         }
     }

@@ -244,7 +244,7 @@ BOTH_WITHIN(no_call_is_lost_while_the_number_changes_all_the_time, 60)
     pp_pool *pool = open_pool(
         (pp_pool_options){.max_workers = 2, .max_tasks = 40, .idle_timeout = 2, .finalizer = note_end}, method);
     pthread_t thread = start_thread(resize_always, pool);
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < TEST_ROUNDS(40, 6); round++) {
         pp_future *futures[50];
         for (int i = 0; i < 50; i++)
             futures[i] = i == 25 && round % 4 == 0 ? submit(pool, crash, NULL, 0) : submit_int(pool, task_square, i);

@@ -250,7 +250,7 @@ BOTH(a_broken_pool_shuts_down_like_any_other)
 BOTH(a_pool_that_breaks_while_it_shuts_down_still_ends)
 {
     board_make();
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < TEST_ROUNDS(10, 3); round++) {
         pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 2, .on_crash = PP_BREAK_POOL});
         pp_future *futures[20];
         int count = 0;
@@ -298,7 +298,7 @@ BOTH(a_released_pool_finishes_its_calls_and_goes)
 BOTH(a_released_pools_futures_can_be_waited_for_and_cancelled)
 {
     board_make();
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < TEST_ROUNDS(10, 3); round++) {
         pp_pool *pool = kit_pool(method, 1);
         pp_future *running, *cancelled, *kept;
         atomic_store(word(GATE), 0);
@@ -332,7 +332,7 @@ BOTH(a_pool_that_was_never_used_ends_in_each_way)
 BOTH(calls_are_destroyed_with_their_pool_only_after_they_ran)
 {
     board_make();
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i += TEST_ROUNDS(1, 5)) {
         pp_pool *pool = kit_pool(method, 2);
         for (int j = 0; j < i; j++)
             pp_future_unref(submit_u32(pool, count_run, FIRST_CALL + (uint32_t)i));
