@@ -404,7 +404,7 @@ BOTH(pools_that_end_leave_no_process_descriptor_mapping_or_thread)
     use_pool(method, false); /* what is made once */
     int fds = count_fds(), threads = count_threads();
     CHECK_INT(kit_mappings_of("/memfd:procpool"), 0);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < TEST_ROUNDS(20, 6); i++)
         use_pool(method, i % 2);
     wait_until(count_threads() == threads, 10);
     wait_until(count_fds() == fds, 10);
