@@ -410,12 +410,14 @@ typedef struct pp_pool_options {
  * Makes a pool. No worker is started before there is a call for it, but min_workers. `options` may be NULL. The pool
  * outlives the thread that made it. End it with pp_pool_destroy or pp_pool_release.
  *
- * When the program exits, a handler of exit(3)'s shuts all pools that are left and does as their exit_policy says,
- * those that were released included; from then on submits and new pools are refused, in all threads. It runs where it
- * was registered, with the pools: before handlers that the program registered before it made its last pool (of the
- * first 32), and after those that it registered later, in which pools work as ever. Futures can be waited for in all of
- * them, and pools be destroyed. Calls of an inline pool are not awaited, nor is anything by _exit(2), quick_exit(3), a
- * signal's end or a child that the program forked. In a task, exit(3) awaits the pools that this task made.
+ * When the program exits, all pools that are left are shut, those that were released included, at the start of exit(3):
+ * from then on submits and new pools are refused, in handlers and in all threads. A handler of exit(3)'s, which is
+ * registered with each of the first 32 pools, then does as their exit_policy says. Futures can be waited for in all
+ * handlers, and pools be destroyed. Where exit(3) is called by a thread that has made no pool and has not loaded the
+ * library (the main thread has, as a rule), that handler is what shuts them: in handlers that were registered after it,
+ * which run before it, they work as ever. Calls of an inline pool are not awaited, nor is anything by _exit(2),
+ * quick_exit(3), a signal's end or a child that the program forked. In a task, exit(3) awaits the pools that this task
+ * made.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value,
  * when_full or submit_timeout without max_pending or together, launcher together with options of one, stack too small,

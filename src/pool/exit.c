@@ -22,9 +22,9 @@ static bool take(struct pp__link *link, unsigned round)
 
 static struct pp__live live = {.name = "pools", .at_exit = run, .take = take};
 
-static void begin(pp_pool *pool, uint64_t begun)
+static void begin(pp_pool *pool, uint64_t unused)
 {
-    (void)begun;
+    (void)unused;
     if (pool->options.exit_policy == PP_EXIT_KILL) {
         pp_pool_kill(pool);
         return;
@@ -68,15 +68,20 @@ static void for_each(void (*act)(pp_pool *pool, uint64_t begun), uint64_t begun)
     }
 }
 
-/* All are shut before one is waited for. */
+void pp__exit_start(void)
+{
+    PP__NO_CANCELLATION();
+    if (pp__live_begin_exit(&live))
+        for_each(begin, 0);
+}
+
+/* The handler. All are shut before one is waited for. */
 static void run(void)
 {
     PP__NO_CANCELLATION();
-    if (!pp__live_begin_exit(&live))
-        return;
-    uint64_t begun = pp__now();
-    for_each(begin, begun);
-    for_each(end, begun);
+    pp__exit_start();
+    if (pp__live_begin_end(&live))
+        for_each(end, pp__now());
 }
 
 int pp__exit_prepare(void)

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of the program: a list of this process's live pools, and a handler of exit(3)'s that shuts them all and
- * waits, or kills, as each was told.
+ * The end of the program: a list of this process's live pools, which exit(3) shuts at its start, where that is seen,
+ * and a handler of its that waits for them, or kills, as each was told.
  */
 #ifndef PP_POOL_EXIT_H
 #define PP_POOL_EXIT_H
 
 #include "pool/pool.h"
+
+/* At the start of exit(3). */
+void pp__exit_start(void);
 
 /* Before a pool is made. 0, -ENOMEM, or -ESHUTDOWN: the program exits. */
 int pp__exit_prepare(void);

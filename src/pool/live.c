@@ -4,6 +4,7 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/exit_start.h"
 #include "process/owner.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ struct pp__live_list {
     pthread_mutex_t lock;
     struct pp__link objects;
     int registrations;
-    bool exiting;
+    bool exiting, ending;
     unsigned round; /* of looks at all of them */
 };
 
@@ -76,6 +77,7 @@ int pp__live_prepare(struct pp__live *live)
     struct pp__live_list *list = find_or_make(live);
     if (!list)
         return pp__fail(-ENOMEM, "no memory for a list of %s", live->name);
+    pp__exit_watch();
     pthread_mutex_lock(&list->lock);
     int error = prepare(live, list);
     pthread_mutex_unlock(&list->lock);
@@ -103,16 +105,25 @@ void pp__live_leave(struct pp__live *live, struct pp__link *link)
     pthread_mutex_unlock(&list->lock);
 }
 
-bool pp__live_begin_exit(struct pp__live *live)
+static bool is_first(struct pp__live_list *list, bool *done)
 {
-    struct pp__live_list *list = find(live);
-    if (!list)
-        return false;
     pthread_mutex_lock(&list->lock);
-    bool first = !list->exiting;
-    list->exiting = true;
+    bool first = !*done;
+    *done = true;
     pthread_mutex_unlock(&list->lock);
     return first;
+}
+
+bool pp__live_begin_exit(struct pp__live *live)
+{
+    struct pp__live_list *list = find_or_make(live);
+    return list && is_first(list, &list->exiting);
+}
+
+bool pp__live_begin_end(struct pp__live *live)
+{
+    struct pp__live_list *list = find(live);
+    return list && is_first(list, &list->ending);
 }
 
 unsigned pp__live_begin_round(struct pp__live *live)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The live objects of one kind in this process, for a handler of exit(3)'s that looks at them all. A forked child's
+ * The live objects of one kind in this process, for what exit(3) runs, which looks at them all. A forked child's
  * belong to its parent, and their lock may be held for ever: it makes a list of its own, if it is a worker and makes
  * such objects. The lock is taken before an object's, and never while that one is held or user code runs. For any
  * thread.
@@ -33,9 +33,12 @@ bool pp__live_enter(struct pp__live *live, struct pp__link *link);
 /* It is not any more. Does nothing for one that never was, whose link is all zeroes. */
 void pp__live_leave(struct pp__live *live, struct pp__link *link);
 
-/* In the handler. False: there is nothing to do, as it ran before, or this is a child that the program forked, which
- * has no list. */
+/* At the start of exit(3), and again in the handler, where that was not seen (exit_start.h): from now on no object
+ * becomes live. False: it was called before. */
 bool pp__live_begin_exit(struct pp__live *live);
+
+/* In the handler, behind that. False: it ran before. */
+bool pp__live_begin_end(struct pp__live *live);
 
 /* Begins to look at all of them; then the next one that was not looked at in this round, taken; NULL: there is none. */
 unsigned pp__live_begin_round(struct pp__live *live);

@@ -90,6 +90,7 @@ bool pp__process_try_ref(pp_process *process);
 int pp__process_sentinel(const pp_process *process);
 
 /* As in exit.h, for processes. */
+void pp__process_exit_start(void);
 int pp__process_exit_prepare(void);
 bool pp__process_exit_enter(pp_process *process);
 void pp__process_exit_leave(pp_process *process);

@@ -47,10 +47,16 @@ static void for_each(void (*act)(pp_process *process))
     }
 }
 
+void pp__process_exit_start(void)
+{
+    pp__live_begin_exit(&live);
+}
+
 static void run(void)
 {
     PP__NO_CANCELLATION();
-    if (!pp__live_begin_exit(&live))
+    pp__process_exit_start();
+    if (!pp__live_begin_end(&live))
         return;
     for_each(begin);
     for_each(end);

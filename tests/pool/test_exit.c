@@ -205,25 +205,133 @@ BOTH(handlers_can_wait_and_not_submit)
     CHECK_INT(shared()->words[4], 1);
 }
 
+static int leave_at_once(void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    return 0;
+}
+
+static void *submit_here(void *code)
+{
+    *(int *)code = pp_submit(left, nothing, NULL, 0, NULL);
+    return NULL;
+}
+
 static void use_in_later_handler(void)
+{
+    pp_process *process;
+    int code = 1;
+    join_thread(start_thread(submit_here, &code));
+    shared()->words[5] = code;
+    shared()->words[6] = pp_process_start(leave_at_once, NULL, 0, NULL, &process);
+    use_in_handler();
+}
+
+static void leave_a_pool_to_a_later_handler(pp_start_method method)
+{
+    left = kit_pool(method, 1);
+    CHECK_INT(atexit(use_in_later_handler), 0);
+    hanging = submit_int(left, task_square, 5);
+}
+
+static void check_refused(void (*run)(pp_start_method method), pp_start_method method)
+{
+    CHECK_INT(program(run, method), 0);
+    for (int i = 1; i < 7; i++)
+        CHECK_INT(shared()->words[i], i == 3 ? 25 : i == 4 ? 1 : -ESHUTDOWN);
+}
+
+BOTH(handlers_that_were_registered_after_it_find_a_pool_shut_as_well)
+{
+    check_refused(leave_a_pool_to_a_later_handler, method);
+}
+
+static void *leave_a_pool_here(void *method)
+{
+    leave_a_pool_to_a_later_handler(*(pp_start_method *)method);
+    return NULL;
+}
+
+static void leave_a_pool_of_another_thread(pp_start_method method)
+{
+    join_thread(start_thread(leave_a_pool_here, &method));
+}
+
+BOTH(so_they_do_where_another_thread_made_it)
+{
+    check_refused(leave_a_pool_of_another_thread, method);
+}
+
+static void *leave_a_pool_here_and_exit(void *method)
+{
+    leave_a_pool_to_a_later_handler(*(pp_start_method *)method);
+    exit(0);
+}
+
+static void exit_where_the_pool_was_made(pp_start_method method)
+{
+    join_thread(start_thread(leave_a_pool_here_and_exit, &method));
+}
+
+BOTH(so_they_do_where_the_thread_that_made_it_exits)
+{
+    check_refused(exit_where_the_pool_was_made, method);
+}
+
+static void use_in_a_handler_that_came_first(void)
 {
     nap(left, 3, 1);
     pp_pool_destroy(left);
     shared()->words[4] = 1;
 }
 
-static void leave_a_pool_to_a_later_handler(pp_start_method method)
+static void exit_in_a_thread_that_is_not_watched(pp_start_method method)
 {
+    static int status = 0;
     left = kit_pool(method, 1);
     nap(left, 3, 1);
-    CHECK_INT(atexit(use_in_later_handler), 0);
+    CHECK_INT(atexit(use_in_a_handler_that_came_first), 0);
+    join_thread(start_thread(exit_in_thread, &status));
 }
 
-BOTH(in_handlers_that_were_registered_after_it_a_pool_works_as_ever)
+BOTH(a_pool_works_as_ever_in_such_a_handler_where_a_thread_exits_that_made_none)
 {
-    CHECK_INT(program(leave_a_pool_to_a_later_handler, method), 0);
+    CHECK_INT(program(exit_in_a_thread_that_is_not_watched, method), 0);
     CHECK_INT(shared()->arrived[0], 6);
     CHECK_INT(shared()->words[4], 1);
+}
+
+static void *make_pool_and_end(void *how)
+{
+    pp_pool_destroy(kit_pool(PP_START_FORK, 1));
+    if (how)
+        pthread_exit(NULL);
+    return NULL;
+}
+
+static void *use_when_main_is_gone(void *unused)
+{
+    (void)unused;
+    wait_until(test_process_state(getpid(), NULL, (char[64]){0}) == 'Z', 10); /* the main thread's */
+    shared()->words[1] = pp_submit(left, nothing, NULL, 0, NULL) + 1;
+    exit(0);
+}
+
+static void end_all_threads(pp_start_method method)
+{
+    left = kit_pool(method, 1);
+    for (int i = 0; i < 2; i++)
+        join_thread(start_thread(make_pool_and_end, i ? &left : NULL));
+    nap(left, 3, 1);
+    start_thread(use_when_main_is_gone, NULL);
+    pthread_exit(NULL);
+}
+
+BOTH(the_end_of_a_thread_is_not_taken_for_an_exit)
+{
+    CHECK_INT(program(end_all_threads, method), 0);
+    CHECK_INT(shared()->arrived[0], 3);
+    CHECK_INT(shared()->words[1], 1);
 }
 
 /* Between two pools. */
