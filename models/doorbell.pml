@@ -3,7 +3,7 @@
  * Waking a worker: never does it sleep for ever while there is a record in its call ring.
  *
  *   orders  src/shm/doorbell.h
- *   worker  serve, wait_for_owner (src/pool/worker.c), pp__futex_wait (src/base/futex.c)
+ *   worker  serve (src/pool/worker.c), pp__self_wait (src/pool/worker_publish.c), pp__futex_wait (src/base/futex.c)
  *   owner   pp__ring_publish (src/shm/ring.c), pp__worker_wake, pp__worker_sleeps, wake (src/pool/workers.c)
  *
  * That the worker waits for room in its result ring is the same: the owner releases a head instead of publishing a

@@ -4,7 +4,7 @@
  *
  *   orders  src/shm/want.h
  *   owner   sleep_for_events, ask, take_events, pp__collect (src/pool/collect.c)
- *   worker  run_call, serve, ring_if_wanted (src/pool/worker.c)
+ *   worker  run_call, serve (src/pool/worker.c), pp__self_ring_if_wanted (src/pool/worker_publish.c)
  *
  * A worker publishes, and asks whether to ring, for each result; and when it has run dry, which it does at any time, and
  * has done in the end. The bells are eventfds: the kernel orders them, so they have no buffer. That the owner looks at

@@ -143,7 +143,7 @@ void pp__collect(pp_pool *pool)
 }
 
 /* Whoever asks looks at the rings behind this, and then sleeps: a worker publishes and looks at the word
- * (ring_if_wanted, worker.c). */
+ * (pp__self_ring_if_wanted, worker_publish.c). */
 static void ask(pp_pool *pool, enum pp__want mode)
 {
     pp__want_ask(&pool->page->want, ++pool->want_epoch, mode);
@@ -324,9 +324,9 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
 }
 
 /*
- * The word, the look, the sleep. A worker publishes and looks at the word (ring_if_wanted, worker.c): one of the two
- * sees the other (want.h). `every` says whose sleep it is: a waiting thread's duty is never taken from it, the
- * manager's is, and then the word belongs to the thief.
+ * The word, the look, the sleep. A worker publishes and looks at the word (pp__self_ring_if_wanted, worker_publish.c):
+ * one of the two sees the other (want.h). `every` says whose sleep it is: a waiting thread's duty is never taken from
+ * it, the manager's is, and then the word belongs to the thief.
  */
 static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold)
 {

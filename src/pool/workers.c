@@ -440,7 +440,7 @@ bool pp__worker_wants_room(const struct pp__worker *worker)
 
 static inline void wake_sleeper(struct pp__worker *worker)
 {
-    pp__doorbell_published(); /* against wait_for_owner (worker.c) */
+    pp__doorbell_published(); /* against pp__self_wait (worker_publish.c) */
     if (!pp__worker_sleeps(worker))
         return;
     if (worker->count > 0)

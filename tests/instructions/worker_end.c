@@ -8,17 +8,17 @@
 void worker_end_open(const struct pp__call_side *call_side, struct pp__result_side *result_side,
                      const struct pp__pool_page *page)
 {
-    self.call_side = call_side;
-    self.result_side = result_side;
-    self.page = page;
-    self.bell = self.socket = -1;
-    self.rung_epoch = UINT64_MAX;
-    pp__ring_reader_init(&self.calls, call_side->calls, PP__RING_BYTES, &call_side->call_tail, &result_side->call_head,
-                         0);
-    pp__ring_writer_init(&self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,
+    pp__self.call_side = call_side;
+    pp__self.result_side = result_side;
+    pp__self.page = page;
+    pp__self.bell = pp__self.socket = -1;
+    pp__self.rung_epoch = UINT64_MAX;
+    pp__ring_reader_init(&pp__self.calls, call_side->calls, PP__RING_BYTES, &call_side->call_tail,
+                         &result_side->call_head, 0);
+    pp__ring_writer_init(&pp__self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,
                          &call_side->result_head, 0);
-    pp__shelf_init(&self.shelf, call_side->returned);
-    if (pp__task_init(&self.task, &self.shelf, 0, &self.state) != 0)
+    pp__shelf_init(&pp__self.shelf, call_side->returned);
+    if (pp__task_init(&pp__self.task, &pp__self.shelf, 0, &pp__self.state) != 0)
         abort();
 }
 
@@ -26,12 +26,12 @@ bool worker_end_step(void)
 {
     struct pp__record record;
     const void *payload;
-    if (pp__ring_next(&self.calls, &record, &payload) <= 0) {
-        ring_if_wanted(PP__WANT_ATTENTION);
-        self.clock.now = 0;
+    if (pp__ring_next(&pp__self.calls, &record, &payload) <= 0) {
+        pp__self_ring_if_wanted(PP__WANT_ATTENTION);
+        pp__self.clock.now = 0;
         return false;
     }
     take(&record, payload);
-    pp__ring_release(&self.calls);
+    pp__ring_release(&pp__self.calls);
     return true;
 }

@@ -45,7 +45,7 @@ static void wake(struct door *door)
         pp__doorbell_ring(&door->bell, &door->rung);
 }
 
-/* As wait_for_owner (src/pool/worker.c). */
+/* As pp__self_wait (src/pool/worker_publish.c). */
 static void sleep_at(struct door *door, bool (*ready)(struct kit *), struct kit *kit, _Atomic uint64_t *slept,
                      uint64_t *lost)
 {

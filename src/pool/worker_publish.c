@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker's results go into its ring, and its owner is rung. */
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/seam.h"
+#include "pool/worker.h"
+#include "process/child.h"
+#include "shm/buffer.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------- sleeping and waking */
+
+/* A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks,
+ * which costs nothing. */
+void pp__self_ring(void)
+{
+    pp__self.rung_at = pp__now();
+    if (pp__fd_ring(pp__self.bell) < 0)
+        pp__child_exit(EXIT_FAILURE);
+}
+
+void pp__self_ring_if_wanted(enum pp__want mode)
+{
+    if (pp__want_unrung(&pp__self.page->want, mode, &pp__self.rung_epoch)) /* against pp__want_ask in ask (collect.c) */
+        pp__self_ring();
+}
+
+/* Against pp__worker_wake (workers.c). */
+void pp__self_wait(bool (*ready)(void), uint64_t bound)
+{
+    pp__self.clock.now = 0;
+    uint32_t number = pp__doorbell_lie_down(&pp__self.call_side->bell, &pp__self.result_side->sleeping);
+    if (!ready())
+        pp__futex_wait(&pp__self.call_side->bell, number, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
+    pp__doorbell_get_up(&pp__self.result_side->sleeping);
+}
+
+/* ------------------------------------------------------------------------------------------ publish */
+
+static bool have_room(void)
+{
+    return pp__ring_used(&pp__self.results) <= PP__RING_BYTES / 4; /* for the largest record, padding included */
+}
+
+void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size)
+{
+    for (;;) {
+        void *record = pp__ring_reserve(&pp__self.results, type, id, (uint32_t)size);
+        if (record)
+            return record;
+        pp__ring_publish(&pp__self.results);
+        pp__self_ring();
+        pp__self_wait(have_room, PP__SLEEP_BOUND);
+    }
+}
+
+static void publish(void)
+{
+    PP_FAULT("worker.publish.before");
+    pp__ring_publish(&pp__self.results);
+    PP_FAULT("worker.publish.after");
+}
+
+void pp__self_publish_run(void)
+{
+    struct pp__run_record *record = pp__self.run.record;
+    uint32_t count = pp__self.run.most - pp__self.run.left;
+    record->count = count;
+    record->run_time = pp__self.clock.each;
+    pp__ring_shrink(&pp__self.results, record, (uint32_t)(sizeof *record + count * pp__self.run.each));
+    pp__self.run.record = NULL;
+    publish();
+}
+
+void pp__self_publish(enum pp__record_type type, uint64_t id, const struct pp__result_record *header,
+                      const void *payload, size_t size)
+{
+    struct pp__result_record *record = pp__self_reserve(type, id, sizeof *header + size);
+    *record = *header;
+    if (size > 0)
+        memcpy(record + 1, payload, size);
+    publish();
+}
+
+static bool never(void)
+{
+    return false;
+}
+
+/* A task has closed the socket: as with the bell, between tasks that costs nothing. */
+static bool is_closed(int error)
+{
+    return error == -EBADF || error == -ENOTSOCK;
+}
+
+/* It takes nothing any more: of another kind, or full though the owner has taken all that was ever announced. */
+static bool is_spoilt(int error, bool all_taken)
+{
+    return error == -ENOTCONN || error == -EPIPE || (error == -EAGAIN && all_taken);
+}
+
+/*
+ * Sends what is ahead of its record: the descriptor of the result, or -1, and those that go back. The socket is full
+ * only while the owner collects nothing, unless a task has spoilt it: then the record goes alone, and the owner,
+ * finding that nothing or something else came, ends this worker.
+ */
+static int send_ahead(uint64_t id, size_t size, int fd)
+{
+    for (;;) {
+        bool all_taken = pp__ring_drained(&pp__self.results);
+        int error = pp__ahead_send(pp__self.socket, id, size, fd, pp__self.carried.back, pp__self.carried.back_count);
+        if (is_spoilt(error, all_taken))
+            return 0;
+        if (error != -EAGAIN && error != -ETOOMANYREFS && error != -ENOBUFS)
+            return error ? pp__fail_errno(-error, "its result can't be sent") : 0;
+        pp__self_ring();
+        pp__self_wait(never, PP__MILLISECOND);
+    }
+}
+
+/* A result in a memfd of its own. */
+static int send_single(uint64_t id, uint32_t *flags)
+{
+    struct pp_task *task = &pp__self.task;
+    int error = pp__payload_seal(task->fd, task->result, task->size);
+    task->result = NULL; /* unmapped by the seal */
+    *flags |= PP__BIG;
+    if (error)
+        return pp__fail(error, "its result is still mapped for writing somewhere and can't be sealed");
+    return send_ahead(id, task->size, task->fd);
+}
+
+/*
+ * A result in a buffer. What the owner does not copy can't be written to any more when the record is published, by a
+ * thread that the task has left behind for example, and not before it was given back.
+ */
+static int send_kept(uint64_t id, uint32_t *flags)
+{
+    struct pp_task *task = &pp__self.task;
+    struct pp__place *place = &pp__self.shelf.places[task->place];
+    bool fresh = place->fd >= 0;
+    ((char *)place->memory)[task->size] = '\0'; /* it may have written one byte too many */
+    if (task->size > PP__COPIED_MAX)
+        place->guarded = true;
+    int error = place->guarded ? pp__buffer_guard(place->memory, place->room) : 0;
+    if (!error && (fresh || pp__self.carried.back_count > 0))
+        error = send_ahead(id, place->room, place->fd);
+    if (error)
+        return error;
+    *flags |= pp__kept_flags((uint32_t)task->place, fresh);
+    pp__shelf_put_out(&pp__self.shelf, task->place);
+    task->result = NULL;
+    task->place = -1;
+    return 0;
+}
+
+void pp__self_publish_message(enum pp__record_type type, uint64_t id, struct pp__result_record header,
+                              enum pp__outcome_type outcome, int code, const char *message)
+{
+    header.type = outcome;
+    header.code = code;
+    header.flags = 0;
+    size_t length = strlen(message);
+    header.size = length < PP__MESSAGE_MAX ? length : PP__MESSAGE_MAX;
+    pp__self_publish(type, id, &header, message, header.size);
+}
+
+/* How the task failed, behind where it did so if that was noted. */
+static void publish_failure(enum pp__record_type type, uint64_t id, struct pp__result_record header)
+{
+    const struct pp_task *task = &pp__self.task;
+    size_t length = strlen(task->message);
+    header.type = PP__OUTCOME_FAILED;
+    header.code = task->code;
+    header.flags = PP__TRACED | (uint32_t)task->trace_size << PP__PLACE_SHIFT;
+    header.size = task->trace_size + length;
+    struct pp__result_record *record = pp__self_reserve(type, id, sizeof header + header.size);
+    *record = header;
+    memcpy(record + 1, task->trace, task->trace_size);
+    memcpy((char *)(record + 1) + task->trace_size, task->message, length);
+    publish();
+}
+
+/* A result of which something goes ahead. What went back is the owner's alone when the record is seen. */
+__attribute__((noinline)) static void publish_behind(enum pp__record_type type, uint64_t id,
+                                                     struct pp__result_record header)
+{
+    struct pp_task *task = &pp__self.task;
+    bool small = task->fd < 0 && task->place < 0;
+    header.flags = pp__self.carried.back_count << PP__COUNT_SHIFT;
+    int error = small              ? send_ahead(id, 0, -1)
+                : task->place >= 0 ? send_kept(id, &header.flags)
+                                   : send_single(id, &header.flags);
+    pp__carried_drop_back(&pp__self.carried);
+    if (error)
+        pp__self_publish_message(type, id, header, PP__OUTCOME_TRAVEL, error, pp_last_error());
+    else
+        pp__self_publish(type, id, &header, small ? task->result : NULL, small ? task->size : 0);
+    if (is_closed(error))
+        pp__child_exit(EXIT_FAILURE); /* the next one would fare as this one did */
+}
+
+void pp__self_publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header)
+{
+    struct pp_task *task = &pp__self.task;
+    if (task->code && task->trace_size > 0 && type == PP__RECORD_RESULT) {
+        publish_failure(type, id, header);
+        return;
+    }
+    if (task->code) {
+        pp__self_publish_message(type, id, header, PP__OUTCOME_FAILED, task->code, task->message);
+        return;
+    }
+    if (task->message[0]) {
+        pp__self_publish_message(type, id, header, PP__OUTCOME_TRAVEL, task->travel, task->message);
+        return;
+    }
+    if (type == PP__RECORD_READY)
+        pp__task_drop(task); /* an initializer's result, which nobody takes */
+    header.size = task->size;
+    if (task->fd < 0 && task->place < 0 && pp__self.carried.back_count == 0)
+        pp__self_publish(type, id, &header, task->result, task->size);
+    else
+        publish_behind(type, id, header);
+}
