@@ -18,7 +18,7 @@
 #define TEST_ON_VALGRIND 0
 #endif
 
-/* How many rounds of something that starts workers: on valgrind a start takes about a second. */
+/* How many rounds: on valgrind the start of a worker takes about a second, and that of a thread some milliseconds. */
 #define TEST_ROUNDS(natively, on_valgrind) (TEST_ON_VALGRIND ? (on_valgrind) : (natively))
 
 /* Whether a sanitizer is built in: it has memory, threads and handlers of its own. */

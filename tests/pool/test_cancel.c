@@ -228,7 +228,7 @@ BOTH(cancelling_wakes_every_waiter_at_once)
     pthread_t collector, threads[THREADS];
     occupy(pool, BEGUN, GATE, 1, &running);
     collector = start_thread(wait_for_the_gate, running);
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < TEST_ROUNDS(200, 60); round++) {
         pp_future *pending = submit_u32(pool, count_run, RUNS);
         for (int i = 0; i < THREADS; i++)
             threads[i] = start_thread(wait_for_the_end, pending);
