@@ -414,21 +414,22 @@ typedef struct pp_pool_options {
  * from then on submits and new pools are refused, in handlers and in all threads. A handler of exit(3)'s, which is
  * registered with each of the first 32 pools, then does as their exit_policy says. Futures can be waited for in all
  * handlers, and pools be destroyed. Where exit(3) is called by a thread that has made no pool and has not loaded the
- * library (the main thread has, as a rule), that handler is what shuts them: in handlers that were registered after it,
- * which run before it, they work as ever. Calls of an inline pool are not awaited, nor is anything by _exit(2),
- * quick_exit(3), a signal's end or a child that the program forked. In a task, exit(3) awaits the pools that this task
- * made.
+ * library (the main thread has, as a rule), or could not be watched for want of memory, that handler is what shuts
+ * them: in handlers that were registered after it, which run before it, they work as ever. So they do in C++
+ * destructors of that thread's own thread_local objects, which come first. Calls of an inline pool are not awaited, nor
+ * is anything by _exit(2), quick_exit(3), a signal's end or a child that the program forked. In a task, exit(3) awaits
+ * the pools that this task made.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value,
  * when_full or submit_timeout without max_pending or together, launcher together with options of one, stack too small,
  * an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment, library_threads,
  * capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such
  * directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many workers), -EMFILE
- * (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE is less than a page or than capture_limit), -EAGAIN (no thread
- * can be made, RLIMIT_NPROC or a control group's pids.max allows fewer processes, or the launcher's process does not
- * read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a sandbox forbids it), -EPIPE
- * (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do
- * about it.
+ * (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE is less than a side of a worker's channel, about 100 KiB, or than
+ * capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max allows fewer processes, or
+ * the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a
+ * sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names
+ * the limit and what to do about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
@@ -1116,7 +1117,7 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
  *   - Any process and any thread may call them, but not signal handlers. Waits end early with -EINTR as everywhere.
  * -EINVAL: NULL.
  *   - An exec is the end of all threads but not of the process: its locks and values are released as by a death, and
- * what a process holds of a semaphore or has not done of a joinable queue stays its own until it ends.
+ * what it holds of a semaphore is free, and what it has not done of a joinable queue is done.
  *   - No death of a participant, at any instruction, blocks others: who sleeps looks again each 50 ms in any case. One
  * that is stopped (SIGSTOP) inside a function can hold up the others until it goes on or is killed; they time out then,
  * but up to a second late.
@@ -1273,8 +1274,8 @@ PP_API int pp_queue_full(const pp_queue *queue);
 
 /*
  * A joinable queue: a message that the calling process has taken is done. Any of its threads. What a process had taken
- * and not done when it ended counts as done, as it is lost. 0; -EPERM: the process has none that is not done; -EINVAL
- * (not joinable), -EPROTO, -EDEADLK.
+ * and not done when it ended, or became another program, counts as done, as it is lost. 0; -EPERM: the process has none
+ * that is not done; -EINVAL (not joinable), -EPROTO, -EDEADLK.
  */
 PP_API int pp_queue_task_done(pp_queue *queue);
 
@@ -1302,7 +1303,8 @@ PP_API int pp_queue_close(pp_queue *queue);
  * thread that is in such a function), and -EBADF of changes (its descriptor has been closed in this process and it
  * needs more memory, before Linux 5.14); of a kept one -ENOTSUP, -EUSERS (more threads of all processes than
  * max_readers) and those of files (-EIO: the disk failed). They have no timeouts: a process that is stopped in a change
- * (of an anonymous one: in any of these functions) holds up the others until it goes on or is killed.
+ * (of an anonymous one: in any of these functions) holds up the others until it goes on or is killed. One that is
+ * stopped in a function that reads a kept one keeps pages from being used again, until changes are -ENOSPC.
  */
 typedef struct pp_dict pp_dict;
 typedef struct pp_dict_view pp_dict_view;
@@ -1328,13 +1330,14 @@ typedef struct pp_dict_options {
  * -ENAMETOOLONG, -EPROTO (the file is no dictionary), and those of opening a file. Through pp_dict_fd a kept one is
  * handed on as its path and options. Of a kept one also: -ENOENT (a symbolic link that leads to no file; of
  * pp_dict_open, and of all functions in a forked child, which opens the file again: there is another file or none by
- * now), -EMLINK (the file has hard links, so that it could be locked under each of its names). A process that has more
- * handles of one file keeps to the largest max_bytes of them, and flushes unless all have no_flush; a full file grows
- * by up to 1 MiB beyond max_bytes while something is deleted. Of all functions of a kept one: -EBADF (the library's
- * descriptors of the file were closed in this process; nothing is written to what has their numbers), and -EPROTO (the
- * file was cut; its size is looked at before each transaction, each change of one and its end, and every 64 keys of a
- * view: who reads the file between that and the next look dies of SIGBUS, and so may who meets a file cut by less than
- * is free in it). Of changes: -EFBIG (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).
+ * now), -EMLINK (the file has hard links, so that it could be locked under each of its names), -EBUSY (it or PATH-lock
+ * was removed, replaced or renamed while a process has it open). A process that has more handles of one file keeps to
+ * the largest max_bytes of them, and flushes unless all have no_flush; a full file grows by up to 1 MiB beyond
+ * max_bytes while something is deleted. Of all functions of a kept one: -EBADF (the library's descriptors of the file
+ * were closed in this process; nothing is written to what has their numbers), and -EPROTO (the file was cut; its size
+ * is looked at before each transaction, each change of one and its end, and every 64 keys of a view: who reads the file
+ * between that and the next look dies of SIGBUS, and so may who meets a file cut by less than is free in it). Of
+ * changes: -EFBIG (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).
  */
 PP_API int pp_dict_create(const pp_dict_options *options, pp_dict **dict);
 PP_API int pp_dict_open(int fd, pp_dict **dict);

@@ -114,9 +114,11 @@ static void trim_journal(struct pp__heap *heap)
 /* Of a change that is done or undone; what a fork has copied in the middle of one is the parent's affair. */
 static void begin_change(struct pp__heap *heap)
 {
-    if (heap->noted)
-        munmap(heap->noted, noted_size(heap));
+    uint64_t *noted = heap->noted;
     heap->noted = NULL;
+    atomic_signal_fence(memory_order_seq_cst); /* a child that is forked in between would unmap what is its own there */
+    if (noted)
+        munmap(noted, noted_size(heap));
     trim_journal(heap);
     heap->old_top = pp__load_relaxed(&heap->shared->top);
 }

@@ -29,6 +29,10 @@ struct pp__kept_process {
     int fd;               /* of the file; LMDB's */
     _Atomic int64_t size; /* the file's, when it was last seen; it never becomes less */
     pthread_mutex_t turns[2];
+    int lock_file; /* PATH-lock */
+    dev_t lock_device;
+    ino_t lock_inode;
+    bool fresh; /* nothing was there when it was opened */
 };
 
 /* What one thread of all processes does at a time: to change the file, or to begin to read it. */
@@ -53,6 +57,19 @@ void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn
  */
 int pp__kept_check(struct pp__kept_process *process);
 int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
+
+#define PP__KEPT_LOCK_PATH_MAX (PATH_MAX + 8)
+void pp__kept_lock_path(const struct pp__shared_kept *shared, char path[PP__KEPT_LOCK_PATH_MAX]);
+
+/*
+ * Before LMDB opens the two files: nobody else begins to, and the lock file is on the disk, for so many readers. Then
+ * LMDB opens them, and tie sees to it that neither is in use together with another one. 0 or a negative errno: -EBUSY.
+ */
+int pp__kept_open_lock(struct pp__kept_process *process, const struct pp__shared_kept *shared, uint64_t readers);
+int pp__kept_tie(struct pp__kept_process *process, const struct pp__shared_kept *shared);
+
+/* Behind LMDB's own closing: with it all locks of this process are gone. `failed`, or NULL: it could not be opened. */
+void pp__kept_close_lock(struct pp__kept_process *process, const struct pp__shared_kept *failed);
 
 /* How many bytes of the file are in use, as the transaction sees it. 0 or a negative errno. */
 int pp__kept_used(const struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);

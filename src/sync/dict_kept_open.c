@@ -130,7 +130,12 @@ static int open_table_in_turn(struct pp__kept_process *process)
     }
     if (code)
         return code;
+    unsigned flags = 0;
     code = process->lmdb->mdb_dbi_open(transaction, NULL, 0, &process->table);
+    if (code == 0)
+        code = process->lmdb->mdb_dbi_flags(transaction, process->table, &flags);
+    if (code == 0 && flags != 0)
+        code = MDB_INCOMPATIBLE; /* its keys are numbers, or have several values: another program's */
     if (code == 0 && pp__kept_check_transaction(process, transaction, &used) != 0)
         code = MDB_CORRUPTED;
     if (code) {
@@ -178,6 +183,21 @@ static int fail_replaced(const struct pp__shared_kept *shared)
     return pp__fail(-ENOENT, "%s is not the file any more that the dictionary was", shared->path);
 }
 
+/* Whoever closes a descriptor of a file lets go of all locks that its process has on it: LMDB's lock file can't even be
+ * looked into while it is in use here with another file. */
+static int check_lock_file(const struct pp__shared_kept *shared)
+{
+    char path[PP__KEPT_LOCK_PATH_MAX];
+    struct stat status;
+    pp__kept_lock_path(shared, path);
+    if (PP_SYS(stat)(path, &status) != 0)
+        return 0;
+    for (struct pp__kept_process *p = follow(&first); p; p = follow(&p->next))
+        if (p->pid == getpid() && p->lock_device == status.st_dev && p->lock_inode == status.st_ino)
+            return pp__fail(-EBUSY, "%s was removed or replaced while this process has it open", shared->path);
+    return 0;
+}
+
 /* What was opened is what a handle is of, and has no other name, under which others would have other locks. */
 static int check_file(struct pp__kept_process *process, const struct pp__shared_kept *shared)
 {
@@ -201,6 +221,27 @@ static int check_path(const struct pp__shared_kept *shared)
     return same ? 0 : fail_replaced(shared);
 }
 
+static int open_files(struct pp__kept_process *process, const struct pp__shared_kept *shared)
+{
+    int code, error = pp__kept_open_lock(process, shared, shared->dict.max_readers + DEAD_READERS);
+    if (error)
+        return error;
+    code = open_environment(process, shared);
+    if (code) {
+        error = code > 0 ? pp__fail_errno(code, "%s", shared->path) : pp__kept_fail(process->lmdb, code);
+        pp__kept_close_lock(process, shared);
+        return error;
+    }
+    error = check_file(process, shared);
+    if (error == 0)
+        error = pp__kept_tie(process, shared);
+    if (error) {
+        process->lmdb->mdb_env_close(process->env);
+        pp__kept_close_lock(process, NULL);
+    }
+    return error;
+}
+
 /* *process is written only on success. */
 static int open_process(const struct pp__shared_kept *shared, struct pp__kept_process **process)
 {
@@ -208,6 +249,8 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     if (!lmdb)
         return pp__fail(-ENOTSUP, "kept dictionaries need LMDB, liblmdb.so.0, which is not here (Debian: liblmdb0)");
     int error = check_path(shared);
+    if (!error)
+        error = check_lock_file(shared);
     if (error)
         return error;
     struct pp__kept_process *made = PP_SYS(calloc)(1, sizeof *made);
@@ -218,15 +261,9 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
     pthread_mutex_init(&made->turns[PP__KEPT_BEGIN], NULL);
     struct pp__kept_quiet quiet;
     pp__kept_begin_quiet(&quiet);
-    int code = open_environment(made, shared);
+    error = open_files(made, shared);
     pp__kept_end_quiet(&quiet);
-    if (code) {
-        free(made);
-        return code > 0 ? pp__fail_errno(code, "%s", shared->path) : pp__kept_fail(lmdb, code);
-    }
-    error = check_file(made, shared);
     if (error) {
-        lmdb->mdb_env_close(made->env);
         free(made);
         return error;
     }
@@ -327,6 +364,7 @@ static void close_process(struct pp__kept_process *process)
         return;
     }
     process->lmdb->mdb_env_close(process->env);
+    pp__kept_close_lock(process, NULL);
     pthread_rwlock_destroy(&process->lock);
     free(process);
 }

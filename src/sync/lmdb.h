@@ -23,6 +23,7 @@
     F(mdb_txn_commit)                                                                                                  \
     F(mdb_txn_abort)                                                                                                   \
     F(mdb_dbi_open)                                                                                                    \
+    F(mdb_dbi_flags)                                                                                                   \
     F(mdb_stat)                                                                                                        \
     F(mdb_get)                                                                                                         \
     F(mdb_put)                                                                                                         \

@@ -2,6 +2,8 @@
 /* What only kept dictionaries do: they are files. */
 #include "dict_kit.h"
 
+#include "sync/lmdb.h"
+
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -331,12 +333,9 @@ static void write_text(const char *path, const char *text)
 }
 
 /* In a mount namespace of its own, with a disk of 1 MiB at the directory. 77: it may not have one. */
-static void fill_a_disk(void *directory)
+static void make_disk(const char *directory)
 {
-    static const char bytes[30000];
-    char path[128], map[32];
-    pp_dict *dict;
-    int error = 0, kept = 0;
+    char map[32];
     unsigned user = getuid(), group = getgid();
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
         _exit(77);
@@ -347,6 +346,15 @@ static void fill_a_disk(void *directory)
     write_text("/proc/self/gid_map", map);
     if (mount("disk", directory, "tmpfs", 0, "size=1m") != 0)
         _exit(77);
+}
+
+static void fill_a_disk(void *directory)
+{
+    static const char bytes[30000];
+    char path[128];
+    pp_dict *dict;
+    int error = 0, kept = 0;
+    make_disk(directory);
     snprintf(path, sizeof path, "%s/kept", (char *)directory);
     CHECK_OK(open_path(path, 0, &dict));
     while (error == 0) {
@@ -359,17 +367,117 @@ static void fill_a_disk(void *directory)
     pp_dict_unref(dict);
 }
 
-TEST(a_full_disk_is_told_as_one)
+static void on_a_disk(void (*run)(void *directory))
 {
     int status;
     need_lmdb();
     kit_path("kept");
-    pid_t child = kit_fork(fill_a_disk, kit_directory);
+    pid_t child = kit_fork(run, kit_directory);
     CHECK_INT(waitpid(child, &status, 0), child);
     kit_remove_directory();
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
         LEFT_OUT("a mount namespace of one's own is not to be had");
     CHECK_INT(status, 0);
+}
+
+TEST(a_full_disk_is_told_as_one)
+{
+    on_a_disk(fill_a_disk);
+}
+
+/* A hole in the lock file would be found by who writes to it through its map. */
+static void fill_a_disk_before(void *directory)
+{
+    static const char bytes[4096];
+    char path[128], other[128];
+    pp_dict *dict;
+    make_disk(directory);
+    snprintf(path, sizeof path, "%s/kept", (char *)directory);
+    snprintf(other, sizeof other, "%s/other", (char *)directory);
+    int fd = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        continue;
+    for (int pages = 0, error = -ENOSPC; error != 0; pages++) {
+        CHECK(pages < 10);
+        CHECK_INT(ftruncate(fd, lseek(fd, 0, SEEK_END) - 4096), 0);
+        error = open_path(path, 0, &dict);
+        CHECK(error == 0 || error == -ENOSPC);
+    }
+    CHECK_INT(ftruncate(fd, lseek(fd, 0, SEEK_END) - 5 * 4096), 0);
+    kit_set(dict, "key", "value");
+    pp_dict_unref(dict);
+    strcat(path, "-lock");
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(ftruncate(fd, 1 << 20), 0);
+    lseek(fd, 0, SEEK_END);
+    for (int at = 0; pwrite(fd, bytes, sizeof bytes, at) > 0; at += (int)sizeof bytes)
+        continue;
+    path[strlen(path) - strlen("-lock")] = 0;
+    CHECK_INT(open_path(path, 0, &dict), -ENOSPC);
+    CHECK_INT(ftruncate(fd, 0), 0);
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_has(dict, "key", "value");
+    pp_dict_unref(dict);
+    close(fd);
+}
+
+TEST(on_a_full_disk_none_is_made_and_none_is_opened)
+{
+    on_a_disk(fill_a_disk_before);
+}
+
+static void expect_busy(void *path)
+{
+    pp_dict *dict;
+    CHECK_INT(open_path(path, 0, &dict), -EBUSY);
+    CHECK_HAS(pp_last_error(), "renamed");
+}
+
+/* LMDB's lock file goes by the path, so that each of two would be alone. */
+TEST(a_file_that_others_have_open_under_another_name_is_not_opened)
+{
+    pp_dict *dict, *other;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept"))), *moved = harness_keep(strdup(kit_path("moved")));
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_set(dict, "key", "value");
+    CHECK_INT(rename(path, moved), 0);
+    kit_end_well(kit_fork(expect_busy, moved));
+    kit_end_well(kit_fork(expect_busy, path)); /* a new one under the old name, with the lock file of the old */
+    CHECK_INT(open_path(path, 0, &other), -EBUSY);
+    CHECK_OK(open_path(moved, 0, &other)); /* here it is known by what it is */
+    kit_has(other, "key", "value");
+    pp_dict_unref(other);
+    kit_has(dict, "key", "value");
+    pp_dict_unref(dict);
+    CHECK_OK(open_path(moved, 0, &dict));
+    kit_has(dict, "key", "value");
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
+/* Of another program, with other keys. */
+TEST(a_file_of_lmdb_with_keys_of_another_kind_is_no_dictionary)
+{
+    static const unsigned kinds[] = {MDB_DUPSORT, MDB_INTEGERKEY, MDB_REVERSEKEY};
+    pp_dict *dict;
+    need_lmdb();
+    const struct pp__lmdb *lmdb = pp__lmdb_load();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        MDB_env *env;
+        MDB_txn *transaction;
+        MDB_dbi table;
+        CHECK_INT(lmdb->mdb_env_create(&env), 0);
+        CHECK_INT(lmdb->mdb_env_open(env, path, MDB_NOSUBDIR, 0600), 0);
+        CHECK_INT(lmdb->mdb_txn_begin(env, NULL, 0, &transaction), 0);
+        CHECK_INT(lmdb->mdb_dbi_open(transaction, NULL, kinds[i], &table), 0);
+        CHECK_INT(lmdb->mdb_txn_commit(transaction), 0);
+        lmdb->mdb_env_close(env);
+        CHECK_INT(open_path(path, 0, &dict), -EPROTO);
+        CHECK_INT(unlink(path), 0);
+    }
+    kit_remove_directory();
 }
 
 static size_t fill_until_full(pp_dict *dict, unsigned *seed)
