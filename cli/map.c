@@ -14,6 +14,7 @@
 #include <procpool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WINDOW 16     /* chunks for each worker between the oldest unfinished input and the newest */
@@ -33,6 +34,7 @@ struct run {
     pp_map *map;
     int hard_times;       /* in a row */
     char broken[1024];    /* why the pool broke; "": it did not */
+    int64_t looked_at;    /* whether somebody reads; ms of the monotonic clock */
     const char *unusable; /* why the work could not go on otherwise; NULL: it could */
 };
 
@@ -141,6 +143,18 @@ static int no_result(struct run *run, int code)
     return -1;
 }
 
+/* Failures that come all the time leave no rest, and write nothing. Whether nobody would read it if they did. */
+static bool is_in_vain(struct run *run)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t milliseconds = now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+    if (milliseconds - run->looked_at < REST_MS)
+        return false;
+    run->looked_at = milliseconds;
+    return output_abandoned(&run->output);
+}
+
 static void loop(struct run *run)
 {
     pp_map_result result;
@@ -148,6 +162,8 @@ static void loop(struct run *run)
     while (!stop && !interrupt_signal()) {
         int code = pp_map_next(run->map, patience(run), &result);
         stop = code == 1 ? take(run, &result) : no_result(run, code);
+        if (!stop && code == 1 && result.code != 0)
+            stop = is_in_vain(run);
         progress_update(&run->progress, &run->state);
     }
 }

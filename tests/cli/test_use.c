@@ -183,6 +183,20 @@ TEST(a_reader_that_leaves_is_noticed_while_calls_run)
     wait_until(!test_process_alive(workers[0]) && !test_process_alive(workers[1]), 2);
 }
 
+/* Though every call fails, so that nothing is ever written. */
+TEST(a_reader_that_leaves_is_noticed_while_calls_fail)
+{
+    int ends[2];
+    struct command c = with_input(open("/dev/zero", O_RDONLY | O_CLOEXEC));
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    close(ends[0]);
+    c.out = ends[1];
+    START(&c, "map", "-0", "-j2", TASK("refuse"));
+    struct outcome o = finish(&c);
+    CHECK_HAS(o.err, "procpool: standard output: Broken pipe\n");
+    CHECK_INT(o.status, 1);
+}
+
 TEST(a_standard_input_that_cannot_be_read_is_named)
 {
     struct command c = with_input(-1);

@@ -13,7 +13,7 @@
 extern int not_a_function;
 int not_a_function = 1;
 
-pp_function echo, size_of, nothing, picky, hard, slow, stubborn, second_time, two_lines, odd, lost;
+pp_function echo, size_of, nothing, picky, hard, slow, stubborn, second_time, two_lines, odd, lost, refuse;
 
 int echo(pp_task *task, const void *arg, size_t size)
 {
@@ -33,6 +33,12 @@ int nothing(pp_task *task, const void *arg, size_t size)
     (void)arg;
     (void)size;
     return 0;
+}
+
+int refuse(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    return pp_task_fail(task, -EINVAL, "refused");
 }
 
 /* Fails for what begins with "bad". */
