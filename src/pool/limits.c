@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/channel.h"
+#include "shm/segment.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -111,10 +112,19 @@ static int check_memory(int workers)
                     workers, (unsigned long long)needed, (unsigned long long)most);
 }
 
+/* The larger side of a channel. */
+static int check_file_size(void)
+{
+    size_t call = sizeof(struct pp__call_side), result = sizeof(struct pp__result_side);
+    return pp__segment_check_limit(call > result ? call : result);
+}
+
 int pp__limits_check(const pp_pool_options *options, int workers)
 {
     int error = check_descriptors(options, workers);
     if (!error)
         error = check_processes(workers);
+    if (!error)
+        error = check_file_size();
     return error ? error : check_memory(workers);
 }

@@ -832,10 +832,12 @@ BOTH(a_result_above_the_workers_file_size_limit_fails_to_travel)
 
 TEST(a_pool_that_no_file_size_allows_is_refused)
 {
-    rlim_t before = set_limit(RLIMIT_FSIZE, 1000);
-    refuse_pool((pp_pool_options){.start_method = PP_START_FORK}, -EFBIG);
-    CHECK_HAS(pp_last_error(), "RLIMIT_FSIZE");
-    set_limit(RLIMIT_FSIZE, before);
+    for (rlim_t limit = 1000; limit < 100000; limit *= 60) { /* less than a page, and than a side of a channel */
+        rlim_t before = set_limit(RLIMIT_FSIZE, limit);
+        refuse_pool((pp_pool_options){.start_method = PP_START_FORK}, -EFBIG);
+        CHECK_HAS(pp_last_error(), "RLIMIT_FSIZE");
+        set_limit(RLIMIT_FSIZE, before);
+    }
 }
 
 /* The pool's page fits below the limit and a worker's channel does not. */
