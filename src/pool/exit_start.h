@@ -7,7 +7,7 @@
 #ifndef PP_POOL_EXIT_START_H
 #define PP_POOL_EXIT_START_H
 
-/* Watches the calling thread, from now to its end. The one that loads the library, as a rule the main one, is watched
+/* Watches the calling thread, from now to its end, if there is memory for that. The one that loads the library, as a rule the main one, is watched
  * without. */
 void pp__exit_watch(void);
 
