@@ -7,8 +7,8 @@
 #ifndef PP_POOL_EXIT_START_H
 #define PP_POOL_EXIT_START_H
 
-/* Watches the calling thread, from now to its end, if there is memory for that. The one that loads the library, as a rule the main one, is watched
- * without. */
+/* Watches the calling thread, from now to its end, if there is memory for that. The one that loads the library, as a
+ * rule the main one, is watched without. */
 void pp__exit_watch(void);
 
 #endif
