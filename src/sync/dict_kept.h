@@ -58,6 +58,10 @@ void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn
 int pp__kept_check(struct pp__kept_process *process);
 int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
 
+/* A lock of the process's at byte `at` of a file, where LMDB has none. Who can't have it goes on without. */
+void pp__kept_wait_for_lock(int fd, off_t at);
+void pp__kept_unlock(int fd, off_t at);
+
 #define PP__KEPT_LOCK_PATH_MAX (PATH_MAX + 8)
 void pp__kept_lock_path(const struct pp__shared_kept *shared, char path[PP__KEPT_LOCK_PATH_MAX]);
 

@@ -40,13 +40,19 @@ static bool is_locked(int fd, off_t from, off_t count)
     return count > 0 && lock(fd, F_GETLK, F_WRLCK, from, count) == 1;
 }
 
-/* What the kernel takes for a deadlock is none (pp__kept_take_turn). */
-static void begin_opening(int fd)
+/* What the kernel takes for a deadlock, of two processes of which threads wait for two of these, is none: nobody waits
+ * for one while it has another. */
+void pp__kept_wait_for_lock(int fd, off_t at)
 {
     int error;
-    while ((error = lock(fd, F_SETLKW, F_WRLCK, OPENING, 1)) == -EINTR || error == -EDEADLK)
+    while ((error = lock(fd, F_SETLKW, F_WRLCK, at, 1)) == -EINTR || error == -EDEADLK)
         if (error == -EDEADLK)
             nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+}
+
+void pp__kept_unlock(int fd, off_t at)
+{
+    lock(fd, F_SETLK, F_UNLCK, at, 1);
 }
 
 void pp__kept_lock_path(const struct pp__shared_kept *shared, char path[PP__KEPT_LOCK_PATH_MAX])
@@ -85,7 +91,7 @@ int pp__kept_open_lock(struct pp__kept_process *process, const struct pp__shared
     int fd = pp__fd_adopt(PP_SYS(open)(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), "a lock file");
     if (fd < 0)
         return fd;
-    begin_opening(fd);
+    pp__kept_wait_for_lock(fd, OPENING);
     bool alone = !is_locked(fd, 0, 1); /* LMDB's own lock, of all that have it open */
     process->fresh = alone && is_empty(shared->path);
     int code = allocate(fd, alone, (off_t)(HEAD + readers * READER));
@@ -121,7 +127,7 @@ int pp__kept_tie(struct pp__kept_process *process, const struct pp__shared_kept 
           by_file = tie_of(process->device, process->inode);
     bool fine = tie(process->fd, by_lock);
     fine = tie(process->lock_file, by_file) && fine;
-    lock(process->lock_file, F_SETLK, F_UNLCK, OPENING, 1);
+    pp__kept_unlock(process->lock_file, OPENING);
     return fine ? 0
                 : pp__fail(-EBUSY,
                            "%s or its lock file was removed, replaced or renamed while another process has it open",

@@ -84,26 +84,15 @@ int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
  * it on. */
 #define TURNS ((off_t)1 << 62)
 
-static int lock_file(const struct pp__kept_process *process, enum pp__kept_turn turn, short type)
-{
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = TURNS + (off_t)turn, .l_len = 1};
-    return PP_SYS(fcntl)(process->fd, F_SETLKW, &lock) == 0 ? 0 : errno;
-}
-
-/* The kernel takes two processes of which threads wait for the two turns for a deadlock; it is none, as nobody waits
- * for one while it has the other. */
 void pp__kept_take_turn(struct pp__kept_process *process, enum pp__kept_turn turn)
 {
-    int error;
     pthread_mutex_lock(&process->turns[turn]);
-    while ((error = lock_file(process, turn, F_WRLCK)) == EINTR || error == EDEADLK)
-        if (error == EDEADLK)
-            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    pp__kept_wait_for_lock(process->fd, TURNS + (off_t)turn);
 }
 
 void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn)
 {
-    lock_file(process, turn, F_UNLCK);
+    pp__kept_unlock(process->fd, TURNS + (off_t)turn);
     pthread_mutex_unlock(&process->turns[turn]);
 }
 

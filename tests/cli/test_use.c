@@ -154,13 +154,20 @@ TEST(a_closed_standard_output_ends_it)
     CHECK_ENDED(o, 1, "procpool: standard output: Bad file descriptor\n");
 }
 
-TEST(a_pipe_that_nobody_reads_ends_it)
+/* There is always input, and nobody reads what comes of it. */
+static struct command endless_and_unread(void)
 {
     int ends[2];
     struct command c = with_input(open("/dev/zero", O_RDONLY | O_CLOEXEC));
     CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
     close(ends[0]);
     c.out = ends[1];
+    return c;
+}
+
+TEST(a_pipe_that_nobody_reads_ends_it)
+{
+    struct command c = endless_and_unread();
     START(&c, "map", "-0", TASK("echo"));
     struct outcome o = finish(&c);
     CHECK_ENDED(o, 1, "procpool: standard output: Broken pipe\n");
@@ -186,11 +193,7 @@ TEST(a_reader_that_leaves_is_noticed_while_calls_run)
 /* Though every call fails, so that nothing is ever written. */
 TEST(a_reader_that_leaves_is_noticed_while_calls_fail)
 {
-    int ends[2];
-    struct command c = with_input(open("/dev/zero", O_RDONLY | O_CLOEXEC));
-    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
-    close(ends[0]);
-    c.out = ends[1];
+    struct command c = endless_and_unread();
     START(&c, "map", "-0", "-j2", TASK("refuse"));
     struct outcome o = finish(&c);
     CHECK_HAS(o.err, "procpool: standard output: Broken pipe\n");

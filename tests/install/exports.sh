@@ -24,4 +24,5 @@ fi
 soname=$(readelf -d "$2" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
 minor=$(sed -n 's/^#define PP_VERSION_M[A-Z]*OR //p' "$1/include/procpool.h" | paste -sd.)
 [ "$soname" = "libprocpool.so.$minor" ] || { echo "FAILED: the soname is $soname"; exit 1; }
+readelf -d "$2" | grep -q NODELETE || { echo "FAILED: it can be unloaded under its own threads"; exit 1; }
 echo "ok - $(wc -l <"$work/header") functions"
