@@ -64,7 +64,8 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
  * with itself in another thread. */
 static inline __attribute__((always_inline)) void drop(pp_future *future)
 {
-    if (atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel) == 1)
+    if (atomic_load_explicit(&future->item.refs, memory_order_acquire) == 1 || /* nobody is there who could change it */
+        atomic_fetch_sub_explicit(&future->item.refs, 1, memory_order_acq_rel) == 1)
         destroy(future);
 }
 
@@ -208,6 +209,7 @@ void pp_cleanup_future(pp_future **future)
 
 /* ------------------------------------------------------------------------------------------ waiting */
 
+/* The lock is held on success. */
 static int sleep_until_done(pp_future *future, int timeout)
 {
     PP__NO_CANCELLATION();
@@ -216,6 +218,8 @@ static int sleep_until_done(pp_future *future, int timeout)
     pp__pool_lock(pool);
     future->item.waited_for = true;
     int error = pp__wait(pool, &pool->futures, is_done, future, deadline, false);
+    if (!error)
+        return 0;
     pp__pool_unlock(pool);
     if (error == -ETIMEDOUT)
         return pp__fail(error, "call %llu is not done after %d ms", (unsigned long long)future->item.id, timeout);
@@ -225,13 +229,34 @@ static int sleep_until_done(pp_future *future, int timeout)
     return error;
 }
 
-static int wait_done(pp_future *future, int timeout, const char *caller)
+static int check_handle(const pp_future *future, const char *caller)
 {
     if (!future)
         return pp__fail(-EINVAL, "%s: no future", caller);
-    if (!pp__pool_is_own(future->item.pool))
-        return pp__owner_refuse();
-    return is_done(future) ? 0 : sleep_until_done(future, timeout);
+    return pp__pool_is_own(future->item.pool) ? 0 : pp__owner_refuse();
+}
+
+static int wait_done(pp_future *future, int timeout, const char *caller)
+{
+    int error = check_handle(future, caller);
+    if (error || is_done(future))
+        return error;
+    error = sleep_until_done(future, timeout);
+    if (!error)
+        pp__pool_unlock(future->item.pool);
+    return error;
+}
+
+/* The same; the lock is held on success. */
+static int lock_done(pp_future *future, int timeout, const char *caller)
+{
+    int error = check_handle(future, caller);
+    if (error)
+        return error;
+    if (!is_done(future))
+        return sleep_until_done(future, timeout);
+    pp__pool_lock(future->item.pool);
+    return 0;
 }
 
 int pp_future_wait(pp_future *future, int timeout)
@@ -242,19 +267,15 @@ int pp_future_wait(pp_future *future, int timeout)
 /* Waits for a result that can be read: the lock is held on success. */
 static int lock_result(pp_future *future, int timeout, const char *caller)
 {
-    int error = wait_done(future, timeout, caller);
-    if (error)
+    int error = lock_done(future, timeout, caller);
+    if (error || (!future->item.outcome.code && !future->item.taken))
         return error;
-    if (future->item.outcome.code) {
-        const pp_error *e = future->item.outcome.error;
-        return pp__fail(future->item.outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id,
-                        e->function, e->message);
-    }
-    pp__pool_lock(future->item.pool);
-    if (!future->item.taken)
-        return 0;
     pp__pool_unlock(future->item.pool);
-    return pp__fail(-ENODATA, "the result of call %llu was taken", (unsigned long long)future->item.id);
+    if (!future->item.outcome.code)
+        return pp__fail(-ENODATA, "the result of call %llu was taken", (unsigned long long)future->item.id);
+    const pp_error *e = future->item.outcome.error;
+    return pp__fail(future->item.outcome.code, "call %llu, %s: %s", (unsigned long long)future->item.id, e->function,
+                    e->message);
 }
 
 int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capacity, size_t *size)

@@ -10,6 +10,7 @@
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/pool.h"
+#include "pool/task.h"
 #include "pool/wish.h"
 #include "pool/workers.h"
 #include "shm/segment.h"
@@ -122,9 +123,8 @@ void pp__item_fill(struct pp__item *item, const void *data, size_t size)
 {
     item->plain = true;
     item->plain_size = size % PP__ROOM;
-    if (size > 0)
-        memcpy(item->room, data, size);
-    memset(item->room + size, 0, PP__ROOM - size);
+    memset(item->room, 0, PP__ROOM);
+    pp__copy_few(item->room, data, size);
 }
 
 int pp__item_seal(struct pp__item *item)

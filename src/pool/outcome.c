@@ -27,6 +27,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define BELIEVED (10 * PP__MILLISECOND)
+
 /* ------------------------------------------------------------------------------------- large and small */
 
 /* A result that came in the record: copied out of the ring. */
@@ -235,9 +237,12 @@ static const char *no_call(const struct pp__worker *worker)
     return worker->pool->broken ? NULL : "a result for no call of its own"; /* broken: its calls were failed */
 }
 
-static uint64_t plausible(const struct pp__worker *worker, const struct pp__item *item, uint64_t run_time)
+/* What a worker says of a call that was short is believed: to look would take longer than many a call. */
+static inline uint64_t plausible(const struct pp__item *item, uint64_t run_time)
 {
-    uint64_t most = worker->free_at - item->sent_at;
+    if (run_time < BELIEVED)
+        return run_time;
+    uint64_t most = pp__now() - item->sent_at;
     return run_time < most ? run_time : most;
 }
 
@@ -249,7 +254,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
         return no_call(worker);
     if (trace_size(header) > size)
         return "a trace that is longer than its record";
-    header->run_time = plausible(worker, item, header->run_time);
+    header->run_time = plausible(item, header->run_time);
     learn_wake(worker, header->slot);
     item->tries++;
     struct pp__outcome outcome;
@@ -276,7 +281,7 @@ static const char *take_results(struct pp__worker *worker, const struct pp__run_
         return no_call(worker);
     if (count > pp__item_end(item) - pp__item_next(item))
         return "results of elements that it was not to run";
-    uint64_t run_time = plausible(worker, item, run->run_time);
+    uint64_t run_time = plausible(item, run->run_time);
     learn_wake(worker, run->slot);
     void *room = pp__item_run_room(item, run->each);
     if (room) {
@@ -442,6 +447,16 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
     return handlers[record->type](worker, record, &header, (const char *)payload + sizeof header, size);
 }
 
+/* Early by some milliseconds at most where nothing waits behind the call: who waits for it waits for the clock too.
+ * Later than the call was sent in any case. */
+static uint64_t end_time(const struct pp__worker *worker)
+{
+    if (worker->count != 1 || !pp__container(worker->items.next, struct pp__item, link)->plain)
+        return pp__now();
+    uint64_t now = pp__now_coarse();
+    return now > worker->free_at ? now : worker->free_at + 1;
+}
+
 /*
  * Each record ends an outstanding element or poisons, or is a run that was looked into, or tells the output of a call
  * for the first time; as none is released before the last, there are no more than the ring holds: the worker does not
@@ -464,7 +479,7 @@ void pp__collect_worker(struct pp__worker *worker)
         if (got == 0 && pp__ring_waiting(&worker->results))
             continue; /* published meanwhile */
         if (!some)
-            worker->free_at = pp__now(); /* for all of them: they lay there */
+            worker->free_at = end_time(worker); /* for all of them: they lay there */
         open = got == 0;
         const char *wrong = got < 0 ? "a broken ring"
                             : open  ? take_open(worker, until)

@@ -54,7 +54,8 @@ void pp__pool_lock(pp_pool *pool)
     pthread_mutex_lock(&pool->lock);
 }
 
-void pp__pool_unlock(pp_pool *pool)
+/* Apart, for the sake of those that have none. */
+__attribute__((noinline)) static void unlock_and_call(pp_pool *pool)
 {
     if ((pool->loop ? pp__loop_is_here(pool) : pool->is_inline) && !pp__list_empty(&pool->log))
         pp__log_hand_out(pool);
@@ -66,6 +67,14 @@ void pp__pool_unlock(pp_pool *pool)
     pthread_mutex_unlock(&pool->lock);
     if (mine)
         pp__pool_unref(pool);
+}
+
+void pp__pool_unlock(pp_pool *pool)
+{
+    if (pool->loop || pool->is_inline || pool->callbacks)
+        unlock_and_call(pool);
+    else
+        pthread_mutex_unlock(&pool->lock);
 }
 
 /* ---------------------------------------------------------------------------------------- references */
@@ -101,11 +110,6 @@ static void destroy(pp_pool *pool)
     pp__slab_destroy(&pool->calls);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
-}
-
-bool pp__pool_is_own(const pp_pool *pool)
-{
-    return pool->owner == pp__owner_token();
 }
 
 void pp__pool_ref(pp_pool *pool)

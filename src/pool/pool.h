@@ -13,6 +13,7 @@
 #include "pool/item.h"
 #include "pool/slab.h"
 #include "pool/wait.h"
+#include "process/owner.h"
 #include "procpool.h"
 
 #include <pthread.h>
@@ -153,7 +154,10 @@ int pp__processors_for_spinning(void);
 void pp__pool_log(pp_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Whether this process made it: a plain load or two. Inherited handles are refused and not touched. */
-bool pp__pool_is_own(const pp_pool *pool);
+static inline bool pp__pool_is_own(const pp_pool *pool)
+{
+    return pool->owner == pp__owner_token();
+}
 
 /* Starts a thread of the pool's. 0 or a negative errno. */
 int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *pool));

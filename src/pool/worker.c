@@ -54,12 +54,16 @@ static inline void flush_output(void)
 #define STRIDE_TIME (8 * PP__MICROSECOND)
 #define STRIDE_MAX 64
 
+static inline void set_time(uint64_t now)
+{
+    pp__self.clock.now = now;
+    pp__self.clock.unread = 0;
+}
+
 static inline uint64_t begin_time(uint32_t flags)
 {
-    if (pp__self.clock.now == 0 || flags & PP__TIMED) {
-        pp__self.clock.now = pp__now();
-        pp__self.clock.unread = 0;
-    }
+    if (pp__self.clock.now == 0 || flags & PP__TIMED)
+        set_time(pp__now());
     return pp__self.clock.now;
 }
 
@@ -578,6 +582,8 @@ static bool spin_for_call(void)
         pp__self.spin_limit = pp__self.spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
     else if (found && pp__self.spin_limit < PP__SPIN_MAX)
         pp__self.spin_limit += PP__SPIN_MAX / 16;
+    if (found)
+        set_time(spin.last); /* a microsecond ago at most: the call does not wait for the clock */
     return found;
 }
 

@@ -404,8 +404,9 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     item->slot = (uint8_t)slot;
     if (!item->plain)
         item->x.end = item->x.count;
-    /* Behind another it is early by some milliseconds at most: then its time begins with that one's end. */
-    item->sent_at = item->timeout || worker->count == 0 ? pp__now() : pp__now_coarse();
+    /* Early by some milliseconds at most: its time begins with the end of the call before it, or when the worker is no
+     * longer free. */
+    item->sent_at = item->timeout ? pp__now() : pp__now_coarse();
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
     if (++worker->count == 1)
@@ -417,6 +418,8 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     pp__slot_give(&worker->result_side->slots[slot], pp__item_next_id(item)); /* for begin (worker.c), with the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
+    if (worker->count == 1)
+        worker->free_at = pp__now(); /* which takes its time: the worker has its call meanwhile */
     if (pp__list_empty(&worker->unwoken))
         pp__list_insert(&worker->pool->unwoken, &worker->unwoken);
     return 0;

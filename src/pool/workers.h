@@ -89,7 +89,8 @@ struct pp__worker {
     uint64_t graced_at; /* and when that was seen; before it has started, when its time to come was seen to be over */
     struct pp__doorbell_rung rung;
     uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
-    uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, or was told to leave */
+    uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, was told to leave, or got a call
+                          when it had none */
     uint8_t *knows;    /* modules it was told of, a byte each */
     size_t knows_count;
 };

@@ -10,19 +10,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Written once, before the page is published; a fork finds it zero. */
-struct owner_page {
-    _Atomic uint32_t process; /* its pid */
-};
-
 /* Set once by the first pp__owner_enter, cleared by pp__owner_reset in a process that has one thread. */
-static _Atomic(struct owner_page *) page;
+_Atomic(struct pp__owner_page *) pp__owner_page;
 
 static enum pp__kin kin; /* written by a process's first thread alone, before others are there */
 
-static struct owner_page *make_page(void)
+static struct pp__owner_page *make_page(void)
 {
-    struct owner_page *made =
+    struct pp__owner_page *made =
         PP_SYS(mmap)(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED) {
         pp__fail_errno(errno, "a page of memory");
@@ -39,34 +34,30 @@ static struct owner_page *make_page(void)
 
 int pp__owner_enter(void)
 {
-    struct owner_page *have = pp__load_acquire(&page); /* pairs with the exchange below, of another thread */
+    struct pp__owner_page *have =
+        pp__load_acquire(&pp__owner_page); /* pairs with the exchange below, of another thread */
     if (have)
         return pp__load_relaxed(&have->process) ? 0 : pp__owner_refuse();
-    struct owner_page *made = make_page();
+    struct pp__owner_page *made = make_page();
     if (!made)
         return -ENOMEM;
     /* Pairs with the loads of the page above and below. */
-    if (!atomic_compare_exchange_strong_explicit(&page, &have, made, memory_order_acq_rel, memory_order_acquire))
+    if (!atomic_compare_exchange_strong_explicit(&pp__owner_page, &have, made, memory_order_acq_rel,
+                                                 memory_order_acquire))
         munmap(made, sizeof *made); /* another thread was first */
     return 0;
 }
 
 bool pp__owner_is_self(void)
 {
-    struct owner_page *have = pp__load_acquire(&page); /* pairs with the exchange in pp__owner_enter */
+    struct pp__owner_page *have = pp__load_acquire(&pp__owner_page); /* pairs with the exchange in pp__owner_enter */
     return !have || pp__load_relaxed(&have->process);
-}
-
-uint32_t pp__owner_token(void)
-{
-    struct owner_page *have = pp__load_acquire(&page); /* pairs with the exchange in pp__owner_enter */
-    return have ? pp__load_relaxed(&have->process) : 0;
 }
 
 void pp__owner_reset(void)
 {
-    struct owner_page *have = pp__load_relaxed(&page);
-    pp__store_relaxed(&page, NULL);
+    struct pp__owner_page *have = pp__load_relaxed(&pp__owner_page);
+    pp__store_relaxed(&pp__owner_page, NULL);
     if (have)
         munmap(have, sizeof *have);
 }

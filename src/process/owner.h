@@ -7,11 +7,18 @@
 #ifndef PP_PROCESS_OWNER_H
 #define PP_PROCESS_OWNER_H
 
+#include "base/atomic.h"
 #include "base/error.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+/* Written once, before the page is published; a fork finds it zero. */
+struct pp__owner_page {
+    _Atomic uint32_t process; /* its pid */
+};
+extern _Atomic(struct pp__owner_page *) pp__owner_page;
 
 /* Makes the page on first use. 0, -ENOMEM, or -EPERM with its text in a child forked by the host. */
 int pp__owner_enter(void);
@@ -22,7 +29,11 @@ bool pp__owner_is_self(void);
 
 /* What tells the objects of this process from those it inherited: not 0 once pp__owner_enter has succeeded, 0 in a
  * child forked by the host, and another one in a worker that makes pools of its own. */
-uint32_t pp__owner_token(void);
+static inline uint32_t pp__owner_token(void)
+{
+    struct pp__owner_page *have = pp__load_acquire(&pp__owner_page); /* pairs with the exchange in pp__owner_enter */
+    return have ? pp__load_relaxed(&have->process) : 0;
+}
 
 /* -EPERM with its text. Inline, so that callers' ends are seen by who analyzes them. */
 static inline int pp__owner_refuse(void)
