@@ -56,12 +56,15 @@ static void await_death(pp_future *future, pid_t pid)
         bench_fail("the call failed in another way than by its worker's death");
 }
 
-/* From the failure of a crashed call to the next result, by the worker's successor. */
-static uint64_t time_replacement(uint64_t n)
+/* From the failure of a crashed call to the next result, by the worker's successor; the crash comes after `pause` ns.
+ */
+static uint64_t time_replacement(uint64_t n, uint64_t pause)
 {
     struct bench_job before, after;
     pp_future *future;
     call(&before, n);
+    if (pause)
+        bench_sleep(pause);
     ours_must(pp_submit(ours, die, NULL, 0, &future));
     await_death(future, before.answer.pid);
     uint64_t begin = bench_now();
@@ -82,13 +85,16 @@ static void time_starts(pp_launcher *launcher, uint64_t *times, unsigned count)
     bench_report("first", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
-static void time_replacements(pp_launcher *launcher, uint64_t *times, unsigned count)
+/* Crashes so far apart find a standby worker, those in a row do not. */
+#define APART 10000000
+
+static void time_replacements(pp_launcher *launcher, uint64_t *times, unsigned count, uint64_t pause)
 {
     ours = ours_make(1, launcher);
     for (unsigned i = 0; i < count; i++)
-        times[i] = time_replacement(i);
+        times[i] = time_replacement(i, pause);
     pp_pool_destroy(ours);
-    bench_report("replaced", bench_percentile(times, count, 50) / 1e6, "ms");
+    bench_report(pause ? "replaced" : "in_a_row", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
 /* fork|forkserver, mebibytes made resident, before|after the launcher, how often */
@@ -103,7 +109,8 @@ void ours_start(char **params)
     pp_launcher *launcher = make_launcher(method);
     bench_make_resident(before ? 0 : mebibytes);
     time_starts(launcher, times, count);
-    time_replacements(launcher, times, count);
+    time_replacements(launcher, times, count, APART);
+    time_replacements(launcher, times, count, 0);
     pp_launcher_unref(launcher);
 }
 

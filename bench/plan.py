@@ -51,7 +51,7 @@ GROUPS = {
     "stream": "Empty calls submitted one by one, a future for each, then waited for",
     "map": "A map in chunks of 1,024 or of a measured size, elements of 100 ns",
     "echo": "There and back: copied in by the caller and back by the worker, read in place",
-    "start": "From a launcher to a pool's first result; a worker's replacement; bare forks",
+    "start": "From a launcher to a pool's first result; a worker's replacement, by a standby or in a row; bare forks",
     "memory": "Memory per pending empty call, besides the caller's own record",
     "kill": "kill -9 of a busy worker, until its future fails, and from there to the next result",
     "busy": "Calls that work, on two workers, of a static split over two bare processes",
@@ -228,7 +228,8 @@ def claims_of_lives():
             bare = large if method == "fork" and owner == "1 GiB before" else small
             of = "of a bare fork and wait" + (" of 1 GiB" if bare is large else "")
             yield Claim(f"start, {method}, {owner}: {of}", ours(f"{method}, {owner}", "first"), bare, 3)
-            yield Claim(f"replacement, {method}, {owner}: {of}", ours(f"{method}, {owner}", "replaced"), bare, 2)
+            replaced = ours(f"{method}, {owner}", "replaced")
+            yield Claim(f"replacement, crashes 10 ms apart, {method}, {owner}: {of}", replaced, bare, 2)
     yield Claim("bytes per pending call", ours("memory", "resident"), None, 128, True, "B")
     bare = other("raw", "kill", "failed")
     yield Claim("kill -9 to the failure, of a bare pidfd's poll", ours("kill", "failed"), bare, 2)

@@ -57,6 +57,7 @@ void pp__pool_lock(pp_pool *pool)
 /* Apart, for the sake of those that have none. */
 __attribute__((noinline)) static void unlock_and_call(pp_pool *pool)
 {
+    PP__NO_CANCELLATION(); /* for the log function */
     if ((pool->loop ? pp__loop_is_here(pool) : pool->is_inline) && !pp__list_empty(&pool->log))
         pp__log_hand_out(pool);
     bool mine = pp__callbacks_are_mine(pool);
