@@ -264,7 +264,7 @@ static uint32_t count_own_maps(void)
 /* A few mappings come and go with the allocator's moods: not one for each call. */
 BOTH_WITHIN(large_calls_leave_no_descriptors_and_no_mappings_behind, 60)
 {
-    enum { ROUNDS = 30, MOODS = 25 };
+    enum { ROUNDS = 60, MOODS = 50 };
     uint32_t before[2], after[2];
     pp_pool *pool = kit_pool(method, 1);
     check_result(transmit(pool, reflect, 2 * MIB), 2 * MIB + 1, 2 * MIB);
