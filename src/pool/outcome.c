@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 
+/* A run time below this is not compared with the clock (plausible). */
 #define BELIEVED (10 * PP__MILLISECOND)
 
 /* ------------------------------------------------------------------------------------- large and small */
