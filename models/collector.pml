@@ -4,7 +4,7 @@
  * bounds that sleeps have.
  *
  *   threads  pp__wait, step, take_duty, sleep_on_word, pass_duty_on, call_manager, pp__subject_wake, pp__wait_look
- *            (src/pool/wait.c), pp__collect_spin (src/pool/collect.c)
+ *            (src/pool/wait.c), pp__collect_spin, pp__collect_leave (src/pool/collect.c)
  *   manager  manage, doze (src/pool/wait.c)
  *   both     sleep_for_events (src/pool/collect.c)
  *
@@ -23,6 +23,9 @@
  * mutant 7: a thread that takes the duty from the manager does not relieve it
  * mutant 8: a manager that was called before is not kicked again, though another may have cleared the kick
  * mutant 9: a thread that spun in vain sleeps without looking whether somebody ended its future meanwhile
+ * mutant 10: a worker that runs dry does not wake the manager from the nap in which it was left
+ * mutant 11: who leaves the manager in its nap does not look behind the word that says so
+ * mutant 12: the manager that was woken by a worker goes on napping
  */
 #ifndef MUTANT
 #define MUTANT 0
@@ -48,7 +51,7 @@ bool cancels;    /* future 0 is ended by another thread */
 /* struct pp__collector; `busy` is leaves != leaves_seen, `manager_word` whether the word has grown since it was read */
 byte collector = NOBODY;
 bool manager, asleep, spinning, busy;
-bool manager_word, manager_called, manager_in_epoll, manager_sound;
+bool manager_word, manager_called, manager_in_epoll, manager_sound, manager_naps, left;
 chan waiters = [THREADS] of { byte };
 bool word[THREADS], waits[THREADS];
 
@@ -56,6 +59,7 @@ bool word[THREADS], waits[THREADS];
 
 inline ask(mode)
 {
+    left = false;
     want = mode
 }
 
@@ -110,6 +114,15 @@ inline wait_for_events()
     atomic { bell || kick -> saw_bell = bell; saw_kick = kick }
 }
 
+inline leave_to_nap()
+{
+    left = true;
+    want = ATTENTION;
+#if MUTANT != 11
+    collect()
+#endif
+}
+
 inline call_manager()
 {
 #if MUTANT == 8
@@ -128,10 +141,11 @@ inline pass_duty_on()
     busy = true;
     if
     :: len(waiters) > 0 -> waiters ? collector; word[collector] = true
+    :: len(waiters) == 0 && work && manager_naps && !manager_called -> leave_to_nap()
 #if MUTANT == 4
-    :: len(waiters) == 0 && (manager_in_epoll || work) -> call_manager()
+    :: len(waiters) == 0 && !(manager_naps && !manager_called) && (manager_in_epoll || work) -> call_manager()
 #else
-    :: len(waiters) == 0 && (manager_sound || manager_in_epoll || work) -> call_manager()
+    :: len(waiters) == 0 && !(manager_naps && !manager_called) && (manager_sound || manager_in_epoll || work) -> call_manager()
 #endif
     :: else
     fi
@@ -141,6 +155,10 @@ inline take_duty()
 {
     if
     :: collector == NOBODY ->
+        if
+        :: left -> ask(NOTHING)
+        :: else
+        fi;
         if
         :: manager ->
 #if MUTANT != 7
@@ -266,7 +284,7 @@ out:
 
 proctype the_manager()
 {
-    bool called, was_busy, saw_bell, saw_kick;
+    bool called, was_busy, saw_bell, saw_kick, lasts;
 again:
     atomic {
         called = manager_called;
@@ -274,8 +292,8 @@ again:
         manager_called = false;
         busy = false;
         if
-        :: collector != NOBODY -> manager_word = false; manager_sound = !was_busy; goto doze
-        :: collector == NOBODY && was_busy && !(called && work) -> manager_word = false; goto doze
+        :: collector != NOBODY -> manager_word = false; manager_sound = !was_busy; manager_naps = was_busy; goto doze
+        :: collector == NOBODY && was_busy && !(called && work) -> manager_word = false; manager_naps = true; goto doze
         :: else
         fi;
         called = false;
@@ -307,12 +325,26 @@ end_epoll:
         goto again
     }
 doze:
+    if
+    :: lasts = true /* a nap may last until the manager is left and woken */
+    :: lasts = false
+    fi;
 end_doze:
     if
     :: manager_word
-    :: !manager_sound
+    :: !manager_sound && !(left && lasts)
     fi;
-    atomic { manager_sound = false; called = false; was_busy = false; goto again }
+    atomic {
+#if MUTANT != 12
+        manager_called = manager_called || left && manager_word;
+#endif
+        manager_sound = false;
+        manager_naps = false;
+        lasts = false;
+        called = false;
+        was_busy = false;
+        goto again
+    }
 }
 
 /* A sleep that wants attention is ended when the worker has run dry, which it does at any time, and in the end. */
@@ -322,7 +354,12 @@ inline publish(future)
 {
     published[future] = true;
     if
-    :: want != NOTHING -> bell = true; want = NOTHING
+    :: want != NOTHING && !left -> bell = true; want = NOTHING
+    :: want != NOTHING && left ->
+#if MUTANT != 10
+        manager_word = true;
+#endif
+        want = NOTHING
     :: want == ATTENTION && !all_published
     :: want == NOTHING
     fi

@@ -29,8 +29,11 @@
 
 /* Who spins looks at everything else so often. */
 #define LOOK_EACH PP__MILLISECOND
-/* Results gather for so long where waking a thread takes the processor from a worker. */
-#define GATHER (200 * PP__MICROSECOND)
+/* Results gather for so long where waking a thread takes the processor from a worker: for three quarters of the calls
+ * that a worker can have ahead, within these limits. */
+#define GATHER_LEAST (200 * PP__MICROSECOND)
+#define GATHER_MOST PP__MILLISECOND
+#define GATHER_CALLS (PP__SLOTS * 3 / 4)
 
 /* While calls stream in, the manager looks this often whether they still do; more than so many since the last look are
  * a stream. */
@@ -146,11 +149,13 @@ void pp__collect(pp_pool *pool)
  * (pp__self_ring_if_wanted, worker_publish.c). */
 static void ask(pp_pool *pool, enum pp__want mode)
 {
-    pp__want_ask(&pool->page->want, ++pool->want_epoch, mode);
+    pool->collector.left = false;
+    pp__want_ask(&pool->page->want, ++pool->want_epoch, mode, PP__WANT_BELL);
 }
 
 static void ask_nothing(pp_pool *pool)
 {
+    pool->collector.left = false;
     pp__want_nothing(&pool->page->want, ++pool->want_epoch);
 }
 
@@ -262,10 +267,19 @@ static int bounded(pp_pool *pool, uint64_t deadline)
  * processors busy, each wake would cost one of them more than a call: it sleeps for a while whatever comes, unless a
  * worker runs dry.
  */
-static bool gathers(const pp_pool *pool)
+static uint64_t gather_time(const pp_pool *pool)
 {
-    return pool->collector.impatient > 0 && pool->busy >= pool->processors && pool->mean_run < GATHER &&
-           pool->outstanding > (size_t)pool->busy && pp__now() - pool->collector.looked_at < GATHER;
+    uint64_t ahead = pool->mean_run * GATHER_CALLS;
+    return ahead < GATHER_LEAST ? GATHER_LEAST : ahead < GATHER_MOST ? ahead : GATHER_MOST;
+}
+
+/* For how long, in ns; 0: not. */
+static uint64_t gathers(const pp_pool *pool)
+{
+    uint64_t time = gather_time(pool);
+    bool some = pool->collector.impatient > 0 && pool->busy >= pool->processors && pool->mean_run < time &&
+                pool->outstanding > (size_t)pool->busy && pp__now() - pool->collector.looked_at < time;
+    return some ? time : 0;
 }
 
 /* Whether a worker that runs dry is worth a wake: there is a call for it, and nobody awake who is about to send it. */
@@ -306,15 +320,16 @@ void pp__collect_ask(pp_pool *pool)
     pp__dispatch(pool);
 }
 
-/* epoll_pwait, of GATHER at most if `gathering`: how many events, or -EINTR. */
-static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, bool gathering,
+/* epoll_pwait, for `gather` ns at most unless that is 0: how many events, or -EINTR. */
+static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, uint64_t gather,
                            struct pp__hold *hold)
 {
     if (milliseconds != 0)
         pp__hold_off(hold);
-    if (gathering && milliseconds != 0) {
+    if (gather > 0 && milliseconds != 0) {
         struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
-        int ready = PP_SYS(ppoll)(&set, 1, &(struct timespec){.tv_nsec = GATHER}, pp__hold_mask(hold));
+        struct timespec most = pp__to_timespec(gather);
+        int ready = PP_SYS(ppoll)(&set, 1, &most, pp__hold_mask(hold));
         if (ready <= 0)
             return ready < 0 && errno == EINTR ? -EINTR : 0;
         milliseconds = 0;
@@ -331,23 +346,23 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
 static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold)
 {
     struct epoll_event events[EVENTS];
-    bool gathering = every && gathers(pool);
+    uint64_t gather = every ? gathers(pool) : 0;
     look_at_stream(pool, every);
-    enum pp__want mode = wanted(pool, every, gathering);
+    enum pp__want mode = wanted(pool, every, gather > 0);
     ask(pool, mode);
     uint64_t epoch = pool->want_epoch;
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     pool->collector.asleep = true;
     pool->collector.kicked = false;
     pool->collector.manager_in_epoll |= !every;
-    pool->in_epoll++;
+    pool->sleepers++;
     pp__pool_unlock(pool);
-    int count = wait_for_events(pool, events, milliseconds, gathering, hold);
+    int count = wait_for_events(pool, events, milliseconds, gather, hold);
     pp__pool_lock(pool);
-    pool->in_epoll--;
+    pool->sleepers--;
     pool->collector.looked_at = pp__now();
     pool->collector.manager_in_epoll &= every;
-    if (count == 0 && milliseconds != 0 && mode >= PP__WANT_ATTENTION && pool->want_epoch == epoch && !gathering)
+    if (count == 0 && milliseconds != 0 && mode >= PP__WANT_ATTENTION && pool->want_epoch == epoch && gather == 0)
         pp__lost_look(pool);
     bool mine = every || pool->collector.manager;
     if (mine) {
@@ -383,6 +398,20 @@ int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__h
     pp__collect(pool);
     pp__pool_close_epoll(pool);
     return error;
+}
+
+void pp__collect_leave(pp_pool *pool)
+{
+    pool->collector.left = true;
+    pp__want_ask(&pool->page->want, ++pool->want_epoch, PP__WANT_ATTENTION, PP__WANT_CALL);
+    pp__collect_results(pool); /* a worker that ran dry before is seen */
+    pp__dispatch(pool);
+}
+
+void pp__collect_return(pp_pool *pool)
+{
+    if (pool->collector.left)
+        ask_nothing(pool);
 }
 
 bool pp__collect_arm(pp_pool *pool, uint64_t *next)

@@ -35,6 +35,10 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
 struct pp__hold;
 int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__hold *hold);
 
+/* Nobody has the duty from here on, but workers that run dry wake the napping manager; until a thread has it again. */
+void pp__collect_leave(pp_pool *pool);
+void pp__collect_return(pp_pool *pool);
+
 /*
  * The same in two halves, for a host's event loop that has the manager's place (loop.h). Arming ends as if the loop
  * slept in epoll from then on, to come back at *next at the latest; true: something is there already. The other half

@@ -44,7 +44,7 @@ static void attend(pp_pool *pool, uint32_t timeout)
     if (pool->pending_count > 0)
         pp__collect_ask(pool);
     if (!c->asleep) {
-        if (pool->pending_count > 0)
+        if (pool->pending_count > 0 && !c->left)
             pp__wait_attend(pool);
         return;
     }

@@ -93,6 +93,7 @@ static bool take_duty(pp_pool *pool, struct pp__waiter *me)
     struct pp__collector *c = &pool->collector;
     if (c->waiter)
         return c->waiter == me;
+    pp__collect_return(pool);
     if (c->manager) {
         c->manager = false;
         c->asleep = false;
@@ -109,10 +110,17 @@ static bool is_wanted(const pp_pool *pool)
     return pool->pending_count > 0 || pool->shut || pool->apart > 0;
 }
 
+static bool may_nap_on(const pp_pool *pool)
+{
+    return pool->collector.manager_naps && !pool->collector.manager_called && !pool->shut && pool->apart == 0;
+}
+
 static void leave_to_manager(pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;
-    if (pool->loop || c->manager_sound || c->manager_in_epoll || is_wanted(pool))
+    if (pool->pending_count > 0 && may_nap_on(pool))
+        pp__collect_leave(pool);
+    else if (pool->loop || c->manager_sound || c->manager_in_epoll || is_wanted(pool))
         call_manager(pool);
 }
 
@@ -139,10 +147,12 @@ void pp__wait_call_manager(pp_pool *pool)
         pp__loop_wake(pool);
         return;
     }
+    if (!pool->page)
+        return; /* the pool has ended, and it does not sleep */
     if (c->manager_in_epoll)
         pp__fd_ring(pool->kick);
-    atomic_fetch_add_explicit(&c->manager_word, 1, memory_order_release); /* pairs with the load in doze */
-    pp__futex_wake(&c->manager_word, 1, false);
+    atomic_fetch_add_explicit(&pool->page->manager, 1, memory_order_release); /* pairs with the load in doze */
+    pp__futex_wake(&pool->page->manager, 1, true);
 }
 
 void pp__wait_stay(pp_pool *pool)
@@ -329,13 +339,17 @@ void pp__wait_apart(pp_pool *pool, int change)
 static void doze(pp_pool *pool, bool sound, uint64_t due)
 {
     struct pp__collector *c = &pool->collector;
-    uint32_t seen = pp__load_acquire(&c->manager_word); /* pairs with the add in pp__wait_call_manager */
+    uint32_t seen = pp__load_acquire(&pool->page->manager); /* pairs with the add in pp__wait_call_manager */
     c->manager_sound = sound;
+    c->manager_naps = !sound;
+    pool->sleepers++;
     pp__pool_unlock(pool);
     uint64_t end = sound ? PP__NEVER : pp__now() + NAP;
-    pp__futex_wait(&c->manager_word, seen, end < due ? end : due, false);
+    int error = pp__futex_wait(&pool->page->manager, seen, end < due ? end : due, true);
     pp__pool_lock(pool);
-    c->manager_sound = false;
+    pool->sleepers--;
+    c->manager_sound = c->manager_naps = false;
+    c->manager_called |= c->left && error == 0; /* by a worker */
 }
 
 /* Under the lock. */

@@ -8,7 +8,7 @@
  * own.
  *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if
  * there is work for somebody who is awake, else it leaves it to the manager's next nap's end (NAP), so that a thread
- * that waits for one call after the other wakes nobody.
+ * that waits for one call after the other wakes nobody. While calls are pending a worker that runs dry ends the nap.
  *   - A waiter that leaves after it was given the duty passes it on likewise.
  */
 #ifndef PP_POOL_WAIT_H
@@ -36,10 +36,11 @@ struct pp__collector {
     uint64_t wake_at;              /* and comes back then at the latest */
     bool kicked;                   /* and has been kicked since it went there */
     struct pp__link waiters;       /* threads that sleep on their own words, first come first */
-    _Atomic uint32_t manager_word; /* the manager's futex: grows when it is called */
-    bool manager_called;           /* and has not come yet */
+    bool manager_called; /* and has not come yet */
     bool manager_in_epoll; /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
     bool manager_sound;    /* it sleeps without end, as somebody else collects */
+    bool manager_naps;     /* or for a while */
+    bool left;             /* nobody has the duty, and who runs dry wakes the manager from its nap */
     uint64_t looked_at;    /* when the epoll set was last looked at */
     uint64_t
         delivered_seen; /* pool->delivered at its last sleep: nothing has happened since, and only then is it endless */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/futex.h"
 #include "base/seam.h"
 #include "pool/worker.h"
 #include "process/child.h"
@@ -16,12 +17,14 @@
 
 /* ------------------------------------------------------------------------------- sleeping and waking */
 
-/* A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks,
+/* The owner, in the way that it sleeps. A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks,
  * which costs nothing. */
 void pp__self_ring(void)
 {
     pp__self.rung_at = pp__now();
-    if (pp__fd_ring(pp__self.bell) < 0)
+    if (pp__want_way(&pp__self.page->want) == PP__WANT_CALL)
+        pp__futex_wake((_Atomic uint32_t *)&pp__self.page->manager, 1, true); /* which only reads it */
+    else if (pp__fd_ring(pp__self.bell) < 0)
         pp__child_exit(EXIT_FAILURE);
 }
 

@@ -208,7 +208,7 @@ static void sleep_for_results(struct wanted_ring *ring, uint64_t *epoch)
 {
     struct pollfd set = {.fd = ring->bell, .events = POLLIN};
     uint64_t rings;
-    pp__want_ask(&ring->want, ++*epoch, PP__WANT_EVERY);
+    pp__want_ask(&ring->want, ++*epoch, PP__WANT_EVERY, PP__WANT_BELL);
     bool some = pp__ring_waiting(&ring->kit.reader);
     int ready = poll(&set, 1, some ? 0 : (int)(LOST / PP__MILLISECOND));
     ring->lost = !some && ready == 0 && pp__ring_waiting(&ring->kit.reader);
