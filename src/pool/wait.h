@@ -33,15 +33,15 @@ struct pp__collector {
     bool asleep;               /* whoever collects is in epoll */
     bool spinning;             /* or looks at the rings without the lock, until `look` changes at the latest */
     _Atomic uint32_t look;
-    uint64_t wake_at;              /* and comes back then at the latest */
-    bool kicked;                   /* and has been kicked since it went there */
-    struct pp__link waiters;       /* threads that sleep on their own words, first come first */
-    bool manager_called; /* and has not come yet */
-    bool manager_in_epoll; /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
-    bool manager_sound;    /* it sleeps without end, as somebody else collects */
-    bool manager_naps;     /* or for a while */
-    bool left;             /* nobody has the duty, and who runs dry wakes the manager from its nap */
-    uint64_t looked_at;    /* when the epoll set was last looked at */
+    uint64_t wake_at;        /* and comes back then at the latest */
+    bool kicked;             /* and has been kicked since it went there */
+    struct pp__link waiters; /* threads that sleep on their own words, first come first */
+    bool manager_called;     /* and has not come yet */
+    bool manager_in_epoll;   /* it sleeps there, perhaps still, though a waiting thread has taken the duty from it */
+    bool manager_sound;      /* it sleeps without end, as somebody else collects */
+    bool manager_naps;       /* or for a while */
+    bool left;               /* nobody has the duty, and who runs dry wakes the manager from its nap */
+    uint64_t looked_at;      /* when the epoll set was last looked at */
     uint64_t
         delivered_seen; /* pool->delivered at its last sleep: nothing has happened since, and only then is it endless */
     uint64_t leaves;    /* how often a waiting thread has given the duty up */

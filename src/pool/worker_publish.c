@@ -17,8 +17,8 @@
 
 /* ------------------------------------------------------------------------------- sleeping and waking */
 
-/* The owner, in the way that it sleeps. A bell that is no more (a task closed it) leaves this process deaf to nobody but useless: it ends between tasks,
- * which costs nothing. */
+/* The owner, in the way that it sleeps. A bell that is no more (a task closed it) leaves this process deaf to nobody
+ * but useless: it ends between tasks, which costs nothing. */
 void pp__self_ring(void)
 {
     pp__self.rung_at = pp__now();
