@@ -9,7 +9,8 @@
  *   both     sleep_for_events (src/pool/collect.c)
  *
  * An atomic sequence is a hold of the pool's lock. How `want` and the rings are ordered is in want.pml: here the worker
- * publishes and rings in one step, once for each sleep. A thread may look at the rings without the lock before it sleeps.
+ * publishes and rings in one step, once for each sleep, and a ring that comes before the manager has fallen into its nap
+ * is kept (there it ends with the nap). A thread may look at the rings without the lock before it sleeps.
  *
  * Two threads wait for future 0; one waits for future 1, with a deadline that passes at any time, and then nobody does.
  * Future 0 may be one whose call no worker has, and which another thread ends, as pp_future_cancel does.
@@ -25,7 +26,6 @@
  * mutant 9: a thread that spun in vain sleeps without looking whether somebody ended its future meanwhile
  * mutant 10: a worker that runs dry does not wake the manager from the nap in which it was left
  * mutant 11: who leaves the manager in its nap does not look behind the word that says so
- * mutant 12: the manager that was woken by a worker goes on napping
  */
 #ifndef MUTANT
 #define MUTANT 0
@@ -293,7 +293,14 @@ again:
         busy = false;
         if
         :: collector != NOBODY -> manager_word = false; manager_sound = !was_busy; manager_naps = was_busy; goto doze
-        :: collector == NOBODY && was_busy && !(called && work) -> manager_word = false; manager_naps = true; goto doze
+        :: collector == NOBODY && was_busy && !(called && work) ->
+            if
+            :: left -> ask(NOTHING)
+            :: else
+            fi;
+            manager_word = false;
+            manager_naps = true;
+            goto doze
         :: else
         fi;
         called = false;
@@ -335,9 +342,7 @@ end_doze:
     :: !manager_sound && !(left && lasts)
     fi;
     atomic {
-#if MUTANT != 12
-        manager_called = manager_called || left && manager_word;
-#endif
+        manager_called = manager_called || left;
         manager_sound = false;
         manager_naps = false;
         lasts = false;

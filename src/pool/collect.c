@@ -262,18 +262,17 @@ static int bounded(pp_pool *pool, uint64_t deadline)
     return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
 }
 
-/*
- * A thread that comes back to sleep soon after the last look waits for many short calls. While these keep all
- * processors busy, each wake would cost one of them more than a call: it sleeps for a while whatever comes, unless a
- * worker runs dry.
- */
 static uint64_t gather_time(const pp_pool *pool)
 {
     uint64_t ahead = pool->mean_run * GATHER_CALLS;
     return ahead < GATHER_LEAST ? GATHER_LEAST : ahead < GATHER_MOST ? ahead : GATHER_MOST;
 }
 
-/* For how long, in ns; 0: not. */
+/*
+ * A thread that comes back to sleep soon after the last look waits for many short calls. While these keep all
+ * processors busy, each wake would cost one of them more than a call: it sleeps for a while whatever comes, unless a
+ * worker runs dry. For how long, in ns; 0: it does not.
+ */
 static uint64_t gathers(const pp_pool *pool)
 {
     uint64_t time = gather_time(pool);

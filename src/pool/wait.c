@@ -22,6 +22,9 @@
 
 /* The manager looks for what nobody collects this long after somebody last did. */
 #define NAP (5 * PP__MILLISECOND)
+/* And does so, whoever comes and goes, once nobody has looked for this long at what is in epoll: deaths, and timeouts.
+ */
+#define NAPS_MOST (2 * NAP)
 /* A sleeper on its own word looks again after so long, should its wake have been lost. */
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
 
@@ -112,7 +115,8 @@ static bool is_wanted(const pp_pool *pool)
 
 static bool may_nap_on(const pp_pool *pool)
 {
-    return pool->collector.manager_naps && !pool->collector.manager_called && !pool->shut && pool->apart == 0;
+    const struct pp__collector *c = &pool->collector;
+    return c->manager_naps && !c->manager_called && c->staying == 0 && !pool->shut && pool->apart == 0;
 }
 
 static void leave_to_manager(pp_pool *pool)
@@ -345,11 +349,11 @@ static void doze(pp_pool *pool, bool sound, uint64_t due)
     pool->sleepers++;
     pp__pool_unlock(pool);
     uint64_t end = sound ? PP__NEVER : pp__now() + NAP;
-    int error = pp__futex_wait(&pool->page->manager, seen, end < due ? end : due, true);
+    pp__futex_wait(&pool->page->manager, seen, end < due ? end : due, true);
     pp__pool_lock(pool);
     pool->sleepers--;
     c->manager_sound = c->manager_naps = false;
-    c->manager_called |= c->left && error == 0; /* by a worker */
+    c->manager_called |= c->left; /* a worker woke it, or may have before it slept: its wake does not change the word */
 }
 
 /* Under the lock. */
@@ -364,7 +368,8 @@ static void manage(pp_pool *pool, uint64_t *leaves_seen)
         pp__standby_make(pool);
     } else if (c->waiter) {
         doze(pool, !busy, due);
-    } else if (busy && !(called && is_wanted(pool))) {
+    } else if (busy && !(called && is_wanted(pool)) && pp__now() - c->looked_at < NAPS_MOST) {
+        pp__collect_return(pool); /* it rang once: who submits from now on calls */
         doze(pool, false, due);
     } else {
         c->manager = true;

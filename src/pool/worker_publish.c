@@ -22,6 +22,8 @@
 void pp__self_ring(void)
 {
     pp__self.rung_at = pp__now();
+    /* What was published before the look; pairs with the fence in pp__want_ask. */
+    pp__fence_ordered(memory_order_seq_cst);
     if (pp__want_way(&pp__self.page->want) == PP__WANT_CALL)
         pp__futex_wake((_Atomic uint32_t *)&pp__self.page->manager, 1, true); /* which only reads it */
     else if (pp__fd_ring(pp__self.bell) < 0)

@@ -66,7 +66,7 @@ static inline bool pp__want_unrung(const _Atomic uint64_t *want, enum pp__want m
     return true;
 }
 
-/* Ringer. A sleep that began since pp__want_unrung has looked at what was published before. */
+/* Ringer, behind a fence as in pp__want_unrung. A sleep that began since has looked at what was published before. */
 static inline enum pp__want_way pp__want_way(const _Atomic uint64_t *want)
 {
     return (enum pp__want_way)(pp__load_relaxed(want) & PP__WANT_CALL);
