@@ -354,11 +354,11 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     pool->collector.asleep = true;
     pool->collector.kicked = false;
     pool->collector.manager_in_epoll |= !every;
-    pool->sleepers++;
+    pool->in_epoll++;
     pp__pool_unlock(pool);
     int count = wait_for_events(pool, events, milliseconds, gather, hold);
     pp__pool_lock(pool);
-    pool->sleepers--;
+    pool->in_epoll--;
     pool->collector.looked_at = pp__now();
     pool->collector.manager_in_epoll &= every;
     if (count == 0 && milliseconds != 0 && mode >= PP__WANT_ATTENTION && pool->want_epoch == epoch && gather == 0)

@@ -433,13 +433,15 @@ void pp__pool_lost_zygote(pp_pool *pool)
 
 void pp__pool_close_epoll(pp_pool *pool)
 {
-    if (!pool->ended || pool->sleepers > 0)
+    if (!pool->ended || pool->in_epoll > 0)
         return;
     pp__fd_close(pool->epoll);
     pp__fd_close(pool->kick);
     pp__fd_close(pool->page_fd);
-    pp__segment_unmap(pool->page, PP__PAGE_SIZE);
     pool->epoll = pool->kick = pool->page_fd = -1;
+    if (pp__wait_manager_dozes(pool))
+        return; /* its futex lies in the page: it comes here itself */
+    pp__segment_unmap(pool->page, PP__PAGE_SIZE);
     pool->page = NULL;
 }
 
@@ -451,7 +453,7 @@ static void end(pp_pool *pool)
     pool->connection = -1;
     pp_launcher_unref(pool->launcher); /* futures keep the struct, not the process that started workers */
     pool->launcher = NULL;
-    if (pool->sleepers > 0)
+    if (pool->in_epoll > 0)
         pp__fd_ring(pool->kick);
     pp__subject_wake(&pool->end, pool, pool);
     pp__wait_attend(pool);

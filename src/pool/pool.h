@@ -103,7 +103,7 @@ struct pp_pool {
     int epoll;
     int kick; /* eventfd: whoever sleeps in epoll is to look again */
     int page_fd;
-    int sleepers; /* threads in epoll or on the manager's futex: descriptors and page are closed by the last of them */
+    int in_epoll; /* threads: the descriptors are closed by the last of them */
     struct pp__pool_page *page;
     uint64_t want_epoch;
     uint64_t zygote_asked_at;

@@ -22,8 +22,7 @@
 
 /* The manager looks for what nobody collects this long after somebody last did. */
 #define NAP (5 * PP__MILLISECOND)
-/* And does so, whoever comes and goes, once nobody has looked for this long at what is in epoll: deaths, and timeouts.
- */
+/* And does so, whoever comes and goes, once nobody has looked for this long at deaths and timeouts. */
 #define NAPS_MOST (2 * NAP)
 /* A sleeper on its own word looks again after so long, should its wake have been lost. */
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
@@ -157,6 +156,11 @@ void pp__wait_call_manager(pp_pool *pool)
         pp__fd_ring(pool->kick);
     atomic_fetch_add_explicit(&pool->page->manager, 1, memory_order_release); /* pairs with the load in doze */
     pp__futex_wake(&pool->page->manager, 1, true);
+}
+
+bool pp__wait_manager_dozes(const pp_pool *pool)
+{
+    return pool->collector.manager_sound || pool->collector.manager_naps;
 }
 
 void pp__wait_stay(pp_pool *pool)
@@ -346,12 +350,10 @@ static void doze(pp_pool *pool, bool sound, uint64_t due)
     uint32_t seen = pp__load_acquire(&pool->page->manager); /* pairs with the add in pp__wait_call_manager */
     c->manager_sound = sound;
     c->manager_naps = !sound;
-    pool->sleepers++;
     pp__pool_unlock(pool);
     uint64_t end = sound ? PP__NEVER : pp__now() + NAP;
     pp__futex_wait(&pool->page->manager, seen, end < due ? end : due, true);
     pp__pool_lock(pool);
-    pool->sleepers--;
     c->manager_sound = c->manager_naps = false;
     c->manager_called |= c->left; /* a worker woke it, or may have before it slept: its wake does not change the word */
 }

@@ -9,6 +9,7 @@
  *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if
  * there is work for somebody who is awake, else it leaves it to the manager's next nap's end (NAP), so that a thread
  * that waits for one call after the other wakes nobody. While calls are pending a worker that runs dry ends the nap.
+ * It goes on for NAPS_MOST at most without a look at deaths and timeouts.
  *   - A waiter that leaves after it was given the duty passes it on likewise.
  */
 #ifndef PP_POOL_WAIT_H
@@ -89,6 +90,9 @@ void pp__wait_attend(struct pp_pool *pool);
 
 /* There is something to do for the manager alone. Under the lock. */
 void pp__wait_call_manager(struct pp_pool *pool);
+
+/* It sleeps on its futex, in the page. */
+bool pp__wait_manager_dozes(const struct pp_pool *pool);
 
 /* The manager's thread. */
 void *pp__manager_run(void *pool);

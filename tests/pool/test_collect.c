@@ -2,7 +2,9 @@
 /* Collecting, looked at from inside: moments that no public function can bring about for certain. */
 #include "processes_kit.h"
 
+#include "base/atomic.h"
 #include "base/clock.h"
+#include "base/futex.h"
 #include "pool/channel.h"
 #include "pool/collect.h"
 #include "pool/workers.h"
@@ -33,6 +35,39 @@ BOTH(a_result_taken_in_by_a_timer_is_not_slept_over)
     pp__pool_unlock(pool);
     CHECK_INT(pp_future_state(future), PP_FINISHED);
     CHECK(take_int(future) > 0);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------- a manager left napping */
+
+static int task_rest(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    test_sleep_ms(100 * harness_scale());
+    return 0;
+}
+
+/* This thread naps in place of the manager, which a pool in a host's loop has not. The worker's wake is lost if it
+ * comes before the nap, so that there are some tries. */
+BOTH(a_worker_that_runs_dry_ends_the_nap_in_which_the_manager_was_left)
+{
+    bool woken = false;
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .event_loop = 1});
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    for (int i = 0; i < 3 && !woken; i++) {
+        pp_future *future = submit_int(pool, task_rest, 0);
+        pp__pool_lock(pool);
+        pp__collect_leave(pool);
+        uint32_t seen = pp__load_relaxed(&pool->page->manager); /* nobody adds to it here */
+        pp__pool_unlock(pool);
+        woken = pp__futex_wait(&pool->page->manager, seen, pp__now() + 2 * PP__SECOND, true) == 0;
+        pp__pool_lock(pool);
+        pp__collect_return(pool);
+        pp__pool_unlock(pool);
+        CHECK_OK(pp_future_wait(future, -1));
+        pp_future_unref(future);
+    }
+    CHECK(woken);
     pp_pool_destroy(pool);
 }
 

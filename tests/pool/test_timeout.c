@@ -462,3 +462,15 @@ BOTH_WITHIN(a_pool_of_one_goes_on_though_its_stopped_worker_never_does, 20)
     CHECK(!test_process_alive(pid));
     pp_pool_destroy(pool);
 }
+
+/* Who polls has the duty again and again, and never looks at what is due; the manager naps, as threads come and go. */
+BOTH(a_timeout_is_kept_while_a_thread_polls)
+{
+    pp_pool *pool = open_workers(1, method);
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    pp_future *future = submit_timed(pool, task_hang, 0, 100 * harness_scale(), 0);
+    while (pp_future_wait(future, 0) == -ETIMEDOUT)
+        test_sleep_ms(1);
+    drop_failed(future, PP_ERROR_TIMEOUT);
+    pp_pool_destroy(pool);
+}
