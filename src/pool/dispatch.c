@@ -149,6 +149,15 @@ static inline bool has_fewer(const pp_pool *pool, const struct pp__worker *worke
     return worker->count > 0 && !worker->withdrawn && (!best || worker->count < best->count);
 }
 
+/* Is through with all that it has before another that sleeps would be awake. */
+static inline bool is_soon_free(const pp_pool *pool, const struct pp__worker *worker, const struct pp__worker *best,
+                                const struct pp__item *item)
+{
+    (void)item;
+    return !best && worker->count > 1 && !worker->withdrawn && backlog(pool, worker) < pool->wake_cost &&
+           pp__now() < patience_ends(pool, worker);
+}
+
 /* Has the most calls. */
 static inline bool is_deeper(const pp_pool *pool, const struct pp__worker *worker, const struct pp__worker *best,
                              const struct pp__item *item)
@@ -159,7 +168,8 @@ static inline bool is_deeper(const pp_pool *pool, const struct pp__worker *worke
 
 /*
  * The worker for the next item: its home; an idle one that is awake; an idle one that sleeps, unless another is done
- * with what it has before that one would be awake; the one with the fewest calls that may take one more.
+ * with what it has before that one would be awake; the one with the fewest calls that may take one more. NULL: none
+ * now.
  */
 static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
 {
@@ -169,7 +179,7 @@ static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
     if (idle && (!pp__worker_sleeps(idle) || pp__item_count(item) > 1 || pool->mean_run == 0))
         return idle;
     busy = best_of_few(pool, item, is_less_busy);
-    bool soon = busy && backlog(pool, busy) < pool->wake_cost;
+    bool soon = busy ? backlog(pool, busy) < pool->wake_cost : idle && best_of_few(pool, item, is_soon_free);
     return idle && !soon ? idle : busy;
 }
 

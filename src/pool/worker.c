@@ -569,6 +569,15 @@ static bool have_call(void)
     return pp__ring_waiting(&pp__self.calls);
 }
 
+/* While results lie unread nobody waits for the next: the line of the tail is left to who writes it for some
+ * microseconds (so many rounds), and then many calls are taken at once. */
+#define ROUNDS_UNREAD 256
+
+static bool is_due(const struct pp__spin *spin)
+{
+    return spin->rounds % ROUNDS_UNREAD == 0 || have_been_read();
+}
+
 /* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
 static bool spin_for_call(void)
 {
@@ -577,7 +586,7 @@ static bool spin_for_call(void)
     pp__spin_begin(&spin, allowed < pp__self.spin_limit ? allowed : pp__self.spin_limit);
     bool found = have_call();
     while (!found && pp__load_relaxed(&pp__self.page->spin) && pp__spin_on(&spin))
-        found = have_call();
+        found = is_due(&spin) && have_call();
     if (spin.jumped)
         pp__self.spin_limit = pp__self.spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
     else if (found && pp__self.spin_limit < PP__SPIN_MAX)

@@ -38,6 +38,9 @@
 #define RING_HEAD_ORDER memory_order_acquire
 #endif
 
+/* So far ahead of the tail the lines are asked for that will be written: the consumer read them last. */
+#define AHEAD 128u
+
 #define CAPACITY_MIN (4 * PP__RING_ALIGN)
 #define CAPACITY_MAX (UINT32_C(1) << 30)
 
@@ -165,6 +168,13 @@ void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t i
     return payload;
 }
 
+/* A store to a line that the other processor has makes the next locked operation wait for it. */
+static void fetch_ahead(const struct pp__ring_writer *writer)
+{
+    pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD, writer->capacity));
+    pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD + 64, writer->capacity));
+}
+
 void pp__ring_publish(struct pp__ring_writer *writer)
 {
     if (writer->poisoned || writer->position == writer->published)
@@ -173,6 +183,7 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     writer->published = writer->position;
     /* Pairs with the load in look_at_tail: publishes the bytes of all records below. */
     pp__store_ordered(writer->tail, writer->published, RING_PUBLISH_ORDER);
+    fetch_ahead(writer);
     PP_FAULT("ring.publish.after");
 }
 
