@@ -64,6 +64,12 @@ void bench_unmap(void *memory, size_t size);   /* either */
 size_t bench_resident(void);                   /* of this process, bytes */
 void *bench_make_resident(unsigned mebibytes); /* pages of 4 KiB; NULL for none */
 
+/* How many echoes of this size warm up: memory comes into use, and is arranged for being used again. */
+static inline unsigned bench_warm_echoes(size_t size)
+{
+    return size < (size_t)1 << 30 ? 20 : 1;
+}
+
 /* ----------------------------------------------------------------------------------- two bare processes */
 
 /* So many calls, the same for all, and room for their answers, in shared memory. */

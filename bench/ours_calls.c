@@ -109,11 +109,11 @@ static void run_echo(void *param)
     uint64_t *times = bench_alloc(e->count * sizeof *times);
     char *data = bench_alloc(e->size);
     check_worker();
-    for (unsigned i = 0; i <= e->count; i++) { /* the first one warms up */
+    for (unsigned i = 0, warm = bench_warm_echoes(e->size); i < warm + e->count; i++) {
         memset(data, (int)('a' + i % 26), e->size);
         uint64_t took = time_echo(data, e->size);
-        if (i > 0)
-            times[i - 1] = took;
+        if (i >= warm)
+            times[i - warm] = took;
     }
     bench_report("p50", bench_percentile(times, e->count, 50) / 1e6, "ms");
 }

@@ -84,7 +84,7 @@ class Plan(list):
 
 
 SIZES = {"64 B": 64, "4 KiB": 4 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
-ECHOES = {"64 B": 10000, "4 KiB": 5000, "64 KiB": 1000, "1 MiB": 200, "64 MiB": 7, "1 GiB": 2}
+ECHOES = {"64 B": 10000, "4 KiB": 5000, "64 KiB": 1000, "1 MiB": 200, "64 MiB": 25, "1 GiB": 2}
 MAPS = {"map": 1024, "measured map": 0}  # elements in a chunk; 0: found by measuring
 BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
 WORKERS = (1, 2, 4, 16, 64, 256)

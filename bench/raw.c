@@ -165,7 +165,7 @@ static void time_echoes(const struct area *area, unsigned count)
 {
     uint64_t *times = bench_alloc(count * sizeof *times);
     char *data = bench_alloc(area->size);
-    for (uint32_t i = 0; i <= count; i++) { /* the first one warms up */
+    for (uint32_t i = 0, warm = bench_warm_echoes(area->size); i < warm + count; i++) {
         memset(data, (int)('a' + i % 26), area->size);
         if (!area->copies)
             memcpy(area->there, data, area->size);
@@ -174,8 +174,8 @@ static void time_echoes(const struct area *area, unsigned count)
             memcpy(area->there, data, area->size);
         publish(&page->there, i + 1);
         wait_while(&page->back, i);
-        if (i > 0)
-            times[i - 1] = bench_now() - begin;
+        if (i >= warm)
+            times[i - warm] = bench_now() - begin;
         if (memcmp(data, area->copies ? area->back : area->there, area->size) != 0)
             bench_fail("a wrong echo");
     }

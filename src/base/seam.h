@@ -55,6 +55,7 @@
     CALL(realloc)                                                                                                      \
     CALL(strdup)                                                                                                       \
     CALL(mmap)                                                                                                         \
+    CALL(mremap)                                                                                                       \
     CALL(mprotect)                                                                                                     \
     CALL(madvise)                                                                                                      \
     CALL(memfd_create)                                                                                                 \

@@ -28,9 +28,12 @@ enum pp__place_state {
 struct pp__place {
     void *memory; /* NULL: there is none */
     size_t room;
-    int fd; /* not yet sent; -1: the reader has it */
+    size_t mapped; /* bytes: room, or more (pp__buffer_collapse) */
+    int fd;        /* not yet sent; -1: the reader has it */
     enum pp__place_state state;
     bool guarded;          /* not writable */
+    bool collapsed;        /* or that was tried */
+    uint64_t guarding;     /* worker: what that and undoing it have cost so far, ns */
     bool doubtful;         /* the reader may not have it after all */
     uint64_t bringer;      /* owner: the id of the item that its buffer was sent with */
     uint32_t count;        /* worker: results published here, in whatever buffer; owner: buffers sent for it */
@@ -71,6 +74,9 @@ void pp__shelf_sent(struct pp__shelf *shelf, int place);
 /* Owner: gives up what is free and was not used since it was last called, and says so to the reader (channel.h). True:
  * there was such; *left is set if something is still there. */
 bool pp__shelf_tidy(struct pp__shelf *shelf, _Atomic uint32_t *discarded, bool *left);
+
+/* Worker: nobody can write to it before it is taken again. 0 or a negative errno. */
+int pp__shelf_guard(struct pp__shelf *shelf, int place);
 
 /* Worker: the owner has what lies there, until `returned` says that it has not. To take in what was given back, or is
  * to be given up, is part of pp__shelf_take. */

@@ -151,9 +151,7 @@ static int send_kept(uint64_t id, uint32_t *flags)
     struct pp__place *place = &pp__self.shelf.places[task->place];
     bool fresh = place->fd >= 0;
     ((char *)place->memory)[task->size] = '\0'; /* it may have written one byte too many */
-    if (task->size > PP__COPIED_MAX)
-        place->guarded = true;
-    int error = place->guarded ? pp__buffer_guard(place->memory, place->room) : 0;
+    int error = task->size > PP__COPIED_MAX ? pp__shelf_guard(&pp__self.shelf, task->place) : 0;
     if (!error && (fresh || pp__self.carried.back_count > 0))
         error = send_ahead(id, place->room, place->fd);
     if (error)

@@ -14,6 +14,11 @@
 /* Of 64 KiB at least, so that every page size divides it. */
 #define UNIT ((size_t)64 << 10)
 
+#define HUGE_PAGE ((size_t)2 << 20) /* where others have 4 KiB */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 size_t pp__buffer_room(size_t size)
 {
     size_t needed = size + 1, step = UNIT;
@@ -42,6 +47,36 @@ int pp__buffer_guard(void *memory, size_t room)
 int pp__buffer_unguard(void *memory, size_t room)
 {
     return protect(memory, room, PROT_READ | PROT_WRITE);
+}
+
+/* The place for a mapping of `length` bytes, inaccessible until it is there; NULL: none. */
+static char *reserve_aligned(size_t length)
+{
+    char *place = PP_SYS(mmap)(NULL, length + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)place % HUGE_PAGE;
+    if (before > 0)
+        munmap(place, before);
+    munmap(place + before + length, HUGE_PAGE - before);
+    return place + before;
+}
+
+/* A huge page must lie within the mapping, which may be longer than the file. The kernel gives it even where the system
+ * gives none to shared memory unasked. */
+size_t pp__buffer_collapse(void **memory, size_t room)
+{
+    size_t length = (room + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    char *place = room >= HUGE_PAGE / 2 ? reserve_aligned(length) : NULL;
+    if (!place)
+        return room;
+    if (PP_SYS(mremap)(*memory, room, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
+        munmap(place, length);
+        return room;
+    }
+    PP_SYS(madvise)(place, length, MADV_COLLAPSE);
+    *memory = place;
+    return length;
 }
 
 /* A hole would be filled, on the reader's account, when it is looked at; FUTURE_WRITE keeps everybody from making one

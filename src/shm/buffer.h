@@ -24,6 +24,13 @@ int pp__buffer_guard(void *memory, size_t room);
 int pp__buffer_unguard(void *memory, size_t room);
 
 /*
+ * Moves the writer's own mapping onto huge pages, as far as the kernel gives them; what lies in it stays. Guarding it
+ * then costs next to nothing, where in a virtual machine it can cost more than copying. It takes long, and up to twice
+ * the memory. Returns how long the mapping is now: `room` for the functions above and for pp__buffer_unmap.
+ */
+size_t pp__buffer_collapse(void **memory, size_t room);
+
+/*
  * Maps a buffer that came from elsewhere, for reading; before it lie `before` bytes (a multiple of the page size) that
  * are the caller's own. -EPROTO: not of exactly `room` bytes, resizable, writable for others than its maker, or with
  * holes; -ENOMEM.

@@ -154,6 +154,20 @@ BOTH(a_result_in_place_outlives_its_worker_and_its_pool)
     }
 }
 
+/* Where guards are dear its worker moves it onto huge pages, between two results that are looked at in place. */
+BOTH(a_buffer_that_is_used_often_shows_each_result)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    pp_future *kept = ask(pool, 2 * MIB);
+    for (uint32_t i = 1; i <= 50; i++) {
+        pp_future *next = ask(pool, 2 * MIB + i);
+        check_result(kept, 2 * MIB + i - 1, 2 * MIB + i - 1);
+        kept = next;
+    }
+    check_result(kept, 2 * MIB + 50, 2 * MIB + 50);
+    pp_pool_destroy(pool);
+}
+
 /* Only the last of many counts, whatever was given before. */
 static int change_mind(pp_task *task, const void *arg, size_t size)
 {

@@ -194,6 +194,37 @@ TEST(a_place_is_used_again_when_its_result_was_given_back)
     CHECK_INT(count_buffers(), 0);
 }
 
+/* Published with a guard, and given back. */
+static struct pp__place *show_guarded(char fill)
+{
+    int place = publish(MIB, fill);
+    CHECK_INT(pp__shelf_guard(&shelf, place), 0);
+    char *shown = open_result(place, MIB);
+    CHECK_INT(shown[0], fill);
+    CHECK_INT(shown[MIB - 1], fill);
+    pp__block_free(shown);
+    return &shelf.places[place];
+}
+
+TEST(a_buffer_whose_guards_have_become_dear_goes_onto_huge_pages_once)
+{
+    open_both();
+    struct pp__place *place = show_guarded('a');
+    place->guarding = 0;
+    CHECK_INT(show_guarded('b') - place, 0);
+    CHECK(!place->collapsed && place->guarding > 0);
+    place->guarding = place->room;
+    CHECK_INT(show_guarded('c') - place, 0);
+    CHECK(place->collapsed && place->mapped >= place->room);
+    void *memory = place->memory;
+    place->guarding = 10 * place->room;
+    CHECK_INT(show_guarded('d') - place, 0);
+    CHECK(place->memory == memory);
+    CHECK_INT(count_buffers(), 2);
+    end_worker();
+    CHECK_INT(count_buffers(), 0);
+}
+
 TEST(a_small_result_is_copied_and_its_place_free_at_once)
 {
     open_both();

@@ -87,6 +87,41 @@ TEST(its_maker_can_not_write_either_while_it_is_guarded)
     pp__fd_close(fd);
 }
 
+/* In both, whether the kernel gives huge pages here or not. */
+TEST(on_huge_pages_it_is_the_same_memory)
+{
+    static const size_t rooms[] = {ROOM, (size_t)18 << 16, (size_t)2 << 20, (size_t)72 << 16};
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        size_t room = rooms[i];
+        void *written, *seen;
+        struct kit_state before = kit_state();
+        int fd = (int)CHECK_OK(pp__buffer_create(room, &written));
+        CHECK_INT(pp__buffer_map(fd, room, KIT_PAGE, &seen), 0);
+        memset(written, 'a', room);
+        void *moved = written;
+        size_t mapped = pp__buffer_collapse(&moved, room);
+        CHECK(room < (size_t)1 << 20 ? mapped == room && moved == written : mapped >= room && mapped < 2 * room + 1);
+        CHECK(mapped == room || ((uintptr_t)moved | mapped) % ((size_t)2 << 20) == 0);
+        CHECK(memcmp(moved, seen, room) == 0);
+        CHECK_INT(((const char *)seen)[room - 1], 'a');
+        for (int k = 0; k < 3; k++) {
+            memset(moved, 'b' + k, room);
+            CHECK_INT(pp__buffer_guard(moved, mapped), 0);
+            CHECK(!can_write((char *)moved + room - 1));
+            CHECK(memcmp(moved, seen, room) == 0);
+            CHECK_INT(pp__buffer_unguard(moved, mapped), 0);
+        }
+        CHECK(!kit_child_has_it_mapped(moved, KIT_PAGE));
+        pp__buffer_unmap(moved, mapped, 0);
+        CHECK_INT(((const char *)seen)[room - 1], 'd');
+        CHECK_INT(pp__buffer_own(seen, room, KIT_PAGE), 0);
+        memset(seen, 'x', room);
+        pp__buffer_unmap(seen, room, KIT_PAGE);
+        pp__fd_close(fd);
+        kit_check_unchanged(before);
+    }
+}
+
 TEST(what_became_ones_own_is_written_to_alone_and_inherited)
 {
     void *written, *seen, *other;
