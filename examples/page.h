@@ -13,7 +13,7 @@ static inline char *load_page(const char *url, size_t *size, char error[CURL_ERR
     char *page = NULL;
     CURL *curl = curl_easy_init();
     FILE *memory = open_memstream(&page, size);
-    snprintf(error, CURL_ERROR_SIZE, "no memory");
+    error[0] = '\0';
     CURLcode code = CURLE_OUT_OF_MEMORY;
     if (curl && memory) {
         curl_easy_setopt(curl, CURLOPT_URL, url);
@@ -27,6 +27,8 @@ static inline char *load_page(const char *url, size_t *size, char error[CURL_ERR
     curl_easy_cleanup(curl);
     if (code == CURLE_OK)
         return page;
+    if (!error[0])
+        snprintf(error, CURL_ERROR_SIZE, "%s", curl_easy_strerror(code));
     free(page);
     return NULL;
 }

@@ -33,13 +33,17 @@ int main(int argc, char **argv)
     char **urls = argv + (argc > 0);
     pp_map *map;
     pp_map_result page;
+    int got;
     if (pp_pool_create(&(pp_pool_options){.max_workers = 3}, &pool) != 0 ||
         pp_map_open(pool, load_url, next_url, &urls, &(pp_map_options){.timeout = 3000}, &map) != 0)
         return fprintf(stderr, "pages: %s\n", pp_last_error()), 1;
-    while (pp_map_next(map, -1, &page) > 0)
+    while ((got = pp_map_next(map, -1, &page)) > 0)
         if (page.code == 0)
             printf("'%s' page is %zu bytes\n", (char *)page.tag, page.size);
         else
             printf("'%s' page is not there: %s\n", (char *)page.tag, page.error->message);
+    if (got < 0)
+        fprintf(stderr, "pages: %s\n", pp_last_error());
     pp_map_close(map);
+    return got < 0;
 }
