@@ -322,13 +322,15 @@ static int signal_by_pidfd(const pp_process *process, int number)
     return process->pidfd < 0 ? -EPIPE : (int)PP_SYS(syscall)(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0);
 }
 
-/* The connection's end kills it if it still runs, unless it outlives that: then it has to be asked for. */
+/* The connection's end kills it if it still runs, unless it outlives that: then it has to be asked for. By its pidfd in
+ * any case: a process that has just begun still holds its parent's end of the connection, and if that parent has died
+ * what is asked there nobody reads. */
 static void kill_at_last(pp_process *process)
 {
     if (process->connection < 0 || process->ended)
         return;
-    if (pp__launcher_kill(process->connection, SERIAL) != 0)
-        signal_by_pidfd(process, SIGKILL);
+    pp__launcher_kill(process->connection, SERIAL);
+    signal_by_pidfd(process, SIGKILL);
 }
 
 static void destroy(pp_process *process)
@@ -553,6 +555,8 @@ static int signal_by(pp_process *process, int (*ask)(int connection, uint64_t se
         signal_by_pidfd(process, SIGCONT); /* which a stopped one needs */
         return 0;
     }
+    if (!error && number == SIGKILL)
+        signal_by_pidfd(process, number); /* as in kill_at_last */
     return error ? pp__fail_errno(-error, "asking for the end of %s", process->name) : 0;
 }
 

@@ -129,6 +129,32 @@ TEST(the_last_reference_takes_a_process_along_though_its_end_can_not_be_asked_fo
     wait_until(is_gone(pid), 10);
 }
 
+/* It still has its parent's end of the connection, on which what is asked now can be sent, and is read by nobody. */
+static pp_process *start_held_up(pid_t *pid)
+{
+    pp__fault_arm("child.begin", 1, PP__FAULT_HANG);
+    pp_process *process = start_int(PP_START_FORK, run_return, 3);
+    *pid = pp_process_pid(process);
+    pid_t zygote = parent_of(*pid);
+    kill(zygote, SIGKILL);
+    wait_until(is_gone(zygote), 10);
+    return process;
+}
+
+TEST(a_process_that_has_hardly_begun_when_its_parent_dies_can_be_killed_and_goes_with_its_last_reference)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("on valgrind there are no pidfds");
+    pid_t pid;
+    pp_process_unref(start_held_up(&pid));
+    wait_until(is_gone(pid), 10);
+    pp_process *process = start_held_up(&pid);
+    CHECK_OK(pp_process_kill(process));
+    CHECK_OK(pp_process_join(process, -1));
+    wait_until(is_gone(pid), 10);
+    pp_process_unref(process);
+}
+
 TEST_WITHIN(an_end_of_which_nobody_tells_how_is_an_end_all_the_same, 30)
 {
     if (TEST_ON_VALGRIND)
