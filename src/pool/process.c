@@ -542,7 +542,7 @@ int pp_process_exit_code(pp_process *process, int *code)
 
 /* ------------------------------------------------------------------------------------------ signalling */
 
-/* By its parent, which knows whether the number is still its own. */
+/* By its parent, which knows whether the number is still its own; by its pidfd where that one may not read it. */
 static int signal_by(pp_process *process, int (*ask)(int connection, uint64_t serial), int number, const char *caller)
 {
     PP__NO_CANCELLATION();
@@ -550,13 +550,11 @@ static int signal_by(pp_process *process, int (*ask)(int connection, uint64_t se
     if (error || look(process) != RUNS)
         return error;
     error = ask(process->connection, SERIAL);
-    if (error == -EPIPE) { /* and so not by its parent: nobody else has its pidfd */
-        signal_by_pidfd(process, number);
+    if (error == -EPIPE || (!error && (number == SIGKILL || pp__launcher_is_gone(process->launcher)))) {
+        signal_by_pidfd(process, number);  /* as in kill_at_last */
         signal_by_pidfd(process, SIGCONT); /* which a stopped one needs */
         return 0;
     }
-    if (!error && number == SIGKILL)
-        signal_by_pidfd(process, number); /* as in kill_at_last */
     return error ? pp__fail_errno(-error, "asking for the end of %s", process->name) : 0;
 }
 

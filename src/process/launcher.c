@@ -199,7 +199,7 @@ const pp_starter *pp__launcher_starter(const pp_launcher *launcher)
 
 /* ------------------------------------------------------------------------------------------------- epitaph */
 
-static bool zygote_is_gone(const pp_launcher *launcher)
+bool pp__launcher_is_gone(const pp_launcher *launcher)
 {
     if (launcher->zygote.pidfd >= 0) {
         struct pollfd watched = {.fd = launcher->zygote.pidfd, .events = POLLIN};
@@ -234,7 +234,7 @@ const char *pp__launcher_epitaph(pp_launcher *launcher, char *text, size_t size)
     int pid = (int)launcher->zygote.pid, code;
     if (size > 0)
         text[0] = '\0';
-    if (!zygote_is_gone(launcher))
+    if (!pp__launcher_is_gone(launcher))
         return text;
     if (!pp__pidfd_exit_code(launcher->zygote.pidfd, &code))
         snprintf(text, size, "the process that starts workers (pid %d) is gone", pid);

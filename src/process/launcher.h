@@ -69,6 +69,10 @@ int pp__launcher_start(int connection, const struct pp__plan *plan, const int *f
 int pp__launcher_kill(int connection, uint64_t serial);
 int pp__launcher_terminate(int connection, uint64_t serial);
 
+/* Whether the zygote is. What was sent to it just before it may not have read, though that succeeded: its newest child
+ * holds its end of a connection for a moment. */
+bool pp__launcher_is_gone(const pp_launcher *launcher);
+
 /* The next report: 1, 0 if there is none now, -EPIPE when the zygote is gone and everything it said has been read. */
 int pp__launcher_report(int connection, struct pp__report *report);
 

@@ -141,6 +141,20 @@ static pp_process *start_held_up(pid_t *pid)
     return process;
 }
 
+/* One that it blocks. */
+static bool has_pending(pid_t pid, int signal)
+{
+    char path[32], line[128];
+    unsigned long long pending = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *status = fopen(path, "r");
+    CHECK(status != NULL);
+    while (fgets(line, sizeof line, status) && sscanf(line, "ShdPnd: %llx", &pending) != 1)
+        ;
+    fclose(status);
+    return pending >> (signal - 1) & 1;
+}
+
 TEST(a_process_that_has_hardly_begun_when_its_parent_dies_can_be_killed_and_goes_with_its_last_reference)
 {
     if (TEST_ON_VALGRIND)
@@ -149,6 +163,8 @@ TEST(a_process_that_has_hardly_begun_when_its_parent_dies_can_be_killed_and_goes
     pp_process_unref(start_held_up(&pid));
     wait_until(is_gone(pid), 10);
     pp_process *process = start_held_up(&pid);
+    CHECK_OK(pp_process_terminate(process));
+    CHECK(has_pending(pid, SIGTERM));
     CHECK_OK(pp_process_kill(process));
     CHECK_OK(pp_process_join(process, -1));
     wait_until(is_gone(pid), 10);
