@@ -257,11 +257,12 @@ static void send_pending(pp_pool *pool)
 }
 
 /* Those that leave have no place any more; but where each takes its time for that, they must not become more and more.
- */
+ * Nor are more wanted where one that sleeps is not worth its wake (choose). */
 static bool wants_more(const pp_pool *pool)
 {
-    return (pool->pending_count > (size_t)pool->starting || pool->alive < pool->options.min_workers) &&
-           pool->alive < pool->max_workers && pool->alive + pool->leaving < 2 * pool->max_workers;
+    bool lacks = pool->pending_count > (size_t)pool->starting && !pp__dispatch_idle(pool);
+    return (lacks || pool->alive < pool->options.min_workers) && pool->alive < pool->max_workers &&
+           pool->alive + pool->leaving < 2 * pool->max_workers;
 }
 
 static void start_missing(pp_pool *pool)

@@ -569,7 +569,7 @@ static bool have_call(void)
     return pp__ring_waiting(&pp__self.calls);
 }
 
-/* While results lie unread nobody waits for the next: the line of the tail is left to who writes it for some
+/* While results lie unread the next is seldom waited for: the line of the tail is left to who writes it for some
  * microseconds (so many rounds), and then many calls are taken at once. */
 #define ROUNDS_UNREAD 256
 
