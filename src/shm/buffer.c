@@ -70,10 +70,8 @@ size_t pp__buffer_collapse(void **memory, size_t room)
     char *place = room >= HUGE_PAGE / 2 ? reserve_aligned(length) : NULL;
     if (!place)
         return room;
-    if (PP_SYS(mremap)(*memory, room, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
-        munmap(place, length);
-        return room;
-    }
+    if (PP_SYS(mremap)(*memory, room, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED)
+        return room; /* the place may have been unmapped, and be anybody's: so it is left alone */
     PP_SYS(madvise)(place, length, MADV_COLLAPSE);
     *memory = place;
     return length;
