@@ -42,8 +42,8 @@ static inline bool pp__try_ref(_Atomic uint32_t *references)
     return have > 0;
 }
 
-/* Asks for the cache line, to be written to soon; its word is read nowhere and any address will do. GCC's builtin asks
- * for it only to be read, where it may not assume the instruction: which other processors take for none. */
+/* Asks for the cache line of an address, which need not be valid, to be written to soon. GCC's builtin asks for it to
+ * be read, where it may not assume this instruction; processors without it take it for none. */
 static inline void pp__prefetch_to_write(const void *line)
 {
 #if defined(__x86_64__)

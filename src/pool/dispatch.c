@@ -154,7 +154,7 @@ static inline bool is_soon_free(const pp_pool *pool, const struct pp__worker *wo
                                 const struct pp__item *item)
 {
     (void)item;
-    return !best && worker->count > 1 && !worker->withdrawn && backlog(pool, worker) < pool->wake_cost &&
+    return !best && worker->count > 0 && !worker->withdrawn && backlog(pool, worker) < pool->wake_cost &&
            pp__now() < patience_ends(pool, worker);
 }
 

@@ -38,8 +38,9 @@
 #define RING_HEAD_ORDER memory_order_acquire
 #endif
 
-/* So far ahead of the tail the lines are asked for that will be written: the consumer read them last. */
+/* So far ahead of the tail two lines are asked for that will be written: the consumer read them last. */
 #define AHEAD 128u
+#define LINE 64u
 
 #define CAPACITY_MIN (4 * PP__RING_ALIGN)
 #define CAPACITY_MAX (UINT32_C(1) << 30)
@@ -168,11 +169,11 @@ void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t i
     return payload;
 }
 
-/* A store to a line that the other processor has makes the next locked operation wait for it. */
+/* Or the stores there wait for the lines, and the next locked operation for the stores. */
 static void fetch_ahead(const struct pp__ring_writer *writer)
 {
     pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD, writer->capacity));
-    pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD + 64, writer->capacity));
+    pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD + LINE, writer->capacity));
 }
 
 void pp__ring_publish(struct pp__ring_writer *writer)

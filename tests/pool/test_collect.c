@@ -71,6 +71,43 @@ BOTH(a_worker_that_runs_dry_ends_the_nap_in_which_the_manager_was_left)
     pp_pool_destroy(pool);
 }
 
+/* ------------------------------------------------------------------------------ an idle worker that is left asleep */
+
+/* Whether so many workers are alive, and all of them idle and asleep. */
+static bool all_sleep(pp_pool *pool, int count)
+{
+    int asleep = 0;
+    pp__pool_lock(pool);
+    for (int i = 0; i < 2; i++)
+        for (struct pp__link *link = pool->idle[i].next; link != &pool->idle[i]; link = link->next)
+            asleep += pp__worker_sleeps(pp__container(link, struct pp__worker, place));
+    bool all = pool->alive == count && asleep == count;
+    pp__pool_unlock(pool);
+    return all;
+}
+
+/* Calls are taken for short beside a wake here, though the first one is not: while that is not seen the next one waits,
+ * for neither the worker that sleeps nor a new one. */
+BOTH(an_idle_worker_that_is_not_worth_its_wake_is_no_reason_to_start_another)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 3, .min_workers = 2, .wait = PP_WAIT_SLEEP}, method);
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    wait_until(all_sleep(pool, 2), 10);
+    pp__pool_lock(pool);
+    pool->mean_run = PP__SECOND;
+    pool->wake_cost = 2 * PP__SECOND;
+    pp__pool_unlock(pool);
+    pp_future *running = submit_int(pool, task_gate, 1), *next = submit_int(pool, task_square, 4);
+    pp__pool_lock(pool);
+    CHECK_INT(pool->pending_count, 1);
+    CHECK_INT(pool->alive, 2);
+    pp__pool_unlock(pool);
+    gate_open(1);
+    CHECK_INT(take_int(next), 16);
+    CHECK(take_int(running) > 0);
+    pp_pool_destroy(pool);
+}
+
 /* --------------------------------------------------------------------------------------- an initializer that fails */
 
 struct log_lines {

@@ -122,6 +122,57 @@ TEST(on_huge_pages_it_is_the_same_memory)
     }
 }
 
+/* Of shared memory, in the mapping that begins there. */
+static size_t kib_on_huge_pages(const void *mapping)
+{
+    char line[512];
+    size_t kib = 0;
+    bool inside = false;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps)) {
+        unsigned long begin, end;
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
+            inside = begin == (uintptr_t)mapping;
+        else if (inside)
+            sscanf(line, "ShmemPmdMapped: %zu", &kib);
+    }
+    fclose(maps);
+    return kib;
+}
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* Whether the kernel gives a huge page now, by its own word. */
+static bool kernel_gives_one(void)
+{
+    char *place = mmap(NULL, 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(place != MAP_FAILED);
+    char *aligned = place + -(uintptr_t)place % HUGE_PAGE;
+    CHECK(mmap(aligned, HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == aligned);
+    memset(aligned, 1, HUGE_PAGE);
+    bool gives = madvise(aligned, HUGE_PAGE, 25 /* MADV_COLLAPSE */) == 0;
+    munmap(place, 2 * HUGE_PAGE);
+    return gives;
+}
+
+TEST(huge_pages_are_taken_where_the_kernel_gives_them)
+{
+    size_t room = (size_t)18 << 16, kib = 0;
+    for (int i = 0; i < 10 && kib == 0; i++) { /* none may be left when it is our turn */
+        void *memory;
+        if (!kernel_gives_one())
+            LEFT_OUT("no huge pages for shared memory here");
+        int fd = (int)CHECK_OK(pp__buffer_create(room, &memory));
+        memset(memory, 'a', room);
+        size_t mapped = pp__buffer_collapse(&memory, room);
+        kib = kib_on_huge_pages(memory);
+        pp__buffer_unmap(memory, mapped, 0);
+        pp__fd_close(fd);
+    }
+    CHECK_INT(kib, HUGE_PAGE >> 10);
+}
+
 TEST(what_became_ones_own_is_written_to_alone_and_inherited)
 {
     void *written, *seen, *other;
