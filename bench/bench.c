@@ -118,6 +118,18 @@ double bench_least(const double *values, size_t count)
     return least;
 }
 
+static int compare_values(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, compare_values);
+    return values[count / 2];
+}
+
 /* ------------------------------------------------------------------------------------------------- memory */
 
 static void *map_memory(size_t size, int flags)

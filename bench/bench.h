@@ -55,6 +55,7 @@ void bench_sleep(uint64_t nanoseconds);
 /* Of unsorted nanoseconds, which it sorts. */
 double bench_percentile(uint64_t *times, size_t count, double percent);
 double bench_least(const double *values, size_t count);
+double bench_median(double *values, size_t count); /* which it sorts */
 
 /* ------------------------------------------------------------------------------------------------- memory */
 
@@ -68,6 +69,12 @@ void *bench_make_resident(unsigned mebibytes); /* pages of 4 KiB; NULL for none 
 static inline unsigned bench_warm_echoes(size_t size)
 {
     return size < (size_t)1 << 30 ? 20 : 1;
+}
+
+/* The first and the last byte of memory that is handed over. */
+static inline uint64_t bench_ends(const char *memory, size_t size)
+{
+    return (uint64_t)(unsigned char)memory[0] << 8 | (unsigned char)memory[size - 1];
 }
 
 /* ----------------------------------------------------------------------------------- two bare processes */

@@ -19,7 +19,7 @@ pp_pool *ours_make(unsigned workers, pp_launcher *launcher);
 void ours_occupy(struct bench_job *jobs, unsigned workers);
 
 /* ours_calls.c: what a call costs */
-void ours_asleep(char **params), ours_map(char **params), ours_echo(char **params);
+void ours_asleep(char **params), ours_map(char **params), ours_echo(char **params), ours_mapping(char **params);
 
 /* ours_lives.c: starts and deaths */
 void ours_start(char **params), ours_kill(char **params);

@@ -112,12 +112,14 @@ def add_latency(plan):
 
 def add_throughput(plan):
     plan.add("stream", "stream", "ours", "stream", (1000000,), (300000,))
+    plan.add("stream", "a ring each way", "raw", "stream", (1000000,), (300000,))
     plan.add("stream", "stream", ("glib", "uv", "tbb") + HELPERS, "stream", (1000000,), (300000,))
     plan.add("stream", "stream", "async", "stream", (500,))
     plan.add("stream", "stream", ("executor", "pool"), "stream", (20000,), (2000,), rare=True)
     plan.add("stream", "stream", ("joblib", "mpi"), "stream", (20000,), None, rare=True)
     for label, chunk in MAPS.items():
         plan.add("map", label, "ours", "map", (10000000, 100, chunk), (1000000, 100, chunk))
+    plan.add("map", "dealt by hand", "raw", "chunks", (10000000, 100), (1000000, 100))
     plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), None, rare=True)
     for us, calls in BUSY.items():
         plan.add("busy", f"{us} us", "ours", "busy", (us, calls), (us, calls // 8))
@@ -134,9 +136,9 @@ def add_echoes(plan):
         full = (size, ECHOES[label])
         plan.add("echo", label, "ours", "echo", full, quick, rare=huge)
         plan.add("echo", label, "raw", "echo", full, quick, rare=huge)
-        plan.add("echo", f"{label} by mapping", "raw", "mapping", full, quick, rare=huge)
+        plan.add("echo", f"{label} by mapping", ("ours", "raw"), "mapping", (size, 5000), (size, 1000), rare=huge)
         if not huge:
-            quick = (size, 20) if size < 1 << 24 else None
+            quick = (size, 20) if size < 1 << 24 else (size, 2)
             plan.add("echo", label, "executor", "echo", (size, min(500, ECHOES[label])), quick, rare=True)
 
 
@@ -204,11 +206,17 @@ def other(program, label, metric="p50"):
 
 
 def claims_of_calls():
-    yield Claim("a round trip, of a bare spinning one", ours("call"), other("raw", "spin"), 5)
+    for metric, which in (("p50", ""), ("p99", ", p99")):
+        bare = other("raw", "spin", metric)
+        yield Claim(f"a round trip{which}, of a bare spinning one", ours("call", metric), bare, 5)
     for peer in ("glib", "uv"):
         yield Claim(f"{PROGRAMS[peer].title}'s round trip, of ours", other(peer, "call"), ours("call"), 10, False)
     for label in ("back to back", "after 1 ms"):
         yield Claim(f"asleep, {label}: of bare futexes", ours(label), other("raw", label), 1.5)
+    yield Claim("by default, after 1 ms: of bare futexes", ours("default, after 1 ms"), other("raw", "after 1 ms"), 1.5)
+    for peer in THREADS:
+        at = other(peer, "after 1 ms")
+        yield Claim(f"asleep, after 1 ms: of {PROGRAMS[peer].title}", ours("after 1 ms"), at, 1)
     for peer in THREADS + ("tbb_group",):
         at = other(peer, "stream", "rate")
         yield Claim(f"a stream's rate, of {PROGRAMS[peer].title}'s", ours("stream", "rate"), at, 1, False)
@@ -216,9 +224,15 @@ def claims_of_calls():
     yield Claim("a stream's rate, of CPython's executor's", ours("stream", "rate"), at, 1000, False)
     yield Claim("a map, of a static split", ours("map", "percent"), None, 85, False, "%")
     yield Claim("a map in chunks of a measured size", ours("measured map", "percent"), None, 85, False, "%")
-    for label, size in SIZES.items():  # what is small costs as much as a round trip
-        limit = 5 if size < 65536 else 1.1
-        yield Claim(f"echo of {label}, of two copies by hand", ours(label), other("raw", label), limit)
+    for label in SIZES:
+        yield Claim(f"echo of {label}, of two copies by hand", ours(label), other("raw", label), 1)
+    for label in SIZES:
+        lent, mapped = ours(f"{label} by mapping"), other("raw", f"{label} by mapping")
+        yield Claim(f"a buffer of {label}, of passing a warm mapping", lent, mapped, 2)
+    for label in list(SIZES)[1:]:
+        yield Claim(f"a buffer of {label}, of one of 64 B", ours(f"{label} by mapping"), ours("64 B by mapping"), 1.25)
+    at = other("executor", "64 MiB")
+    yield Claim("CPython's executor's echo of 64 MiB, of a buffer", at, ours("64 MiB by mapping"), 1000, False)
 
 
 def claims_of_lives():
@@ -250,6 +264,8 @@ def claims_of_load():
             one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)
             pair = (one, many) if metric == "rate" else (many, one)
             yield Claim(f"a call's cost with {size:,} {what}, of that with {sizes[0]:,}", *pair, 1.25)
+    at = ours(f"{WORKERS[-1]} workers", "descriptors")
+    yield Claim("the owner's descriptors for a worker", at, None, 3, True, "")
     yield Claim("short calls among long ones, p99, of GLib's", ours("mixed", "p99"), other("glib", "mixed", "p99"), 2)
 
 

@@ -130,7 +130,7 @@ static void stream(char **params)
 
 /* --------------------------------------------------------------------------------------------------- busy calls */
 
-#define ROUNDS 5 /* in turn with the split, and the fastest of each: other work on the machine slows some */
+#define ROUNDS 5 /* in turn with the split, and the median of them */
 
 struct busy {
     unsigned microseconds, count;
@@ -152,15 +152,16 @@ static void run_busy(void *data)
     uint32_t steps = bench_steps(busy->microseconds * 1e3);
     struct bench_job *jobs = bench_alloc(busy->count * sizeof *jobs);
     struct bench_split split;
-    double halves[ROUNDS], times[ROUNDS];
+    double percents[ROUNDS], times[ROUNDS];
     bench_split_open(&split, busy->count, steps);
     warm_up(jobs, busy->count < 100 ? busy->count : 100, 0);
     for (int i = 0; i < ROUNDS; i++) {
-        halves[i] = bench_split_run(&split);
+        double half = bench_split_run(&split);
         times[i] = time_busy(jobs, busy->count, steps);
+        percents[i] = half / times[i] * 100;
     }
-    bench_report("percent", bench_least(halves, ROUNDS) / bench_least(times, ROUNDS) * 100, "%");
-    bench_report("time", bench_least(times, ROUNDS) / 1e6, "ms");
+    bench_report("percent", bench_median(percents, ROUNDS), "%");
+    bench_report("time", bench_median(times, ROUNDS) / 1e6, "ms");
 }
 
 /* microseconds, calls */

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* The limits: two processes with one slot of shared memory each way and nothing else, bare forks, deaths and copies. */
-#include "bench.h"
+#include "raw.h"
 
-#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 /* -------------------------------------------------------------------------------------------------- processes */
 
-static pid_t start_child(void)
+pid_t raw_start_child(void)
 {
     pid_t pid = fork();
     if (pid < 0)
@@ -27,7 +22,7 @@ static pid_t start_child(void)
     return pid;
 }
 
-static void end_child(pid_t pid)
+void raw_end_child(pid_t pid)
 {
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
@@ -35,14 +30,16 @@ static void end_child(pid_t pid)
 
 /* ----------------------------------------------------------------------------------------------------- a slot */
 
-/* How often who waits looks before it sleeps in futex: for ever, or for about as long as a wake takes. */
-static unsigned spins;
-enum { NEVER_SLEEPS = ~0u, SOME_SPINS = 200 };
+unsigned raw_spins;
 
-/* Written by one side, read by the other. `count` is stored last and grows by one with each message. */
+void raw_set_spins(const char *how)
+{
+    raw_spins = strcmp(how, "spin") == 0 ? RAW_NEVER_SLEEPS : strcmp(how, "sleep") == 0 ? 0 : RAW_SOME_SPINS;
+}
+
+/* Written by one side, read by the other. */
 struct slot {
-    _Alignas(64) _Atomic uint32_t count;
-    _Atomic uint32_t sleeps;
+    struct raw_count count;
     union {
         struct bench_arg arg;
         struct bench_answer answer;
@@ -53,51 +50,13 @@ static struct {
     struct slot there, back;
 } * page;
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-static void sleep_while(struct slot *slot, uint32_t count)
-{
-    atomic_store(&slot->sleeps, 1);
-    while (atomic_load(&slot->count) == count)
-        syscall(SYS_futex, &slot->count, FUTEX_WAIT, count, NULL, NULL, 0);
-    atomic_store(&slot->sleeps, 0);
-}
-
-static void wait_while(struct slot *slot, uint32_t count)
-{
-    for (unsigned i = 0; i < spins || spins == NEVER_SLEEPS; i++) {
-        if (atomic_load_explicit(&slot->count, memory_order_acquire) != count)
-            return;
-        relax();
-    }
-    sleep_while(slot, count);
-}
-
-static void publish(struct slot *slot, uint32_t count)
-{
-    if (spins == NEVER_SLEEPS) {
-        atomic_store_explicit(&slot->count, count, memory_order_release);
-        return;
-    }
-    atomic_store(&slot->count, count);
-    if (atomic_load(&slot->sleeps))
-        syscall(SYS_futex, &slot->count, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
-
 static _Noreturn void serve_page(void)
 {
     int32_t pid = getpid();
     for (uint32_t served = 0;; served++) {
-        wait_while(&page->there, served);
+        raw_wait_while(&page->there.count, served);
         bench_serve(&page->there.arg, pid, &page->back.answer);
-        publish(&page->back, served + 1);
+        raw_publish(&page->back.count, served + 1);
     }
 }
 
@@ -106,8 +65,8 @@ static uint64_t call(uint32_t n, pid_t server)
     struct bench_arg arg = {.n = n};
     uint64_t begin = bench_now();
     page->there.arg = arg;
-    publish(&page->there, n + 1);
-    wait_while(&page->back, n);
+    raw_publish(&page->there.count, n + 1);
+    raw_wait_while(&page->back.count, n);
     struct bench_answer answer = page->back.answer;
     uint64_t took = bench_now() - begin;
     bench_check(&arg, &answer);
@@ -116,19 +75,14 @@ static uint64_t call(uint32_t n, pid_t server)
     return took;
 }
 
-static void set_spins(const char *how)
-{
-    spins = strcmp(how, "spin") == 0 ? NEVER_SLEEPS : strcmp(how, "sleep") == 0 ? 0 : SOME_SPINS;
-}
-
 /* spin|sleep|both, calls, microseconds between them */
 static void round_trip(char **params)
 {
-    set_spins(bench_text(&params));
+    raw_set_spins(bench_text(&params));
     unsigned count = bench_number(&params), pause = bench_number(&params), warm = count / 10;
     uint64_t *times = bench_alloc(count * sizeof *times);
     page = bench_share(sizeof *page);
-    pid_t server = start_child();
+    pid_t server = raw_start_child();
     if (server == 0)
         serve_page();
     for (uint32_t n = 0; n < warm; n++)
@@ -138,7 +92,7 @@ static void round_trip(char **params)
             bench_sleep(pause * 1000);
         times[i] = call(warm + i, server);
     }
-    end_child(server);
+    raw_end_child(server);
     bench_report("p50", bench_percentile(times, count, 50) / 1e3, "us");
     bench_report("p99", bench_percentile(times, count, 99) / 1e3, "us");
 }
@@ -148,64 +102,88 @@ static void round_trip(char **params)
 struct area {
     char *there, *back;
     size_t size;
-    bool copies;
 };
 
-static _Noreturn void serve_area(const struct area *area)
+static _Noreturn void serve_copies(const struct area *area)
 {
     for (uint32_t served = 0;; served++) {
-        wait_while(&page->there, served);
-        if (area->copies)
-            memcpy(area->back, area->there, area->size);
-        publish(&page->back, served + 1);
+        raw_wait_while(&page->there.count, served);
+        memcpy(area->back, area->there, area->size);
+        raw_publish(&page->back.count, served + 1);
     }
 }
 
-static void time_echoes(const struct area *area, unsigned count)
+static uint64_t time_copies(const struct area *area, uint32_t n, const char *data)
 {
-    uint64_t *times = bench_alloc(count * sizeof *times);
-    char *data = bench_alloc(area->size);
-    for (uint32_t i = 0, warm = bench_warm_echoes(area->size); i < warm + count; i++) {
-        memset(data, (int)('a' + i % 26), area->size);
-        if (!area->copies)
-            memcpy(area->there, data, area->size);
-        uint64_t begin = bench_now();
-        if (area->copies)
-            memcpy(area->there, data, area->size);
-        publish(&page->there, i + 1);
-        wait_while(&page->back, i);
-        if (i >= warm)
-            times[i - warm] = bench_now() - begin;
-        if (memcmp(data, area->copies ? area->back : area->there, area->size) != 0)
-            bench_fail("a wrong echo");
-    }
-    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
+    uint64_t begin = bench_now();
+    memcpy(area->there, data, area->size);
+    raw_publish(&page->there.count, n + 1);
+    raw_wait_while(&page->back.count, n);
+    uint64_t took = bench_now() - begin;
+    if (memcmp(data, area->back, area->size) != 0)
+        bench_fail("a wrong echo");
+    return took;
 }
 
-/* Into warm shared memory, there by the caller and back by the other process, read in place: two copies. Or none. */
-static void run_echo(size_t size, unsigned count, bool copies)
-{
-    struct area area = {bench_share(size), bench_share(size), size, copies};
-    set_spins("both");
-    page = bench_share(sizeof *page);
-    pid_t server = start_child();
-    if (server == 0)
-        serve_area(&area);
-    time_echoes(&area, count);
-    end_child(server);
-}
-
-/* bytes, calls */
+/* bytes, calls: into warm shared memory, there by the caller and back by the other process, read in place: two copies
+ */
 static void echo(char **params)
 {
     size_t size = bench_number(&params);
-    run_echo(size, bench_number(&params), true);
+    unsigned count = bench_number(&params);
+    struct area area = {bench_share(size), bench_share(size), size};
+    uint64_t *times = bench_alloc(count * sizeof *times);
+    char *data = bench_alloc(size);
+    raw_set_spins("both");
+    page = bench_share(sizeof *page);
+    pid_t server = raw_start_child();
+    if (server == 0)
+        serve_copies(&area);
+    for (uint32_t i = 0, warm = bench_warm_echoes(size); i < warm + count; i++) {
+        memset(data, (int)('a' + i % 26), size);
+        uint64_t took = time_copies(&area, i, data);
+        if (i >= warm)
+            times[i - warm] = took;
+    }
+    raw_end_child(server);
+    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
+static _Noreturn void serve_mapping(const char *memory, size_t size)
+{
+    int32_t pid = getpid();
+    for (uint32_t served = 0;; served++) {
+        raw_wait_while(&page->there.count, served);
+        page->back.answer = (struct bench_answer){bench_ends(memory, size), 0, pid};
+        raw_publish(&page->back.count, served + 1);
+    }
+}
+
+/* bytes, calls: memory that both have mapped is handed over, and what is at its ends comes back */
 static void mapping(char **params)
 {
     size_t size = bench_number(&params);
-    run_echo(size, bench_number(&params), false);
+    unsigned count = bench_number(&params);
+    uint64_t *times = bench_alloc(count * sizeof *times);
+    char *memory = bench_share(size);
+    raw_set_spins("both");
+    page = bench_share(sizeof *page);
+    pid_t server = raw_start_child();
+    if (server == 0)
+        serve_mapping(memory, size);
+    for (uint32_t i = 0, warm = bench_warm_echoes(size); i < warm + count; i++) {
+        memory[0] = memory[size - 1] = (char)('a' + i % 26);
+        uint64_t begin = bench_now();
+        raw_publish(&page->there.count, i + 1);
+        raw_wait_while(&page->back.count, i);
+        uint64_t took = bench_now() - begin;
+        if (page->back.answer.value != bench_ends(memory, size) || page->back.answer.pid != server)
+            bench_fail("something else was handed over");
+        if (i >= warm)
+            times[i - warm] = took;
+    }
+    raw_end_child(server);
+    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
 /* bytes, times */
@@ -230,7 +208,7 @@ static uint64_t time_fork(void)
 {
     int status;
     uint64_t begin = bench_now();
-    pid_t pid = start_child();
+    pid_t pid = raw_start_child();
     if (pid == 0)
         _exit(0);
     waitpid(pid, &status, 0);
@@ -250,7 +228,7 @@ static void fork_wait(char **params)
 
 static uint64_t time_kill(void)
 {
-    pid_t pid = start_child();
+    pid_t pid = raw_start_child();
     while (pid == 0)
         pause();
     struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
@@ -279,7 +257,7 @@ static void kill_poll(char **params)
 int main(int argc, char **argv)
 {
     static const struct bench_workload workloads[] = {
-        {"round_trip", round_trip}, {"echo", echo},      {"mapping", mapping}, {"copy", copy},
-        {"fork", fork_wait},        {"kill", kill_poll}, {NULL, NULL}};
+        {"round_trip", round_trip}, {"echo", echo},         {"mapping", mapping},   {"copy", copy}, {"fork", fork_wait},
+        {"kill", kill_poll},        {"stream", raw_stream}, {"chunks", raw_chunks}, {NULL, NULL}};
     return bench_main(argc, argv, workloads, NULL);
 }

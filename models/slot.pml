@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Slots: whether an element is begun or taken back, exactly one wins; a worker begins an element for the record that it was
- * given for and for no other; each record's elements are begun or taken back in the end; results come in the owner's order; a
+ * Slots: whether an element is begun or taken back, exactly one wins; a worker begins an element, or both of a chunk's together,
+ * for the record that it was given for and for no other; each record's elements are begun or taken back in the end; results come in the owner's order; a
  * begin time that is read behind a slot that says BEGUN is that begin's or a later one's.
  *
  *   orders  src/shm/slot.h
@@ -20,6 +20,7 @@
  * mutant 5: the worker's swap does not release (SLOT_BEGIN_ORDER)
  * mutant 6: the worker steps from element to element with a store
  * mutant 7: the slot is loaded relaxed before the begin time (SLOT_LOOK_ORDER)
+ * mutant 8: a stop ends a chunk behind the first element that was begun, though the next one was with it
  */
 #define CPUS 2
 #define WORDS 7
@@ -98,11 +99,14 @@ inline swap_to_begun()
 
 inline begin()
 {
+    if
+    :: id = ID(item) + element
+    :: id = ID(item) + COUNT(item) - 1
+    fi;
     d_step {
-        id = ID(item) + element;
         if
-        :: element == record[position].first -> before = WORD(id, READY)
-        :: else -> before = WORD(id - 1, BEGUN)
+        :: element == record[position].first -> before = WORD(ID(item) + element, READY)
+        :: else -> before = WORD(ID(item) + element - 1, BEGUN)
         fi;
         clock++
     }
@@ -111,7 +115,7 @@ inline begin()
         swap_to_begun();
         assert(won == may_begin(item, element, position));
         if
-        :: won -> assert(stamp[id] == 0); stamp[id] = clock
+        :: won -> assert(stamp[id] == 0); stamp[id] = clock; stamp[ID(item) + element] = clock; begun_end = id + 1 - ID(item)
         :: else
         fi
     }
@@ -119,20 +123,28 @@ inline begin()
 
 proctype worker()
 {
-    byte position, tail, item, slot, element, id, before, results;
+    byte position, tail, item, slot, element, begun_end, id, before, results;
     bool won;
 end:
     do
     :: position == tail && memory[TAIL] != tail -> load(WORKER, TAIL, tail)
     :: position < tail ->
-        d_step { item = record[position].item; slot = record[position].slot; element = record[position].first };
+        d_step {
+            item = record[position].item;
+            slot = record[position].slot;
+            element = record[position].first;
+            begun_end = element
+        };
         do
         :: element == COUNT(item) -> break
         :: else ->
-            begin();
+            if
+            :: element == begun_end -> begin()
+            :: else
+            fi;
             if
             :: won ->
-                result_id[results] = id;
+                result_id[results] = ID(item) + element;
                 result_slot[results] = slot;
                 results++;
                 store(WORKER, RESULT_TAIL, results, RELEASE);
@@ -240,11 +252,15 @@ inline take_back(i)
     won = false
 }
 
-/* Behind the element that runs: here it can only be the chunk's first. */
+/* Behind what was begun: here it can only be the chunk's first, as else nothing is left. */
 inline stop_chunk(i)
 {
     atomic {
+#if MUTANT == 8
+        swap_to_taken(i, WORD(ID(i) + 1, BEGUN), WORD(ID(i) + 1, TAKEN));
+#else
         swap_to_taken(i, WORD(ID(i), BEGUN), WORD(ID(i), TAKEN));
+#endif
         if
         :: won -> slot_taken[items[i].slot] = true; items[i].end = 1; limit[i] = 1
         :: else

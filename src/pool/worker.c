@@ -67,6 +67,13 @@ static inline uint64_t begin_time(uint32_t flags)
     return pp__self.clock.now;
 }
 
+/* Elements of so long at most, measured so many times in a row, are begun together: as many as take so long. To begin
+ * each would be a locked operation for each, behind which nothing of the next one starts before this one is over. */
+#define TOGETHER_EACH 250u
+#define TOGETHER_AFTER 4u
+#define TOGETHER_TIME (2 * PP__MICROSECOND)
+#define TOGETHER_MAX 16u
+
 static unsigned stride(uint64_t each)
 {
     uint64_t fit = each > 0 ? STRIDE_TIME / each : STRIDE_MAX;
@@ -83,6 +90,7 @@ static inline uint64_t run_time(bool failed)
     uint64_t now = pp__now(), all = now - pp__self.clock.now, before = pp__self.clock.unread * pp__self.clock.each;
     pp__self.clock.each = all / (pp__self.clock.unread + 1);
     pp__self.clock.stride = stride(pp__self.clock.each);
+    pp__self.clock.shorts = !failed && pp__self.clock.each <= TOGETHER_EACH ? pp__self.clock.shorts + 1 : 0;
     pp__self.clock.unread = pp__self.clock.skipped = 0;
     pp__self.clock.now = now;
     return !failed ? pp__self.clock.each : all > before ? all - before : 0;
@@ -251,8 +259,8 @@ static void close_elements(struct elements *elements)
 }
 
 /*
- * Begins an element: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from the element before. Exactly one of
- * this and the owner's take (workers.c) wins.
+ * Begins an element, or some in a row: READY -> BEGUN for the first of a record, BEGUN -> BEGUN from those before, each
+ * with the id of the last that begins. Exactly one of this and the owner's take (workers.c) wins.
  */
 static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
@@ -330,19 +338,35 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct e
     tell(call, true);
 }
 
+/* How many elements are begun with the next of `left`. Where each has its time to be measured from its begin, no other
+ * is. */
+static inline uint32_t together(uint32_t flags, uint32_t left)
+{
+    if (pp__self.clock.shorts < TOGETHER_AFTER || flags & PP__TIMED)
+        return 1;
+    uint32_t fit = pp__self.clock.each > 0 ? (uint32_t)(TOGETHER_TIME / pp__self.clock.each) : TOGETHER_MAX;
+    uint32_t most = left < TOGETHER_MAX ? left : TOGETHER_MAX;
+    return fit < most ? fit : most;
+}
+
 /* Between elements pp__self.task is as begun, but for what pp__task_go_on writes. */
 static void run_chunk(const struct pp__call_record *call, uint64_t id, struct elements *elements)
 {
     const uint32_t slot = call->slot, count = call->count, flags = call->flags;
+    uint32_t begun_end = call->first; /* behind the last one that has begun */
     struct pp__elements at = elements->at;
     uint64_t before = pp__slot_word(id + call->first, PP__SLOT_READY);
     pp__task_begin(&pp__self.task, id, pp__self.seed);
     pp__self.task.carried = NULL;
     for (uint32_t i = call->first; i < count; i++) {
-        uint64_t begun = pp__slot_word(id + i, PP__SLOT_BEGUN);
-        if (!begin(slot, before, begun, begin_time(flags)))
-            break; /* a buffer may have the elements of another call by now: nothing is read before the begin */
-        before = begun;
+        uint64_t now = begin_time(flags);
+        if (i == begun_end) {
+            begun_end += together(flags, count - i);
+            uint64_t begun = pp__slot_word(id + begun_end - 1, PP__SLOT_BEGUN);
+            if (!begin(slot, before, begun, now))
+                break; /* a buffer may have the elements of another call by now: nothing is read before the begin */
+            before = begun;
+        }
         for (uint32_t k = 0; i == call->first && k < i && !elements->error; k++)
             pp__elements_next(&at);
         if (elements->function || find_function(call, elements)) {

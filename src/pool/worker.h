@@ -69,6 +69,7 @@ extern struct pp__self {
         unsigned unread;  /* tasks since */
         unsigned skipped; /* tasks since one was last measured */
         unsigned stride;  /* measured after so many */
+        unsigned shorts;  /* measures in a row that were short */
     } clock;
 } pp__self;
 

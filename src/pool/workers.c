@@ -576,9 +576,11 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     uint64_t begun = pp__load_relaxed(&worker->result_side->begun_at[item->slot]);
     uint64_t earliest = item->sent_at > worker->free_at ? item->sent_at : worker->free_at;
     uint64_t now = pp__now();
-    if ((word & 3) == PP__SLOT_READY || word >> 2 != pp__item_next_id(item))
+    /* Some may have begun together, of which those before have ended. */
+    if ((word & 3) == PP__SLOT_READY || (word >> 2) - item->id < pp__item_next(item) ||
+        pp__worker_lost_slot(worker, item))
         return NULL;
-    *id = word >> 2;
+    *id = pp__item_next_id(item);
     *begun_at = begun >= item->sent_at && begun <= now ? begun : earliest;
     return item;
 }

@@ -4,9 +4,11 @@
  * sides change:
  *
  *   owner   pp__slot_give    anything -> READY, ahead of the record that names the slot
- *           pp__slot_take    READY -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the element that was
- * begun pp__slot_look    how far it is worker  pp__slot_begin   READY -> BEGUN; BEGUN -> BEGUN with the next id, from
- * element to element
+ *           pp__slot_take    READY -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the last element
+ *                            that was begun
+ *           pp__slot_look    how far it is
+ *   worker  pp__slot_begin   READY -> BEGUN; BEGUN -> BEGUN with a later id, from element to element or over some: all
+ *                            up to the one that the word names are begun
  *
  * That exactly one of begin and take wins needs no order: each changes the word only as it was, and changes of one word
  * have one order for all. What the orders are for is what else is seen:
@@ -57,7 +59,7 @@ static inline bool pp__slot_take(_Atomic uint64_t *slot, uint64_t id, enum pp__s
     return pp__cas_u64(slot, pp__slot_word(id, state), pp__slot_word(id, PP__SLOT_TAKEN), memory_order_relaxed);
 }
 
-/* Worker: whether the slot said `before`, and it may run what it has begun. */
+/* Worker: whether the slot said `before`, and it may run all up to what it has begun. */
 static inline bool pp__slot_begin(_Atomic uint64_t *slot, uint64_t before, uint64_t begun)
 {
     return pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER); /* pairs with the load in pp__slot_look */
