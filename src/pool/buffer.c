@@ -93,7 +93,7 @@ void pp_buffer_unref(pp_buffer *buffer)
 
 /* -------------------------------------------------------------------------------------------- a call's */
 
-static int check(const pp_call *call)
+int pp__buffers_check(const pp_call *call)
 {
     if (!call->buffers)
         return pp__fail(-EINVAL, "buffers is NULL and buffer_count is %zu", call->buffer_count);
@@ -108,26 +108,17 @@ static int check(const pp_call *call)
     return 0;
 }
 
-int pp__buffers_take(const pp_call *call, struct pp__buffers **made)
+void pp__buffers_take(const pp_call *call, struct pp__buffers *buffers)
 {
-    int error = check(call);
-    if (error)
-        return error;
-    struct pp__buffers *taken = PP_SYS(malloc)(sizeof *taken + call->buffer_count * sizeof(pp_buffer *));
-    if (!taken)
-        return pp__fail(-ENOMEM, "no memory for a call's buffers");
-    taken->count = (uint32_t)call->buffer_count;
-    for (uint32_t i = 0; i < taken->count; i++)
-        taken->each[i] = pp_buffer_ref(call->buffers[i]);
-    *made = taken;
-    return 0;
+    buffers->count = (uint32_t)call->buffer_count;
+    for (uint32_t i = 0; i < buffers->count; i++)
+        buffers->each[i] = pp_buffer_ref(call->buffers[i]);
 }
 
 void pp__buffers_give_back(struct pp__buffers *buffers)
 {
     for (uint32_t i = 0; buffers && i < buffers->count; i++)
         pp_buffer_unref(buffers->each[i]);
-    free(buffers);
 }
 
 /* ------------------------------------------------------------------------------------------- the task's */

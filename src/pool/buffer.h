@@ -24,10 +24,19 @@ struct pp__buffers {
     pp_buffer *each[];
 };
 
-/* References to a call's. 0, or -EINVAL, -EPERM, -ENOMEM. */
-int pp__buffers_take(const pp_call *call, struct pp__buffers **made);
+/* Whether a call may have those that it names: 0, or -EINVAL, -EPERM. */
+int pp__buffers_check(const pp_call *call);
 
-/* Gives them back. NULL is allowed. */
+/* Bytes for them. */
+static inline size_t pp__buffers_room(const pp_call *call)
+{
+    return sizeof(struct pp__buffers) + call->buffer_count * sizeof(pp_buffer *);
+}
+
+/* References to them, in that room. */
+void pp__buffers_take(const pp_call *call, struct pp__buffers *buffers);
+
+/* Gives them back; of the room they need nothing more. NULL is allowed. */
 void pp__buffers_give_back(struct pp__buffers *buffers);
 
 #endif

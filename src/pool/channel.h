@@ -193,6 +193,12 @@ static inline bool pp__flags_bring_payload(uint32_t flags)
     return flags & PP__BIG && (!(flags & PP__KEPT) || flags & PP__FRESH);
 }
 
+/* Whether there is a message ahead. */
+static inline bool pp__flags_bring_any(uint32_t flags)
+{
+    return pp__flags_bring_payload(flags) || pp__flags_count(flags) > 0;
+}
+
 /* A call or chunk. Behind it, 16-aligned, its elements (or, if BIG, nothing: they lie in the memfd). */
 struct pp__call_record {
     uint64_t offset; /* of the function in its module */

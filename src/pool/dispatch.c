@@ -78,9 +78,11 @@ static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
     return pool->mean_run * (pp__item_count(item) - pp__item_next(item));
 }
 
-static uint64_t backlog(const pp_pool *pool, const struct pp__worker *worker)
+/* Of what it runs, which may be a chunk, and of as many calls as it has behind that. */
+static inline uint64_t backlog(const pp_pool *pool, const struct pp__worker *worker)
 {
-    return pool->mean_run * worker->count;
+    const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
+    return expected(pool, front) + pool->mean_run * (worker->count - 1);
 }
 
 /* When the worker's front call has lasted too long for others to wait behind it. */

@@ -42,11 +42,22 @@ int pp__item_open(struct pp__item *item, uint32_t count, uint64_t size, bool on_
     return open_elements(&item->x, on_heap);
 }
 
+/* By malloc: calloc takes nothing out of a thread's cache. NULL: no memory. */
+static struct pp__item *allocate(void)
+{
+    struct pp__item *item = PP_SYS(malloc)(sizeof *item);
+    if (item)
+        *item = (struct pp__item){0};
+    else
+        pp__fail(-ENOMEM, "no memory for a work item");
+    return item;
+}
+
 int pp__item_borrow(uint32_t count, uint64_t size, const void *elements, struct pp__item **created)
 {
-    struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
+    struct pp__item *item = allocate();
     if (!item)
-        return pp__fail(-ENOMEM, "no memory for a work item");
+        return -ENOMEM;
     pp__list_init(&item->link);
     item->x.count = count;
     item->x.size = size;
@@ -59,9 +70,9 @@ int pp__item_borrow(uint32_t count, uint64_t size, const void *elements, struct 
 
 int pp__item_create(uint32_t count, uint64_t size, bool on_heap, struct pp__item **created)
 {
-    struct pp__item *item = PP_SYS(calloc)(1, sizeof *item);
+    struct pp__item *item = allocate();
     if (!item)
-        return pp__fail(-ENOMEM, "no memory for a work item");
+        return -ENOMEM;
     int error = pp__item_open(item, count, size, on_heap);
     if (error) {
         free(item);

@@ -60,6 +60,24 @@ static struct pp__known_place *add(struct pp__known_plan *plan, const pp_buffer 
     return place;
 }
 
+static struct pp__buffer_record entry(const pp_buffer *buffer, size_t place, bool fresh)
+{
+    return (struct pp__buffer_record){
+        .serial = buffer->serial, .size = buffer->size, .room = buffer->room, .place = (uint32_t)place, .fresh = fresh};
+}
+
+bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, struct pp__buffer_record *entries)
+{
+    for (uint32_t i = 0; i < buffers->count; i++) {
+        struct pp__known_place *place = find(known, buffers->each[i]->serial);
+        if (!place)
+            return false;
+        place->used = ++known->uses;
+        entries[i] = entry(buffers->each[i], (size_t)(place - known->places), false);
+    }
+    return true;
+}
+
 /* Those that it knows are used first, so that none of them goes for another one. */
 void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, uint64_t id,
                     struct pp__known_plan *plan, struct pp__buffer_record *entries)
@@ -79,11 +97,7 @@ void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buf
             place->bringer = id;
         }
         place->used = ++plan->after.uses;
-        entries[i] = (struct pp__buffer_record){.serial = buffer->serial,
-                                                .size = buffer->size,
-                                                .room = buffer->room,
-                                                .place = (uint32_t)(place - plan->after.places),
-                                                .fresh = fresh};
+        entries[i] = entry(buffer, (size_t)(place - plan->after.places), fresh);
     }
 }
 

@@ -43,8 +43,11 @@ struct pp__known_plan {
     int fds[PP_MAX_BUFFERS];
 };
 
-/* Plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known becomes
- * plan->after. */
+/* Whether it has all of them: writes `entries`, one for each buffer, and that is all. */
+bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, struct pp__buffer_record *entries);
+
+/* Else: plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known
+ * becomes plan->after. */
 void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buffers, uint64_t id,
                     struct pp__known_plan *plan, struct pp__buffer_record *entries);
 

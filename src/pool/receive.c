@@ -123,7 +123,7 @@ int pp__receive(struct pp__received *received, const struct pp__call_record *cal
     uint64_t room = 0;
     int fd = -1, error = 0;
     bool brings = pp__flags_bring_payload(call->flags);
-    if (brings || pp__flags_count(call->flags) > 0)
+    if (pp__flags_bring_any(call->flags))
         error = receive_ahead(received, call, id, &room, brings ? &fd : NULL);
     if (call->flags & PP__KEPT) {
         error = open_kept(received, call, fd, room, error, elements);

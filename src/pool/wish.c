@@ -151,30 +151,30 @@ void pp__wishes_each(pp_pool *pool, void (*act)(struct pp__link *list))
 
 /* ------------------------------------------------------------------------------------------ one's life */
 
-static int take_attachments(const pp_call *call, struct pp__wish *wish)
-{
-    int error = call->buffer_count > 0 ? pp__buffers_take(call, &wish->buffers) : 0;
-    if (error || call->descriptor_count == 0)
-        return error;
-    return pp__descriptors_copy(call, &wish->descriptors);
-}
-
 int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **created)
 {
     *created = NULL;
     if (!pp__wish_is_in(pool, call))
         return 0;
-    struct pp__wish *wish = PP_SYS(calloc)(1, sizeof *wish);
+    int error = call->buffer_count > 0 ? pp__buffers_check(call) : 0;
+    if (error)
+        return error;
+    /* Not calloc, which takes nothing out of a thread's cache. */
+    struct pp__wish *wish = PP_SYS(malloc)(sizeof *wish + pp__buffers_room(call));
     if (!wish)
         return pp__fail(-ENOMEM, "no memory for what is wished for a call");
-    int error = take_attachments(call, wish);
+    *wish = (struct pp__wish){.priority = call->priority,
+                              .deadline = call->deadline,
+                              .begin_by = call->deadline ? pp__now() + call->deadline * PP__MILLISECOND : PP__NEVER};
+    if (call->buffer_count > 0) {
+        wish->buffers = (struct pp__buffers *)(wish + 1);
+        pp__buffers_take(call, wish->buffers);
+    }
+    error = call->descriptor_count > 0 ? pp__descriptors_copy(call, &wish->descriptors) : 0;
     if (error) {
         pp__wish_free(wish);
         return error;
     }
-    wish->priority = call->priority;
-    wish->deadline = call->deadline;
-    wish->begin_by = call->deadline ? pp__now() + call->deadline * PP__MILLISECOND : PP__NEVER;
     *created = wish;
     return 0;
 }

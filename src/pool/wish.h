@@ -23,7 +23,7 @@ struct pp__wish {
     size_t place;                        /* 1 + where it is in the heap of deadlines; 0: nowhere */
     struct pp__descriptors *descriptors; /* copies of those that travel with the call; NULL: there are none */
     struct pp__descriptors *back;        /* those that came back; NULL: none */
-    struct pp__buffers *buffers;         /* references; NULL: there are none */
+    struct pp__buffers *buffers;         /* references, behind this; NULL: there are none */
 };
 
 static inline bool pp__wish_is_in(const pp_pool *pool, const pp_call *call)
@@ -32,7 +32,7 @@ static inline bool pp__wish_is_in(const pp_pool *pool, const pp_call *call)
             pool->options.capture) != 0;
 }
 
-/* 0 or an error of pp__descriptors_copy or pp__buffers_take; NULL if the call has none. */
+/* 0 or an error of pp__descriptors_copy or pp__buffers_check; NULL if the call has none. */
 int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **wish);
 
 /* Before its item is made: whatever can fail. 0 or -ENOMEM. */

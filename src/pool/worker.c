@@ -221,7 +221,8 @@ static void open_elements(const struct pp__call_record *call, uint64_t id, struc
     elements->error = 0;
     if (!(call->flags & PP__AHEAD))
         return;
-    pp__self.clock.now = 0;
+    if (pp__flags_bring_any(call->flags))
+        pp__self.clock.now = 0; /* it will take time */
     elements->size = call->size;
     note_error(elements, pp__receive(&pp__self.received, call, id, &elements->at.place, &elements->mapped));
 }

@@ -162,7 +162,8 @@ static int elements_fd(const struct pp__item *item)
 struct beside {
     uint32_t count;
     int fds[PP_MAX_DESCRIPTORS]; /* of new buffers, then the call's own */
-    uint32_t buffers;            /* with a plan, and */
+    uint32_t buffers;            /* with, where some are not known to the worker, a plan for them, and */
+    bool planned;
     struct pp__known_plan plan;
     struct pp__buffer_record entries[PP_MAX_BUFFERS];
 };
@@ -170,10 +171,13 @@ struct beside {
 static void gather_buffers(struct pp__worker *worker, const struct pp__buffers *buffers, uint64_t id,
                            struct beside *beside)
 {
-    pp__known_plan(&worker->known, buffers, id, &beside->plan, beside->entries);
-    memcpy(beside->fds, beside->plan.fds, beside->plan.fresh * sizeof *beside->fds);
-    beside->count = beside->plan.fresh;
     beside->buffers = buffers->count;
+    beside->planned = !pp__known_has(&worker->known, buffers, beside->entries);
+    if (beside->planned) {
+        pp__known_plan(&worker->known, buffers, id, &beside->plan, beside->entries);
+        memcpy(beside->fds, beside->plan.fds, beside->plan.fresh * sizeof *beside->fds);
+        beside->count = beside->plan.fresh;
+    }
     pp__tidy_later(worker->pool);
 }
 
@@ -266,9 +270,11 @@ __attribute__((noinline)) static int send_first(struct pp__worker *worker, struc
         return 0;
     ahead->flags |= PP__WITH;
     ahead->buffers = (uint16_t)beside.buffers;
-    ahead->dropped = (uint16_t)beside.plan.dropped;
     memcpy(behind, beside.entries, beside.buffers * sizeof *beside.entries);
-    worker->known = beside.plan.after;
+    if (beside.planned) {
+        ahead->dropped = (uint16_t)beside.plan.dropped;
+        worker->known = beside.plan.after;
+    }
     return 0;
 }
 

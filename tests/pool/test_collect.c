@@ -108,6 +108,29 @@ BOTH(an_idle_worker_that_is_not_worth_its_wake_is_no_reason_to_start_another)
     pp_pool_destroy(pool);
 }
 
+/* A chunk of calls that are short beside a wake is none. */
+BOTH(a_call_does_not_wait_behind_a_chunk_while_another_worker_sleeps)
+{
+    static const int gates[4] = {1, 1, 1, 1};
+    pp_map *map;
+    pp_map_result result;
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .min_workers = 2, .wait = PP_WAIT_SLEEP}, method);
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    wait_until(all_sleep(pool, 2), 10);
+    pp__pool_lock(pool);
+    pool->mean_run = PP__SECOND;
+    pool->wake_cost = 2 * PP__SECOND;
+    pp__pool_unlock(pool);
+    CHECK_OK(pp_map_open_array(pool, task_gate, gates, 4, sizeof *gates, &(pp_map_options){.chunk_size = 4}, &map));
+    CHECK_INT(pp_map_next(map, 0, &result), -ETIMEDOUT);
+    CHECK_INT(take_int(submit_int(pool, task_square, 4)), 16);
+    gate_open(1);
+    for (int i = 0; i < 4; i++)
+        CHECK_INT(pp_map_next(map, -1, &result), 1);
+    pp_map_close(map);
+    pp_pool_destroy(pool);
+}
+
 /* --------------------------------------------------------------------------------------- an initializer that fails */
 
 struct log_lines {
