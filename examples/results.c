@@ -36,7 +36,11 @@ static pp_process *start(pp_dict *results, const char *url)
     pp_process *process;
     struct request request = {.results = pp_dict_fd(results)};
     const pp_process_options options = {.inherit_fds = &request.results, .inherit_fd_count = 1};
-    snprintf(request.url, sizeof request.url, "%s", url);
+    if (strlen(url) >= sizeof request.url) {
+        fprintf(stderr, "results: a URL of more than %d bytes is no key\n", PP_DICT_KEY_MAX);
+        exit(1);
+    }
+    strcpy(request.url, url);
     if (pp_process_start(request_url, &request, sizeof request, &options, &process) == 0)
         return process;
     fprintf(stderr, "results: %s\n", pp_last_error());

@@ -864,7 +864,7 @@ typedef int pp_map_source(void *context, pp_map_input *input);
 typedef struct pp_map_options {
     /* Inputs that travel together, at most 65536. 0: found by measuring: those of calls that take long travel alone,
      * those of short ones as many together as take a quarter of a millisecond, at most 1024. Of a chunk's elements
-     * those that last less than a quarter of a microsecond each are begun up to 16 at a time. */
+     * those that last less than a quarter of a microsecond on average are begun up to 16 at a time. */
     size_t chunk_size;
     /* Inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled. */
     size_t max_in_flight;

@@ -78,11 +78,15 @@ static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
     return pool->mean_run * (pp__item_count(item) - pp__item_next(item));
 }
 
-/* Of what it runs, which may be a chunk, and of as many calls as it has behind that. */
+/* What lies behind the call or chunk that it runs, in time. */
+static inline uint64_t queued_behind(const pp_pool *pool, const struct pp__worker *worker)
+{
+    return (worker->count - 1) * expected(pool, pp__container(worker->items.previous, struct pp__item, link));
+}
+
 static inline uint64_t backlog(const pp_pool *pool, const struct pp__worker *worker)
 {
-    const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
-    return expected(pool, front) + pool->mean_run * (worker->count - 1);
+    return expected(pool, pp__container(worker->items.next, struct pp__item, link)) + queued_behind(pool, worker);
 }
 
 /* When the worker's front call has lasted too long for others to wait behind it. */
@@ -296,12 +300,6 @@ static void cancel_pending(pp_pool *pool)
         pp__pending_remove(pool, item);
         pp__item_cancel(item, "cancelled as its pool was shut down");
     }
-}
-
-/* What lies behind the call or chunk that it runs, in time. */
-static uint64_t queued_behind(const pp_pool *pool, const struct pp__worker *worker)
-{
-    return (worker->count - 1) * expected(pool, pp__container(worker->items.previous, struct pp__item, link));
 }
 
 /* A worker without work gets half of what is queued behind another, where it would have begun with it long before that

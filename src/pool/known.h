@@ -43,7 +43,7 @@ struct pp__known_plan {
     int fds[PP_MAX_BUFFERS];
 };
 
-/* Whether it has all of them: writes `entries`, one for each buffer, and that is all. */
+/* Whether it has all of them: then `entries` are written, one for each buffer, and they count as used. */
 bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, struct pp__buffer_record *entries);
 
 /* Else: plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known

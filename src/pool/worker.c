@@ -265,6 +265,8 @@ static void close_elements(struct elements *elements)
  */
 static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
+    pp__self.begun_slot = slot;
+    pp__self.begun_last = begun >> 2;
     pp__store_relaxed(&pp__self.result_side->begun_at[slot], now); /* published by the begin */
     PP_FAULT("worker.begin.before");
     bool won = pp__slot_begin(&pp__self.result_side->slots[slot], before, begun);
@@ -339,6 +341,16 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct e
     tell(call, true);
 }
 
+/* What is known of another function's elements says nothing of this one's. */
+static inline void note_function(const struct pp__call_record *call)
+{
+    if (call->module == pp__self.clock.module && call->offset == pp__self.clock.offset)
+        return;
+    pp__self.clock.module = call->module;
+    pp__self.clock.offset = call->offset;
+    pp__self.clock.shorts = 0;
+}
+
 /* How many elements are begun with the next of `left`. Where each has its time to be measured from its begin, no other
  * is. */
 static inline uint32_t together(uint32_t flags, uint32_t left)
@@ -359,10 +371,11 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
     uint64_t before = pp__slot_word(id + call->first, PP__SLOT_READY);
     pp__task_begin(&pp__self.task, id, pp__self.seed);
     pp__self.task.carried = NULL;
+    note_function(call);
     for (uint32_t i = call->first; i < count; i++) {
         uint64_t now = begin_time(flags);
-        if (i == begun_end) {
-            begun_end += together(flags, count - i);
+        if (i >= begun_end) { /* less, by a task that jumped, is no reason to run what has not begun */
+            begun_end = i + together(flags, count - i);
             uint64_t begun = pp__slot_word(id + begun_end - 1, PP__SLOT_BEGUN);
             if (!begin(slot, before, begun, now))
                 break; /* a buffer may have the elements of another call by now: nothing is read before the begin */

@@ -45,6 +45,9 @@ extern struct pp__self {
     int unfit;   /* why its setting can't be had, a negative errno, in words: */
     char unfit_text[256];
     struct pp__capture capture; /* of what calls write */
+    /* Which slot says that which element has begun last. */
+    uint32_t begun_slot;
+    uint64_t begun_last;
     /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
     enum pp__record_type running; /* 0: nothing */
     struct pp_task task;
@@ -69,7 +72,9 @@ extern struct pp__self {
         unsigned unread;  /* tasks since */
         unsigned skipped; /* tasks since one was last measured */
         unsigned stride;  /* measured after so many */
-        unsigned shorts;  /* measures in a row that were short */
+        unsigned shorts;  /* measures in a row that were short, of the elements of one function: */
+        uint32_t module;
+        uint64_t offset;
     } clock;
 } pp__self;
 

@@ -582,9 +582,8 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     uint64_t begun = pp__load_relaxed(&worker->result_side->begun_at[item->slot]);
     uint64_t earliest = item->sent_at > worker->free_at ? item->sent_at : worker->free_at;
     uint64_t now = pp__now();
-    /* Some may have begun together, of which those before have ended. */
-    if ((word & 3) == PP__SLOT_READY || (word >> 2) - item->id < pp__item_next(item) ||
-        pp__worker_lost_slot(worker, item))
+    uint64_t last = (word >> 2) - item->id; /* of those that have begun, together perhaps */
+    if ((word & 3) == PP__SLOT_READY || last < pp__item_next(item) || last >= pp__item_count(item))
         return NULL;
     *id = pp__item_next_id(item);
     *begun_at = begun >= item->sent_at && begun <= now ? begun : earliest;
@@ -626,7 +625,9 @@ bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item)
         pp__worker_note_stuck(worker);
         return false;
     }
-    uint64_t at = pp__worker_slot_word(worker, item) >> 2; /* results of the elements below it were published before */
+    /* Results of the elements below it were published before: one with a time limit is begun alone, and so is a call.
+     */
+    uint64_t at = pp__worker_slot_word(worker, item) >> 2;
     pp__collect_worker(worker);
     if (worker->poisoned || worker->slots[slot].item != item || pp__item_next_id(item) != target)
         return false;

@@ -173,8 +173,8 @@ bool pp__worker_set_aside(struct pp__worker *worker);
 /* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
 struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
 
-/* A chunk that has begun ends behind the element that runs, and the rest goes back when that has ended. To be called
- * when taking back has failed. */
+/* A chunk that has begun ends behind the last element that was begun, and the rest goes back when that has ended. To be
+ * called when taking back has failed. */
 void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);
 
 /* The same for all that it has begun. */

@@ -13,7 +13,7 @@
  * That exactly one of begin and take wins needs no order: each changes the word only as it was, and changes of one word
  * have one order for all. What the orders are for is what else is seen:
  *   - Who finds an element begun sees what was written before: its begin time, and the results of the elements before
- * it, by the cursor that published them (begin pairs with look).
+ * it or before those that it was begun with, by the cursor that published them (begin pairs with look).
  *   - A worker that has a record sees its slot READY, or what the owner made of it since: the slot was given out before
  * the tail that published the record (ring.c, PUBLISH pairs with TAIL), and is given out again only when the record was
  * passed or its call has ended.

@@ -34,16 +34,40 @@ static pp_pool *still_pool(pp_pool_options options)
     return kit_pool_with(PP_START_FORK, options);
 }
 
-static pp_map *open_chunk(pp_pool *pool, enum behaviour odd, pp_map_options options)
+static pp_map *open_numbers(pp_pool *pool, pp_function *function, uint32_t from, uint32_t count, pp_map_options options)
 {
     static uint32_t numbers[ELEMENTS];
     pp_map *map;
-    for (uint32_t i = 0; i < ELEMENTS; i++)
-        numbers[i] = i;
-    behave(ODD, odd);
-    options.chunk_size = ELEMENTS;
-    CHECK_OK(pp_map_open_array(pool, act, numbers, ELEMENTS, sizeof *numbers, &options, &map));
+    for (uint32_t i = 0; i < count; i++)
+        numbers[i] = from + i;
+    options.chunk_size = count;
+    CHECK_OK(pp_map_open_array(pool, function, numbers, count, sizeof *numbers, &options, &map));
     return map;
+}
+
+static pp_map *open_chunk(pp_pool *pool, enum behaviour odd, pp_map_options options)
+{
+    behave(ODD, odd);
+    return open_numbers(pool, act, 0, ELEMENTS, options);
+}
+
+/* As act, but ODD closes all that it can, the worker's socket with it, and has a result that needs one. */
+static int act_and_close(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t number;
+    memcpy(&number, arg, sizeof number);
+    int code = act(task, arg, size);
+    if (code || number != ODD)
+        return code;
+    void *result = pp_task_reserve(task, 1 << 20);
+    close_range(3, ~0u, 0);
+    return result ? 0 : -ENOMEM;
+}
+
+/* Another function. */
+static int act_too(pp_task *task, const void *arg, size_t size)
+{
+    return act(task, arg, size);
 }
 
 /* All but ODD give their result, and each has run once. */
@@ -66,6 +90,14 @@ TEST(a_crash_among_elements_that_were_begun_together_costs_the_one_that_ran)
 {
     pp_pool *pool = still_pool((pp_pool_options){.max_workers = 1});
     expect_odd(open_chunk(pool, CRASH, (pp_map_options){0}), PP_ERROR_CRASH, -EOWNERDEAD);
+    pp_pool_destroy(pool);
+}
+
+TEST(an_element_that_closes_what_its_worker_needs_costs_itself_and_none_that_was_begun_with_it)
+{
+    pp_pool *pool = still_pool((pp_pool_options){.max_workers = 1, .on_crash = PP_BREAK_POOL});
+    expect_odd(open_numbers(pool, act_and_close, 0, ELEMENTS, (pp_map_options){0}), PP_ERROR_TRAVEL, -EBADMSG);
+    expect_usable(pool);
     pp_pool_destroy(pool);
 }
 
@@ -98,6 +130,22 @@ TEST(a_map_that_is_closed_runs_no_more_than_what_was_begun_together)
     CHECK(with > 0); /* or none was begun with it */
     CHECK(with < TOGETHER);
     check_runs(0, ODD + with + 1, 1);
+}
+
+TEST(that_elements_of_one_function_are_short_says_nothing_of_anothers)
+{
+    pp_pool *pool = still_pool((pp_pool_options){.max_workers = 1});
+    expect_odd(open_chunk(pool, ANSWER, (pp_map_options){0}), 0, 0);
+    behave(ELEMENTS, WAIT);
+    pp_map *map = open_numbers(pool, act_too, ELEMENTS, TOGETHER, (pp_map_options){0});
+    pp_map_result result;
+    CHECK_INT(pp_map_next(map, 0, &result), -ETIMEDOUT);
+    until(read_word(BEGUN) == 1);
+    pp_map_close(map);
+    open_gate(GATE);
+    expect_usable(pool);
+    pp_pool_destroy(pool);
+    CHECK_INT(runs_between(ELEMENTS, ELEMENTS + TOGETHER), 1);
 }
 
 TEST(elements_with_a_time_limit_are_begun_one_by_one)
