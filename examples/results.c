@@ -40,7 +40,7 @@ static pp_process *start(pp_dict *results, const char *url)
         fprintf(stderr, "results: a URL of more than %d bytes is no key\n", PP_DICT_KEY_MAX);
         exit(1);
     }
-    strcpy(request.url, url);
+    memcpy(request.url, url, strlen(url) + 1);
     if (pp_process_start(request_url, &request, sizeof request, &options, &process) == 0)
         return process;
     fprintf(stderr, "results: %s\n", pp_last_error());

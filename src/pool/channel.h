@@ -97,6 +97,8 @@ struct pp__result_side {
     /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result
      * ring's tail that is not published yet; open.h. Of a run that was published, or before the first: nothing new. */
     alignas(PP__LINE) _Atomic uint64_t open;
+    /* worker -> owner: the element of a chunk that runs, or is the next to run, of those that were begun together. */
+    _Atomic uint64_t started;
     /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies
      * of a crash; 0 before. Read when it is gone. */
     _Atomic uint32_t crash_size;
@@ -134,8 +136,8 @@ static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout")
 static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
 static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, progress) == 208 + 16 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, output) == 224 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, progress) == 216 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, output) == 232 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u

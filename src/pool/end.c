@@ -190,6 +190,12 @@ static pp_error *make_error(struct pp__worker *worker, struct pp__item *item, ui
     return error;
 }
 
+/* Of elements that were begun together one runs, and those behind it have not. */
+static bool has_started(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return pp__item_count(item) == 1 || pp__load_relaxed(&worker->result_side->started) == pp__item_next_id(item);
+}
+
 /* What a worker that is gone had in hand: what it had not begun goes back; what it ran, or may have run, has died with
  * it. True: something had. */
 static bool bury(struct pp__worker *worker, int code, int status, const char *how)
@@ -199,7 +205,7 @@ static bool bury(struct pp__worker *worker, int code, int status, const char *ho
     while (worker->count > 0) {
         struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
         uint64_t word = pp__worker_slot_word(worker, item), next = pp__item_next_id(item);
-        bool between = pp__item_next(item) > 0 && word >> 2 == next - 1;
+        bool between = (pp__item_next(item) > 0 && word >> 2 == next - 1) || !has_started(worker, item);
         uint64_t id, begun_at = worker->free_at;
         pp__worker_running(worker, &id, &begun_at);
         if (pp__worker_unbegun(worker, item) || (between && !worker->poisoned)) {
@@ -240,6 +246,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
         pp__finalized_lost(worker, code, status, how);
     uint64_t id, begun_at;
     struct pp__item *running = pp__worker_running(worker, &id, &begun_at);
+    if (running && !has_started(worker, running))
+        running = NULL;
     bool expected = running && (running->timed_out || worker->doomed);
     if (running && !expected && pool->options.on_crash == PP_BREAK_POOL && !pool->broken)
         pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, how, (unsigned long long)id,

@@ -265,8 +265,6 @@ static void close_elements(struct elements *elements)
  */
 static inline bool begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
-    pp__self.begun_slot = slot;
-    pp__self.begun_last = begun >> 2;
     pp__store_relaxed(&pp__self.result_side->begun_at[slot], now); /* published by the begin */
     PP_FAULT("worker.begin.before");
     bool won = pp__slot_begin(&pp__self.result_side->slots[slot], before, begun);
@@ -374,6 +372,8 @@ static void run_chunk(const struct pp__call_record *call, uint64_t id, struct el
     note_function(call);
     for (uint32_t i = call->first; i < count; i++) {
         uint64_t now = begin_time(flags);
+        /* Before the task, and read when this process is gone: for has_started (end.c). */
+        pp__store_relaxed(&pp__self.result_side->started, id + i);
         if (i >= begun_end) { /* less, by a task that jumped, is no reason to run what has not begun */
             begun_end = i + together(flags, count - i);
             uint64_t begun = pp__slot_word(id + begun_end - 1, PP__SLOT_BEGUN);

@@ -45,9 +45,6 @@ extern struct pp__self {
     int unfit;   /* why its setting can't be had, a negative errno, in words: */
     char unfit_text[256];
     struct pp__capture capture; /* of what calls write */
-    /* Which slot says that which element has begun last. */
-    uint32_t begun_slot;
-    uint64_t begun_last;
     /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
     enum pp__record_type running; /* 0: nothing */
     struct pp_task task;

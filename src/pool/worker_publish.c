@@ -17,19 +17,8 @@
 
 /* ------------------------------------------------------------------------------- sleeping and waking */
 
-/* Ends this process behind the element whose id the task has, which costs nothing: those that were begun together with
- * it are not begun any more. The owner may have ended the chunk behind them meanwhile: then the next one fails. */
-static _Noreturn void leave_between(void)
-{
-    if (pp__self.begun_last != pp__self.task.id)
-        pp__slot_begin(&pp__self.result_side->slots[pp__self.begun_slot],
-                       pp__slot_word(pp__self.begun_last, PP__SLOT_BEGUN),
-                       pp__slot_word(pp__self.task.id, PP__SLOT_BEGUN));
-    pp__child_exit(EXIT_FAILURE);
-}
-
 /* The owner, in the way that it sleeps. A bell that is no more (a task closed it) leaves this process deaf to nobody
- * but useless: it ends between tasks. */
+ * but useless: it ends between tasks, which costs nothing. */
 void pp__self_ring(void)
 {
     pp__self.rung_at = pp__now();
@@ -38,7 +27,7 @@ void pp__self_ring(void)
     if (pp__want_way(&pp__self.page->want) == PP__WANT_CALL)
         pp__futex_wake((_Atomic uint32_t *)&pp__self.page->manager, 1, true); /* which only reads it */
     else if (pp__fd_ring(pp__self.bell) < 0)
-        leave_between();
+        pp__child_exit(EXIT_FAILURE);
 }
 
 void pp__self_ring_if_wanted(enum pp__want mode)
@@ -217,7 +206,7 @@ __attribute__((noinline)) static void publish_behind(enum pp__record_type type, 
     else
         pp__self_publish(type, id, &header, small ? task->result : NULL, small ? task->size : 0);
     if (is_closed(error))
-        leave_between(); /* the next one would fare as this one did */
+        pp__child_exit(EXIT_FAILURE); /* the next one would fare as this one did */
 }
 
 void pp__self_publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header)
