@@ -23,23 +23,21 @@ def spread(values):
     return median if len(values) == 1 else f"{median} ({number(min(values))} to {number(max(values))})"
 
 
-def median_of(bench, at):
-    values = bench.values.get(at)
-    return statistics.median(values.values()) if values else None
-
-
 # ------------------------------------------------------------------------------------------------------ claims
 
 
 def measured(bench, claim):
-    """The claim's figure from the medians, and the figures of the single passes; None, None without."""
-    top, bottom = median_of(bench, claim.top), claim.bottom and median_of(bench, claim.bottom)
-    if top is None or (claim.bottom and bottom is None):
+    """The figure, from medians of the passes that have both sides, and those of single passes; or None, None."""
+    tops, bottoms = bench.values.get(claim.top), claim.bottom and bench.values.get(claim.bottom)
+    if not tops or (claim.bottom and not bottoms):
         return None, None
     if not claim.bottom:
-        return top, list(bench.values[claim.top].values())
-    tops, bottoms = bench.values[claim.top], bench.values[claim.bottom]
-    return top / bottom, [tops[turn] / bottoms[turn] for turn in tops if turn in bottoms]
+        return statistics.median(tops.values()), list(tops.values())
+    shared = [turn for turn in tops if turn in bottoms]
+    if not shared:
+        return None, None
+    ratio = statistics.median(tops[turn] for turn in shared) / statistics.median(bottoms[turn] for turn in shared)
+    return ratio, [tops[turn] / bottoms[turn] for turn in shared]
 
 
 def why_not(bench, claim):
@@ -81,6 +79,11 @@ def processor():
     return platform.machine()
 
 
+def commit():
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return f"Commit {said.stdout.strip()}." if said.returncode == 0 else ""
+
+
 def head(bench):
     system = os.uname()
     cores = len(os.sched_getaffinity(0))
@@ -90,7 +93,8 @@ def head(bench):
         "# Measured",
         "",
         f"{processor()}, {cores} processors, {system.sysname} {system.release} {system.machine}; load {load}. "
-        f"Medians of {passes} (least to greatest); what takes long is measured in the first ones only. Two workers.",
+        f"Medians of {passes} (least to greatest); what takes long is measured in the first ones only. "
+        f"Two workers. {commit()}",
         "",
         "Versions: " + "; ".join(bench.versions.values()) + ".",
         "",
