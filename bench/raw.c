@@ -99,12 +99,20 @@ static void round_trip(char **params)
 
 /* ------------------------------------------------------------------------------------------------------ copies */
 
+/* What lies between the caller and the process that serves it. */
 struct area {
-    char *there, *back;
+    char *data;         /* the caller's own */
+    char *there, *back; /* shared */
     size_t size;
+    bool copies; /* or only `there` is used */
+    pid_t server;
 };
 
-static _Noreturn void serve_copies(const struct area *area)
+/* Serves calls for ever; and the time that call `n` takes, which is checked. */
+typedef void area_server(const struct area *area);
+typedef uint64_t area_call(const struct area *area, uint32_t n);
+
+static void serve_copies(const struct area *area)
 {
     for (uint32_t served = 0;; served++) {
         raw_wait_while(&page->there.count, served);
@@ -113,77 +121,75 @@ static _Noreturn void serve_copies(const struct area *area)
     }
 }
 
-static uint64_t time_copies(const struct area *area, uint32_t n, const char *data)
+static uint64_t time_copies(const struct area *area, uint32_t n)
 {
+    memset(area->data, (int)('a' + n % 26), area->size);
     uint64_t begin = bench_now();
-    memcpy(area->there, data, area->size);
+    memcpy(area->there, area->data, area->size);
     raw_publish(&page->there.count, n + 1);
     raw_wait_while(&page->back.count, n);
     uint64_t took = bench_now() - begin;
-    if (memcmp(data, area->back, area->size) != 0)
+    if (memcmp(area->data, area->back, area->size) != 0)
         bench_fail("a wrong echo");
     return took;
+}
+
+static void serve_mapping(const struct area *area)
+{
+    int32_t pid = getpid();
+    for (uint32_t served = 0;; served++) {
+        raw_wait_while(&page->there.count, served);
+        page->back.answer = (struct bench_answer){bench_ends(area->there, area->size), 0, pid};
+        raw_publish(&page->back.count, served + 1);
+    }
+}
+
+static uint64_t time_mapping(const struct area *area, uint32_t n)
+{
+    area->there[0] = area->there[area->size - 1] = (char)('a' + n % 26);
+    uint64_t begin = bench_now();
+    raw_publish(&page->there.count, n + 1);
+    raw_wait_while(&page->back.count, n);
+    uint64_t took = bench_now() - begin;
+    if (page->back.answer.value != bench_ends(area->there, area->size) || page->back.answer.pid != area->server)
+        bench_fail("something else was handed over");
+    return took;
+}
+
+static void time_calls(struct area *area, char **params, area_server *serve, area_call *one)
+{
+    area->size = bench_number(&params);
+    unsigned count = bench_number(&params), warm = bench_warm_echoes(area->size);
+    uint64_t *times = bench_alloc(count * sizeof *times);
+    raw_set_spins("both");
+    page = bench_share(sizeof *page);
+    area->there = bench_share(area->size);
+    if (area->copies) {
+        area->data = bench_alloc(area->size);
+        area->back = bench_share(area->size);
+    }
+    area->server = raw_start_child();
+    if (area->server == 0)
+        serve(area);
+    for (uint32_t n = 0; n < warm; n++)
+        one(area, n);
+    for (uint32_t i = 0; i < count; i++)
+        times[i] = one(area, warm + i);
+    raw_end_child(area->server);
+    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
 /* bytes, calls: into warm shared memory, there by the caller and back by the other process, read in place: two copies
  */
 static void echo(char **params)
 {
-    size_t size = bench_number(&params);
-    unsigned count = bench_number(&params);
-    struct area area = {bench_share(size), bench_share(size), size};
-    uint64_t *times = bench_alloc(count * sizeof *times);
-    char *data = bench_alloc(size);
-    raw_set_spins("both");
-    page = bench_share(sizeof *page);
-    pid_t server = raw_start_child();
-    if (server == 0)
-        serve_copies(&area);
-    for (uint32_t i = 0, warm = bench_warm_echoes(size); i < warm + count; i++) {
-        memset(data, (int)('a' + i % 26), size);
-        uint64_t took = time_copies(&area, i, data);
-        if (i >= warm)
-            times[i - warm] = took;
-    }
-    raw_end_child(server);
-    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
-}
-
-static _Noreturn void serve_mapping(const char *memory, size_t size)
-{
-    int32_t pid = getpid();
-    for (uint32_t served = 0;; served++) {
-        raw_wait_while(&page->there.count, served);
-        page->back.answer = (struct bench_answer){bench_ends(memory, size), 0, pid};
-        raw_publish(&page->back.count, served + 1);
-    }
+    time_calls(&(struct area){.copies = true}, params, serve_copies, time_copies);
 }
 
 /* bytes, calls: memory that both have mapped is handed over, and what is at its ends comes back */
 static void mapping(char **params)
 {
-    size_t size = bench_number(&params);
-    unsigned count = bench_number(&params);
-    uint64_t *times = bench_alloc(count * sizeof *times);
-    char *memory = bench_share(size);
-    raw_set_spins("both");
-    page = bench_share(sizeof *page);
-    pid_t server = raw_start_child();
-    if (server == 0)
-        serve_mapping(memory, size);
-    for (uint32_t i = 0, warm = bench_warm_echoes(size); i < warm + count; i++) {
-        memory[0] = memory[size - 1] = (char)('a' + i % 26);
-        uint64_t begin = bench_now();
-        raw_publish(&page->there.count, i + 1);
-        raw_wait_while(&page->back.count, i);
-        uint64_t took = bench_now() - begin;
-        if (page->back.answer.value != bench_ends(memory, size) || page->back.answer.pid != server)
-            bench_fail("something else was handed over");
-        if (i >= warm)
-            times[i - warm] = took;
-    }
-    raw_end_child(server);
-    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
+    time_calls(&(struct area){.copies = false}, params, serve_mapping, time_mapping);
 }
 
 /* bytes, times */

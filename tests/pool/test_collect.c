@@ -86,17 +86,24 @@ static bool all_sleep(pp_pool *pool, int count)
     return all;
 }
 
-/* Calls are taken for short beside a wake here, though the first one is not: while that is not seen the next one waits,
- * for neither the worker that sleeps nor a new one. */
-BOTH(an_idle_worker_that_is_not_worth_its_wake_is_no_reason_to_start_another)
+/* Two workers, both asleep, and calls that are taken for short beside a wake. */
+static pp_pool *open_asleep(pp_start_method method, int most)
 {
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 3, .min_workers = 2, .wait = PP_WAIT_SLEEP}, method);
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = most, .min_workers = 2, .wait = PP_WAIT_SLEEP}, method);
     CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
     wait_until(all_sleep(pool, 2), 10);
     pp__pool_lock(pool);
     pool->mean_run = PP__SECOND;
     pool->wake_cost = 2 * PP__SECOND;
     pp__pool_unlock(pool);
+    return pool;
+}
+
+/* Though the first call is not short: while that is not seen the next one waits, for neither the worker that sleeps nor
+ * a new one. */
+BOTH(an_idle_worker_that_is_not_worth_its_wake_is_no_reason_to_start_another)
+{
+    pp_pool *pool = open_asleep(method, 3);
     pp_future *running = submit_int(pool, task_gate, 1), *next = submit_int(pool, task_square, 4);
     pp__pool_lock(pool);
     CHECK_INT(pool->pending_count, 1);
@@ -114,13 +121,7 @@ BOTH(a_call_does_not_wait_behind_a_chunk_while_another_worker_sleeps)
     static const int gates[4] = {1, 1, 1, 1};
     pp_map *map;
     pp_map_result result;
-    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .min_workers = 2, .wait = PP_WAIT_SLEEP}, method);
-    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
-    wait_until(all_sleep(pool, 2), 10);
-    pp__pool_lock(pool);
-    pool->mean_run = PP__SECOND;
-    pool->wake_cost = 2 * PP__SECOND;
-    pp__pool_unlock(pool);
+    pp_pool *pool = open_asleep(method, 2);
     CHECK_OK(pp_map_open_array(pool, task_gate, gates, 4, sizeof *gates, &(pp_map_options){.chunk_size = 4}, &map));
     CHECK_INT(pp_map_next(map, 0, &result), -ETIMEDOUT);
     CHECK_INT(take_int(submit_int(pool, task_square, 4)), 16);
