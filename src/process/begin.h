@@ -5,6 +5,8 @@
 
 #include "process/zygote.h"
 
+#include <stdbool.h>
+
 /* What a child needs to know; everything lies in the zygote's memory, of which it has its own copy. */
 struct pp__beginning {
     const struct pp__zygote_setup *setup;
@@ -12,10 +14,15 @@ struct pp__beginning {
     const int *fds;
     size_t count;
     pid_t zygote; /* its parent; 0: any */
+    bool image;   /* it is an image of its own, no fork of the zygote */
     int line;     /* a descriptor that it keeps as long as it lives; -1: none */
     void *stack;  /* of the task; NULL: the present one */
     size_t stack_size;
 };
+
+/* Has exit(3) and quick_exit(3) of tasks never reach handlers that were there before: in the zygote, for all that it
+ * forks. 0 or -ENOMEM. */
+int pp__child_take_exits(void);
 
 _Noreturn void pp__child_begin(const struct pp__beginning *beginning);
 

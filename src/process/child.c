@@ -9,9 +9,9 @@
 #include "process/begin.h"
 #include "process/owner.h"
 #include "process/sanitizer.h"
+#include "process/score.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -61,14 +61,13 @@ static void on_quick_exit_handler(void *unused, int status)
     pp__child_exit(status);
 }
 
-/* Last registered, first run: exit(3) and quick_exit(3) of a task never reach the owner's handlers. */
-static void register_exit_handlers(void)
+/* Last registered, first run. */
+int pp__child_take_exits(void)
 {
     void (*quick)(void);
     void (*handler)(void *, int) = on_quick_exit_handler;
     memcpy(&quick, &handler, sizeof quick);
-    if (PP_SYS(on_exit)(on_exit_handler, NULL) != 0 || PP_SYS(at_quick_exit)(quick) != 0)
-        _exit(127);
+    return PP_SYS(on_exit)(on_exit_handler, NULL) == 0 && PP_SYS(at_quick_exit)(quick) == 0 ? 0 : -ENOMEM;
 }
 
 /* ---------------------------------------------------------------------------------------- descriptors */
@@ -91,20 +90,14 @@ static void close_descriptors(const struct pp__beginning *b)
 
 /* ----------------------------------------------------------------------------------------- appearance */
 
-/* When memory runs out, workers go before their owner. Raising needs no right; not being able to is no failure. */
-static void raise_oom_score(void)
+/* What the child of a zygote's fork has inherited, an image does itself. */
+static void begin_image(void)
 {
-    char text[16] = "";
-    int fd = PP_SYS(open)("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (PP_SYS(read)(fd, text, sizeof text - 1) > 0) {
-        int score = atoi(text) + 200;
-        int size = snprintf(text, sizeof text, "%d", score < 1000 ? score : 1000);
-        if (PP_SYS(pwrite)(fd, text, (size_t)size, 0) < 0)
-            errno = 0;
-    }
-    close(fd);
+    struct pp__score before;
+    if (pp__child_take_exits() != 0)
+        _exit(127);
+    pp__score_raise(&before);
+    pp__score_close(&before);
 }
 
 /*
@@ -166,10 +159,10 @@ void pp__child_begin(const struct pp__beginning *b)
 {
     follow_zygote(b->zygote, b->plan->outlives != 0);
     PP_FAULT("child.begin");
-    register_exit_handlers();
+    if (b->image)
+        begin_image();
     close_descriptors(b);
     prctl(PR_SET_NAME, b->plan->name);
-    raise_oom_score();
     pp__owner_reset();
     if (b->stack)
         switch_stack(b);

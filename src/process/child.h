@@ -3,7 +3,7 @@
  * What a zygote's child starts as: clean. Between the zygote's fork and the entry below, child.c makes the new process
  * its own: a process group, PDEATHSIG towards the zygote, default dispositions, /dev/null on 0, no descriptors of the
  * library's but those sent with the plan, emptied stdio, a name, a higher oom_score_adj, exit handlers that run before
- * every inherited one, a stack of the size asked for.
+ * those of the owner, a stack of the size asked for.
  */
 #ifndef PP_PROCESS_CHILD_H
 #define PP_PROCESS_CHILD_H

@@ -67,6 +67,7 @@ static _Noreturn void become(int line, size_t count)
                                       .fds = fds,
                                       .count = count,
                                       .zygote = message.zygote,
+                                      .image = true,
                                       .line = message.tied ? line : -1};
     setup = (struct pp__zygote_setup){.close_all = message.close_all, .inherit_count = message.inherit_count};
     memcpy(setup.inherit, message.inherit, sizeof setup.inherit);

@@ -2,9 +2,9 @@
 #include "process/memory.h"
 
 #include "base/cgroup.h"
-#include "base/lines.h"
 #include "base/seam.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,15 +41,42 @@ bool pp__memory_forgets_zombies(const char *path)
     return name && strcmp(name + 1, VERSION_1_FILE) == 0;
 }
 
-/* All three have it in a line of its own: "oom_kill 3". */
+/* What is looked for, and how much of it is behind us: it goes on where the last piece of the file has ended. */
+struct search {
+    size_t matched;
+    uint64_t kills;
+};
+
+/* True: the number is there, whole. */
+static bool search_on(struct search *search, const char *text, size_t size)
+{
+    static const char name[] = "\noom_kill ";
+    const size_t length = sizeof name - 1;
+    for (const char *at = text; at < text + size; at++) {
+        if (search->matched < length)
+            search->matched = *at == name[search->matched] ? search->matched + 1 : *at == '\n';
+        else if (*at >= '0' && *at <= '9')
+            search->kills = 10 * search->kills + (uint64_t)(*at - '0');
+        else
+            return true;
+    }
+    return false;
+}
+
+/*
+ * All three have it in a line of its own: "oom_kill 3". In small pieces: this is done before each fork, and what the
+ * zygote writes to while it has children is copied for it, page by page.
+ */
 uint64_t pp__memory_kills(const char *path)
 {
-    struct pp__lines lines;
-    unsigned long long kills = 0;
-    pp__lines_open(&lines, path);
-    for (const char *line = pp__lines_next(&lines); line; line = pp__lines_next(&lines))
-        if (sscanf(line, "oom_kill %llu", &kills) == 1)
-            break;
-    pp__lines_close(&lines);
-    return kills;
+    char text[256];
+    struct search search = {.matched = 1}; /* as at the start of a line */
+    ssize_t size;
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    while ((size = PP_SYS(read)(fd, text, sizeof text)) > 0 && !search_on(&search, text, (size_t)size)) {
+    }
+    close(fd);
+    return search.kills;
 }

@@ -18,6 +18,7 @@
 #include "process/pid.h"
 #include "process/records.h"
 #include "process/sanitizer.h"
+#include "process/score.h"
 #include "process/spawn.h"
 
 #include <errno.h>
@@ -143,11 +144,20 @@ int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size)
     return error;
 }
 
+/*
+ * As long as both share their memory, each page that one of them writes to is copied for it, and both wait for each
+ * other in the kernel: what can be done before the fork, or once by the zygote, is not left to one of them. The pid or
+ * a negative errno.
+ */
 static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t count)
 {
+    struct pp__score score;
     PP_FAULT("zygote.start.before");
+    pp__score_raise(&score);
     pid_t pid = PP_SYS(fork)();
-    if (pid == 0)
+    int error = errno;
+    if (pid == 0) {
+        pp__score_close(&score);
         pp__child_begin(&(struct pp__beginning){.setup = &zygote.setup,
                                                 .plan = plan,
                                                 .fds = fds,
@@ -156,10 +166,13 @@ static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t coun
                                                 .line = -1,
                                                 .stack = zygote.stack,
                                                 .stack_size = zygote.stack_size});
+    }
+    pp__score_lower(&score);
+    pp__score_close(&score);
     if (pid > 0)
         setpgid(pid, pid); /* the child does so too: whoever comes first */
     PP_FAULT("zygote.start.forked");
-    return pid;
+    return pid < 0 ? -error : pid;
 }
 
 static void fail_start(struct pp__connection *connection, uint64_t serial, int error)
@@ -240,15 +253,14 @@ static void handle_start(struct pp__connection *connection, const void *message,
         spawn_child(record, plan, fds, count);
         return;
     }
+    record->kills_before = count_kills();
     pid_t pid = fork_child(plan, fds, count);
-    record->error = pid < 0 ? errno : 0;
+    record->error = pid < 0 ? -pid : 0;
     record->pid = pid > 0 ? pid : 0;
     record->told_pid = record->pid;
     if (pid > 0 && record->watched)
         record->pidfd = pp__fd_adopt(pp__pidfd_open(pid), "a pidfd");
     pp__record_owe(record, pid > 0 ? PP__OWES_STARTED : PP__OWES_FAILED);
-    if (pid > 0)
-        record->kills_before = count_kills(); /* while the child begins: its start does not wait for this */
 }
 
 static void handle_kill(struct pp__connection *connection, const void *message, const int *fds, size_t count)
@@ -521,6 +533,15 @@ static void open_invitations(void)
     _exit(1);
 }
 
+static void take_exits(void)
+{
+    int error = pp__child_take_exits();
+    if (!error)
+        return;
+    pp__zygote_say(&zygote.setup, error, true, "handlers of exit");
+    _exit(1);
+}
+
 /* One event at a time: what one handler frees, no other event of the same batch can name. */
 void pp__zygote_run(const struct pp__zygote_setup *setup)
 {
@@ -531,6 +552,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.kills_told = 0;
     pp__records_init();
     pp__module_note_birth();
+    take_exits();
     open_sources();
     open_invitations();
     pp__zygote_say(setup, 0, true, "");
