@@ -51,7 +51,7 @@ GROUPS = {
     "stream": "Empty calls submitted one by one, a future for each, then waited for",
     "map": "A map in chunks of 1,024 or of a measured size, elements of 100 ns",
     "echo": "There and back: copied in by the caller and back by the worker, read in place",
-    "start": "From a launcher to a pool's first result; a worker's replacement, by a standby or in a row; bare forks",
+    "start": "From a launcher that has rested, or not, to a pool's first result; a worker's replacement, by a standby or in a row; bare forks",
     "memory": "Memory per pending empty call, besides the caller's own record",
     "kill": "kill -9 of a busy worker, until its future fails, and from there to the next result",
     "busy": "Calls that work, on two workers, of a static split over two bare processes",

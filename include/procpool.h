@@ -235,6 +235,10 @@ typedef struct pp_launcher_options {
     const int *inherit_fds;
     size_t inherit_fd_count;
     int close_fds; /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
+    /* Fork, forkserver: 0 has it keep one process forked ahead, "pp-spare", which the next start takes instead of
+     * forking one; when nothing has been asked of it for 5 ms, it makes the next. Launchers that pools make for
+     * themselves keep none. */
+    int no_spare;
     uint64_t reserved[4];
 } pp_launcher_options;
 

@@ -213,7 +213,8 @@ static int get_launcher(pp_pool *pool, const pp_pool_options *given)
     const pp_launcher_options options = {.start_method = given->start_method,
                                          .inherit_fds = given->inherit_fds,
                                          .inherit_fd_count = given->inherit_fd_count,
-                                         .close_fds = given->close_fds};
+                                         .close_fds = given->close_fds,
+                                         .no_spare = 1}; /* it has a standby, which is further */
     if (!given->launcher)
         return pp_launcher_create(&options, &pool->launcher);
     pool->launcher = pp_launcher_ref(given->launcher);

@@ -202,7 +202,8 @@ static int get_launcher(pp_process *process, const pp_process_options *o)
     const pp_launcher_options options = {.start_method = o->start_method,
                                          .inherit_fds = o->inherit_fds,
                                          .inherit_fd_count = o->inherit_fd_count,
-                                         .close_fds = o->close_fds};
+                                         .close_fds = o->close_fds,
+                                         .no_spare = 1}; /* it starts one */
     if (!o->launcher) {
         int error = pp_launcher_create(&options, &process->launcher);
         if (error)

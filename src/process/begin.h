@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* From the zygote's fork to pp__child_entry: see child.h for what a child starts as. Used by zygote.c only. */
+/* From the zygote's fork to pp__child_entry: see child.h for what a child starts as. Used by zygote.c, spare.c and
+ * join.c. */
 #ifndef PP_PROCESS_BEGIN_H
 #define PP_PROCESS_BEGIN_H
 
@@ -24,6 +25,13 @@ struct pp__beginning {
  * forks. 0 or -ENOMEM. */
 int pp__child_take_exits(void);
 
+/* What does not depend on the plan's name, stack and data. */
+void pp__child_detach(const struct pp__beginning *beginning);
+
+/* What is left. */
+_Noreturn void pp__child_become(const struct pp__beginning *beginning);
+
+/* Both. */
 _Noreturn void pp__child_begin(const struct pp__beginning *beginning);
 
 #endif

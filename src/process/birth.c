@@ -285,6 +285,7 @@ static int send_hello(int socket, const struct pp__zygote_setup *setup, const pp
                                      .command_count = command_count,
                                      .text_size = (uint32_t)size,
                                      .spawn = setup->spawn,
+                                     .spares = setup->spares,
                                      .invites = setup->spawn && options->starter};
     memcpy(hello->nonce, nonce, PP__NONCE_SIZE);
     for (size_t i = 0; i < setup->inherit_count; i++)
@@ -447,6 +448,7 @@ int pp__birth_fork(const pp_launcher_options *options, struct pp__zygote *zygote
     if (error)
         return error;
     helper.setup.close_all = options->close_fds;
+    helper.setup.spares = !options->no_spare;
     helper.setup.shared_images = true;
     uint64_t deadline = pp__deadline(TRIES_MS);
     pp__fail(-EAGAIN, "%s", "");
@@ -510,6 +512,7 @@ int pp__birth_image(const pp_launcher_options *options, bool spawn, struct pp__z
     if (error)
         return error;
     helper.setup.spawn = spawn;
+    helper.setup.spares = !spawn && !options->no_spare;
     error = exec_once(&helper, options, zygote);
     pp__fd_close(helper.setup.owner);
     return error;

@@ -155,16 +155,26 @@ static _Noreturn void switch_stack(const struct pp__beginning *b)
 }
 #endif
 
-void pp__child_begin(const struct pp__beginning *b)
+void pp__child_detach(const struct pp__beginning *b)
 {
     follow_zygote(b->zygote, b->plan->outlives != 0);
     PP_FAULT("child.begin");
     if (b->image)
         begin_image();
     close_descriptors(b);
-    prctl(PR_SET_NAME, b->plan->name);
     pp__owner_reset();
+}
+
+void pp__child_become(const struct pp__beginning *b)
+{
+    prctl(PR_SET_NAME, b->plan->name);
     if (b->stack)
         switch_stack(b);
     enter(b);
+}
+
+void pp__child_begin(const struct pp__beginning *b)
+{
+    pp__child_detach(b);
+    pp__child_become(b);
 }

@@ -107,6 +107,7 @@ static int take_hello(int socket)
                                       .owner_start = first.hello.owner_start,
                                       .close_all = true,
                                       .spawn = first.hello.spawn != 0,
+                                      .spares = first.hello.spares != 0,
                                       .invites = first.hello.invites != 0,
                                       .inherit_count = first.hello.inherit_count};
     memcpy(setup.inherit, first.hello.inherit, sizeof setup.inherit);

@@ -82,6 +82,8 @@ struct pp__wire_hello {
     uint32_t text_size;
     uint32_t spawn;   /* workers are fresh images */
     uint32_t invites; /* which the owner has started */
+    uint32_t spares;  /* as in pp__zygote_setup */
+    uint32_t reserved;
 };
 
 /* To a fresh image that is to be a child. */

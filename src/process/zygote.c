@@ -19,6 +19,7 @@
 #include "process/records.h"
 #include "process/sanitizer.h"
 #include "process/score.h"
+#include "process/spare.h"
 #include "process/spawn.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@
 #include <unistd.h>
 
 #define OWNER_LOOK_MS 100
+#define SPARE_PAUSE_MS 5 /* of quiet: it takes no processor from what a start is for */
 #define STACK_DEFAULT (8u << 20)
 #define STACK_MAX (UINT64_C(1) << 40)
 
@@ -86,6 +88,7 @@ static _Noreturn void leave(void)
 {
     pp__connections_visit(hear_out);
     pp__records_kill_all();
+    pp__spare_kill();
     _exit(0);
 }
 
@@ -146,18 +149,27 @@ int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size)
 
 /*
  * As long as both share their memory, each page that one of them writes to is copied for it, and both wait for each
- * other in the kernel: what can be done before the fork, or once by the zygote, is not left to one of them. The pid or
- * a negative errno.
+ * other in the kernel: what can be done before the fork, or once by the zygote, is not left to one of them.
  */
-static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t count)
+pid_t pp__zygote_fork(void)
 {
     struct pp__score score;
-    PP_FAULT("zygote.start.before");
     pp__score_raise(&score);
     pid_t pid = PP_SYS(fork)();
     int error = errno;
-    if (pid == 0) {
-        pp__score_close(&score);
+    if (pid != 0)
+        pp__score_lower(&score);
+    pp__score_close(&score);
+    if (pid > 0)
+        setpgid(pid, pid); /* the child does so too: whoever comes first */
+    return pid < 0 ? -error : pid;
+}
+
+static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t count)
+{
+    PP_FAULT("zygote.start.before");
+    pid_t pid = pp__zygote_fork();
+    if (pid == 0)
         pp__child_begin(&(struct pp__beginning){.setup = &zygote.setup,
                                                 .plan = plan,
                                                 .fds = fds,
@@ -166,13 +178,8 @@ static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t coun
                                                 .line = -1,
                                                 .stack = zygote.stack,
                                                 .stack_size = zygote.stack_size});
-    }
-    pp__score_lower(&score);
-    pp__score_close(&score);
-    if (pid > 0)
-        setpgid(pid, pid); /* the child does so too: whoever comes first */
     PP_FAULT("zygote.start.forked");
-    return pid < 0 ? -error : pid;
+    return pid;
 }
 
 static void fail_start(struct pp__connection *connection, uint64_t serial, int error)
@@ -254,7 +261,9 @@ static void handle_start(struct pp__connection *connection, const void *message,
         return;
     }
     record->kills_before = count_kills();
-    pid_t pid = fork_child(plan, fds, count);
+    pid_t pid = pp__spare_take(plan, fds, count);
+    if (pid == 0)
+        pid = fork_child(plan, fds, count);
     record->error = pid < 0 ? -pid : 0;
     record->pid = pid > 0 ? pid : 0;
     record->told_pid = record->pid;
@@ -470,6 +479,8 @@ static void bury(const siginfo_t *seen)
     siginfo_t end;
     PP_SYS(waitid)(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
     if (!record) {
+        if (pp__spare_ended(seen->si_pid))
+            return;
         pp__spawn_reaped_stranger(seen->si_pid, seen->si_code, seen->si_status);
         return;
     }
@@ -542,6 +553,13 @@ static void take_exits(void)
     _exit(1);
 }
 
+static int patience(void)
+{
+    if (pp__spare_is_wanted(&zygote.setup))
+        return SPARE_PAUSE_MS;
+    return zygote.setup.owner >= 0 ? -1 : OWNER_LOOK_MS;
+}
+
 /* One event at a time: what one handler frees, no other event of the same batch can name. */
 void pp__zygote_run(const struct pp__zygote_setup *setup)
 {
@@ -551,6 +569,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.counter[0] = '\0'; /* a worker that makes pools of its own has its zygote's */
     zygote.kills_told = 0;
     pp__records_init();
+    pp__spare_init();
     pp__module_note_birth();
     take_exits();
     open_sources();
@@ -558,9 +577,11 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     pp__zygote_say(setup, 0, true, "");
     for (;;) {
         struct epoll_event event;
-        int count = PP_SYS(epoll_wait)(zygote.epoll, &event, 1, setup->owner >= 0 ? -1 : OWNER_LOOK_MS);
+        int count = PP_SYS(epoll_wait)(zygote.epoll, &event, 1, patience());
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
+        if (count == 0 && pp__spare_is_wanted(setup))
+            pp__spare_make(&zygote.setup, zygote.pid);
         if (count == 1) {
             struct pp__source *source = event.data.ptr;
             source->ready(source, event.events);

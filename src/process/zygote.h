@@ -21,6 +21,7 @@ struct pp__zygote_setup {
     bool close_all;     /* children keep nothing but 1, 2, inherit and the plan's */
     bool shared_images; /* it is a fork of the owner */
     bool spawn;         /* children are fresh images */
+    bool spares;        /* it forks one ahead (spare.h) */
     bool invites;       /* they are started by the owner, which is told the invitations */
     char **command;     /* that start them, NULL-ended; NULL: the zygote does */
     int inherit[PP__INHERIT_MAX];
@@ -34,6 +35,9 @@ void pp__zygote_say(const struct pp__zygote_setup *setup, int error, bool done, 
 bool pp__zygote_abandoned(const struct pp__zygote_setup *setup);
 
 _Noreturn void pp__zygote_run(const struct pp__zygote_setup *setup);
+
+/* Forks a child, with a score and a group of its own. Its pid, in the child 0, or a negative errno. */
+pid_t pp__zygote_fork(void);
 
 /* Room for the stack of the next child, of that many bytes (0: the default): 0 or an errno. *stack is NULL where stacks
  * are not changed. */

@@ -289,6 +289,24 @@ static inline pid_t children_of(pid_t parent, int index)
     return found;
 }
 
+/* A living child of `parent` that has this name; 0: there is none. */
+static inline pid_t child_named(pid_t parent, const char *name)
+{
+    pid_t found = 0;
+    DIR *directory = opendir("/proc");
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        int pid;
+        pid_t its;
+        char comm[64];
+        if (sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) && test_process_state(pid, &its, comm) &&
+            its == parent && strcmp(comm, name) == 0)
+            found = pid;
+    }
+    if (directory)
+        closedir(directory);
+    return found;
+}
+
 /* Waits for a child of the test; its wait status. */
 static inline int wait_for(pid_t pid)
 {

@@ -2,32 +2,10 @@
 /* The process that is kept ready to be the next worker. */
 #include "processes_kit.h"
 
-static bool is_standby(pid_t pid, pid_t parent)
-{
-    char path[64], name[32] = "";
-    pid_t its = 0;
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return false;
-    bool read = fgets(name, sizeof name, file) != NULL;
-    fclose(file);
-    return read && strcmp(name, "pp-standby\n") == 0 && test_process_state(pid, &its, NULL) && its == parent;
-}
-
 /* The standby of this zygote; 0: there is none. */
 static pid_t standby_of(pid_t zygote)
 {
-    pid_t found = 0;
-    DIR *directory = opendir("/proc");
-    for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        int pid;
-        if (sscanf(entry->d_name, "%d", &pid) == 1 && is_standby(pid, zygote))
-            found = pid;
-    }
-    if (directory)
-        closedir(directory);
-    return found;
+    return child_named(zygote, "pp-standby");
 }
 
 static pid_t await_standby(pid_t zygote)

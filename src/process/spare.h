@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A child that the zygote forks ahead of the next start. What does not depend on the plan is behind it: the fork, its
+ * descriptors, its group; it waits for the plan, so a start that finds one there is a message. There is one at most.
+ */
+#ifndef PP_PROCESS_SPARE_H
+#define PP_PROCESS_SPARE_H
+
+#include "process/zygote.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* None is there; for a zygote that begins. */
+void pp__spare_init(void);
+
+/* Whether one is to be made as soon as nothing else is to be done. */
+bool pp__spare_is_wanted(const struct pp__zygote_setup *setup);
+
+void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote);
+
+/* Gives it a plan with its descriptors: the pid of what is now that plan's child. 0: none is there, or it has ended. */
+pid_t pp__spare_take(const struct pp__plan *plan, const int *fds, size_t count);
+
+/* A child that no record has was reaped: whether it was the spare. */
+bool pp__spare_ended(pid_t pid);
+
+void pp__spare_kill(void);
+
+#endif
