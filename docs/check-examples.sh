@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Compiles and runs the complete programs in the man pages against a build, and compares what they print with what the page says. Then
-# compares the README's program with examples/first.c.
+# compares the README's program with examples/first.c, and the lengths of the programs that are in examples/python, too: none may be more than
+# twice as long as in Python.
 #
 #     check-examples.sh SOURCE BUILD
 #
@@ -64,3 +65,21 @@ awk '/^```c$/ && !done { inside = 1; next } /^```$/ && inside { inside = 0; done
 sed '1{/SPDX/d}' "$source/examples/first.c" >"$work/first.c"
 diff -u "$work/first.c" "$work/readme.c" || fail "README.md's program is not examples/first.c"
 echo "ok - README.md's program is examples/first.c"
+
+# Lines that are neither blank nor comment.
+count_c()
+{
+    sed 's@/\*.*\*/@@; /\/\*/,/\*\//d' "$1" | grep -c '[^[:space:]]'
+}
+
+count_python()
+{
+    grep -vc '^[[:space:]]*\(#.*\)\{0,1\}$' "$1"
+}
+
+for python in "$source"/examples/python/*.py; do
+    name=$(basename "$python" .py)
+    here=$(count_c "$source/examples/$name.c") there=$(count_python "$python")
+    [ "$here" -le $((2 * there)) ] || fail "examples/$name.c has $here lines, in Python $there"
+    echo "ok - examples/$name.c is at most twice as long as in Python: $here lines, $there there"
+done

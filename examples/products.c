@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Three processes put products into a queue of 40, three others take them out, until each has taken the message that
  * says there are no more: an empty one. */
+#include "common.h"
+
 #include <procpool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +15,7 @@ enum { EACH = 3, PRODUCTS = 5 };
 static pp_queue *open_queue(const int *fd)
 {
     pp_queue *queue;
-    if (pp_queue_open(*fd, &queue) != 0)
-        exit(1);
+    check(pp_queue_open(*fd, &queue));
     srandom((unsigned)getpid());
     return queue;
 }
@@ -32,8 +33,7 @@ static int produce(void *fd, size_t size)
     pp_queue *queue = open_queue(fd);
     (void)size;
     for (int i = 0; i < PRODUCTS; i++) {
-        if (pp_queue_put(queue, "one product", 12, -1) != 0)
-            exit(1);
+        check(pp_queue_put(queue, "one product", 12, -1));
         say(queue, "produced", "one product");
     }
     pp_queue_unref(queue);
@@ -56,31 +56,27 @@ static pp_process *start(pp_process_function *function, const char *kind, int nu
     pp_process *process;
     snprintf(name, sizeof name, "%s-%d", kind, number);
     const pp_process_options options = {.name = name, .inherit_fds = &fd, .inherit_fd_count = 1};
-    if (pp_process_start(function, &fd, sizeof fd, &options, &process) == 0)
-        return process;
-    fprintf(stderr, "products: %s\n", pp_last_error());
-    exit(1);
+    check(pp_process_start(function, &fd, sizeof fd, &options, &process));
+    return process;
 }
 
 int main(void)
 {
     pp_worker_main();
     pp_queue *queue;
-    pp_process *producers[EACH], *consumers[EACH];
-    if (pp_queue_create(&(pp_queue_options){.max_items = 40}, &queue) != 0)
-        return fprintf(stderr, "products: %s\n", pp_last_error()), 1;
+    pp_process *processes[2 * EACH];
+    check(pp_queue_create(&(pp_queue_options){.max_items = 40}, &queue));
     for (int i = 0; i < EACH; i++) {
-        producers[i] = start(produce, "Producer", i + 1, pp_queue_fd(queue));
-        consumers[i] = start(consume, "Consumer", i + 1, pp_queue_fd(queue));
+        processes[i] = start(produce, "Producer", i + 1, pp_queue_fd(queue));
+        processes[EACH + i] = start(consume, "Consumer", i + 1, pp_queue_fd(queue));
     }
     for (int i = 0; i < EACH; i++)
-        pp_process_join(producers[i], -1);
+        pp_process_join(processes[i], -1);
     for (int i = 0; i < EACH; i++)
-        pp_queue_put(queue, NULL, 0, -1);
-    for (int i = 0; i < EACH; i++) {
-        pp_process_join(consumers[i], -1);
-        pp_process_unref(consumers[i]);
-        pp_process_unref(producers[i]);
+        check(pp_queue_put(queue, NULL, 0, -1));
+    for (int i = 0; i < 2 * EACH; i++) {
+        pp_process_join(processes[i], -1);
+        pp_process_unref(processes[i]);
     }
     pp_queue_unref(queue);
 }

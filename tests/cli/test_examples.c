@@ -272,8 +272,8 @@ TEST_WITHIN(urls_are_requested_by_a_process_each_and_those_that_can_not_be_cost_
     CHECK_INT(count_lines(outcome.out), 5);
     check_line(outcome.out, port, "%s: its process was ended by signal %s\n", "crash", "6");
     check_line(outcome.out, port, "%s: its process was ended by signal %s\n", "hang", "9");
-    check_line(outcome.out, port, "%s: %s\n", "small", "there");
-    check_line(outcome.out, port, "%s: %s\n", "large", "there");
+    check_line(outcome.out, port, "%s: %s\n", "small", "1000 bytes");
+    check_line(outcome.out, port, "%s: %s\n", "large", "70000 bytes");
     check_line(outcome.out, port, "%s: %s", "missing", "The requested URL returned error: 404");
 }
 
@@ -285,8 +285,10 @@ TEST_WITHIN(results_of_a_process_each_are_in_a_dictionary_that_all_share, 20)
     struct outcome outcome = run_with_pages("results", pages, &port);
     CHECK_STR(outcome.err, "");
     CHECK_INT(outcome.status, 0);
-    CHECK_INT(count_lines(outcome.out), 5);
+    CHECK_INT(count_lines(outcome.out), 7);
     check_line(outcome.out, port, "%s: %s\n", "small", "1000 bytes");
+    check_line(outcome.out, port, "%s: its process was ended by signal %s\n", "crash", "6");
+    check_line(outcome.out, port, "%s: its process was ended by signal %s\n", "hang", "9");
     check_line(outcome.out, port, "%s: %s\n", "crash", "no result");
     check_line(outcome.out, port, "%s: %s\n", "hang", "no result");
     check_line(outcome.out, port, "%s: %s", "missing", "The requested URL returned error: 404");
