@@ -1334,7 +1334,9 @@ typedef struct pp_dict_options {
 /*
  * `options` may be NULL. Errors: as of all objects, and -EINVAL (bad options), -ENOTSUP (kept, and no LMDB),
  * -ENAMETOOLONG, -EPROTO (the file is no dictionary), and those of opening a file. Through pp_dict_fd a kept one is
- * handed on as its path and options. Of a kept one also: -ENOENT (a symbolic link that leads to no file; of
+ * handed on as its path and options. Another program's file of LMDB's that has named databases, or keys of another
+ * kind, is no dictionary, and is left as it is; a named one is seen among the first 4096 keys, and behind them only by
+ * changes, none of which harms it: -EPROTO. Of a kept one also: -ENOENT (a symbolic link that leads to no file; of
  * pp_dict_open, and of all functions in a forked child, which opens the file again: there is another file or none by
  * now), -EMLINK (the file has hard links, so that it could be locked under each of its names), -EBUSY (it or PATH-lock
  * was removed, replaced or renamed while a process has it open). A process that has more handles of one file keeps to

@@ -21,7 +21,6 @@
 #define DEFAULT_BYTES ((uint64_t)1 << 28)
 #define DEFAULT_READERS 126
 #define TRIES 4
-#define KEYS_UNCHECKED 64 /* of a walk, between two looks at the file's size */
 
 /* One transaction of a handle. */
 struct step {
@@ -254,7 +253,10 @@ static int kept_update(pp_dict *dict, pp_dict_change *changes, size_t count, siz
 static int run_clear(struct step *step, void *what)
 {
     (void)what;
-    int code = step->lmdb->mdb_drop(step->transaction, step->process->table, 0);
+    /* With the record of a database all that is in it would be lost. Other changes of such a record LMDB refuses. */
+    int code = pp__kept_check_records(step->process, step->transaction, SIZE_MAX);
+    if (code == 0)
+        code = step->lmdb->mdb_drop(step->transaction, step->process->table, 0);
     return code ? fail(step, code) : 0;
 }
 
@@ -293,7 +295,7 @@ static int run_walk(struct step *step, void *what)
     if (code)
         return fail(step, code);
     for (size_t i = 0; error == 0; i++) {
-        if (i % KEYS_UNCHECKED == 0)
+        if (i % PP__KEPT_UNCHECKED == 0)
             error = check_walk(step);
         if (error || (code = step->lmdb->mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) != 0)
             break;

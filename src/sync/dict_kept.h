@@ -58,6 +58,16 @@ void pp__kept_end_turn(struct pp__kept_process *process, enum pp__kept_turn turn
 int pp__kept_check(struct pp__kept_process *process);
 int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transaction, uint64_t *used);
 
+/*
+ * A database of the file's that has a name, as other programs make them, is a record of the table's, too: no value, but
+ * where that database is. PP__KEPT_FOREIGN if one is among the first `most` records, else a code of LMDB's. Only where
+ * nobody else in this process does the same.
+ */
+int pp__kept_check_records(struct pp__kept_process *process, MDB_txn *transaction, size_t most);
+
+#define PP__KEPT_FOREIGN (MDB_LAST_ERRCODE + 1) /* a code beside LMDB's: the file is another program's */
+#define PP__KEPT_UNCHECKED 64                   /* keys of a walk, between two looks at the file's size */
+
 /* A lock of the process's at byte `at` of a file, where LMDB has none. Who can't have it goes on without. */
 void pp__kept_wait_for_lock(int fd, off_t at);
 void pp__kept_unlock(int fd, off_t at);

@@ -8,6 +8,7 @@
 #include "sync/dict_kept.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -73,6 +74,40 @@ int pp__kept_check_transaction(struct pp__kept_process *process, MDB_txn *transa
         error =
             pp__fail(-EPROTO, "the dictionary's file was cut; %llu bytes of it are needed", (unsigned long long)*used);
     return error;
+}
+
+#define PLACE (2 * sizeof(uint32_t) + 5 * sizeof(size_t)) /* where a database is: LMDB's MDB_db */
+
+/* Which records are databases LMDB tells who opens one as such. */
+static int check_record(const struct pp__lmdb *lmdb, MDB_txn *transaction, const MDB_val *key, const MDB_val *value)
+{
+    char name[PP_DICT_KEY_MAX + 1];
+    MDB_dbi database;
+    if (value->mv_size != PLACE || key->mv_size >= sizeof name || memchr(key->mv_data, '\0', key->mv_size))
+        return 0;
+    memcpy(name, key->mv_data, key->mv_size);
+    name[key->mv_size] = '\0';
+    int code = lmdb->mdb_dbi_open(transaction, name, 0, &database);
+    return code == 0 ? PP__KEPT_FOREIGN : code == MDB_INCOMPATIBLE ? 0 : code;
+}
+
+int pp__kept_check_records(struct pp__kept_process *process, MDB_txn *transaction, size_t most)
+{
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int code = process->lmdb->mdb_cursor_open(transaction, process->table, &cursor);
+    if (code)
+        return code;
+    for (size_t i = 0; code == 0 && i < most; i++) {
+        if (i % PP__KEPT_UNCHECKED == 0 && pp__kept_check(process) != 0)
+            code = MDB_CORRUPTED;
+        if (code == 0)
+            code = process->lmdb->mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        if (code == 0)
+            code = check_record(process->lmdb, transaction, &key, &value);
+    }
+    process->lmdb->mdb_cursor_close(cursor);
+    return code == MDB_NOTFOUND ? 0 : code;
 }
 
 void pp__kept_begin_quiet(struct pp__kept_quiet *quiet)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define DEAD_READERS 16
+#define RECORDS_CHECKED 4096 /* when a file is opened, so that this takes no longer for a larger one */
 
 static struct pp__kept_process *_Atomic first;
 
@@ -64,6 +65,9 @@ int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
         return pp__fail(-ENOSPC, "the dictionary's file has no room; its size is max_bytes");
     case MDB_READERS_FULL:
         return pp__fail(-EUSERS, "more processes and threads read the dictionary than max_readers");
+    case PP__KEPT_FOREIGN:
+        return pp__fail(-EPROTO, "the file is another program's and no dictionary: it has named databases, or keys of "
+                                 "another kind");
     case MDB_CORRUPTED:
     case MDB_INVALID:
     case MDB_VERSION_MISMATCH:
@@ -103,6 +107,8 @@ static int configure(struct pp__kept_process *process, const struct pp__shared_k
     int code = process->lmdb->mdb_env_set_mapsize(process->env, shared->dict.max_bytes);
     if (code == 0)
         code = process->lmdb->mdb_env_set_maxreaders(process->env, shared->dict.max_readers + DEAD_READERS);
+    if (code == 0)
+        code = process->lmdb->mdb_env_set_maxdbs(process->env, 1); /* for pp__kept_check_records */
     return code;
 }
 
@@ -124,9 +130,11 @@ static int open_table_in_turn(struct pp__kept_process *process)
     if (code == 0)
         code = process->lmdb->mdb_dbi_flags(transaction, process->table, &flags);
     if (code == 0 && flags != 0)
-        code = MDB_INCOMPATIBLE; /* its keys are numbers, or have several values: another program's */
+        code = PP__KEPT_FOREIGN; /* its keys are numbers, or have several values */
     if (code == 0 && pp__kept_check_transaction(process, transaction, &used) != 0)
         code = MDB_CORRUPTED;
+    if (code == 0)
+        code = pp__kept_check_records(process, transaction, RECORDS_CHECKED);
     if (code) {
         process->lmdb->mdb_txn_abort(transaction);
         return code;

@@ -18,6 +18,7 @@
     F(mdb_env_info)                                                                                                    \
     F(mdb_env_set_mapsize)                                                                                             \
     F(mdb_env_set_maxreaders)                                                                                          \
+    F(mdb_env_set_maxdbs)                                                                                              \
     F(mdb_reader_check)                                                                                                \
     F(mdb_txn_begin)                                                                                                   \
     F(mdb_txn_commit)                                                                                                  \

@@ -480,6 +480,106 @@ TEST(a_file_of_lmdb_with_keys_of_another_kind_is_no_dictionary)
     kit_remove_directory();
 }
 
+/* Another program's file: `plain` keys, and after them, in the order of keys, a database with the name "zoo". */
+static void make_databases(const char *path, int plain)
+{
+    const struct pp__lmdb *lmdb = pp__lmdb_load();
+    char bytes[64] = "lion";
+    MDB_env *env;
+    MDB_txn *transaction;
+    MDB_dbi table, zoo;
+    MDB_val key = {4, bytes}, value = {48, bytes};
+    CHECK_INT(lmdb->mdb_env_create(&env), 0);
+    CHECK_INT(lmdb->mdb_env_set_maxdbs(env, 1), 0);
+    CHECK_INT(lmdb->mdb_env_set_mapsize(env, 16 << 20), 0);
+    CHECK_INT(lmdb->mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOSYNC, 0600), 0);
+    CHECK_INT(lmdb->mdb_txn_begin(env, NULL, 0, &transaction), 0);
+    CHECK_INT(lmdb->mdb_dbi_open(transaction, NULL, 0, &table), 0);
+    CHECK_INT(lmdb->mdb_dbi_open(transaction, "zoo", MDB_CREATE, &zoo), 0);
+    CHECK_INT(lmdb->mdb_put(transaction, zoo, &key, &key, 0), 0);
+    for (int i = 0; i < plain; i++) {
+        snprintf(bytes, sizeof bytes, "k%08d", i);
+        key.mv_size = strlen(bytes);
+        CHECK_INT(lmdb->mdb_put(transaction, table, &key, &value, 0), 0);
+    }
+    CHECK_INT(lmdb->mdb_txn_commit(transaction), 0);
+    lmdb->mdb_env_close(env);
+}
+
+/* The database "zoo" has what was put into it. */
+static void check_zoo(const char *path)
+{
+    const struct pp__lmdb *lmdb = pp__lmdb_load();
+    MDB_env *env;
+    MDB_txn *transaction;
+    MDB_dbi zoo;
+    MDB_val key = {4, "lion"}, value;
+    CHECK_INT(lmdb->mdb_env_create(&env), 0);
+    CHECK_INT(lmdb->mdb_env_set_maxdbs(env, 1), 0);
+    CHECK_INT(lmdb->mdb_env_open(env, path, MDB_NOSUBDIR | MDB_RDONLY, 0600), 0);
+    CHECK_INT(lmdb->mdb_txn_begin(env, NULL, MDB_RDONLY, &transaction), 0);
+    CHECK_INT(lmdb->mdb_dbi_open(transaction, "zoo", 0, &zoo), 0);
+    CHECK_INT(lmdb->mdb_get(transaction, zoo, &key, &value), 0);
+    CHECK_INT(value.mv_size, 4);
+    lmdb->mdb_txn_abort(transaction);
+    lmdb->mdb_env_close(env);
+}
+
+TEST(a_file_of_lmdb_with_named_databases_is_no_dictionary_and_stays_as_it_is)
+{
+    static const int plain[] = {0, 1, 1000};
+    pp_dict *dict;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        make_databases(path, plain[i]);
+        CHECK_INT(open_path(path, 0, &dict), -EPROTO);
+        CHECK_HAS(pp_last_error(), "named databases");
+        check_zoo(path);
+        CHECK_INT(unlink(path), 0);
+    }
+    kit_remove_directory();
+}
+
+/* When it is opened the first 4096 keys are looked at. */
+TEST(a_named_database_behind_many_keys_is_not_lost_by_any_change)
+{
+    pp_dict *dict;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    make_databases(path, 10000);
+    CHECK_OK(open_path(path, 0, &dict));
+    CHECK_INT(pp_dict_put(dict, "zoo", 3, "value", 5), -EPROTO);
+    CHECK_INT(pp_dict_delete(dict, "zoo", 3), -EPROTO);
+    CHECK_INT(pp_dict_clear(dict), -EPROTO);
+    CHECK_HAS(pp_last_error(), "named databases");
+    CHECK_INT(pp_dict_size(dict), 10001);
+    pp_dict_unref(dict);
+    check_zoo(path);
+    kit_remove_directory();
+}
+
+/* As long as what LMDB has of a database. */
+TEST(values_of_any_length_are_not_taken_for_databases)
+{
+    static const char bytes[128];
+    pp_dict *dict;
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("kept")));
+    CHECK_OK(open_path(path, 0, &dict));
+    for (int i = 0; i < 128; i++) {
+        char key[8];
+        CHECK_OK(pp_dict_put(dict, key, (size_t)snprintf(key, sizeof key, "%d", i), bytes, (size_t)i));
+        CHECK_OK(pp_dict_put(dict, &i, sizeof i, bytes, (size_t)i));
+    }
+    pp_dict_unref(dict);
+    CHECK_OK(open_path(path, 0, &dict));
+    CHECK_INT(pp_dict_size(dict), 256);
+    CHECK_OK(pp_dict_clear(dict));
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
 static size_t fill_until_full(pp_dict *dict, unsigned *seed)
 {
     static const char bytes[3000];
