@@ -18,7 +18,7 @@ struct pp__kept_process {
     const struct pp__lmdb *lmdb;
     MDB_env *env;
     MDB_dbi table;
-    pid_t pid; /* whose it is */
+    uint64_t owner; /* the generation of the process whose it is */
     dev_t device;
     ino_t inode;
     unsigned handles;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/seam.h"
 #include "sync/dict_kept.h"
+#include "sync/participant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,19 +20,20 @@
 static struct pp__kept_process *_Atomic first;
 
 /*
- * The table's lock: the process that has it, or 0. A fork may leave it, in the child, to a thread that is not there: so
- * what belongs to another process is free. The list is whole at every instruction: whatever leads to an entry (`first`,
- * `next`, a handle's `opened`) is stored when the entry is whole (lead), and followed by the next to have the lock or
- * by a child that was forked in the middle.
+ * The table's lock: the generation of the process that has it, or 0. A fork may leave it, in the child, to a thread
+ * that is not there: so what belongs to another process is free. The list is whole at every instruction: whatever leads
+ * to an entry (`first`, `next`, a handle's `opened`) is stored when the entry is whole (lead), and followed by the next
+ * to have the lock or by a child that was forked in the middle.
  */
-static _Atomic pid_t holder;
+static _Atomic uint64_t holder;
 
-static void lock_table(void)
+static void lock_table(uint64_t self)
 {
-    pid_t self = getpid(), found = 0;
-    /* Pairs with the store in unlock_table: all that was done before it is seen. */
+    uint64_t found = 0;
+    /* Pairs with the store in unlock_table: all that was done before it is seen. And release, for a child that finds
+     * the generation here: it does not draw the same. */
     while (
-        !atomic_compare_exchange_strong_explicit(&holder, &found, self, memory_order_acquire, memory_order_relaxed)) {
+        !atomic_compare_exchange_strong_explicit(&holder, &found, self, memory_order_acq_rel, memory_order_relaxed)) {
         if (found == self) {
             nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
             found = 0;
@@ -190,7 +192,8 @@ static int check_lock_file(const struct pp__shared_kept *shared)
     if (PP_SYS(stat)(path, &status) != 0)
         return 0;
     for (struct pp__kept_process *p = follow(&first); p; p = follow(&p->next))
-        if (p->pid == getpid() && p->lock_device == status.st_dev && p->lock_inode == status.st_ino)
+        if (p->owner == pp__participant_generation() && p->lock_device == status.st_dev &&
+            p->lock_inode == status.st_ino)
             return pp__fail(-EBUSY, "%s was removed or replaced while this process has it open", shared->path);
     return 0;
 }
@@ -265,7 +268,7 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
         return error;
     }
     pthread_rwlock_init(&made->lock, NULL);
-    made->pid = getpid();
+    made->owner = pp__participant_generation();
     made->limit = shared->dict.max_bytes;
     made->no_flush = shared->dict.no_flush != 0;
     lead(&made->next, follow(&first));
@@ -279,9 +282,10 @@ static struct pp__kept_process *find(const struct pp__shared_kept *shared)
 {
     struct stat status = {.st_dev = shared->device, .st_ino = shared->inode};
     struct pp__kept_process *process = follow(&first);
+    uint64_t self = pp__participant_generation();
     if (shared->inode == 0 && PP_SYS(stat)(shared->path, &status) != 0)
         return NULL;
-    while (process && (process->pid != getpid() || process->device != status.st_dev || process->inode != status.st_ino))
+    while (process && (process->owner != self || process->device != status.st_dev || process->inode != status.st_ino))
         process = follow(&process->next);
     return process;
 }
@@ -320,10 +324,13 @@ static int attach(struct pp__kept_process *process, const struct pp__shared_kept
 int pp__kept_enter(pp_dict *dict, struct pp__kept_process **process)
 {
     const struct pp__shared_kept *shared = dict->object.memory;
+    uint64_t self = pp__participant_generation();
     int error = 0;
-    lock_table();
+    if (self == 0)
+        return pp__fail(-ENOMEM, "no memory for a dictionary");
+    lock_table(self);
     struct pp__kept_process *opened = follow(&dict->opened);
-    if (!opened || opened->pid != getpid()) {
+    if (!opened || opened->owner != self) {
         opened = find(shared);
         error = opened ? attach(opened, shared) : open_process(shared, &opened);
         if (error)
@@ -368,9 +375,12 @@ static void close_process(struct pp__kept_process *process)
 
 void pp__kept_forget(pp_dict *dict)
 {
-    lock_table();
+    uint64_t self = pp__participant_generation();
+    if (self == 0)
+        return; /* it has opened nothing */
+    lock_table(self);
     struct pp__kept_process *opened = follow(&dict->opened);
-    if (opened && opened->pid == getpid() && --opened->handles == 0)
+    if (opened && opened->owner == self && --opened->handles == 0)
         close_process(opened);
     unlock_table();
 }

@@ -68,6 +68,7 @@ bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image)
 struct self {
     _Atomic uint64_t start, image; /* written before `known` */
     _Atomic uint32_t known;
+    _Atomic uint64_t generation; /* 0: not drawn yet */
 };
 
 /* A process as records name it. */
@@ -93,14 +94,18 @@ static struct self *make_page(void)
     return have;
 }
 
+static struct self *find_page(void)
+{
+    struct self *self = pp__load_acquire(&page); /* pairs with the exchange in make_page, of another thread */
+    return self ? self : make_page();
+}
+
 /* The calling process. What else than its number is needed is read once; without memory for that, each time. */
 static struct name find_self(void)
 {
-    struct self *self = pp__load_acquire(&page); /* pairs with the exchange in make_page, of another thread */
+    struct self *self = find_page();
     struct pp__stat line;
     uint32_t pid = (uint32_t)getpid();
-    if (!self)
-        self = make_page();
     if (self && pp__load_acquire(&self->known)) /* pairs with the store below */
         return (struct name){pid, pp__load_relaxed(&self->start), pp__load_relaxed(&self->image)};
     if (!pp__stat_read((pid_t)pid, &line))
@@ -111,6 +116,27 @@ static struct name find_self(void)
         pp__store_release(&self->known, 1); /* behind the two; pairs with the load above, of another thread */
     }
     return (struct name){pid, line.start, line.image};
+}
+
+/*
+ * One more than the last one that was drawn before the fork. A child in whose memory a generation stands has found that
+ * drawn, too, if it was stored there with release.
+ */
+uint64_t pp__participant_generation(void)
+{
+    static _Atomic uint64_t last;
+    struct self *self = find_page();
+    uint64_t drawn, none = 0;
+    if (!self)
+        return 0;
+    drawn = pp__load_acquire(&self->generation); /* pairs with the exchange below, of another thread */
+    if (drawn)
+        return drawn;
+    drawn = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    /* Behind the drawing; pairs with the load above, and with itself. */
+    bool first = atomic_compare_exchange_strong_explicit(&self->generation, &none, drawn, memory_order_acq_rel,
+                                                         memory_order_acquire);
+    return first ? drawn : none;
 }
 
 /* --------------------------------------------------------------------------------------------- records */

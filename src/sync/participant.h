@@ -54,4 +54,11 @@ bool pp__holders_sweep_at_times(struct pp__holders *holders, uint32_t capacity, 
  */
 bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image);
 
+/*
+ * The fork generation: tells the calling process from all those from which it was forked, and whose memory it has,
+ * where its pid may be that of one which has ended. The same until its end. 0: there is no memory to know it, nor was
+ * there in any of those.
+ */
+uint64_t pp__participant_generation(void);
+
 #endif

@@ -4,10 +4,12 @@
 
 #include "sync/lmdb.h"
 
+#include <linux/sched.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 static void need_lmdb(void)
 {
@@ -332,18 +334,24 @@ static void write_text(const char *path, const char *text)
     close(fd);
 }
 
-/* In a mount namespace of its own, with a disk of 1 MiB at the directory. 77: it may not have one. */
-static void make_disk(const char *directory)
+/* In a user namespace of its own, and another besides. 77: it may not have them. */
+static void enter_namespace(int kind)
 {
     char map[32];
     unsigned user = getuid(), group = getgid();
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+    if (unshare(CLONE_NEWUSER | kind) != 0)
         _exit(77);
     snprintf(map, sizeof map, "0 %u 1", user);
     write_text("/proc/self/uid_map", map);
     snprintf(map, sizeof map, "0 %u 1", group);
     write_text("/proc/self/setgroups", "deny");
     write_text("/proc/self/gid_map", map);
+}
+
+/* Of 1 MiB at the directory. */
+static void make_disk(const char *directory)
+{
+    enter_namespace(CLONE_NEWNS);
     if (mount("disk", directory, "tmpfs", 0, "size=1m") != 0)
         _exit(77);
 }
@@ -367,7 +375,8 @@ static void fill_a_disk(void *directory)
     pp_dict_unref(dict);
 }
 
-static void on_a_disk(void (*run)(void *directory))
+/* `run` is one that enters a namespace. */
+static void in_a_namespace(void (*run)(void *directory))
 {
     int status;
     need_lmdb();
@@ -376,13 +385,13 @@ static void on_a_disk(void (*run)(void *directory))
     CHECK_INT(waitpid(child, &status, 0), child);
     kit_remove_directory();
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        LEFT_OUT("a mount namespace of one's own is not to be had");
+        LEFT_OUT("a namespace of one's own is not to be had");
     CHECK_INT(status, 0);
 }
 
 TEST(a_full_disk_is_told_as_one)
 {
-    on_a_disk(fill_a_disk);
+    in_a_namespace(fill_a_disk);
 }
 
 /* A hole in the lock file would be found by who writes to it through its map. */
@@ -423,7 +432,75 @@ static void fill_a_disk_before(void *directory)
 
 TEST(on_a_full_disk_none_is_made_and_none_is_opened)
 {
-    on_a_disk(fill_a_disk_before);
+    in_a_namespace(fill_a_disk_before);
+}
+
+static void open_for_itself(pp_dict *dict)
+{
+    int descriptors = kit_open_descriptors();
+    kit_has(dict, "key", "value");
+    CHECK(kit_open_descriptors() > descriptors);
+    pp_dict_unref(dict);
+}
+
+/* The child, whose parent has ended by the time, forks one with that one's pid. 77: it may not. */
+static void fork_with_pid(pp_dict *dict, pid_t pid)
+{
+    int status;
+    struct clone_args arguments = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&pid, .set_tid_size = 1};
+    pid_t child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (child == 0) {
+        open_for_itself(dict);
+        _exit(0);
+    }
+    if (child < 0)
+        _exit(77);
+    CHECK_INT(waitpid(child, &status, 0), pid);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+static void open_and_leave_a_child(void *path)
+{
+    pp_dict *dict;
+    pid_t self = getpid();
+    CHECK_OK(open_path(path, 0, &dict));
+    kit_set(dict, "key", "value");
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child > 0)
+        _exit(0);
+    wait_until(kill(self, 0) != 0, 10); /* it has been reaped */
+    fork_with_pid(dict, self);
+}
+
+/* As the first process of a PID namespace, it gets the child that was left, and how that ended. */
+static void get_what_is_left(void *directory)
+{
+    char path[128];
+    int status;
+    snprintf(path, sizeof path, "%s/kept", (char *)directory);
+    pid_t child = kit_fork(open_and_leave_a_child, path);
+    CHECK_INT(waitpid(child, &status, 0), child);
+    CHECK_INT(status, 0);
+    CHECK(waitpid(-1, &status, 0) > 0);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+static void reuse_a_pid(void *directory)
+{
+    int status;
+    enter_namespace(CLONE_NEWPID);
+    pid_t first = kit_fork(get_what_is_left, directory);
+    CHECK_INT(waitpid(first, &status, 0), first);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+/* It has that one's memory, and none of its locks. */
+TEST(a_process_with_the_pid_of_one_that_had_the_file_open_opens_it_for_itself)
+{
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind does not know clone3, by which a process gets a pid that is asked for");
+    in_a_namespace(reuse_a_pid);
 }
 
 static void expect_busy(void *path)
