@@ -1310,7 +1310,8 @@ PP_API int pp_queue_close(pp_queue *queue);
  * needs more memory, before Linux 5.14); of a kept one -ENOTSUP, -EUSERS (more threads of all processes than
  * max_readers) and those of files (-EIO: the disk failed). They have no timeouts: a process that is stopped in a change
  * (of an anonymous one: in any of these functions) holds up the others until it goes on or is killed. One that is
- * stopped in a function that reads a kept one keeps pages from being used again, until changes are -ENOSPC.
+ * stopped in a function that reads a kept one keeps pages from being used again, until changes are -ENOSPC; they work
+ * again when it goes on or is killed.
  */
 typedef struct pp_dict pp_dict;
 typedef struct pp_dict_view pp_dict_view;

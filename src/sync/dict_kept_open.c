@@ -64,7 +64,8 @@ int pp__kept_fail(const struct pp__lmdb *lmdb, int code)
         return pp__fail(-ENOENT, "the dictionary has no such key");
     case MDB_MAP_FULL:
     case MDB_TXN_FULL:
-        return pp__fail(-ENOSPC, "the dictionary's file has no room; its size is max_bytes");
+        return pp__fail(-ENOSPC,
+                        "the dictionary's file has no room within max_bytes; a reader that is stopped takes some, too");
     case MDB_READERS_FULL:
         return pp__fail(-EUSERS, "more processes and threads read the dictionary than max_readers");
     case PP__KEPT_FOREIGN:

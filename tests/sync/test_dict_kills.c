@@ -269,6 +269,53 @@ TEST(more_readers_of_a_kept_one_than_it_may_have_are_told)
     kit_remove_directory();
 }
 
+static void find_stage_zero(void *dict)
+{
+    CHECK_INT(check_stage(dict), 0);
+}
+
+/* One that has begun to take a view, and is stopped. */
+static pid_t stopped_reader(pp_dict *dict)
+{
+    pp__fault_arm("kept.walk", 1, PP__FAULT_STOP);
+    pid_t child = kit_fork(find_stage_zero, dict);
+    wait_until(test_process_state(child, NULL, NULL) == 'T', 10);
+    pp__fault_disarm();
+    return child;
+}
+
+/* Changes the same values until there is no room; `most` times, if that does not happen. How often it did. */
+static int change_until_full(pp_dict *dict, int most)
+{
+    int error = 0, changes = 0;
+    for (; error == 0 && changes < most; changes += error == 0)
+        error = pp_dict_put(dict, "0", 1, bytes, sizeof bytes);
+    CHECK(error == 0 || error == -ENOSPC);
+    return changes;
+}
+
+TEST(a_stopped_reader_of_a_kept_one_takes_room_until_it_goes_on_or_is_killed)
+{
+    pp_dict *dict = kit_kept(1 << 20);
+    if (!dict)
+        LEFT_OUT("LMDB is not here");
+    for (int killed = 0; killed < 2; killed++) {
+        put_stage(dict, 0);
+        pid_t reader = stopped_reader(dict);
+        CHECK(change_until_full(dict, 1000) < 1000);
+        CHECK_OK(pp_dict_get(dict, "0", 1, bytes, sizeof bytes, NULL));
+        if (killed) {
+            kit_kill(reader);
+        } else {
+            kill(reader, SIGCONT);
+            kit_end_well(reader); /* it has seen what was there when it began */
+        }
+        CHECK_INT(change_until_full(dict, 1000), 1000);
+    }
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
 /* ---------------------------------------------------------------------------------------------- want */
 
 static int no_fallocate(int fd, off_t at, off_t size)
