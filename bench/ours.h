@@ -27,5 +27,6 @@ void ours_start(char **params), ours_kill(char **params);
 /* ours_scale.c: many workers, many threads, many futures at once */
 void ours_workers(char **params), ours_threads(char **params), ours_waiters(char **params);
 void ours_completed(char **params);
+void ours_waited(char **params);
 
 #endif

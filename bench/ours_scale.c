@@ -161,22 +161,51 @@ void ours_waiters(char **params)
 
 /* ------------------------------------------------------------------------------------------------ many futures */
 
-/* Waits for whichever of them is done next until all are. */
-static double time_completed(struct bench_job *jobs, pp_future **futures, unsigned count)
+typedef void taking(pp_future **futures, size_t count);
+
+static void take_as_completed(pp_future **futures, size_t count)
 {
     pp_completed *completed;
     pp_future *future;
+    ours_must(pp_as_completed(futures, count, &completed));
+    for (size_t i = 0; i < count; i++)
+        if (pp_completed_next(completed, -1, &future, NULL) != 1)
+            bench_fail("%s", pp_last_error());
+    pp_completed_close(completed);
+}
+
+/* Waits for the first of all, takes out what is done, and so on with the others until none is left. */
+static void take_by_waiting(pp_future **futures, size_t count)
+{
+    const size_t all = count;
+    unsigned char *done = bench_alloc(all);
+    while (count > 0) {
+        size_t left = 0;
+        if (pp_wait(futures, count, PP_FIRST_COMPLETED, -1, done) < 1)
+            bench_fail("%s", pp_last_error());
+        for (size_t i = 0; i < count; i++)
+            if (!done[i])
+                futures[left++] = futures[i];
+        count = left;
+    }
+    bench_unmap(done, all);
+}
+
+struct many {
+    unsigned count;
+    taking *take;
+};
+
+static double time_many(const struct many *many, struct bench_job *jobs, pp_future **futures)
+{
+    const unsigned count = many->count;
     pool_make_jobs(jobs, count, 0);
     uint64_t begin = bench_now();
     for (unsigned i = 0; i < count; i++) {
         pool_submit(&jobs[i]);
         futures[i] = jobs[i].handle;
     }
-    ours_must(pp_as_completed(futures, count, &completed));
-    for (unsigned i = 0; i < count; i++)
-        if (pp_completed_next(completed, -1, &future, NULL) != 1)
-            bench_fail("%s", pp_last_error());
-    pp_completed_close(completed);
+    many->take(futures, count);
     double took = (double)(bench_now() - begin);
     for (unsigned i = 0; i < count; i++)
         pool_wait(&jobs[i]);
@@ -184,20 +213,27 @@ static double time_completed(struct bench_job *jobs, pp_future **futures, unsign
     return took / count;
 }
 
-static void run_completed(void *data)
+static void run_many(void *data)
 {
-    unsigned count = *(unsigned *)data;
-    struct bench_job *jobs = bench_alloc(count * sizeof *jobs);
-    pp_future **futures = bench_alloc(count * sizeof *futures);
+    const struct many *many = data;
+    struct bench_job *jobs = bench_alloc(many->count * sizeof *jobs);
+    pp_future **futures = bench_alloc(many->count * sizeof *futures);
     double costs[ROUNDS];
     for (int i = 0; i < ROUNDS; i++)
-        costs[i] = time_completed(jobs, futures, count);
+        costs[i] = time_many(many, jobs, futures);
     bench_report("cost", bench_median(costs, ROUNDS) / 1e3, "us");
 }
 
 /* futures: submitted, then taken as they are done */
 void ours_completed(char **params)
 {
-    unsigned count = bench_number(&params);
-    pool_run(2, run_completed, &count);
+    struct many many = {bench_number(&params), take_as_completed};
+    pool_run(2, run_many, &many);
+}
+
+/* futures: submitted, then waited for in a loop */
+void ours_waited(char **params)
+{
+    struct many many = {bench_number(&params), take_by_waiting};
+    pool_run(2, run_many, &many);
 }

@@ -169,6 +169,7 @@ def add_growth(plan):
         plan.add("scale", f"{pending} pending", "ours", "stream", (pending,), quick, rare=pending >= 1000000)
     for count in COMPLETED:
         plan.add("scale", f"{count} as completed", "ours", "completed", (count,))
+        plan.add("scale", f"{count} by waiting", "ours", "waited", (count,))
     for threads in SUBMITTERS:
         plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
     for threads in WAITERS:
@@ -257,6 +258,7 @@ def claims_of_load():
         (WORKERS, "workers", "cost"),
         (PENDING, "pending", "rate"),
         (COMPLETED, "as completed", "cost"),
+        (COMPLETED, "by waiting", "cost"),
         (SUBMITTERS, "submitting", "cost"),
         (WAITERS, "waiting", "cost"),
     ):

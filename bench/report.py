@@ -204,6 +204,7 @@ def all_plots(bench):
             (plan.SUBMITTERS, "submitting"),
             (plan.WAITERS, "waiting"),
             (plan.COMPLETED, "as completed"),
+            (plan.COMPLETED, "by waiting"),
         )
     ]
     pending = [("procpool", [(size, ("ours", f"{size} pending"), "rate") for size in plan.PENDING])]

@@ -820,8 +820,8 @@ typedef enum pp_when {
  * Waits until as many of `count` futures, of one pool or of several, are done as `when` says; of none it waits for
  * nothing. Returns how many entries are done, each of a future that stands there more than once. done[i] (`done` may be
  * NULL) is then 1 if futures[i] is done, else 0; it is written with -ETIMEDOUT and -EINTR too. The futures stay the
- * caller's, waiting consumes nothing. It takes time and memory for each of them, at each call: to have many one by one
- * there is pp_as_completed.
+ * caller's, waiting consumes nothing. Each call looks at all of them, and takes memory for each if it has to wait: who
+ * waits for the first of many, time and again, takes out all that are done each time, or uses pp_as_completed.
  *
  * Any thread. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no futures, a NULL among them, no such condition), -ENOMEM, -EPERM,
  * -EDEADLK (as at pp_future_wait).
