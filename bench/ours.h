@@ -28,5 +28,6 @@ void ours_start(char **params), ours_kill(char **params);
 void ours_workers(char **params), ours_threads(char **params), ours_waiters(char **params);
 void ours_completed(char **params);
 void ours_waited(char **params);
+void ours_beside(char **params);
 
 #endif

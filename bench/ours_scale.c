@@ -159,6 +159,64 @@ void ours_waiters(char **params)
     measure_threads(params, true);
 }
 
+/* --------------------------------------------------------------------------------------------------- bystanders */
+
+/* Threads that wait for futures of the pool, each for one of its own, none of which is done while calls are timed. */
+struct bystanders {
+    unsigned threads, calls;
+};
+
+static void *stand_by(void *future)
+{
+    ours_must(pp_future_wait(future, -1));
+    return NULL;
+}
+
+static double time_one_by_one(struct bench_job *jobs, unsigned calls)
+{
+    pool_make_jobs(jobs, calls, 0);
+    uint64_t begin = bench_now();
+    for (unsigned i = 0; i < calls; i++)
+        pool_stream(&jobs[i], 1);
+    double took = (double)(bench_now() - begin);
+    pool_check_jobs(jobs, calls);
+    return took / calls;
+}
+
+static void run_beside(void *data)
+{
+    const struct bystanders *b = data;
+    struct bench_job *jobs = bench_alloc(b->calls * sizeof *jobs);
+    pp_future *futures[MAX_THREADS];
+    pthread_t threads[MAX_THREADS];
+    double costs[ROUNDS];
+    for (unsigned i = 0; i < b->threads; i++) {
+        ours_must(pp_future_create(ours, &futures[i]));
+        if (pthread_create(&threads[i], NULL, stand_by, futures[i]) != 0)
+            bench_fail("no thread can be made");
+    }
+    bench_sleep(20000000); /* until all wait */
+    for (int i = 0; i < ROUNDS; i++)
+        costs[i] = time_one_by_one(jobs, b->calls);
+    for (unsigned i = 0; i < b->threads; i++) {
+        ours_must(pp_future_set_result(futures[i], NULL, 0));
+        pthread_join(threads[i], NULL);
+        pp_future_unref(futures[i]);
+    }
+    bench_report("cost", bench_median(costs, ROUNDS) / 1e3, "us");
+}
+
+/* threads that wait for something else, calls of one that has one after the other */
+void ours_beside(char **params)
+{
+    struct bystanders b = {0};
+    b.threads = bench_number(&params);
+    if (b.threads > MAX_THREADS)
+        bench_fail("at most %d threads", MAX_THREADS);
+    b.calls = bench_number(&params);
+    pool_run(2, run_beside, &b);
+}
+
 /* ------------------------------------------------------------------------------------------------ many futures */
 
 typedef void taking(pp_future **futures, size_t count);

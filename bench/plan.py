@@ -90,6 +90,7 @@ BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
 WORKERS = (1, 2, 4, 16, 64, 256)
 PENDING = (1000, 10000, 100000, 1000000, 10000000)
 COMPLETED = (1000, 10000, 100000)
+BYSTANDERS = (0, 1, 8)
 SUBMITTERS = (1, 2, 4, 8)
 WAITERS = (1, 2, 4, 8)
 METHODS = ("fork", "forkserver")
@@ -174,6 +175,8 @@ def add_growth(plan):
         plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
     for threads in WAITERS:
         plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 16000), (threads, 1600))
+    for threads in BYSTANDERS:
+        plan.add("scale", f"{threads} standing by", "ours", "beside", (threads, 4000), (threads, 400))
 
 
 def measurements():
@@ -261,6 +264,7 @@ def claims_of_load():
         (COMPLETED, "by waiting", "cost"),
         (SUBMITTERS, "submitting", "cost"),
         (WAITERS, "waiting", "cost"),
+        (BYSTANDERS, "standing by", "cost"),
     ):
         for size in sizes[1:]:
             one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)

@@ -18,25 +18,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FIRST_WORDS 16 /* for 1,024 descriptors, the usual limit */
-
-/* One bit for each descriptor. Grows, never shrinks: as large as the largest descriptor ever was. The first ones lie
- * beside the lock, in a page that each child has to write to anyway. */
+/* One bit for each descriptor. Grows, never shrinks: as large as the largest descriptor ever was. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t at_first[FIRST_WORDS], *registered = at_first;
-static size_t words = FIRST_WORDS;
+static uint64_t *registered;
+static size_t words;
 
 static int reserve(int fd)
 {
     size_t needed = (size_t)fd / 64 + 1;
     if (needed <= words)
         return 0;
-    uint64_t *grown = PP_SYS(calloc)(needed * 2, sizeof *grown);
+    uint64_t *grown = PP_SYS(realloc)(registered, needed * 2 * sizeof *grown);
     if (!grown)
         return pp__fail(-ENOMEM, "no memory to note descriptor %d", fd);
-    memcpy(grown, registered, words * sizeof *grown);
-    if (registered != at_first)
-        free(registered);
+    memset(grown + words, 0, (needed * 2 - words) * sizeof *grown);
     registered = grown;
     words = needed * 2;
     return 0;

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
@@ -159,6 +160,8 @@ static void ask_nothing(pp_pool *pool)
     pp__want_nothing(&pool->page->want, ++pool->want_epoch);
 }
 
+static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering);
+
 /* The tails of the busy workers' result rings, as they were last seen. */
 struct eyes {
     const _Atomic uint64_t *tails[EYES];
@@ -201,18 +204,10 @@ static uint64_t spin_budget(const pp_pool *pool, uint64_t deadline)
 }
 
 /* The workers that are looked at stay: while somebody spins nobody reads the reports after which a worker is freed. */
-bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
+static bool spin_on(pp_pool *pool, struct pp__spin *begun)
 {
     struct eyes eyes;
-    struct pp__spin spin;
-    uint64_t budget = spin_budget(pool, deadline);
-    if (budget == 0)
-        return false;
-    pp__spin_begin(&spin, budget);
-    if (spin.begun - pool->collector.looked_at > LOOK_EACH) {
-        pp__collect_sleep(pool, 0, true, NULL); /* deaths and timeouts are not kept waiting by results */
-        return true;
-    }
+    struct pp__spin spin = *begun;
     open_eyes(pool, &eyes);
     pool->collector.spinning = true;
     pp__pool_unlock(pool);
@@ -226,9 +221,42 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
         pool->spin_limit = pool->spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
     else if (found && pool->spin_limit < PP__SPIN_MAX)
         pool->spin_limit += PP__SPIN_MAX / 16;
+    return found;
+}
+
+bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
+{
+    struct pp__spin spin;
+    uint64_t budget = spin_budget(pool, deadline);
+    if (budget == 0)
+        return false;
+    pp__spin_begin(&spin, budget);
+    if (spin.begun - pool->collector.looked_at > LOOK_EACH) {
+        pp__collect_sleep(pool, 0, true, NULL); /* deaths and timeouts are not kept waiting by results */
+        return true;
+    }
+    bool found = spin_on(pool, &spin);
     if (found)
         pp__collect(pool);
     return found;
+}
+
+/* The sleeper is not rung for what is seen here; what was published until it is asked for again is collected behind
+ * that, as in pp__collect_ask. Should it wake, it waits until nobody spins (sleep_for_events). */
+bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
+{
+    const struct pp__collector *c = &pool->collector;
+    struct pp__spin spin;
+    uint64_t budget = c->waiter && c->asleep && !c->spinning ? spin_budget(pool, deadline) : 0;
+    if (budget == 0)
+        return false;
+    ask_nothing(pool);
+    pp__spin_begin(&spin, budget);
+    bool found = spin_on(pool, &spin);
+    uint64_t delivered = pool->delivered;
+    ask(pool, wanted(pool, true, false));
+    pp__collect(pool);
+    return found || pool->delivered != delivered; /* what the caller waits for may be among it */
 }
 
 static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
@@ -337,6 +365,18 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
     return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
 }
 
+/* Who spins beside the sleeper sees the word, and leaves. */
+static void wait_for_spinner(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    while (c->spinning) {
+        pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1);
+        pp__pool_unlock(pool);
+        sched_yield();
+        pp__pool_lock(pool);
+    }
+}
+
 /*
  * The word, the look, the sleep. A worker publishes and looks at the word (pp__self_ring_if_wanted, worker_publish.c):
  * one of the two sees the other (want.h). `every` says whose sleep it is: a waiting thread's duty is never taken from
@@ -358,6 +398,8 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     pp__pool_unlock(pool);
     int count = wait_for_events(pool, events, milliseconds, gather, hold);
     pp__pool_lock(pool);
+    if (every)
+        wait_for_spinner(pool);
     pool->in_epoll--;
     pool->collector.looked_at = pp__now();
     pool->collector.manager_in_epoll &= every;

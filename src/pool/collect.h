@@ -29,6 +29,12 @@ void pp__collect_worker(struct pp__worker *worker);
 bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
 
 /*
+ * For one that has not: the same while another waiting thread has the duty and sleeps, which so is not woken for what
+ * this one waits for. False: nothing came, or it has to sleep on its word at once.
+ */
+bool pp__collect_beside(pp_pool *pool, uint64_t deadline);
+
+/*
  * Sleeps in epoll (the lock released) until something happens or `deadline`, then collects. `every`: a thread waits for
  * results; else (the manager) only attention is wanted. `hold`: the wait's, or NULL. 0 or -EINTR.
  */

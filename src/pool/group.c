@@ -463,6 +463,16 @@ static size_t count_done(pp_future *const *futures, size_t count, unsigned char 
     return sum;
 }
 
+/* As many of them as are waited for; of PP_FIRST_FAILED: all. */
+static bool are_done_already(pp_future *const *futures, size_t count, pp_when when)
+{
+    bool first = when == PP_FIRST_COMPLETED;
+    for (size_t i = 0; i < count; i++)
+        if (pp__future_is_done(futures[i]) == first)
+            return first;
+    return !first;
+}
+
 /*
  * Waits as a group of all. Only for what is not there already: who takes out of many what is done, time and again, then
  * finds as much more done as the last look has taken long, and pays for none of them more than once or twice.
@@ -486,12 +496,9 @@ ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeo
         error = pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
     if (error || count == 0)
         return error;
-    size_t sum = count_done(futures, count, done);
-    if (sum == count || (sum > 0 && when == PP_FIRST_COMPLETED))
-        return (ssize_t)sum;
-    error = wait_for_group(futures, count, when, timeout);
-    if (error == 0 || error == -ETIMEDOUT || error == -EINTR)
-        sum = count_done(futures, count, done);
+    if (!are_done_already(futures, count, when))
+        error = wait_for_group(futures, count, when, timeout);
+    size_t sum = error == 0 || error == -ETIMEDOUT || error == -EINTR ? count_done(futures, count, done) : 0;
     return error ? error : (ssize_t)sum;
 }
 

@@ -47,6 +47,13 @@ static void rouse(struct pp__waiter *waiter)
     pp__futex_wake(&waiter->word, 1, false);
 }
 
+/* Who spins looks up; what is to be seen is under the lock. */
+static void look_up(struct pp__collector *c)
+{
+    if (c->spinning)
+        pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1);
+}
+
 /* The one that collects sleeps in epoll, if it sleeps; the others on their words. */
 void pp__subject_wake(struct pp__subject *subject, pp_pool *pool, const void *what)
 {
@@ -54,19 +61,20 @@ void pp__subject_wake(struct pp__subject *subject, pp_pool *pool, const void *wh
         struct pp__waiter *waiter = pp__container(link, struct pp__waiter, in_subject);
         if (waiter->what != what)
             continue;
-        if (pool->collector.waiter != waiter)
-            rouse(waiter);
-        else
+        if (pool->collector.waiter == waiter) {
             pp__wait_look(pool);
+        } else {
+            look_up(&pool->collector); /* it may spin beside the one that has the duty */
+            rouse(waiter);
+        }
     }
 }
 
 void pp__wait_look(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
-    if (c->spinning)
-        pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1); /* what is to be seen is under the lock */
-    else if (c->asleep && !c->kicked) {
+    look_up(c);
+    if (c->asleep && !c->kicked) {
         c->kicked = true; /* only who has the duty clears the kick, and it has to wake for that */
         pp__fd_ring(pool->kick);
     }
@@ -240,7 +248,7 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
     if (run_errand(pool, me, hold))
         return 0;
     if (!take_duty(pool, me))
-        return sleep_on_word(pool, me, deadline, hold);
+        return pp__collect_beside(pool, deadline) ? 0 : sleep_on_word(pool, me, deadline, hold);
     pp__list_remove(&me->in_pool);
     if (*looked)
         return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true, hold);

@@ -32,7 +32,8 @@ struct pp__collector {
     struct pp__waiter *waiter; /* the thread that collects, or NULL */
     bool manager;              /* the manager collects (then waiter is NULL) */
     bool asleep;               /* whoever collects is in epoll */
-    bool spinning;             /* or looks at the rings without the lock, until `look` changes at the latest */
+    bool spinning; /* it, or another beside it, looks at the rings without the lock, until `look` changes at the latest
+                    */
     _Atomic uint32_t look;
     uint64_t wake_at;        /* and comes back then at the latest */
     bool kicked;             /* and has been kicked since it went there */

@@ -92,7 +92,7 @@ static int warm_module(struct dl_phdr_info *module, size_t size, void *data)
 static void warm_up(struct pp__beginning *b)
 {
     dl_iterate_phdr(warm_module, NULL);
-    free(malloc(1));
+    free(PP_SYS(malloc)(1));
     if (pp__zygote_stack(0, &b->stack, &b->stack_size) == 0 && b->stack)
         populate((uintptr_t)b->stack + b->stack_size - STACK_WARM, (uintptr_t)b->stack + b->stack_size,
                  MADV_POPULATE_WRITE);

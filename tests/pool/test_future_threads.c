@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Futures in many threads: who collects changes hands all the time, and nobody's answer is lost. */
+#include "base/clock.h"
 #include "signal_kit.h"
 
 #include "lost_kit.h"
@@ -183,6 +184,87 @@ BOTH(a_thread_gets_its_answers_while_another_collects)
     join_thread(thread);
     pp_future_unref(crew.future);
     pp_pool_destroy(crew.pool);
+}
+
+static void *wait_for_call(void *argument)
+{
+    CHECK_OK(pp_future_wait(argument, -1));
+    return NULL;
+}
+
+/*
+ * A thread sleeps with the duty, for the second of two calls. This one waits for the first, and sees it end by itself;
+ * then nobody is awake. Were the sleeper not to be rung for its own behind that, each round would take until it looks
+ * by itself.
+ */
+BOTH(who_sleeps_hears_of_its_call_behind_another_that_looked_beside_it)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    for (uint32_t i = 0; i < 2 * ROUNDS; i += 2) {
+        pp_future *first = submit_gated(pool, BEGUN, GATES + i, i);
+        pp_future *second = submit_gated(pool, BEGUN, GATES + i + 1, i + 1);
+        pthread_t thread = start_thread(wait_for_call, second);
+        until(read_word(BEGUN) == i + 1);
+        test_sleep_ms(2); /* so that it sleeps */
+        open_gate(GATES + i);
+        CHECK_INT(result_u32(first), i);
+        until(read_word(BEGUN) == i + 2);
+        open_gate(GATES + i + 1);
+        join_thread(thread);
+        CHECK_INT(result_u32(second), i + 1);
+        pp_future_unref(first);
+        pp_future_unref(second);
+    }
+    pp_pool_destroy(pool);
+}
+
+struct kept {
+    pp_future *promise;
+    uint32_t gate;
+    _Atomic uint32_t go;
+};
+
+/* A moment after it was let go, when that thread looks for its answer. */
+static void *keep_promise(void *argument)
+{
+    struct kept *kept = argument;
+    for (uint64_t at = 0; !at || pp__now() < at;)
+        if (!at && atomic_load(&kept->go))
+            at = pp__now() + UINT64_C(2000) * (kept->gate % 10);
+    CHECK_OK(pp_future_set_result(kept->promise, NULL, 0));
+    return NULL;
+}
+
+static void *open_when_kept(void *argument)
+{
+    const struct kept *kept = argument;
+    CHECK_OK(pp_future_wait(kept->promise, -1));
+    open_gate(kept->gate);
+    return NULL;
+}
+
+/* The same with what the program completes itself, for which no worker rings: the answer comes when the sleeper was
+ * told. */
+BOTH(who_sleeps_hears_of_a_promise_while_another_looks_beside_it)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        struct kept kept = {.gate = GATES + i};
+        CHECK_OK(pp_future_create(pool, &kept.promise));
+        pp_future *future = submit_gated(pool, BEGUN, kept.gate, i);
+        until(read_word(BEGUN) == i + 1);
+        pthread_t sleeper = start_thread(open_when_kept, &kept), keeper = start_thread(keep_promise, &kept);
+        test_sleep_ms(2); /* so that it sleeps */
+        atomic_store(&kept.go, 1);
+        CHECK_INT(result_u32(future), i);
+        join_thread(keeper);
+        join_thread(sleeper);
+        pp_future_unref(kept.promise);
+        pp_future_unref(future);
+    }
+    pp_pool_destroy(pool);
 }
 
 /* ------------------------------------------------------------------------------------ the manager collects */
