@@ -22,6 +22,7 @@
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* With work outstanding nobody sleeps longer than this: a lost wake costs so much, and no hang. */
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
@@ -42,6 +43,7 @@
 #define STREAM 64
 
 #define EVENTS 64
+#define YIELDS 16
 #define EYES 64 /* busy workers that a spinning thread looks at */
 
 /* ------------------------------------------------------------------------------------------ reports */
@@ -160,8 +162,6 @@ static void ask_nothing(pp_pool *pool)
     pp__want_nothing(&pool->page->want, ++pool->want_epoch);
 }
 
-static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering);
-
 /* The tails of the busy workers' result rings, as they were last seen. */
 struct eyes {
     const _Atomic uint64_t *tails[EYES];
@@ -239,24 +239,6 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
     if (found)
         pp__collect(pool);
     return found;
-}
-
-/* The sleeper is not rung for what is seen here; what was published until it is asked for again is collected behind
- * that, as in pp__collect_ask. Should it wake, it waits until nobody spins (sleep_for_events). */
-bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
-{
-    const struct pp__collector *c = &pool->collector;
-    struct pp__spin spin;
-    uint64_t budget = c->waiter && c->asleep && !c->spinning ? spin_budget(pool, deadline) : 0;
-    if (budget == 0)
-        return false;
-    ask_nothing(pool);
-    pp__spin_begin(&spin, budget);
-    bool found = spin_on(pool, &spin);
-    uint64_t delivered = pool->delivered;
-    ask(pool, wanted(pool, true, false));
-    pp__collect(pool);
-    return found || pool->delivered != delivered; /* what the caller waits for may be among it */
 }
 
 static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
@@ -365,14 +347,19 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
     return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
 }
 
-/* Who spins beside the sleeper sees the word, and leaves. */
+/* Who spins beside the sleeper sees the word, and leaves; and does not spin on, as nobody is asleep. It may have to
+ * have this processor for that, and be of a lower priority. */
 static void wait_for_spinner(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
-    while (c->spinning) {
+    c->asleep = false;
+    for (int tries = 0; c->spinning; tries++) {
         pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1);
         pp__pool_unlock(pool);
-        sched_yield();
+        if (tries < YIELDS)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
         pp__pool_lock(pool);
     }
 }
@@ -439,6 +426,27 @@ int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__h
     pp__collect(pool);
     pp__pool_close_epoll(pool);
     return error;
+}
+
+/* The sleeper is not rung for what is seen here; what was published until it is asked for again is collected behind
+ * that, as in pp__collect_ask. Should it wake, it waits until nobody spins (sleep_for_events). */
+bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
+{
+    const struct pp__collector *c = &pool->collector;
+    struct pp__spin spin;
+    uint64_t budget = c->waiter && c->asleep && !c->spinning ? spin_budget(pool, deadline) : 0;
+    if (budget == 0)
+        return false;
+    ask_nothing(pool);
+    pp__spin_begin(&spin, budget);
+    bool found = spin_on(pool, &spin);
+    uint64_t delivered = pool->delivered;
+    if (c->asleep)
+        ask(pool, wanted(pool, true, false));
+    pp__collect_results(pool);
+    if (look_after(pool) < c->wake_at)
+        pp__wait_look(pool); /* as what has begun now has its time, of which the sleeper does not know */
+    return found || pool->delivered != delivered; /* what the caller waits for may be among it */
 }
 
 void pp__collect_leave(pp_pool *pool)

@@ -25,13 +25,16 @@ struct pp__beginning {
  * forks. 0 or -ENOMEM. */
 int pp__child_take_exits(void);
 
-/* What does not depend on the plan's name, stack and data. */
+/* What does not depend on the plan. */
 void pp__child_detach(const struct pp__beginning *beginning);
+
+/* Ties it to the zygote, if its plan does not tell it to outlive that. */
+void pp__child_follow(const struct pp__beginning *beginning);
 
 /* What is left. */
 _Noreturn void pp__child_become(const struct pp__beginning *beginning);
 
-/* Both. */
+/* All of it. */
 _Noreturn void pp__child_begin(const struct pp__beginning *beginning);
 
 #endif

@@ -104,13 +104,11 @@ static void begin_image(void)
  * Ends with the zygote, unless it outlives that; one that ended before prctl had said so is seen by the changed parent.
  * Where it comes from elsewhere it stays in the group of what has started it, and is tied to a line.
  */
-static void follow_zygote(pid_t zygote, bool outlives)
+void pp__child_follow(const struct pp__beginning *b)
 {
-    if (zygote != 0)
-        setpgid(0, 0);
-    if (zygote == 0 || outlives)
+    if (b->zygote == 0 || b->plan->outlives)
         return;
-    if (PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != zygote)
+    if (PP_SYS(prctl)(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != b->zygote)
         _exit(127);
 }
 
@@ -157,7 +155,8 @@ static _Noreturn void switch_stack(const struct pp__beginning *b)
 
 void pp__child_detach(const struct pp__beginning *b)
 {
-    follow_zygote(b->zygote, b->plan->outlives != 0);
+    if (b->zygote != 0)
+        setpgid(0, 0);
     PP_FAULT("child.begin");
     if (b->image)
         begin_image();
@@ -175,6 +174,7 @@ void pp__child_become(const struct pp__beginning *b)
 
 void pp__child_begin(const struct pp__beginning *b)
 {
+    pp__child_follow(b);
     pp__child_detach(b);
     pp__child_become(b);
 }

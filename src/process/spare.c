@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/seam.h"
+#include "process/become.h"
 #include "process/begin.h"
 
 #include <elf.h>
@@ -13,12 +14,14 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct {
-    pid_t pid;     /* 0: there is none */
-    int line;      /* by which it gets its plan */
-    bool unwanted; /* one has ended, or none could be made: the next start is served first */
+    pid_t pid;             /* 0: there is none */
+    int line;              /* by which it gets its plan */
+    bool unwanted;         /* one has ended, or none could be made: the next start is served first */
+    uint64_t kills_before; /* as in a child's record */
 } spare;
 
 void pp__spare_init(void)
@@ -100,7 +103,11 @@ static void warm_up(struct pp__beginning *b)
 
 /* --------------------------------------------------------------------------------------------------- waiting */
 
-/* The line ends with the zygote, which kills this process besides. */
+/*
+ * The line ends with the zygote. Nothing else ties this process to it before it has its plan, which may tell it to
+ * outlive that, and the zygote tells that it has started when the plan is sent. Signals come as to any idle process:
+ * one that was kept back would be that of what it becomes.
+ */
 static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t zygote, int line)
 {
     struct pp__plan plan = {.outlives = 0};
@@ -108,6 +115,7 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
     struct pp__beginning beginning = {
         .setup = setup, .plan = &plan, .fds = fds, .zygote = zygote, .line = line, .stack = NULL};
     pp__child_detach(&beginning);
+    pp__signals_set(0);
     prctl(PR_SET_NAME, "pp-spare");
     warm_up(&beginning);
     PP_FAULT("spare.waits");
@@ -116,8 +124,7 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
         _exit(127);
     PP_FAULT("spare.has_plan");
     pp__fd_close(line);
-    if (plan.outlives)
-        PP_SYS(prctl)(PR_SET_PDEATHSIG, 0);
+    pp__child_follow(&beginning);
     if (pp__zygote_stack(plan.stack_size, &beginning.stack, &beginning.stack_size) != 0)
         _exit(127);
     pp__child_become(&beginning);
@@ -125,7 +132,7 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
 
 /* ---------------------------------------------------------------------------------------- the zygote's side */
 
-void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote)
+void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before)
 {
     int pair[2];
     spare.unwanted = true;
@@ -141,6 +148,7 @@ void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote)
     }
     spare.pid = pid;
     spare.line = pair[0];
+    spare.kills_before = kills_before;
     spare.unwanted = false;
 }
 
@@ -158,24 +166,32 @@ pid_t pp__spare_take(const struct pp__plan *plan, const int *fds, size_t count)
     spare.unwanted = false;
     if (pid == 0)
         return 0;
+    PP_SYS(kill)(pid, SIGCONT);
     bool sent = pp__fd_send(spare.line, plan, sizeof *plan, fds, count) == 0;
-    PP_SYS(kill)(pid, sent ? SIGCONT : SIGKILL);
+    if (!sent)
+        PP_SYS(kill)(pid, SIGKILL);
     forget();
     return sent ? pid : 0;
 }
 
-bool pp__spare_ended(pid_t pid)
+bool pp__spare_is(pid_t pid, uint64_t *kills_before)
 {
-    if (spare.pid == 0 || spare.pid != pid)
-        return false;
+    *kills_before = spare.kills_before;
+    return spare.pid != 0 && spare.pid == pid;
+}
+
+void pp__spare_ended(void)
+{
     forget();
     spare.unwanted = true;
-    return true;
 }
 
 /* Not reaped yet, so the number is its own. */
 void pp__spare_kill(void)
 {
-    if (spare.pid > 0)
-        PP_SYS(kill)(spare.pid, SIGKILL);
+    siginfo_t end;
+    if (spare.pid == 0)
+        return;
+    PP_SYS(kill)(spare.pid, SIGKILL);
+    PP_SYS(waitid)(P_PID, (id_t)spare.pid, &end, WEXITED);
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* None is there; for a zygote that begins. */
@@ -18,14 +19,18 @@ void pp__spare_init(void);
 /* Whether one is to be made as soon as nothing else is to be done. */
 bool pp__spare_is_wanted(const struct pp__zygote_setup *setup);
 
-void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote);
+void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before);
 
 /* Gives it a plan with its descriptors: the pid of what is now that plan's child. 0: none is there, or it has ended. */
 pid_t pp__spare_take(const struct pp__plan *plan, const int *fds, size_t count);
 
-/* A child that no record has was reaped: whether it was the spare. */
-bool pp__spare_ended(pid_t pid);
+/* Whether a child is the spare; then *kills_before is what it was made with. */
+bool pp__spare_is(pid_t pid, uint64_t *kills_before);
 
+/* It was reaped. */
+void pp__spare_ended(void);
+
+/* And waits for its end. */
 void pp__spare_kill(void);
 
 #endif

@@ -150,6 +150,7 @@ int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size)
 /*
  * As long as both share their memory, each page that one of them writes to is copied for it, and both wait for each
  * other in the kernel: what can be done before the fork, or once by the zygote, is not left to one of them.
+ * The higher score is the zygote's, too, for as long as the fork takes.
  */
 pid_t pp__zygote_fork(void)
 {
@@ -462,6 +463,20 @@ static bool lacked_memory(const struct pp__child_record *record)
     return true;
 }
 
+/* Nobody waits for it; but a kill that explains its end must explain no other one's. */
+static bool bury_spare(const siginfo_t *seen)
+{
+    struct pp__child_record record = {.pid = seen->si_pid};
+    siginfo_t end;
+    if (!pp__spare_is(seen->si_pid, &record.kills_before))
+        return false;
+    if (seen->si_status == SIGKILL && seen->si_code == CLD_KILLED)
+        lacked_memory(&record);
+    PP_SYS(waitid)(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
+    pp__spare_ended();
+    return true;
+}
+
 /*
  * One dead child: its group is killed while its number, which is the group's, can't be another's. Orphans of children
  * come here too, since the zygote is a subreaper; they are only reaped.
@@ -479,8 +494,6 @@ static void bury(const siginfo_t *seen)
     siginfo_t end;
     PP_SYS(waitid)(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
     if (!record) {
-        if (pp__spare_ended(seen->si_pid))
-            return;
         pp__spawn_reaped_stranger(seen->si_pid, seen->si_code, seen->si_status);
         return;
     }
@@ -501,7 +514,8 @@ static void deaths_ready(struct pp__source *source, uint32_t events)
         siginfo_t seen = {.si_pid = 0};
         if (PP_SYS(waitid)(P_ALL, 0, &seen, WEXITED | WNOHANG | WNOWAIT) != 0 || seen.si_pid == 0)
             return;
-        bury(&seen);
+        if (!bury_spare(&seen))
+            bury(&seen);
     }
 }
 
@@ -581,7 +595,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
         if (count == 0 && pp__spare_is_wanted(setup))
-            pp__spare_make(&zygote.setup, zygote.pid);
+            pp__spare_make(&zygote.setup, zygote.pid, count_kills());
         if (count == 1) {
             struct pp__source *source = event.data.ptr;
             source->ready(source, event.events);

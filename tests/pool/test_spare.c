@@ -258,3 +258,47 @@ FORKED_WITHIN(a_process_that_was_a_spare_outlives_its_owner_all_the_same, HARNES
     gate_open(1);
     wait_until(is_gone(shared()->pid[1]), 10);
 }
+
+static void own_a_process_and_end(pp_start_method method)
+{
+    pp_process *process;
+    pp_launcher *launcher = launcher_of(method);
+    await_spare(forker_of(launcher));
+    CHECK_OK(pp_process_start(run_until_let_go, NULL, 0, &(pp_process_options){.launcher = launcher}, &process));
+    kill(getpid(), SIGKILL);
+}
+
+/* Though it may not have begun to become that process: that it has started was told. */
+FORKED_WITHIN(a_process_that_was_a_spare_outlives_an_owner_that_ends_at_once, HARNESS_SECONDS)
+{
+    share();
+    for (int i = 0; i < 10; i++) {
+        shared()->pid[1] = 0;
+        shared()->gates[1] = 0;
+        wait_for(start_owner(own_a_process_and_end, method));
+        wait_until(shared()->pid[1] != 0, 10);
+        gate_open(1);
+        wait_until(is_gone(shared()->pid[1]), 10);
+    }
+}
+
+/* A signal for an idle process is not one for what is started later. */
+FORKED_WITHIN(a_signal_to_a_spare_is_not_kept_for_a_process, HARNESS_SECONDS)
+{
+    static const int signals[] = {SIGTERM, SIGHUP, SIGUSR1, SIGSTOP};
+    pp_launcher *launcher = launcher_of(method);
+    pid_t zygote = forker_of(launcher);
+    for (int i = 0; i < 4; i++) {
+        pid_t spare = await_spare(zygote);
+        int value = 7;
+        pp_process *process;
+        test_sleep_ms(20); /* so that it waits */
+        kill(spare, signals[i]);
+        test_sleep_ms(20); /* so that its end is known */
+        CHECK_OK(
+            pp_process_start(run_return, &value, sizeof value, &(pp_process_options){.launcher = launcher}, &process));
+        CHECK_INT(finish_process(process), 7);
+        CHECK(run_one(launcher) > 0); /* after one that has ended there is none until a start was served */
+    }
+    pp_launcher_unref(launcher);
+}
