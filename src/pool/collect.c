@@ -204,10 +204,9 @@ static uint64_t spin_budget(const pp_pool *pool, uint64_t deadline)
 }
 
 /* The workers that are looked at stay: while somebody spins nobody reads the reports after which a worker is freed. */
-static bool spin_on(pp_pool *pool, struct pp__spin *begun)
+static bool spin_on(pp_pool *pool, struct pp__spin spin)
 {
     struct eyes eyes;
-    struct pp__spin spin = *begun;
     open_eyes(pool, &eyes);
     pool->collector.spinning = true;
     pp__pool_unlock(pool);
@@ -235,7 +234,7 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
         pp__collect_sleep(pool, 0, true, NULL); /* deaths and timeouts are not kept waiting by results */
         return true;
     }
-    bool found = spin_on(pool, &spin);
+    bool found = spin_on(pool, spin);
     if (found)
         pp__collect(pool);
     return found;
@@ -354,7 +353,7 @@ static void wait_for_spinner(pp_pool *pool)
     struct pp__collector *c = &pool->collector;
     c->asleep = false;
     for (int tries = 0; c->spinning; tries++) {
-        pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1);
+        pp__wait_look(pool);
         pp__pool_unlock(pool);
         if (tries < YIELDS)
             sched_yield();
@@ -439,7 +438,7 @@ bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
         return false;
     ask_nothing(pool);
     pp__spin_begin(&spin, budget);
-    bool found = spin_on(pool, &spin);
+    bool found = spin_on(pool, spin);
     uint64_t delivered = pool->delivered;
     if (c->asleep)
         ask(pool, wanted(pool, true, false));

@@ -249,9 +249,15 @@ static inline pid_t parent_of(pid_t pid)
     return parent;
 }
 
+/* The process that ran a call. */
+static inline pid_t pid_of(pp_pool *pool)
+{
+    return take_int(submit(pool, task_pid, NULL, 0));
+}
+
 static inline pid_t zygote_of(pp_pool *pool)
 {
-    return parent_of(take_int(submit(pool, task_pid, NULL, 0)));
+    return parent_of(pid_of(pool));
 }
 
 /* Gone for good: not even a zombie. The test's runner reaps what is orphaned. */
@@ -271,40 +277,36 @@ static inline void stop_and_see(pid_t pid)
     wait_until(is_stopped(pid), 10);
 }
 
-/* The `index`th of the living children of `parent`, which must be there. */
-static inline pid_t children_of(pid_t parent, int index)
+/* The `index`th of the living children of `parent` that have this name (NULL: any); 0: there are not so many. */
+static inline pid_t find_child(pid_t parent, const char *name, int index)
 {
     pid_t found = 0;
     DIR *directory = opendir("/proc");
     for (struct dirent *entry; directory && !found && (entry = readdir(directory));) {
         int pid;
         pid_t its;
-        if (sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) && test_process_state(pid, &its, NULL) &&
-            its == parent && index-- == 0)
+        char comm[64];
+        if (sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) && test_process_state(pid, &its, comm) &&
+            its == parent && (!name || strcmp(comm, name) == 0) && index-- == 0)
             found = pid;
     }
     if (directory)
         closedir(directory);
+    return found;
+}
+
+static inline pid_t children_of(pid_t parent, int index)
+{
+    pid_t found = find_child(parent, NULL, index);
     CHECK(found != 0);
     return found;
 }
 
-/* A living child of `parent` that has this name; 0: there is none. */
-static inline pid_t child_named(pid_t parent, const char *name)
+static inline pid_t await_child(pid_t parent, const char *name)
 {
-    pid_t found = 0;
-    DIR *directory = opendir("/proc");
-    for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        int pid;
-        pid_t its;
-        char comm[64];
-        if (sscanf(entry->d_name, "%d", &pid) == 1 && test_process_alive(pid) && test_process_state(pid, &its, comm) &&
-            its == parent && strcmp(comm, name) == 0)
-            found = pid;
-    }
-    if (directory)
-        closedir(directory);
-    return found;
+    pid_t pid = 0;
+    until((pid = find_child(parent, name, 0)) != 0);
+    return pid;
 }
 
 /* Waits for a child of the test; its wait status. */

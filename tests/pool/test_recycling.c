@@ -3,11 +3,6 @@
  */
 #include "processes_kit.h"
 
-static int pid_of(pp_pool *pool)
-{
-    return take_int(submit(pool, task_pid, NULL, 0));
-}
-
 /* Who runs under this number says so for as long as it does. */
 static int task_alone(pp_task *task, const void *arg, size_t size)
 {

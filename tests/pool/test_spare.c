@@ -2,26 +2,20 @@
 /* The process that a launcher has forked ahead of the next start. */
 #include "process_kit.h"
 
+/* That of this zygote; 0: there is none. */
 static pid_t spare_of(pid_t zygote)
 {
-    return child_named(zygote, "pp-spare");
+    return find_child(zygote, "pp-spare", 0);
 }
 
 static pid_t await_spare(pid_t zygote)
 {
-    pid_t pid = 0;
-    until((pid = spare_of(zygote)) != 0);
-    return pid;
+    return await_child(zygote, "pp-spare");
 }
 
 static pp_pool *open_from(pp_launcher *launcher)
 {
     return open_pool((pp_pool_options){.max_workers = 1, .launcher = launcher}, PP_START_DEFAULT);
-}
-
-static int pid_of(pp_pool *pool)
-{
-    return take_int(submit(pool, task_pid, NULL, 0));
 }
 
 /* The worker of a pool that comes and goes. */

@@ -2,22 +2,15 @@
 /* The process that is kept ready to be the next worker. */
 #include "processes_kit.h"
 
-/* The standby of this zygote; 0: there is none. */
+/* That of this zygote; 0: there is none. */
 static pid_t standby_of(pid_t zygote)
 {
-    return child_named(zygote, "pp-standby");
+    return find_child(zygote, "pp-standby", 0);
 }
 
 static pid_t await_standby(pid_t zygote)
 {
-    pid_t pid = 0;
-    until((pid = standby_of(zygote)) != 0);
-    return pid;
-}
-
-static int pid_of(pp_pool *pool)
-{
-    return take_int(submit(pool, task_pid, NULL, 0));
+    return await_child(zygote, "pp-standby");
 }
 
 static void die_once(pp_pool *pool)
