@@ -289,9 +289,11 @@ FORKED_WITHIN(a_signal_to_a_spare_is_not_kept_for_a_process, HARNESS_SECONDS)
         pid_t spare = await_spare(zygote);
         int value = 7;
         pp_process *process;
-        test_sleep_ms(20); /* so that it waits */
-        kill(spare, signals[i]);
-        test_sleep_ms(20); /* so that its end is known */
+        if (signals[i] == SIGSTOP)
+            stop_and_see(spare);
+        else
+            kill(spare, signals[i]);
+        wait_until(is_gone(spare) || signals[i] == SIGSTOP, 10);
         CHECK_OK(
             pp_process_start(run_return, &value, sizeof value, &(pp_process_options){.launcher = launcher}, &process));
         CHECK_INT(finish_process(process), 7);
