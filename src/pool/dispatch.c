@@ -333,6 +333,55 @@ void pp__dispatch(pp_pool *pool)
     pp__room_made(pool);
 }
 
+/* ------------------------------------------------------------------------------------- a single call */
+
+/* Short calls are dealt to busy workers so many at a time: to choose takes as long as to send. */
+#define DEAL 8
+#define DEAL_TIME (16 * PP__MICROSECOND)
+
+/* The one that got the last, as long as it is none too bad a choice. NULL: it is. */
+static inline struct pp__worker *choose_again(pp_pool *pool)
+{
+    struct pp__worker *worker = pool->dealt_to;
+    if (!worker || pp__dispatch_idle(pool) || worker->state != PP__WORKER_READY || worker->withdrawn ||
+        worker->count < FEW || worker->count >= DEPTH_MAX)
+        return NULL;
+    if (--pool->deal == 0)
+        pool->dealt_to = NULL;
+    return worker;
+}
+
+static struct pp__worker *choose_anew(pp_pool *pool, const struct pp__item *item)
+{
+    struct pp__worker *worker = choose(pool, item);
+    bool again = worker && worker->count >= FEW && pool->mean_run * DEAL < DEAL_TIME;
+    pool->dealt_to = again ? worker : NULL;
+    pool->deal = DEAL - 1;
+    return worker;
+}
+
+/* Nothing is to be done but to send what comes. */
+static inline bool is_quiet(const pp_pool *pool)
+{
+    return pool->pending_count == 0 && !pool->cancelling && !pool->broken && !pool->is_inline && !pool->recycle_due &&
+           !pool->wishes && pool->alive >= pool->options.min_workers;
+}
+
+bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item)
+{
+    if (!is_quiet(pool))
+        return false;
+    struct pp__worker *worker = choose_again(pool);
+    if (!worker)
+        worker = choose_anew(pool, item);
+    if (!worker || pp__worker_send_plain(worker, item) != 0)
+        return false;
+    pool->queued |= worker->count > 1;
+    if (pool->deep > 0 && pp__dispatch_idle(pool))
+        pp__dispatch(pool);
+    return true;
+}
+
 uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now)
 {
     uint64_t again = PP__NEVER;

@@ -8,6 +8,10 @@
 /* Sends what can be sent and starts the workers that are missing for the rest. */
 void pp__dispatch(pp_pool *pool);
 
+/* Sends a plain item that was just added and is not in the queue, where nothing else is to be done. False: it is to be
+ * put there, and pp__dispatch called. No cancellation point. */
+bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item);
+
 /* A worker that waits for calls and would get the next one, or NULL. */
 struct pp__worker *pp__dispatch_idle(const pp_pool *pool);
 

@@ -120,6 +120,8 @@ static void unlist(struct pp__worker *worker)
     pool->unreported -= worker->birth != 0 && worker->pid == 0;
     if (pool->standby == worker)
         pool->standby = NULL;
+    if (pool->dealt_to == worker)
+        pool->dealt_to = NULL;
 }
 
 void pp__worker_free(struct pp__worker *worker)

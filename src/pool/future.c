@@ -5,6 +5,7 @@
 #include "base/atomic.h"
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/block.h"
@@ -25,7 +26,8 @@
 
 int pp__future_state(const pp_future *future)
 {
-    return pp__load_acquire(&future->item.state); /* pairs with the store in finish: the outcome is seen */
+    /* Pairs with the store in finish: the outcome is seen. */
+    return pp__load_acquire(&future->item.state) & ~PP__TAKEN;
 }
 
 bool pp__future_is_done(const pp_future *future)
@@ -36,6 +38,12 @@ bool pp__future_is_done(const pp_future *future)
 static bool is_done(const void *future)
 {
     return pp__future_is_done(future);
+}
+
+/* Of one that is done. */
+static bool is_taken(const pp_future *future)
+{
+    return pp__load_acquire(&future->item.state) & PP__TAKEN; /* pairs with the store in pp_future_take */
 }
 
 /* What may lie in the future itself. */
@@ -49,7 +57,8 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
 {
     pp_pool *pool = future->item.pool;
     bool wanted = future->item.wanted;
-    drop_data(future, future->item.outcome.data);
+    if (!is_taken(future))
+        drop_data(future, future->item.outcome.data);
     pp__error_free(future->item.outcome.error);
     if (future->item.keeps)
         pp__wish_free(future->item.kept);
@@ -247,30 +256,13 @@ static int wait_done(pp_future *future, int timeout, const char *caller)
     return error;
 }
 
-/* The same; the lock is held on success. */
-static int lock_done(pp_future *future, int timeout, const char *caller)
-{
-    int error = check_handle(future, caller);
-    if (error)
-        return error;
-    if (!is_done(future))
-        return sleep_until_done(future, timeout);
-    pp__pool_lock(future->item.pool);
-    return 0;
-}
-
 int pp_future_wait(pp_future *future, int timeout)
 {
     return wait_done(future, timeout, "pp_future_wait");
 }
 
-/* Waits for a result that can be read: the lock is held on success. */
-static int lock_result(pp_future *future, int timeout, const char *caller)
+static int refuse_result(const pp_future *future)
 {
-    int error = lock_done(future, timeout, caller);
-    if (error || (!future->item.outcome.code && !future->item.taken))
-        return error;
-    pp__pool_unlock(future->item.pool);
     if (!future->item.outcome.code)
         return pp__fail(-ENODATA, "the result of call %llu was taken", (unsigned long long)future->item.id);
     const pp_error *e = future->item.outcome.error;
@@ -278,33 +270,57 @@ static int lock_result(pp_future *future, int timeout, const char *caller)
                     e->message);
 }
 
+/* Waits for a result that can be read. */
+static inline int await_result(pp_future *future, int timeout, const char *caller)
+{
+    int error = wait_done(future, timeout, caller);
+    if (error)
+        return error;
+    return future->item.outcome.code || is_taken(future) ? refuse_result(future) : 0;
+}
+
+/* What lies in the future itself is there as long as that is; elsewhere it may be taken meanwhile, which the lock keeps
+ * off. */
+static int copy_result(pp_future *future, void *buffer, size_t size)
+{
+    const void *data = future->item.outcome.data;
+    if (data == future->item.room) {
+        pp__copy_few(buffer, data, size);
+        return 0;
+    }
+    pp__pool_lock(future->item.pool);
+    bool there = !is_taken(future);
+    if (there && size > 0)
+        memcpy(buffer, data, size);
+    pp__pool_unlock(future->item.pool);
+    return there ? 0 : refuse_result(future);
+}
+
 int pp_future_result(pp_future *future, int timeout, void *buffer, size_t capacity, size_t *size)
 {
     if (!buffer && capacity > 0)
         return pp__fail(-EINVAL, "pp_future_result: no buffer");
-    int error = lock_result(future, timeout, "pp_future_result");
+    int error = await_result(future, timeout, "pp_future_result");
     if (error)
         return error;
     size_t have = future->item.outcome.size;
     bool fits = size ? have <= capacity : have == capacity;
-    if (fits && have > 0)
-        memcpy(buffer, future->item.outcome.data, have);
-    pp__pool_unlock(future->item.pool);
-    if (size)
+    if (fits)
+        error = copy_result(future, buffer, have);
+    if (size && !error)
         *size = have;
-    return fits ? 0 : pp__fail(-EMSGSIZE, "the result has %zu bytes, the buffer %zu", have, capacity);
+    return fits ? error : pp__fail(-EMSGSIZE, "the result has %zu bytes, the buffer %zu", have, capacity);
 }
 
 int pp_future_view(pp_future *future, int timeout, const void **data, size_t *size)
 {
     if (!data || !size)
         return pp__fail(-EINVAL, "pp_future_view: no place for the result");
-    int error = lock_result(future, timeout, "pp_future_view");
+    int error = await_result(future, timeout, "pp_future_view");
     if (error)
         return error;
     *data = future->item.outcome.data;
     *size = future->item.outcome.size;
-    pp__pool_unlock(future->item.pool);
     return 0;
 }
 
@@ -324,17 +340,20 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
 {
     if (!data || !size)
         return pp__fail(-EINVAL, "pp_future_take: no place for the result");
-    int error = lock_result(future, timeout, "pp_future_take");
+    int error = await_result(future, timeout, "pp_future_take");
     if (error)
         return error;
-    void *moved = move_out(future);
+    pp__pool_lock(future->item.pool);
+    bool there = !is_taken(future);
+    void *moved = there ? move_out(future) : NULL;
     if (moved) {
         *data = moved;
         *size = future->item.outcome.size;
-        future->item.outcome.data = NULL;
-        future->item.taken = true;
+        pp__store_release(&future->item.state, PP_FINISHED | PP__TAKEN); /* pairs with the load in is_taken */
     }
     pp__pool_unlock(future->item.pool);
+    if (!there)
+        return refuse_result(future);
     return moved ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", future->item.outcome.size);
 }
 

@@ -10,7 +10,7 @@
  * ended, the submitter another if it wanted a future.
  *
  * Everything but refs and state under the pool's lock; state is written there with release, and what came before it
- * (id, outcome) may be read without the lock by who saw PP_FINISHED with acquire.
+ * (id, outcome) stays as it is and may be read without the lock by who saw PP_FINISHED with acquire.
  */
 struct pp_future {
     struct pp__item item;

@@ -130,14 +130,6 @@ void *pp__item_add(void *place, const void *data, size_t size)
     return bytes + room;
 }
 
-void pp__item_fill(struct pp__item *item, const void *data, size_t size)
-{
-    item->plain = true;
-    item->plain_size = size % PP__ROOM;
-    memset(item->room, 0, PP__ROOM);
-    pp__copy_few(item->room, data, size);
-}
-
 int pp__item_seal(struct pp__item *item)
 {
     if (item->plain || item->x.fd < 0)

@@ -12,6 +12,7 @@
 #ifndef PP_POOL_ITEM_H
 #define PP_POOL_ITEM_H
 
+#include "base/copy.h"
 #include "base/list.h"
 #include "pool/channel.h"
 #include "procpool.h"
@@ -53,6 +54,9 @@ struct pp__receiver {
 
 /* What there is for an argument, or a result, in a plain item, the NUL behind it included. */
 #define PP__ROOM 48u
+
+/* In the state of a future that is done: its result is somebody else's, and outcome.data tells only where it was. */
+#define PP__TAKEN 0x80
 
 #define PP__MOST_RETRIES 1000u
 #define PP__RETRIES_MASK 1023u
@@ -103,7 +107,8 @@ struct pp__item {
     uint32_t keeps : 1;
     uint32_t has_back : 1; /* descriptors came back with the result */
     uint8_t slot;
-    _Atomic uint8_t state; /* a future's: PP_PENDING until it is done; whether it runs is asked of the worker's slot */
+    _Atomic uint8_t state; /* a future's: PP_PENDING until it is done, whether it runs is asked of the worker's slot;
+                              with PP__TAKEN */
     uint16_t plain : 1;    /* one call, whose argument lies in room */
     uint16_t same : 1;
     uint16_t timed_out : 1; /* element `next` has outlived its timeout and its worker is being killed for it */
@@ -112,7 +117,6 @@ struct pp__item {
     uint16_t in_future : 1; /* it is one (future.h) */
     uint16_t wanted : 1;    /* a future's: somebody has it, and it keeps the pool's struct */
     uint16_t waited_for : 1;
-    uint16_t taken : 1;
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
     uint16_t borrowed : 1;      /* its elements are the user's, and stay as long as somebody wants to have it run */
@@ -175,8 +179,16 @@ void pp__item_close(struct pp__item *item);
  * call returned. */
 void *pp__item_add(void *place, const void *data, size_t size);
 
-/* Makes a zeroed item a plain one, with an argument of less than PP__ROOM bytes. */
-void pp__item_fill(struct pp__item *item, const void *data, size_t size);
+/* Makes a zeroed item a plain one, with an argument of less than PP__ROOM bytes. What travels of its room is written to
+ * the end. */
+static inline void pp__item_fill(struct pp__item *item, const void *data, size_t size)
+{
+    pp__list_init(&item->link);
+    item->plain = true;
+    item->plain_size = (unsigned)size & 63;           /* as it is */
+    memset(item->room + (size & ~(size_t)15), 0, 16); /* the NUL behind it is among these */
+    pp__copy_few(item->room, data, size);
+}
 
 /* After the last one; 0 or why the elements can't be sealed. */
 int pp__item_seal(struct pp__item *item);

@@ -467,7 +467,7 @@ void pp__collect_worker(struct pp__worker *worker)
 {
     struct pp__record record;
     const void *payload;
-    uint64_t until;
+    uint64_t until = 0;
     bool some = false, open = false;
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return; /* its start is reported first, so that errors name its process: see read_reports */

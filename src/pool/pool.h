@@ -65,8 +65,9 @@ struct pp_pool {
     struct pp__subject room;
     struct pp__wishes *wishes; /* priorities and deadlines (wish.h); NULL before the first */
     struct pp__functions *functions;
-    struct pp__setting *setting; /* that workers are to run in, or NULL (setting.h) */
-    uint64_t mean_run;           /* ns, of late; 0: unknown */
+    struct pp__setting *setting;       /* that workers are to run in, or NULL (setting.h) */
+    const struct pp__function *called; /* the one that was submitted last, or NULL */
+    uint64_t mean_run;                 /* ns, of late; 0: unknown */
 
     /* workers */
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */
@@ -86,12 +87,14 @@ struct pp_pool {
     int busy;                /* of them: with calls */
     uint64_t tidy_at;        /* when to look for buffers that are not used any more; 0: there are none */
     uint64_t next_serial;
-    int deep;               /* workers with more than one call */
-    int connection;         /* to the zygote; -1 once the pool has ended or broken */
-    int deaths;             /* ends outside a call in a row */
-    uint64_t start_after;   /* no start before that moment: growing pauses after failures */
-    uint64_t start_pause;   /* the last pause, ns */
-    uint64_t failing_since; /* 0, or when starts began to fail while no worker was alive */
+    int deep;                    /* workers with more than one call */
+    unsigned deal;               /* calls that are to go, unasked, */
+    struct pp__worker *dealt_to; /* to that one; NULL: to none */
+    int connection;              /* to the zygote; -1 once the pool has ended or broken */
+    int deaths;                  /* ends outside a call in a row */
+    uint64_t start_after;        /* no start before that moment: growing pauses after failures */
+    uint64_t start_pause;        /* the last pause, ns */
+    uint64_t failing_since;      /* 0, or when starts began to fail while no worker was alive */
 
     /* the standby (standby.h) */
     struct pp__worker *standby; /* one of the others, or NULL */

@@ -5,7 +5,6 @@
 #include "base/seam.h"
 #include "process/sanitizer.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -34,7 +33,7 @@ static bool each_is_mallocs(void)
 
 void pp__slab_init(struct pp__slab *slab, size_t size)
 {
-    *slab = (struct pp__slab){.size = size, .next_chunk = FIRST_CHUNK};
+    *slab = (struct pp__slab){.size = size, .each_is_mallocs = each_is_mallocs(), .next_chunk = FIRST_CHUNK};
 }
 
 void pp__slab_destroy(struct pp__slab *slab)
@@ -65,7 +64,7 @@ static bool open_chunk(struct pp__slab *slab)
 
 void *pp__slab_take(struct pp__slab *slab)
 {
-    if (each_is_mallocs())
+    if (slab->each_is_mallocs)
         return PP_SYS(malloc)(slab->size);
     if (!slab->free)
         slab->free = atomic_exchange_explicit(&slab->returned, NULL,
@@ -85,7 +84,7 @@ void *pp__slab_take(struct pp__slab *slab)
 /* Nobody pops single ones from this list, so it knows no ABA. The push pairs with the exchange in pp__slab_take. */
 void pp__slab_give(struct pp__slab *slab, void *object)
 {
-    if (each_is_mallocs()) {
+    if (slab->each_is_mallocs) {
         free(object);
         return;
     }

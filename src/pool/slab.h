@@ -8,13 +8,15 @@
 #define PP_POOL_SLAB_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct pp__slab_free;
 struct pp__slab_chunk;
 
 struct pp__slab {
-    size_t size;                            /* of an object, a multiple of 16 */
+    size_t size; /* of an object, a multiple of 16 */
+    bool each_is_mallocs;
     struct pp__slab_free *free;             /* under the lock */
     struct pp__slab_free *_Atomic returned; /* pushed by any thread, taken whole under the lock */
     struct pp__slab_chunk *chunks;          /* the newest first */

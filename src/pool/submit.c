@@ -57,6 +57,14 @@ static void attend(pp_pool *pool, uint32_t timeout)
     pp__wait_attend(pool);
 }
 
+/* Whether a call that was sent is news for who sleeps: the first that is behind another since, one with a timeout, or
+ * the first at all. */
+static inline bool is_news(const pp_pool *pool, bool queued_before, uint32_t timeout)
+{
+    const struct pp__collector *c = &pool->collector;
+    return c->asleep && (timeout > 0 || pool->queued != queued_before || c->wake_at == PP__NEVER);
+}
+
 /* A map may find its pool shut or broken since it was asked: the item then ends as all that was outstanding did. */
 static bool fail_late(pp_pool *pool, struct pp__item *item)
 {
@@ -67,33 +75,59 @@ static bool fail_late(pp_pool *pool, struct pp__item *item)
     return pool->broken || pool->shut;
 }
 
-/* Puts an item into the queue, to be sent. False: it has ended, as all that was outstanding has. */
-static bool add(pp_pool *pool, struct pp__item *item)
+static void help(pp_pool *pool)
+{
+    PP__NO_CANCELLATION();
+    pp__collect_results(pool); /* which may find that the pool is to break */
+}
+
+/* Gives an item its number. False: it has ended, as all that was outstanding has. */
+static inline bool add(pp_pool *pool, struct pp__item *item)
 {
     if (++pool->unlooked >= HELP_EACH)
-        pp__collect_results(pool); /* which may find that the pool is to break */
+        help(pool);
     item->pool = pool;
     item->id = pool->next_id;
     pool->next_id += pp__item_count(item);
     pool->outstanding++;
-    if (fail_late(pool, item))
-        return false;
-    pp__pending_insert(pool, item);
-    return true;
+    return !(pool->broken || pool->shut) || !fail_late(pool, item);
 }
 
-/* Sends what was added. `timeout`: the shortest of theirs. */
-static void send(pp_pool *pool, uint32_t timeout)
+/* Sends what is in the queue. `timeout`: the shortest of theirs. */
+static void send_queued(pp_pool *pool, uint32_t timeout)
 {
+    PP__NO_CANCELLATION();
     pp__dispatch(pool); /* some may fail, and so be gone */
     attend(pool, timeout);
+}
+
+static void send_item(pp_pool *pool, struct pp__item *item, uint32_t timeout)
+{
+    pp__pending_insert(pool, item);
+    send_queued(pool, timeout);
+}
+
+__attribute__((noinline)) static void tell(pp_pool *pool, uint32_t timeout)
+{
+    PP__NO_CANCELLATION();
+    attend(pool, timeout);
+}
+
+/* The same for one that is plain. */
+static inline void send_plain(pp_pool *pool, struct pp__item *item, uint32_t timeout)
+{
+    bool queued_before = pool->queued;
+    if (!pp__dispatch_plain(pool, item))
+        send_item(pool, item, timeout);
+    else if (is_news(pool, queued_before, timeout))
+        tell(pool, timeout);
 }
 
 void pp__pool_submit_item(pp_pool *pool, struct pp__item *item)
 {
     uint32_t timeout = item->timeout;
     if (add(pool, item))
-        send(pool, timeout);
+        send_item(pool, item, timeout);
 }
 
 static int check(const pp_call *call)
@@ -116,18 +150,31 @@ static int check(const pp_call *call)
     return 0;
 }
 
-/* The function's entry, asking the loader, without the lock, if it is new. Under the lock. */
-static int find_function(pp_pool *pool, pp_function *function, const struct pp__function **entry)
+__attribute__((noinline)) static int look_up(pp_pool *pool, pp_function *function, const struct pp__function **entry)
 {
+    PP__NO_CANCELLATION();
     int error = pp__pool_accepts(pool);
     if (!error)
         *entry = pp__functions_find(pool->functions, function);
-    if (error || *entry)
-        return error;
-    pp__pool_unlock(pool);
-    error = pp__functions_resolve(pool, function, entry);
-    pp__pool_lock(pool);
-    return error ? error : pp__pool_accepts(pool);
+    if (!error && !*entry) {
+        pp__pool_unlock(pool);
+        error = pp__functions_resolve(pool, function, entry);
+        pp__pool_lock(pool);
+        if (!error)
+            error = pp__pool_accepts(pool);
+    }
+    if (!error)
+        pool->called = *entry;
+    return error;
+}
+
+/* The function's entry, asking the loader, without the lock, if it is new. Under the lock. */
+static inline int find_function(pp_pool *pool, pp_function *function, const struct pp__function **entry)
+{
+    *entry = pool->called;
+    if (*entry && (*entry)->function == function && !pool->broken && !pool->shut)
+        return 0;
+    return look_up(pool, function, entry);
 }
 
 /* An argument for which no worker has a buffer: made ready without the lock. */
@@ -151,9 +198,9 @@ struct large {
     struct pp__wish *wish;
 };
 
-static void fill(pp_future *future, const pp_call *call, const struct pp__function *function, struct large large)
+static void fill_large(struct pp__item *item, const pp_call *call, const struct pp__function *function,
+                       struct large large)
 {
-    struct pp__item *item = &future->item;
     pp__list_init(&item->link);
     item->function = function;
     item->timeout = call->timeout;
@@ -161,7 +208,7 @@ static void fill(pp_future *future, const pp_call *call, const struct pp__functi
     if (large.item)
         item->x = large.item->x;
     else if (large.loan)
-        pp__loan_turn_over(future->item.pool, large.loan, item, pp__element_room(call->size));
+        pp__loan_turn_over(item->pool, large.loan, item, pp__element_room(call->size));
     else
         pp__item_fill(item, call->arg, call->size);
     if (large.wish)
@@ -172,7 +219,7 @@ static void fill(pp_future *future, const pp_call *call, const struct pp__functi
 #define LOST 1
 
 /* From a call to an item in the queue. Under the lock. */
-static int enqueue(pp_pool *pool, const pp_call *call, struct large large, pp_future **result)
+static int enqueue_large(pp_pool *pool, const pp_call *call, struct large large, pp_future **result)
 {
     const struct pp__function *function = NULL;
     int error = find_function(pool, call->function, &function);
@@ -187,10 +234,52 @@ static int enqueue(pp_pool *pool, const pp_call *call, struct large large, pp_fu
     pp_future *future = pp__future_create(pool, result != NULL);
     if (!future)
         return -ENOMEM;
-    fill(future, call, function, large);
-    add(pool, &future->item); /* without a future it may be gone */
+    fill_large(&future->item, call, function, large);
+    if (add(pool, &future->item)) /* without a future it may be gone */
+        pp__pending_insert(pool, &future->item);
     if (result)
         *result = future;
+    return 0;
+}
+
+/* A call whose argument lies in its item, and that has no wishes. */
+struct small {
+    pp_function *function;
+    const void *arg;
+    size_t size;
+    uint32_t timeout, retries;
+};
+
+static inline bool is_small(const pp_pool *pool, const pp_call *call)
+{
+    return call->size < PP__ROOM && !pp__wish_is_in(pool, call);
+}
+
+static inline struct small small_of(const pp_call *call)
+{
+    return (struct small){call->function, call->arg, call->size, call->timeout, call->retries};
+}
+
+/* From a small call to an item that is numbered; NULL in *item: it has ended. Under the lock. */
+static inline __attribute__((always_inline)) int create_small(pp_pool *pool, struct small call, pp_future **result,
+                                                              struct pp__item **item)
+{
+    const struct pp__function *function = NULL;
+    int error = find_function(pool, call.function, &function);
+    if (!error && pool->options.max_pending)
+        error = pp__room_wait(pool);
+    if (error)
+        return error;
+    pp_future *future = pp__future_create(pool, result != NULL);
+    if (!future)
+        return -ENOMEM;
+    future->item.function = function;
+    future->item.timeout = call.timeout;
+    future->item.retries = call.retries & PP__RETRIES_MASK;
+    pp__item_fill(&future->item, call.arg, call.size);
+    if (result)
+        *result = future;
+    *item = add(pool, &future->item) ? &future->item : NULL;
     return 0;
 }
 
@@ -208,11 +297,11 @@ static bool submit_lent(pp_pool *pool, const pp_call *call, struct pp__wish *wis
         return false;
     pp__item_add(pp__loan_elements(&loan), call->arg, call->size);
     pp__pool_lock(pool);
-    *error = enqueue(pool, call, (struct large){.loan = &loan, .wish = wish}, result);
+    *error = enqueue_large(pool, call, (struct large){.loan = &loan, .wish = wish}, result);
     if (*error)
         pp__loan_close(pool, &loan);
     else
-        send(pool, sooner(call->timeout, call->deadline));
+        send_queued(pool, sooner(call->timeout, call->deadline));
     pp__pool_unlock(pool);
     return *error != LOST;
 }
@@ -224,9 +313,9 @@ static int submit_copied(pp_pool *pool, const pp_call *call, struct pp__wish *wi
     if (error)
         return error;
     pp__pool_lock(pool);
-    error = enqueue(pool, call, (struct large){.item = &large, .wish = wish}, result);
+    error = enqueue_large(pool, call, (struct large){.item = &large, .wish = wish}, result);
     if (!error)
-        send(pool, sooner(call->timeout, call->deadline));
+        send_queued(pool, sooner(call->timeout, call->deadline));
     pp__pool_unlock(pool);
     if (error)
         pp__item_close(&large);
@@ -246,35 +335,32 @@ __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *
     return error;
 }
 
-static bool is_small(const pp_pool *pool, const pp_call *call)
+static inline __attribute__((always_inline)) int submit_small(pp_pool *pool, struct small call, pp_future **result)
 {
-    return call->size < PP__ROOM && !pp__wish_is_in(pool, call);
-}
-
-static inline __attribute__((always_inline)) int submit(pp_pool *pool, const pp_call *call, pp_future **result)
-{
-    if (!is_small(pool, call))
-        return submit_large(pool, call, result);
+    struct pp__item *item;
     pp__pool_lock(pool);
-    int error = enqueue(pool, call, (struct large){0}, result);
-    if (!error)
-        send(pool, call->timeout);
+    int error = create_small(pool, call, result, &item);
+    if (!error && item)
+        send_plain(pool, item, call.timeout);
     pp__pool_unlock(pool);
     return error;
 }
 
-/* Who waits for room may be in here when another thread releases the pool. */
-__attribute__((noinline)) static int submit_bounded(pp_pool *pool, const pp_call *call, pp_future **result)
+/* Any call that was checked. Who waits for room may be in here when another thread releases the pool. */
+static int submit_any(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    pp__pool_ref(pool);
-    int error = submit(pool, call, result);
-    pp__pool_unref(pool);
+    PP__NO_CANCELLATION();
+    bool bounded = pool->options.max_pending > 0;
+    if (bounded)
+        pp__pool_ref(pool);
+    int error = is_small(pool, call) ? submit_small(pool, small_of(call), result) : submit_large(pool, call, result);
+    if (bounded)
+        pp__pool_unref(pool);
     return error;
 }
 
 int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
 {
-    PP__NO_CANCELLATION();
     if (!pool || !call)
         return pp__fail(-EINVAL, "no %s", pool ? "call" : "pool");
     if (!pp__pool_is_own(pool))
@@ -282,12 +368,25 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
     int error = check(call);
     if (error)
         return error;
-    return pool->options.max_pending ? submit_bounded(pool, call, future) : submit(pool, call, future);
+    if (pool->options.max_pending || !is_small(pool, call))
+        return submit_any(pool, call, future);
+    return submit_small(pool, small_of(call), future);
 }
 
-int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
+/* Apart, for the sake of those that are small. */
+__attribute__((noinline)) static int submit_other(pp_pool *pool, pp_function *function, const void *arg, size_t size,
+                                                  pp_future **future)
 {
     return pp_submit_call(pool, &(pp_call){.function = function, .arg = arg, .size = size}, future);
+}
+
+/* The way of a small call has no cancellation point but where it is put off, and asks for nothing twice. */
+int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
+{
+    if (!pool || !pp__pool_is_own(pool) || !function || (!arg && size > 0) || size >= PP__ROOM ||
+        pool->options.max_pending || pool->options.capture)
+        return submit_other(pool, function, arg, size, future);
+    return submit_small(pool, (struct small){.function = function, .arg = arg, .size = size}, future);
 }
 
 /*
@@ -300,7 +399,7 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
     uint32_t timeout = 0;
     *error = check(&calls[0]);
     if (!*error)
-        *error = submit(pool, &calls[0], futures);
+        *error = submit_any(pool, &calls[0], futures);
     if (*error)
         return 0;
     pp__pool_lock(pool);
@@ -311,12 +410,15 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
             break;
         if (pool->options.max_pending && !pp__room_is_there(pool))
             break; /* the next batch waits, when these have been sent */
-        *error = enqueue(pool, call, (struct large){0}, futures ? &futures[done] : NULL);
+        struct pp__item *item;
+        *error = create_small(pool, small_of(call), futures ? &futures[done] : NULL, &item);
         if (*error)
             break;
+        if (item)
+            pp__pending_insert(pool, item);
         timeout = sooner(timeout, call->timeout);
     }
-    send(pool, timeout);
+    send_queued(pool, timeout);
     pp__pool_unlock(pool);
     return done;
 }

@@ -3,6 +3,7 @@
 #include "pool/task.h"
 
 #include "base/atomic.h"
+#include "base/copy.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"

@@ -35,26 +35,6 @@ struct pp_task {
     struct pp__carried *carried;
 };
 
-/*
- * As memmove, without a call where the size is a frequent one. By words of 8 bytes: what was stored a moment ago as
- * words can be loaded as words at once, but as one vector only when it has reached the cache.
- */
-static inline void pp__copy_few(void *to, const void *from, size_t size)
-{
-    uint64_t words[2];
-    if (size == 16) {
-        memcpy(words, from, 16);
-        __asm__("" : "+r"(words[0]), "+r"(words[1])); /* keeps them apart */
-        memcpy(to, words, 16);
-    } else if (size == 8) {
-        memmove(to, from, 8);
-    } else if (size == 4) {
-        memmove(to, from, 4);
-    } else if (size > 0) {
-        memmove(to, from, size);
-    }
-}
-
 /* 0 or -ENOMEM. */
 int pp__task_init(struct pp_task *task, struct pp__shelf *shelf, int worker, void **state);
 void pp__task_destroy(struct pp_task *task);

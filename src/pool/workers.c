@@ -3,6 +3,7 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/fd.h"
 #include "base/seam.h"
 #include "pool/argument.h"
@@ -331,6 +332,28 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     return 0;
 }
 
+/* The same for a plain item, of which less is to be asked. */
+static inline int reserve_plain(struct pp__worker *worker, const struct pp__item *item, uint32_t slot)
+{
+    const struct pp__function *function = item->function;
+    uint32_t size = (uint32_t)pp__item_size(item);
+    if (!knows_module(worker, function->module_index) && !announce_module(worker, function->module_index))
+        return -EAGAIN;
+    struct pp__call_record *record =
+        pp__ring_reserve(&worker->calls, PP__RECORD_CALL, item->id, (uint32_t)sizeof *record + size);
+    if (!record)
+        return -EAGAIN;
+    *record = (struct pp__call_record){.slot = slot,
+                                       .module = function->module_index,
+                                       .offset = function->offset,
+                                       .count = 1,
+                                       .flags = (item->timeout ? PP__TIMED : 0) | PP__SAME,
+                                       .size = size,
+                                       .each = item->plain_size};
+    pp__copy_words(record + 1, item->room, size);
+    return 0;
+}
+
 int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
                          size_t size)
 {
@@ -354,7 +377,7 @@ int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, p
     return error;
 }
 
-static int find_slot(struct pp__worker *worker, uint32_t *slot)
+__attribute__((noinline)) static int search_slot(struct pp__worker *worker, uint32_t *slot)
 {
     for (uint32_t tried = 0; tried < PP__SLOTS; tried++) {
         uint32_t i = (worker->next_slot + tried) % PP__SLOTS;
@@ -366,6 +389,18 @@ static int find_slot(struct pp__worker *worker, uint32_t *slot)
         return 0;
     }
     return -EAGAIN;
+}
+
+/* They are given out in turn, so it is nearly always the next one. */
+static inline int find_slot(struct pp__worker *worker, uint32_t *slot)
+{
+    uint32_t i = worker->next_slot % PP__SLOTS;
+    const struct pp__slot *s = &worker->slots[i];
+    if (s->item || s->taken)
+        return search_slot(worker, slot);
+    worker->next_slot = i + 1;
+    *slot = i;
+    return 0;
 }
 
 /* With the owner's own thread they must not be more than there are processors. */
@@ -398,27 +433,38 @@ static void count_busy(struct pp__worker *worker, int change)
         pp__wait_look(pool); /* the spinner does not look at this one yet */
 }
 
-int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
+/*
+ * When it is sent. Early by some milliseconds at most: its time begins with the end of the call before it, or when the
+ * worker is no longer free; behind others it is as if it were sent with the last of them.
+ */
+static inline uint64_t sending_time(const struct pp__worker *worker, const struct pp__item *item)
+{
+    if (item->timeout)
+        return pp__now();
+    if (worker->count > 0)
+        return pp__container(worker->items.previous, struct pp__item, link)->sent_at;
+    return pp__now_coarse();
+}
+
+static inline __attribute__((always_inline)) int put(struct pp__worker *worker, struct pp__item *item, bool plain)
 {
     uint32_t slot;
     int error = find_slot(worker, &slot);
     if (!error)
-        error = reserve_call(worker, item, PP__RECORD_CALL, slot);
+        error = plain ? reserve_plain(worker, item, slot) : reserve_call(worker, item, PP__RECORD_CALL, slot);
     if (error)
         return error;
     item->worker = worker;
     item->slot = (uint8_t)slot;
-    if (!item->plain)
+    if (!plain)
         item->x.end = item->x.count;
-    /* Early by some milliseconds at most: its time begins with the end of the call before it, or when the worker is no
-     * longer free. */
-    item->sent_at = item->timeout ? pp__now() : pp__now_coarse();
+    item->sent_at = sending_time(worker, item);
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
     if (++worker->count == 1)
         count_busy(worker, 1);
     worker->pool->deep += worker->count == 2;
-    worker->budget -= pp__item_count(item);
+    worker->budget -= plain ? 1 : pp__item_count(item);
     if (worker->budget <= worker->look_at)
         pp__recycle_look(worker);
     pp__slot_give(&worker->result_side->slots[slot], pp__item_next_id(item)); /* for begin (worker.c), with the tail */
@@ -426,9 +472,15 @@ int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
     pp__ring_publish(&worker->calls);
     if (worker->count == 1)
         worker->free_at = pp__now(); /* which takes its time: the worker has its call meanwhile */
-    if (pp__list_empty(&worker->unwoken))
-        pp__list_insert(&worker->pool->unwoken, &worker->unwoken);
     return 0;
+}
+
+int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
+{
+    int error = item->plain ? put(worker, item, true) : put(worker, item, false);
+    if (!error && pp__list_empty(&worker->unwoken))
+        pp__list_insert(&worker->pool->unwoken, &worker->unwoken);
+    return error;
 }
 
 bool pp__worker_ring(struct pp__worker *worker)
@@ -460,6 +512,14 @@ static inline void wake_sleeper(struct pp__worker *worker)
 void pp__worker_wake(struct pp__worker *worker)
 {
     wake_sleeper(worker);
+}
+
+int pp__worker_send_plain(struct pp__worker *worker, struct pp__item *item)
+{
+    int error = put(worker, item, true);
+    if (!error)
+        wake_sleeper(worker);
+    return error;
 }
 
 void pp__worker_wake_sent(pp_pool *pool)

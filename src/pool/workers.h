@@ -112,6 +112,9 @@ void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *worker));
  * pp__worker_wake_sent. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
 
+/* The same for a plain item, and the worker is woken: 0 or -EAGAIN. */
+int pp__worker_send_plain(struct pp__worker *worker, struct pp__item *item);
+
 /*
  * Sends a duty, INIT or LEAVE: `function` with `size` bytes at `arg`, the pool's initializer or finalizer, or NULL:
  * nothing is to be run. 0, -EAGAIN (no room now), or an errno. The worker is not woken.

@@ -91,17 +91,6 @@ uint32_t pp__ring_largest(uint32_t capacity)
     return capacity / 2 - (uint32_t)sizeof(struct pp__record);
 }
 
-/* Header, payload and padding. `size` is at most pp__ring_largest, so nothing overflows. */
-static uint32_t record_room(uint32_t size)
-{
-    return (uint32_t)sizeof(struct pp__record) + (size + PP__RING_ALIGN - 1) / PP__RING_ALIGN * PP__RING_ALIGN;
-}
-
-static uint32_t offset_of(uint64_t position, uint32_t capacity)
-{
-    return (uint32_t)(position & (capacity - 1));
-}
-
 static int poison(bool *poisoned, const char *what)
 {
     *poisoned = true;
@@ -133,13 +122,13 @@ static bool fits(const struct pp__ring_writer *writer, uint32_t room)
 static void put_header(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
 {
     struct pp__record header = {.size = size, .type = type, .id = id};
-    memcpy(writer->data + offset_of(writer->position, writer->capacity), &header, sizeof header);
+    memcpy(writer->data + pp__ring_offset(writer->position, writer->capacity), &header, sizeof header);
 }
 
 /* How much a record that is this large must skip to lie in one piece. */
 static uint32_t padding_for(const struct pp__ring_writer *writer, uint32_t room)
 {
-    uint32_t to_end = writer->capacity - offset_of(writer->position, writer->capacity);
+    uint32_t to_end = writer->capacity - pp__ring_offset(writer->position, writer->capacity);
     return room > to_end ? to_end : 0;
 }
 
@@ -150,20 +139,19 @@ static void put_padding(struct pp__ring_writer *writer, uint32_t padding)
     PP_FAULT("ring.pad");
 }
 
-void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
+void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
 {
     assert(type != PP__RING_PAD);
-    PP_FAULT("ring.reserve");
     if (writer->poisoned || size > pp__ring_largest(writer->capacity))
         return NULL;
-    uint32_t room = record_room(size);
+    uint32_t room = pp__ring_room(size);
     uint32_t padding = padding_for(writer, room);
     if (!fits(writer, padding + room) && (look_at_head(writer) != 0 || !fits(writer, padding + room)))
         return NULL;
     if (padding > 0)
         put_padding(writer, padding);
     put_header(writer, type, id, size);
-    void *payload = writer->data + offset_of(writer->position, writer->capacity) + sizeof(struct pp__record);
+    void *payload = writer->data + pp__ring_offset(writer->position, writer->capacity) + sizeof(struct pp__record);
     writer->position += room;
     PP_FAULT("ring.header");
     return payload;
@@ -172,8 +160,8 @@ void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t i
 /* Or the stores there wait for the lines, and the next locked operation for the stores. */
 static void fetch_ahead(const struct pp__ring_writer *writer)
 {
-    pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD, writer->capacity));
-    pp__prefetch_to_write(writer->data + offset_of(writer->position + AHEAD + LINE, writer->capacity));
+    pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD, writer->capacity));
+    pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD + LINE, writer->capacity));
 }
 
 void pp__ring_publish(struct pp__ring_writer *writer)
@@ -194,8 +182,8 @@ void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t siz
 {
     struct pp__record *header = (struct pp__record *)payload - 1;
     uint64_t room = (writer->position - (uint64_t)((unsigned char *)header - writer->data)) & (writer->capacity - 1);
-    assert(record_room(size) <= room);
-    writer->position -= room - record_room(size);
+    assert(pp__ring_room(size) <= room);
+    writer->position -= room - pp__ring_room(size);
     header->size = size;
 }
 
@@ -240,7 +228,7 @@ static int look_at_tail(struct pp__ring_reader *reader)
 /* Where the record at `position` starts; position lies below tail_seen, so there is room for a header at least. */
 static const unsigned char *copy_header(const struct pp__ring_reader *reader, struct pp__record *header)
 {
-    const unsigned char *place = reader->data + offset_of(reader->position, reader->capacity);
+    const unsigned char *place = reader->data + pp__ring_offset(reader->position, reader->capacity);
     pp__shm_copy(header, place, sizeof *header);
     return place;
 }
@@ -249,7 +237,7 @@ static const unsigned char *copy_header(const struct pp__ring_reader *reader, st
 static const unsigned char *copy_kind(const struct pp__ring_reader *reader, uint64_t position,
                                       struct pp__record *header)
 {
-    const unsigned char *place = reader->data + offset_of(position, reader->capacity);
+    const unsigned char *place = reader->data + pp__ring_offset(position, reader->capacity);
     pp__shm_copy(&header->type, place + offsetof(struct pp__record, type), sizeof *header - sizeof header->size);
     return place;
 }
@@ -260,7 +248,7 @@ static const unsigned char *copy_kind(const struct pp__ring_reader *reader, uint
  */
 static int skip_padding(struct pp__ring_reader *reader, const struct pp__record *pad)
 {
-    uint32_t to_end = reader->capacity - offset_of(reader->position, reader->capacity);
+    uint32_t to_end = reader->capacity - pp__ring_offset(reader->position, reader->capacity);
     if (pad->size != to_end - sizeof *pad || to_end >= reader->capacity / 2)
         return poison(&reader->poisoned, "padding that does not fit its place");
     if (to_end >= reader->tail_seen - reader->position)
@@ -271,19 +259,19 @@ static int skip_padding(struct pp__ring_reader *reader, const struct pp__record 
 
 static int take_record(struct pp__ring_reader *reader, const struct pp__record *header)
 {
-    uint32_t to_end = reader->capacity - offset_of(reader->position, reader->capacity);
+    uint32_t to_end = reader->capacity - pp__ring_offset(reader->position, reader->capacity);
     if (header->type == PP__RING_PAD)
         return poison(&reader->poisoned, "padding behind padding");
     if (header->size > pp__ring_largest(reader->capacity))
         return poison(&reader->poisoned, "a record larger than any can be");
-    uint32_t room = record_room(header->size);
+    uint32_t room = pp__ring_room(header->size);
     if (room > to_end || room > reader->tail_seen - reader->position)
         return poison(&reader->poisoned, "a record that ends beyond the tail or the data");
     reader->position += room;
     return 0;
 }
 
-/* `record` and `payload` are written only on success. */
+/* `payload` is written only on success. */
 static int read_record(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
 {
     struct pp__record header;
@@ -300,7 +288,7 @@ static int read_record(struct pp__ring_reader *reader, struct pp__record *record
     return 1;
 }
 
-int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
+int pp__ring_next_slowly(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
 {
     if (reader->poisoned)
         return pp__fail(-EPROTO, "the other side broke the ring");
@@ -331,11 +319,11 @@ int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, con
     uint64_t position = reader->position, limit = reader->released + reader->capacity;
     const unsigned char *place = copy_kind(reader, position, &header);
     if (header.type == PP__RING_PAD) {
-        position += reader->capacity - offset_of(position, reader->capacity);
+        position += reader->capacity - pp__ring_offset(position, reader->capacity);
         place = copy_kind(reader, position, &header);
     }
     uint64_t left = limit - position; /* huge if the padding ends beyond the limit */
-    uint32_t to_end = reader->capacity - offset_of(position, reader->capacity);
+    uint32_t to_end = reader->capacity - pp__ring_offset(position, reader->capacity);
     if (header.type == PP__RING_PAD || left <= sizeof header || left > reader->capacity)
         return poison(&reader->poisoned, "no record where one was begun");
     header.size = (to_end < left ? to_end : (uint32_t)left) - (uint32_t)sizeof header;

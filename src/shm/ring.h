@@ -22,10 +22,13 @@
 #ifndef PP_SHM_RING_H
 #define PP_SHM_RING_H
 
+#include "base/seam.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define PP__RING_ALIGN 16u
 #define PP__RING_PAD UINT32_MAX
@@ -70,12 +73,39 @@ void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint
 /* The largest payload that a ring of this capacity takes at every position: half of it less a header. */
 uint32_t pp__ring_largest(uint32_t capacity);
 
+/* Header, payload and padding. `size` is at most pp__ring_largest, so nothing overflows. */
+static inline uint32_t pp__ring_room(uint32_t size)
+{
+    return (uint32_t)sizeof(struct pp__record) + (size + PP__RING_ALIGN - 1) / PP__RING_ALIGN * PP__RING_ALIGN;
+}
+
+static inline uint32_t pp__ring_offset(uint64_t position, uint32_t capacity)
+{
+    return (uint32_t)(position & (capacity - 1));
+}
+
+/* As pp__ring_reserve, where that takes more than what is known. */
+void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
+
 /*
  * Room for a record with `size` bytes of payload, header filled in; NULL when it does not fit now (or never: larger
  * than pp__ring_largest, or poisoned). The payload is aligned to 16. Nothing is visible to the consumer before
  * pp__ring_publish.
  */
-void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
+static inline void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
+{
+    PP_FAULT("ring.reserve");
+    if (writer->poisoned || size > writer->capacity / 4)
+        return pp__ring_reserve_slowly(writer, type, id, size);
+    uint32_t room = pp__ring_room(size), offset = pp__ring_offset(writer->position, writer->capacity);
+    if (room > writer->capacity - offset || room > writer->capacity - (writer->position - writer->head_seen))
+        return pp__ring_reserve_slowly(writer, type, id, size);
+    struct pp__record header = {.size = size, .type = type, .id = id};
+    memcpy(writer->data + offset, &header, sizeof header);
+    writer->position += room;
+    PP_FAULT("ring.header");
+    return writer->data + offset + sizeof header;
+}
 
 /* Publishes all records reserved so far, with one release store; a poisoned writer publishes nothing any more. */
 void pp__ring_publish(struct pp__ring_writer *writer);
@@ -98,11 +128,40 @@ bool pp__ring_passed(struct pp__ring_writer *writer, uint64_t position);
  */
 uint32_t pp__ring_used(struct pp__ring_writer *writer);
 
+/* Copies out of memory that the other side may be changing. The one function through which payloads are read. */
+void pp__shm_copy(void *to, const void *from, size_t size);
+
+/* The same of few bytes, whose number the compiler knows. It must take the copy for what it is, and may not look at
+ * `from` again in its stead. */
+static inline __attribute__((always_inline)) void pp__shm_copy_few(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    __asm__ volatile("" : : "r"(to) : "memory");
+}
+
+/* As pp__ring_next, where that takes a look at tail, or something is the matter. */
+int pp__ring_next_slowly(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
+
 /*
  * The next record: 1, with a copy of its header, and its payload in place (whose bytes the peer can still change: copy,
  * check, use). 0: none. -EPROTO: the peer broke the ring. The record stays valid until pp__ring_release.
  */
-int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
+static inline int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
+{
+    uint64_t published = reader->tail_seen - reader->position;
+    uint32_t offset = pp__ring_offset(reader->position, reader->capacity);
+    if (reader->poisoned || published == 0)
+        return pp__ring_next_slowly(reader, record, payload);
+    pp__shm_copy_few(record, reader->data + offset, sizeof *record); /* there is room for a header below the tail */
+    if (record->type == PP__RING_PAD || record->size > reader->capacity / 4)
+        return pp__ring_next_slowly(reader, record, payload);
+    uint32_t room = pp__ring_room(record->size);
+    if (room > reader->capacity - offset || room > published)
+        return pp__ring_next_slowly(reader, record, payload);
+    reader->position += room;
+    *payload = reader->data + offset + sizeof *record;
+    return 1;
+}
 
 /*
  * The record behind the last published one, of which the producer has said by other means (with release, read with
@@ -123,8 +182,5 @@ bool pp__ring_waiting(struct pp__ring_reader *reader);
 
 /* Bytes published behind the record that pp__ring_next gave last; looks at tail afresh (acquire). */
 uint32_t pp__ring_behind(struct pp__ring_reader *reader);
-
-/* Copies out of memory that the other side may be changing. The one function through which payloads are read. */
-void pp__shm_copy(void *to, const void *from, size_t size);
 
 #endif

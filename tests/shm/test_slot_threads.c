@@ -61,7 +61,7 @@ static void *work(void *argument)
     return argument;
 }
 
-static void send(uint64_t id)
+static void give(uint64_t id)
 {
     uint64_t i = id % SLOTS;
     while (!pp__ring_passed(&channel.calls.writer, channel.ends[i])) /* it was taken, and may be begun in vain still */
@@ -101,7 +101,7 @@ static void *own(void *argument)
 {
     uint64_t seed = 11;
     for (uint64_t id = 1; id <= CALLS; id++) {
-        send(id);
+        give(id);
         wait_a_little(&seed);
         leave_it_to_the_other(id, LEFT_TO_THE_WORKER);
         owner_tries(id);
