@@ -66,13 +66,6 @@ void pp__pending_remove(pp_pool *pool, struct pp__item *item)
 
 /* ------------------------------------------------------------------------------------------- depth */
 
-/* A moving mean; the first measure counts whole. */
-void pp__dispatch_learn(pp_pool *pool, uint64_t run_time)
-{
-    uint64_t mean = pool->mean_run;
-    pool->mean_run = mean == 0 ? run_time + 1 : mean - mean / 8 + run_time / 8 + 1;
-}
-
 static uint64_t expected(const pp_pool *pool, const struct pp__item *item)
 {
     return pool->mean_run * (pp__item_count(item) - pp__item_next(item));

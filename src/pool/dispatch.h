@@ -31,8 +31,12 @@ static inline struct pp__item *pp__pending_first(const pp_pool *pool)
  * goes on for too long and no worker is alive. */
 void pp__dispatch_start_failed(pp_pool *pool, int error);
 
-/* An element of `item` has run for so many ns: depth follows. */
-void pp__dispatch_learn(pp_pool *pool, uint64_t run_time);
+/* An element has run for so many ns: depth follows. A moving mean; the first measure counts whole. */
+static inline void pp__dispatch_learn(pp_pool *pool, uint64_t run_time)
+{
+    uint64_t mean = pool->mean_run;
+    pool->mean_run = mean == 0 ? run_time + 1 : mean - mean / 8 + run_time / 8 + 1;
+}
 
 /* Calls queued behind one that has outlasted what depth was reckoned with go back to the pending queue. Returns when to
  * look again, or PP__NEVER. */

@@ -56,7 +56,7 @@ static void drop_data(pp_future *future, void *data)
 static inline __attribute__((always_inline)) void destroy(pp_future *future)
 {
     pp_pool *pool = future->item.pool;
-    bool wanted = future->item.wanted;
+    bool wanted = future->item.wanted, is_inline = pool->is_inline;
     if (!is_taken(future))
         drop_data(future, future->item.outcome.data);
     pp__error_free(future->item.outcome.error);
@@ -64,8 +64,8 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
         pp__wish_free(future->item.kept);
     if (future->item.has_back)
         pp__descriptors_free(future->item.back);
-    pp__slab_give(&pool->calls, future);
-    if (wanted)
+    bool stays = pp__slab_give(&pool->calls, future);
+    if (is_inline ? wanted : !stays)
         pp__pool_unref(pool);
 }
 
@@ -124,7 +124,7 @@ static void drop_inline(pp_future *future)
 }
 
 /* Under the lock. */
-static void finish(struct pp__item *item, struct pp__outcome outcome, uint8_t state)
+static inline void finish(struct pp__item *item, struct pp__outcome outcome, uint8_t state)
 {
     item->outcome = outcome;
     pp__store_release(&item->state, state); /* pairs with the load in pp__future_state */
@@ -144,9 +144,22 @@ void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
     finish(item, outcome, outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED);
 }
 
+void pp__future_end_plain(struct pp__item *item, size_t size)
+{
+    pp_pool *pool = item->pool;
+    if (item->earlier)
+        pp__error_free(item->earlier);
+    item->earlier = NULL;
+    pool->delivered++;
+    finish(item, (struct pp__outcome){.data = item->room, .size = size}, PP_FINISHED);
+    pool->outstanding--;
+    pp__future_item_ended(item);
+}
+
 pp_future *pp__future_create(pp_pool *pool, bool wanted)
 {
-    pp_future *future = pp__slab_take(&pool->calls);
+    bool fresh;
+    pp_future *future = pp__slab_take(&pool->calls, &fresh);
     if (!future) {
         pp__fail(-ENOMEM, "no memory for a call");
         return NULL;
@@ -157,7 +170,7 @@ pp_future *pp__future_create(pp_pool *pool, bool wanted)
     future->item.pool = pool;
     future->item.in_future = true;
     future->item.wanted = wanted;
-    if (wanted)
+    if (pool->is_inline ? wanted : fresh)
         pp__pool_ref(pool);
     return future;
 }

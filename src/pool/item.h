@@ -115,7 +115,7 @@ struct pp__item {
     uint16_t abandoned : 1; /* nobody wants what has not begun of it */
     uint16_t runs : 1;      /* inline: element `next` runs */
     uint16_t in_future : 1; /* it is one (future.h) */
-    uint16_t wanted : 1;    /* a future's: somebody has it, and it keeps the pool's struct */
+    uint16_t wanted : 1;    /* a future's: somebody has it (inline: and so it keeps the pool's struct) */
     uint16_t waited_for : 1;
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */

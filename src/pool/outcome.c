@@ -17,6 +17,7 @@
 #include "pool/dispatch.h"
 #include "pool/end.h"
 #include "pool/finalized.h"
+#include "pool/future.h"
 #include "pool/output.h"
 #include "pool/results.h"
 #include "pool/start.h"
@@ -245,6 +246,32 @@ static inline uint64_t plausible(const struct pp__item *item, uint64_t run_time)
         return run_time;
     uint64_t most = pp__now() - item->sent_at;
     return run_time < most ? run_time : most;
+}
+
+/*
+ * The result of a plain call that lies in its record, where nothing else is to be said or learnt. False: it is none, or
+ * something is the matter, and nothing was done.
+ */
+static inline bool take_plain(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+{
+    struct pp__result_record header;
+    if (record->type != PP__RECORD_RESULT || record->size < sizeof header)
+        return false;
+    pp__shm_copy_few(&header, payload, sizeof header);
+    size_t size = record->size - sizeof header;
+    if (header.type != PP__OUTCOME_RESULT || header.flags != 0 || header.size != size || size >= PP__ROOM ||
+        header.run_time >= BELIEVED || worker->woken_at != 0 || worker->looked_into)
+        return false;
+    struct pp__item *item = match(worker, header.slot, record->id);
+    if (!item || !item->plain)
+        return false;
+    pp__shm_copy_short(item->room, (const char *)payload + sizeof header, size);
+    item->room[size] = 0;
+    worker->pool->deaths = 0;
+    pp__dispatch_learn(worker->pool, header.run_time);
+    pp__worker_detach(worker, item);
+    pp__future_end_plain(item, size);
+    return true;
 }
 
 static const char *take_result(struct pp__worker *worker, const struct pp__record *record,
@@ -482,12 +509,14 @@ void pp__collect_worker(struct pp__worker *worker)
         if (!some)
             worker->free_at = end_time(worker); /* for all of them: they lay there */
         open = got == 0;
+        some = true;
+        if (got > 0 && take_plain(worker, &record, payload))
+            continue;
         const char *wrong = got < 0 ? "a broken ring"
                             : open  ? take_open(worker, until)
                                     : take_record(worker, &record, payload);
         if (wrong)
             pp__worker_poison(worker, wrong);
-        some = true;
     }
     if (!some)
         return;

@@ -125,10 +125,21 @@ bool pp__pool_try_ref(pp_pool *pool)
 
 /* Release: what this thread did with the pool comes before the free; acquire: the one that frees sees all of it. So it
  * pairs with itself in another thread. */
+static void drop(pp_pool *pool, uint32_t references)
+{
+    if (atomic_fetch_sub_explicit(&pool->refs, references, memory_order_acq_rel) == references)
+        destroy(pool);
+}
+
 void pp__pool_unref(pp_pool *pool)
 {
-    if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) == 1)
-        destroy(pool);
+    drop(pool, 1);
+}
+
+/* The handle goes: its reference, and those of calls that are kept for others which will not come. Under the lock. */
+static uint32_t last_references(pp_pool *pool)
+{
+    return 1 + (pool->is_inline ? 0 : (uint32_t)pp__slab_close(&pool->calls));
 }
 
 /* ---------------------------------------------------------------------------------------------- create */
@@ -595,8 +606,9 @@ static void release(pp_pool *pool)
     if (pool->is_inline)
         cancel_all_forsaken(pool);
     pp__pool_begin_shutdown(pool, false);
+    uint32_t references = last_references(pool);
     pp__pool_unlock(pool);
-    pp__pool_unref(pool);
+    drop(pool, references);
 }
 
 void pp_pool_destroy(pp_pool *pool)
@@ -616,12 +628,13 @@ void pp_pool_destroy(pp_pool *pool)
         pp__log_hand_out(pool);
     pp__loop_destroy(pool);
     pp__pool_close_epoll(pool); /* for want of a thread that would */
+    uint32_t references = last_references(pool);
     pp__pool_unlock(pool);
     if (pool->has_manager)
         pthread_join(pool->manager, NULL);
     pp__log_join(pool);
     pp__callbacks_join(pool);
-    pp__pool_unref(pool);
+    drop(pool, references);
 }
 
 void pp_pool_release(pp_pool *pool)

@@ -3,7 +3,8 @@
  * The pool. One lock guards everything in it; it is held for short, never while user code runs, while the loader is
  * asked or while somebody sleeps.
  *
- * Lifetime: `refs` counts the handle, the pool's threads, each future and each map. Processes, descriptors and segments
+ * Lifetime: `refs` counts the handle, the pool's threads, each map and each future, or rather the memory of each: it
+ * keeps the pool for the next one, until the handle is gone. Processes, descriptors and segments
  * are gone when the pool has ended (`ended`); the struct itself goes with the last reference.
  */
 #ifndef PP_POOL_POOL_H
@@ -166,7 +167,7 @@ static inline bool pp__pool_is_own(const pp_pool *pool)
 int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *pool));
 
 void pp__pool_ref(pp_pool *pool);
-void pp__pool_unref(pp_pool *pool); /* not under the lock */
+void pp__pool_unref(pp_pool *pool); /* not under the lock, where it may be the last */
 
 /* A reference to one that may be going: false, if it has none left. Under the lock of the list of live pools, which
  * keeps the memory there. */

@@ -62,16 +62,28 @@ static bool open_chunk(struct pp__slab *slab)
     return true;
 }
 
-void *pp__slab_take(struct pp__slab *slab)
+/* What lies in `returned` once none stays. */
+static struct pp__slab_free closed;
+
+/* Pairs with the push in pp__slab_give. */
+static struct pp__slab_free *take_returned(struct pp__slab *slab, struct pp__slab_free *leave)
 {
+    if (pp__load_relaxed(&slab->returned) == &closed) /* which it is for good */
+        return NULL;
+    return atomic_exchange_explicit(&slab->returned, leave, memory_order_acquire);
+}
+
+void *pp__slab_take(struct pp__slab *slab, bool *fresh)
+{
+    *fresh = true;
     if (slab->each_is_mallocs)
         return PP_SYS(malloc)(slab->size);
     if (!slab->free)
-        slab->free = atomic_exchange_explicit(&slab->returned, NULL,
-                                              memory_order_acquire); /* pairs with the push in pp__slab_give */
+        slab->free = take_returned(slab, NULL);
     if (slab->free) {
         struct pp__slab_free *object = slab->free;
         slab->free = object->next;
+        *fresh = false;
         return object;
     }
     if ((size_t)(slab->fresh_end - slab->fresh) < slab->size && !open_chunk(slab))
@@ -81,16 +93,34 @@ void *pp__slab_take(struct pp__slab *slab)
     return object;
 }
 
-/* Nobody pops single ones from this list, so it knows no ABA. The push pairs with the exchange in pp__slab_take. */
-void pp__slab_give(struct pp__slab *slab, void *object)
+/* Nobody pops single ones from this list, so it knows no ABA. The push pairs with the exchange in take_returned. */
+bool pp__slab_give(struct pp__slab *slab, void *object)
 {
     if (slab->each_is_mallocs) {
         free(object);
-        return;
+        return false;
     }
-    struct pp__slab_free *head = object;
-    head->next = pp__load_relaxed(&slab->returned);
-    while (!atomic_compare_exchange_weak_explicit(&slab->returned, &head->next, head, memory_order_release,
-                                                  memory_order_relaxed)) {
-    }
+    struct pp__slab_free *given = object, *head = pp__load_relaxed(&slab->returned);
+    do {
+        if (head == &closed)
+            return false;
+        given->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&slab->returned, &head, given, memory_order_release,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+static size_t length(const struct pp__slab_free *object)
+{
+    size_t count = 0;
+    for (; object; object = object->next)
+        count++;
+    return count;
+}
+
+size_t pp__slab_close(struct pp__slab *slab)
+{
+    size_t count = length(slab->free) + length(take_returned(slab, &closed));
+    slab->free = NULL;
+    return count;
 }

@@ -27,8 +27,16 @@ struct pp__slab {
 void pp__slab_init(struct pp__slab *slab, size_t size);
 void pp__slab_destroy(struct pp__slab *slab);
 
-/* NULL without memory; its bytes are anything. */
-void *pp__slab_take(struct pp__slab *slab);
-void pp__slab_give(struct pp__slab *slab, void *object);
+/*
+ * What an object keeps (a future its pool) it may keep while it lies here, for the next one: so it costs nothing to
+ * have it again. `fresh` says that this one keeps nothing yet. NULL without memory; its bytes are anything.
+ */
+void *pp__slab_take(struct pp__slab *slab, bool *fresh);
+
+/* False: it does not stay here, and is to let go of what it kept. */
+bool pp__slab_give(struct pp__slab *slab, void *object);
+
+/* From now on none stays. Returns how many lay here, which keep nothing any more. Under the lock. */
+size_t pp__slab_close(struct pp__slab *slab);
 
 #endif

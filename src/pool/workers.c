@@ -423,7 +423,7 @@ void pp__worker_place(struct pp__worker *worker)
     pp__list_insert(idle ? worker->pool->idle[!worker->spins].next : &worker->pool->active, &worker->place);
 }
 
-static void count_busy(struct pp__worker *worker, int change)
+void pp__worker_count_busy(struct pp__worker *worker, int change)
 {
     pp_pool *pool = worker->pool;
     pool->busy += change;
@@ -462,7 +462,7 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
     pp__list_insert(&worker->items, &item->link);
     if (++worker->count == 1)
-        count_busy(worker, 1);
+        pp__worker_count_busy(worker, 1);
     worker->pool->deep += worker->count == 2;
     worker->budget -= plain ? 1 : pp__item_count(item);
     if (worker->budget <= worker->look_at)
@@ -532,28 +532,6 @@ void pp__worker_wake_sent(pp_pool *pool)
 }
 
 /* ----------------------------------------------------------------------------------------- take back */
-
-void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
-{
-    pp__list_remove(&item->link);
-    if (item->place)
-        pp__argument_withdraw(worker, item);
-    if (--worker->count == 0)
-        count_busy(worker, -1);
-    worker->pool->deep -= worker->count == 1;
-    worker->slots[item->slot].item = NULL;
-    item->worker = NULL;
-}
-
-uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
-{
-    return pp__slot_look(&worker->result_side->slots[item->slot]); /* behind begin (worker.c): begun_at is seen */
-}
-
-bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
-{
-    return pp__worker_slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
-}
 
 bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item)
 {

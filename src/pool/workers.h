@@ -6,6 +6,7 @@
 #ifndef PP_POOL_WORKERS_H
 #define PP_POOL_WORKERS_H
 
+#include "pool/argument.h"
 #include "pool/known.h"
 #include "pool/pool.h"
 #include "pool/shelf.h"
@@ -144,10 +145,16 @@ void pp__worker_allow_spin(pp_pool *pool);
 bool pp__worker_ring(struct pp__worker *worker);
 
 /* What the item's slot says (channel.h), read once: the worker may have written anything. */
-uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item);
+static inline uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return pp__slot_look(&worker->result_side->slots[item->slot]); /* behind begin (worker.c): begun_at is seen */
+}
 
 /* Whether it has certainly not begun the item: the slot still says so. */
-bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item);
+static inline bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return pp__worker_slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
+}
 
 /* Whether the item's slot says what neither side can have written there: it is never seen to begin nor to end. */
 bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item);
@@ -155,8 +162,21 @@ bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item
 /* Takes an item back that it has not begun: true, and it belongs to nobody. */
 bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item);
 
+/* It has got its first call, or has none left. */
+void pp__worker_count_busy(struct pp__worker *worker, int change);
+
 /* The item has ended, or is given up: it is no longer the worker's. */
-void pp__worker_detach(struct pp__worker *worker, struct pp__item *item);
+static inline void pp__worker_detach(struct pp__worker *worker, struct pp__item *item)
+{
+    pp__list_remove(&item->link);
+    if (item->place)
+        pp__argument_withdraw(worker, item);
+    if (--worker->count == 0)
+        pp__worker_count_busy(worker, -1);
+    worker->pool->deep -= worker->count == 1;
+    worker->slots[item->slot].item = NULL;
+    item->worker = NULL;
+}
 
 /* Takes back all that it has not begun, into the pending queue; or as much of that as leaves it `left` calls. */
 void pp__worker_take_back_all(struct pp__worker *worker);

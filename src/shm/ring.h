@@ -139,6 +139,15 @@ static inline __attribute__((always_inline)) void pp__shm_copy_few(void *to, con
     __asm__ volatile("" : : "r"(to) : "memory");
 }
 
+/* The same where 16 bytes are frequent. */
+static inline void pp__shm_copy_short(void *to, const void *from, size_t size)
+{
+    if (size == 16)
+        pp__shm_copy_few(to, from, 16);
+    else
+        pp__shm_copy(to, from, size);
+}
+
 /* As pp__ring_next, where that takes a look at tail, or something is the matter. */
 int pp__ring_next_slowly(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
 

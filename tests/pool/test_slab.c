@@ -11,10 +11,16 @@ static bool each_is_mallocs(void)
     return KIT_ASAN || TEST_ON_VALGRIND;
 }
 
+static unsigned char *take(struct pp__slab *slab)
+{
+    bool fresh;
+    return pp__slab_take(slab, &fresh);
+}
+
 static void take_all(struct pp__slab *slab, unsigned char **objects, int count)
 {
     for (int i = 0; i < count; i++) {
-        objects[i] = pp__slab_take(slab);
+        objects[i] = take(slab);
         CHECK(objects[i] != NULL);
     }
 }
@@ -79,8 +85,48 @@ TEST(what_was_given_back_is_used_again)
     take_all(&slab, again, COUNT / 2);
     sort(again, COUNT / 2);
     CHECK(memcmp(first, again, COUNT / 2 * sizeof *first) == 0);
-    unsigned char *fresh = pp__slab_take(&slab);
+    unsigned char *fresh = take(&slab);
     CHECK(fresh && !bsearch(&fresh, first, COUNT, sizeof *first, compare));
+    pp__slab_destroy(&slab);
+}
+
+TEST(an_object_is_fresh_until_it_was_given_back)
+{
+    struct pp__slab slab;
+    bool fresh;
+    pp__slab_init(&slab, SIZE);
+    void *object = pp__slab_take(&slab, &fresh);
+    CHECK(object && fresh);
+    CHECK_INT(pp__slab_give(&slab, object), !each_is_mallocs());
+    object = pp__slab_take(&slab, &fresh);
+    CHECK_INT(fresh, each_is_mallocs());
+    pp__slab_give(&slab, object);
+    pp__slab_destroy(&slab);
+}
+
+/* Those that lie there at its close are counted, whether they were looked at since they came or not; none that comes
+ * later stays, and each that is taken is new. */
+TEST(in_a_closed_slab_nothing_stays)
+{
+    static unsigned char *objects[COUNT];
+    struct pp__slab slab;
+    bool fresh;
+    pp__slab_init(&slab, SIZE);
+    take_all(&slab, objects, COUNT);
+    give_all(&slab, objects, 20);
+    take_all(&slab, objects, 10);
+    give_all(&slab, objects, 5);
+    CHECK_INT(pp__slab_close(&slab), each_is_mallocs() ? 0 : 15);
+    for (int i = 5; i < 10; i++)
+        CHECK(!pp__slab_give(&slab, objects[i]));
+    for (int i = 0; i < 100; i++) {
+        void *object = pp__slab_take(&slab, &fresh);
+        CHECK(object && fresh);
+        CHECK(!pp__slab_give(&slab, object));
+    }
+    for (int i = 20; i < COUNT; i++)
+        CHECK(!pp__slab_give(&slab, objects[i]));
+    CHECK_INT(pp__slab_close(&slab), 0);
     pp__slab_destroy(&slab);
 }
 
@@ -99,6 +145,7 @@ enum { GIVERS = 4, TAKEN = 40000, HELD = 64 };
 struct exchange {
     struct pp__slab slab;
     pthread_mutex_t mutex;
+    _Atomic int stayed;
     unsigned char *_Atomic places[GIVERS][HELD];
 };
 
@@ -112,7 +159,7 @@ struct giver {
 static unsigned char *take_one(struct exchange *exchange, int whose)
 {
     CHECK_INT(pthread_mutex_lock(&exchange->mutex), 0);
-    unsigned char *object = pp__slab_take(&exchange->slab);
+    unsigned char *object = take(&exchange->slab);
     CHECK_INT(pthread_mutex_unlock(&exchange->mutex), 0);
     CHECK(object != NULL);
     memset(object, whose, SIZE);
@@ -129,7 +176,7 @@ static void *give_back(void *argument)
             sched_yield();
         for (int k = 0; k < SIZE; k++)
             CHECK_INT(object[k], giver->number + 1);
-        pp__slab_give(&exchange->slab, object);
+        atomic_fetch_add(&exchange->stayed, pp__slab_give(&exchange->slab, object));
     }
     return NULL;
 }
@@ -172,6 +219,7 @@ TEST(while_threads_give_back_and_one_takes_nothing_is_lost)
     pp__slab_init(&exchange.slab, SIZE);
     CHECK_INT(pthread_mutex_init(&exchange.mutex, NULL), 0);
     run_exchange(&exchange, seen);
+    CHECK_INT(atomic_load(&exchange.stayed), each_is_mallocs() ? 0 : TAKEN);
     if (!each_is_mallocs()) {
         int distinct = drop_doubles(seen, TAKEN);
         CHECK(distinct <= GIVERS * (HELD + 1) + 1);
@@ -181,4 +229,33 @@ TEST(while_threads_give_back_and_one_takes_nothing_is_lost)
     }
     pp__slab_destroy(&exchange.slab);
     pthread_mutex_destroy(&exchange.mutex);
+}
+
+static void *give_all_back(void *argument)
+{
+    struct exchange *exchange = argument;
+    int stayed = 0;
+    for (int i = 0; i < GIVERS * HELD; i++)
+        stayed += pp__slab_give(&exchange->slab, exchange->places[i % GIVERS][i / GIVERS]);
+    atomic_fetch_add(&exchange->stayed, stayed);
+    return NULL;
+}
+
+/* Each is either counted or does not stay. */
+TEST(while_a_slab_is_closed_each_that_is_given_stays_or_not)
+{
+    static struct exchange exchange;
+    for (int round = 0; round < 200; round++) {
+        pp__slab_init(&exchange.slab, SIZE);
+        atomic_store(&exchange.stayed, 0);
+        for (int i = 0; i < GIVERS * HELD; i++)
+            exchange.places[i % GIVERS][i / GIVERS] = take(&exchange.slab);
+        pthread_t thread = start_thread(give_all_back, &exchange);
+        for (int i = 0; i < round; i++)
+            sched_yield();
+        size_t counted = pp__slab_close(&exchange.slab);
+        join_thread(thread);
+        CHECK_INT(counted, atomic_load(&exchange.stayed));
+        pp__slab_destroy(&exchange.slab);
+    }
 }
