@@ -59,7 +59,8 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
     bool wanted = future->item.wanted, is_inline = pool->is_inline;
     if (!is_taken(future))
         drop_data(future, future->item.outcome.data);
-    pp__error_free(future->item.outcome.error);
+    if (future->item.outcome.error)
+        pp__error_free(future->item.outcome.error);
     if (future->item.keeps)
         pp__wish_free(future->item.kept);
     if (future->item.has_back)
@@ -97,7 +98,7 @@ void pp__future_cancel_forsaken(struct pp__item *item)
  * nobody's from now on. Or, if it has callbacks and nobody will wait for the pool either, it is cancelled, for them to
  * be called.
  */
-static void drop_inline(pp_future *future)
+__attribute__((noinline)) static void drop_inline(pp_future *future)
 {
     PP__NO_CANCELLATION();
     pp_pool *pool = future->item.pool;
@@ -258,15 +259,23 @@ static int check_handle(const pp_future *future, const char *caller)
     return pp__pool_is_own(future->item.pool) ? 0 : pp__owner_refuse();
 }
 
-static int wait_done(pp_future *future, int timeout, const char *caller)
+/* Apart, for the sake of those that are done. */
+__attribute__((noinline)) static int wait_longer(pp_future *future, int timeout, const char *caller)
 {
     int error = check_handle(future, caller);
-    if (error || is_done(future))
+    if (error)
         return error;
     error = sleep_until_done(future, timeout);
     if (!error)
         pp__pool_unlock(future->item.pool);
     return error;
+}
+
+static inline int wait_done(pp_future *future, int timeout, const char *caller)
+{
+    if (!future || !pp__pool_is_own(future->item.pool) || !is_done(future))
+        return wait_longer(future, timeout, caller);
+    return 0;
 }
 
 int pp_future_wait(pp_future *future, int timeout)
