@@ -7,8 +7,8 @@
  * Pool's page: written by the owner alone, read by all workers of the pool.
  *
  * What is sent. Call ring: NUMBER (to a standby), SETTING, CAPTURE, MODULE (what a module index means), INIT, CALL,
- * LEAVE. Result ring: READY (after the initializer), RESULT, OUTPUT (what a call wrote, ahead of its RESULT), RUN
- * (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a
+ * PLAIN, LEAVE. Result ring: READY (after the initializer), RESULT, OUTPUT (what a call wrote, ahead of its RESULT),
+ * RUN (results of a chunk's elements, which travel as one array), LEFT. A payload that does not fit a record lies in a
  * buffer that its writer has in a place of its shelf (shelf.h), and that the reader knows by that place; where there is
  * no place for it, in a sealed memfd of its own. The descriptor of what is not known yet went through the socket before
  * the record was published, in the records' order, and with it those that travel beside a call or its result
@@ -146,6 +146,7 @@ enum pp__record_type {
     PP__RECORD_MODULE = 1, /* id: module index; payload: as pp__module_travel */
     PP__RECORD_INIT,       /* struct pp__call_record, elements */
     PP__RECORD_CALL,       /* the same; id: of element 0 */
+    PP__RECORD_PLAIN,      /* struct pp__plain_record, argument; id: of the call */
     PP__RECORD_LEAVE,      /* the same, or empty where there is no finalizer */
     PP__RECORD_READY,      /* struct pp__result_record, message */
     PP__RECORD_RESULT,     /* the same, result or message; id: of the element */
@@ -213,6 +214,17 @@ struct pp__call_record {
     uint16_t dropped; /* a bit for each place of the program's buffers (known.h) in which there is none any more */
     uint64_t size;    /* bytes of all elements */
     uint64_t each;
+};
+
+/* A call with a small argument and nothing else: most are so, and with 31 bytes at most it travels in one line. Behind
+ * it the argument, the NUL included, padded to 16. */
+struct pp__plain_record {
+    uint64_t offset; /* of the function in its module */
+    uint32_t module; /* index */
+    uint8_t slot;
+    uint8_t size; /* of the argument */
+    bool timed;   /* the call has a timeout: the moment of its begin matters */
+    uint8_t reserved;
 };
 
 /* One of the program's buffers (known.h): in which place the worker has it, or is to have it if it is `fresh` and was
@@ -325,6 +337,7 @@ struct pp__output_record {
 
 static_assert(sizeof(struct pp__run_record) == 32, "nothing is written between its fields");
 static_assert(sizeof(struct pp__call_record) == 48, "elements behind it are aligned to 16");
+static_assert(sizeof(struct pp__record) + sizeof(struct pp__plain_record) + 32 == PP__LINE, "a call in one line");
 static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is aligned to 16");
 static_assert(sizeof(struct pp__buffer_record) == 32, "elements and these are aligned to 16");
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");

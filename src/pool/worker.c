@@ -213,13 +213,18 @@ static void note_error(struct elements *elements, int error)
         snprintf(elements->text, sizeof elements->text, "%s", pp_last_error());
 }
 
-static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+/* Those that lie behind a record. */
+static inline void lay_elements(struct elements *elements, const void *place, bool same, uint64_t each)
 {
-    elements->at =
-        (struct pp__elements){.place = (const char *)(call + 1), .same = call->flags & PP__SAME, .each = call->each};
+    elements->at = (struct pp__elements){.place = place, .same = same, .each = each};
     elements->function = NULL;
     elements->mapped = NULL;
     elements->error = 0;
+}
+
+static void open_elements(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    lay_elements(elements, call + 1, call->flags & PP__SAME, call->each);
     if (!(call->flags & PP__AHEAD))
         return;
     if (pp__flags_bring_any(call->flags))
@@ -462,19 +467,38 @@ static void run_captured(const struct pp__call_record *call, uint64_t id, struct
     tell(call, true);
 }
 
+/* What runs when its elements have been opened. */
+static inline void run_opened(const struct pp__call_record *call, uint64_t id, struct elements *elements)
+{
+    if (pp__self.capture.on)
+        run_captured(call, id, elements);
+    else if (call->flags & PP__ELEMENT)
+        run_chunk(call, id, elements);
+    else
+        run_single(call, id, elements);
+    if (pp__task_holds(&pp__self.task))
+        pp__task_drop(&pp__self.task);
+    close_elements(elements);
+}
+
 static void run_call(const struct pp__call_record *call, uint64_t id)
 {
     struct elements elements;
     open_elements(call, id, &elements);
-    if (pp__self.capture.on)
-        run_captured(call, id, &elements);
-    else if (call->flags & PP__ELEMENT)
-        run_chunk(call, id, &elements);
-    else
-        run_single(call, id, &elements);
-    if (pp__task_holds(&pp__self.task))
-        pp__task_drop(&pp__self.task);
-    close_elements(&elements);
+    run_opened(call, id, &elements);
+}
+
+static void run_plain(const struct pp__plain_record *plain, uint64_t id)
+{
+    const struct pp__call_record call = {.offset = plain->offset,
+                                         .module = plain->module,
+                                         .slot = plain->slot,
+                                         .count = 1,
+                                         .flags = PP__SAME | (plain->timed ? PP__TIMED : 0),
+                                         .each = plain->size};
+    struct elements elements;
+    lay_elements(&elements, plain + 1, true, plain->size);
+    run_opened(&call, id, &elements);
 }
 
 /* While it runs calls; nobody asks a duty, and no descriptors travel with one. */
@@ -581,6 +605,11 @@ static void take_call(const struct pp__record *record, const void *payload)
     run_call(payload, record->id);
 }
 
+static void take_plain(const struct pp__record *record, const void *payload)
+{
+    run_plain(payload, record->id);
+}
+
 static void take_leave(const struct pp__record *record, const void *payload)
 {
     (void)record;
@@ -597,7 +626,7 @@ static void take(const struct pp__record *record, const void *payload)
     static void (*const handlers[])(const struct pp__record *, const void *) = {
         [PP__RECORD_MODULE] = take_module,   [PP__RECORD_INIT] = take_init,     [PP__RECORD_CALL] = take_call,
         [PP__RECORD_LEAVE] = take_leave,     [PP__RECORD_NUMBER] = take_number, [PP__RECORD_SETTING] = take_setting,
-        [PP__RECORD_CAPTURE] = take_capture,
+        [PP__RECORD_CAPTURE] = take_capture, [PP__RECORD_PLAIN] = take_plain,
     };
     if (record->type < sizeof handlers / sizeof *handlers && handlers[record->type])
         handlers[record->type](record, payload);

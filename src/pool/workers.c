@@ -332,24 +332,22 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     return 0;
 }
 
-/* The same for a plain item, of which less is to be asked. */
+/* The same for a plain item, whose record is another. */
 static inline int reserve_plain(struct pp__worker *worker, const struct pp__item *item, uint32_t slot)
 {
     const struct pp__function *function = item->function;
     uint32_t size = (uint32_t)pp__item_size(item);
     if (!knows_module(worker, function->module_index) && !announce_module(worker, function->module_index))
         return -EAGAIN;
-    struct pp__call_record *record =
-        pp__ring_reserve(&worker->calls, PP__RECORD_CALL, item->id, (uint32_t)sizeof *record + size);
+    struct pp__plain_record *record =
+        pp__ring_reserve(&worker->calls, PP__RECORD_PLAIN, item->id, (uint32_t)sizeof *record + size);
     if (!record)
         return -EAGAIN;
-    *record = (struct pp__call_record){.slot = slot,
-                                       .module = function->module_index,
-                                       .offset = function->offset,
-                                       .count = 1,
-                                       .flags = (item->timeout ? PP__TIMED : 0) | PP__SAME,
-                                       .size = size,
-                                       .each = item->plain_size};
+    *record = (struct pp__plain_record){.offset = function->offset,
+                                        .module = function->module_index,
+                                        .slot = (uint8_t)slot,
+                                        .size = item->plain_size,
+                                        .timed = item->timeout > 0};
     pp__copy_words(record + 1, item->room, size);
     return 0;
 }
