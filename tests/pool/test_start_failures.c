@@ -639,7 +639,8 @@ BOTH(calls_that_nobody_waits_for_are_done_also_after_threads_that_gave_up_waitin
     pp_pool_destroy(pool);
 }
 
-/* The elements of chunks begin and end like calls: one end of a worker costs one element at most. */
+/* The elements of chunks begin and end like calls: one end of a worker costs one element at most. With a time limit each
+ * is begun alone, however short it is, so that a worker comes to the place often enough. */
 FORKED_WITHIN(a_worker_that_ends_inside_a_chunk_costs_one_element_at_most, 30)
 {
     static const struct place places_in_chunks[] = {{"worker.begin.before", 0, 0},
@@ -656,7 +657,7 @@ FORKED_WITHIN(a_worker_that_ends_inside_a_chunk_costs_one_element_at_most, 30)
         memset(outputs, 0, sizeof outputs);
         pp_pool *pool = faulty_pool(method, place->name, 333, PP__FAULT_KILL);
         ssize_t failed = pp_map_array(pool, count_run, inputs, CALLS, sizeof *inputs, outputs, sizeof *outputs,
-                                      &(pp_map_options){.chunk_size = 50});
+                                      &(pp_map_options){.chunk_size = 50, .timeout = 60000});
         CHECK_INT(CHECK_OK(failed), place->failed);
         for (uint32_t j = 0; j < CALLS; j++) {
             bool good = outputs[j] == inputs[j];
