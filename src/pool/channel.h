@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
-#define PP__VERSION 1u
+#define PP__VERSION 2u
 #define PP__SLOTS 256u
 #define PP__RING_BYTES 65536u
 #define PP__LINE 64

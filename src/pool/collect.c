@@ -268,6 +268,7 @@ static int bounded(pp_pool *pool, uint64_t deadline)
     if (pool->collector.streaming)
         deadline = deadline < now + LOOK_AT_STREAM ? deadline : now + LOOK_AT_STREAM;
     pool->collector.wake_at = deadline;
+    pool->collector.told_of_queued = false;
     return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/dispatch.h"
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "pool/recycle.h"
@@ -336,8 +337,8 @@ void pp__dispatch(pp_pool *pool)
 static inline struct pp__worker *choose_again(pp_pool *pool)
 {
     struct pp__worker *worker = pool->dealt_to;
-    if (!worker || pp__dispatch_idle(pool) || worker->state != PP__WORKER_READY || worker->withdrawn ||
-        worker->count < FEW || worker->count >= DEPTH_MAX)
+    if (!worker || pool->mean_run * DEAL >= DEAL_TIME || pp__dispatch_idle(pool) || worker->state != PP__WORKER_READY ||
+        worker->withdrawn || worker->count < FEW || worker->count >= DEPTH_MAX)
         return NULL;
     if (--pool->deal == 0)
         pool->dealt_to = NULL;
@@ -357,7 +358,14 @@ static struct pp__worker *choose_anew(pp_pool *pool, const struct pp__item *item
 static inline bool is_quiet(const pp_pool *pool)
 {
     return pool->pending_count == 0 && !pool->cancelling && !pool->broken && !pool->is_inline && !pool->recycle_due &&
-           !pool->wishes && pool->alive >= pool->options.min_workers;
+           !pool->wishes && pool->alive >= pool->options.min_workers && pp__list_empty(&pool->blocked);
+}
+
+/* A worker without calls may take over some. */
+__attribute__((noinline)) static void look_around(pp_pool *pool)
+{
+    PP__NO_CANCELLATION();
+    pp__dispatch(pool);
 }
 
 bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item)
@@ -371,7 +379,7 @@ bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item)
         return false;
     pool->queued |= worker->count > 1;
     if (pool->deep > 0 && pp__dispatch_idle(pool))
-        pp__dispatch(pool);
+        look_around(pool);
     return true;
 }
 

@@ -53,6 +53,16 @@ static void drop_data(pp_future *future, void *data)
         pp__block_free(data);
 }
 
+/* What few have. */
+__attribute__((noinline)) static void drop_beside(pp_future *future)
+{
+    PP__NO_CANCELLATION(); /* descriptors are closed */
+    if (future->item.keeps)
+        pp__wish_free(future->item.kept);
+    if (future->item.has_back)
+        pp__descriptors_free(future->item.back);
+}
+
 static inline __attribute__((always_inline)) void destroy(pp_future *future)
 {
     pp_pool *pool = future->item.pool;
@@ -61,10 +71,8 @@ static inline __attribute__((always_inline)) void destroy(pp_future *future)
         drop_data(future, future->item.outcome.data);
     if (future->item.outcome.error)
         pp__error_free(future->item.outcome.error);
-    if (future->item.keeps)
-        pp__wish_free(future->item.kept);
-    if (future->item.has_back)
-        pp__descriptors_free(future->item.back);
+    if (future->item.keeps || future->item.has_back)
+        drop_beside(future);
     bool stays = pp__slab_give(&pool->calls, future);
     if (is_inline ? wanted : !stays)
         pp__pool_unref(pool);
@@ -252,20 +260,14 @@ static int sleep_until_done(pp_future *future, int timeout)
     return error;
 }
 
-static int check_handle(const pp_future *future, const char *caller)
-{
-    if (!future)
-        return pp__fail(-EINVAL, "%s: no future", caller);
-    return pp__pool_is_own(future->item.pool) ? 0 : pp__owner_refuse();
-}
-
 /* Apart, for the sake of those that are done. */
 __attribute__((noinline)) static int wait_longer(pp_future *future, int timeout, const char *caller)
 {
-    int error = check_handle(future, caller);
-    if (error)
-        return error;
-    error = sleep_until_done(future, timeout);
+    if (!future)
+        return pp__fail(-EINVAL, "%s: no future", caller);
+    if (!pp__pool_is_own(future->item.pool))
+        return pp__owner_refuse();
+    int error = sleep_until_done(future, timeout);
     if (!error)
         pp__pool_unlock(future->item.pool);
     return error;

@@ -86,7 +86,7 @@ struct pp__item {
         struct {
             struct pp__link link;      /* in the pool's pending queue or the worker's calls, in id order in both */
             struct pp__worker *worker; /* whose ring it is in; NULL: pending */
-            uint64_t sent_at;          /* when it was dispatched */
+            uint64_t sent_at;          /* when it was sent, or the one that it was sent behind */
         };
         struct pp__outcome outcome; /* a future's, once it is done */
     };

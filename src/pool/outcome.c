@@ -240,11 +240,12 @@ static const char *no_call(const struct pp__worker *worker)
 }
 
 /* What a worker says of a call that was short is believed: to look would take longer than many a call. */
-static inline uint64_t plausible(const struct pp__item *item, uint64_t run_time)
+static inline uint64_t plausible(const struct pp__worker *worker, const struct pp__item *item, uint64_t run_time)
 {
     if (run_time < BELIEVED)
         return run_time;
-    uint64_t most = pp__now() - item->sent_at;
+    uint64_t since = item->sent_at > worker->free_before ? item->sent_at : worker->free_before;
+    uint64_t most = pp__now() - since;
     return run_time < most ? run_time : most;
 }
 
@@ -282,7 +283,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
         return no_call(worker);
     if (trace_size(header) > size)
         return "a trace that is longer than its record";
-    header->run_time = plausible(item, header->run_time);
+    header->run_time = plausible(worker, item, header->run_time);
     learn_wake(worker, header->slot);
     item->tries++;
     struct pp__outcome outcome;
@@ -309,7 +310,7 @@ static const char *take_results(struct pp__worker *worker, const struct pp__run_
         return no_call(worker);
     if (count > pp__item_end(item) - pp__item_next(item))
         return "results of elements that it was not to run";
-    uint64_t run_time = plausible(item, run->run_time);
+    uint64_t run_time = plausible(worker, item, run->run_time);
     learn_wake(worker, run->slot);
     void *room = pp__item_run_room(item, run->each);
     if (room) {
@@ -506,8 +507,10 @@ void pp__collect_worker(struct pp__worker *worker)
             break;
         if (got == 0 && pp__ring_waiting(&worker->results))
             continue; /* published meanwhile */
-        if (!some)
+        if (!some) {
+            worker->free_before = worker->free_at;
             worker->free_at = end_time(worker); /* for all of them: they lay there */
+        }
         open = got == 0;
         some = true;
         if (got > 0 && take_plain(worker, &record, payload))

@@ -136,10 +136,16 @@ void pp__pool_unref(pp_pool *pool)
     drop(pool, 1);
 }
 
-/* The handle goes: its reference, and those of calls that are kept for others which will not come. Under the lock. */
-static uint32_t last_references(pp_pool *pool)
+/* What keeps the pool though its handle goes: calls that lie there for others which will not come. Under the lock. */
+static struct pp__slab_rest close_calls(pp_pool *pool)
 {
-    return 1 + (pool->is_inline ? 0 : (uint32_t)pp__slab_close(&pool->calls));
+    return pool->is_inline ? (struct pp__slab_rest){{NULL}} : pp__slab_close(&pool->calls);
+}
+
+/* The handle's reference, and theirs. */
+static void drop_handle(pp_pool *pool, struct pp__slab_rest calls)
+{
+    drop(pool, 1 + (uint32_t)pp__slab_count(calls));
 }
 
 /* ---------------------------------------------------------------------------------------------- create */
@@ -606,9 +612,9 @@ static void release(pp_pool *pool)
     if (pool->is_inline)
         cancel_all_forsaken(pool);
     pp__pool_begin_shutdown(pool, false);
-    uint32_t references = last_references(pool);
+    struct pp__slab_rest calls = close_calls(pool);
     pp__pool_unlock(pool);
-    drop(pool, references);
+    drop_handle(pool, calls);
 }
 
 void pp_pool_destroy(pp_pool *pool)
@@ -628,13 +634,13 @@ void pp_pool_destroy(pp_pool *pool)
         pp__log_hand_out(pool);
     pp__loop_destroy(pool);
     pp__pool_close_epoll(pool); /* for want of a thread that would */
-    uint32_t references = last_references(pool);
+    struct pp__slab_rest calls = close_calls(pool);
     pp__pool_unlock(pool);
     if (pool->has_manager)
         pthread_join(pool->manager, NULL);
     pp__log_join(pool);
     pp__callbacks_join(pool);
-    drop(pool, references);
+    drop_handle(pool, calls);
 }
 
 void pp_pool_release(pp_pool *pool)

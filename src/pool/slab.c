@@ -118,9 +118,14 @@ static size_t length(const struct pp__slab_free *object)
     return count;
 }
 
-size_t pp__slab_close(struct pp__slab *slab)
+struct pp__slab_rest pp__slab_close(struct pp__slab *slab)
 {
-    size_t count = length(slab->free) + length(take_returned(slab, &closed));
+    struct pp__slab_rest rest = {{slab->free, take_returned(slab, &closed)}};
     slab->free = NULL;
-    return count;
+    return rest;
+}
+
+size_t pp__slab_count(struct pp__slab_rest rest)
+{
+    return length(rest.lists[0]) + length(rest.lists[1]);
 }

@@ -36,7 +36,13 @@ void *pp__slab_take(struct pp__slab *slab, bool *fresh);
 /* False: it does not stay here, and is to let go of what it kept. */
 bool pp__slab_give(struct pp__slab *slab, void *object);
 
-/* From now on none stays. Returns how many lay here, which keep nothing any more. Under the lock. */
-size_t pp__slab_close(struct pp__slab *slab);
+/* From now on none stays. Under the lock. Returns those that lay here, and are to let go of what they keep: */
+struct pp__slab_rest {
+    const struct pp__slab_free *lists[2];
+};
+struct pp__slab_rest pp__slab_close(struct pp__slab *slab);
+
+/* How many they are, which takes its time; not under the lock. */
+size_t pp__slab_count(struct pp__slab_rest rest);
 
 #endif

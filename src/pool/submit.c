@@ -48,6 +48,7 @@ static void attend(pp_pool *pool, uint32_t timeout)
             pp__wait_attend(pool);
         return;
     }
+    c->told_of_queued = pool->queued;
     uint64_t wait = timeout ? timeout * PP__MILLISECOND : PP__NEVER;
     if (pool->queued && wait > LOOK_BEHIND)
         wait = LOOK_BEHIND;
@@ -57,12 +58,13 @@ static void attend(pp_pool *pool, uint32_t timeout)
     pp__wait_attend(pool);
 }
 
-/* Whether a call that was sent is news for who sleeps: the first that is behind another since, one with a timeout, or
- * the first at all. */
-static inline bool is_news(const pp_pool *pool, bool queued_before, uint32_t timeout)
+/* Whether somebody is to look after what was sent (attend): something came back, or it is news for who sleeps, as the
+ * first call behind another since, as one with a timeout, or as the first at all. */
+static inline bool is_news(const pp_pool *pool, uint32_t timeout)
 {
     const struct pp__collector *c = &pool->collector;
-    return c->asleep && (timeout > 0 || pool->queued != queued_before || c->wake_at == PP__NEVER);
+    return pool->pending_count > 0 ||
+           (c->asleep && (timeout > 0 || (pool->queued && !c->told_of_queued) || c->wake_at == PP__NEVER));
 }
 
 /* A map may find its pool shut or broken since it was asked: the item then ends as all that was outstanding did. */
@@ -113,13 +115,12 @@ __attribute__((noinline)) static void tell(pp_pool *pool, uint32_t timeout)
     attend(pool, timeout);
 }
 
-/* The same for one that is plain. */
+/* As send_item, for one that is plain. */
 static inline void send_plain(pp_pool *pool, struct pp__item *item, uint32_t timeout)
 {
-    bool queued_before = pool->queued;
     if (!pp__dispatch_plain(pool, item))
         send_item(pool, item, timeout);
-    else if (is_news(pool, queued_before, timeout))
+    else if (is_news(pool, timeout))
         tell(pool, timeout);
 }
 
@@ -207,10 +208,8 @@ static void fill_large(struct pp__item *item, const pp_call *call, const struct 
     item->retries = call->retries & PP__RETRIES_MASK; /* as it is: it was checked */
     if (large.item)
         item->x = large.item->x;
-    else if (large.loan)
-        pp__loan_turn_over(item->pool, large.loan, item, pp__element_room(call->size));
     else
-        pp__item_fill(item, call->arg, call->size);
+        pp__loan_turn_over(item->pool, large.loan, item, pp__element_room(call->size));
     if (large.wish)
         pp__wish_give(item->pool, large.wish, item);
 }
@@ -444,7 +443,7 @@ ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_fut
         return pp__owner_refuse();
     if (!pool->options.max_pending)
         return submit_all(pool, calls, count, futures);
-    pp__pool_ref(pool); /* as in submit_bounded */
+    pp__pool_ref(pool); /* as in submit_any */
     ssize_t done = submit_all(pool, calls, count, futures);
     pp__pool_unref(pool);
     return done;

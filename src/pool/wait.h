@@ -36,6 +36,7 @@ struct pp__collector {
                     */
     _Atomic uint32_t look;
     uint64_t wake_at;        /* and comes back then at the latest */
+    bool told_of_queued;     /* and knows, since it went there, of a call behind another */
     bool kicked;             /* and has been kicked since it went there */
     struct pp__link waiters; /* threads that sleep on their own words, first come first */
     bool manager_called;     /* and has not come yet */

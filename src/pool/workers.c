@@ -2,6 +2,7 @@
 #include "pool/workers.h"
 
 #include "base/atomic.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/copy.h"
 #include "base/fd.h"
@@ -421,6 +422,13 @@ void pp__worker_place(struct pp__worker *worker)
     pp__list_insert(idle ? worker->pool->idle[!worker->spins].next : &worker->pool->active, &worker->place);
 }
 
+/* It does not look at the worker yet that has a call now. */
+__attribute__((noinline)) static void show_spinner(pp_pool *pool)
+{
+    PP__NO_CANCELLATION(); /* pp__dispatch_plain comes by here */
+    pp__wait_look(pool);
+}
+
 void pp__worker_count_busy(struct pp__worker *worker, int change)
 {
     pp_pool *pool = worker->pool;
@@ -428,7 +436,7 @@ void pp__worker_count_busy(struct pp__worker *worker, int change)
     pp__worker_place(worker);
     pp__worker_allow_spin(pool);
     if (change > 0 && pool->collector.spinning)
-        pp__wait_look(pool); /* the spinner does not look at this one yet */
+        show_spinner(pool);
 }
 
 /*

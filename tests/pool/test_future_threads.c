@@ -530,3 +530,54 @@ BOTH(a_thread_that_is_cancelled_while_it_waits_leaves_nothing_locked)
     pp_future_unref(me.future);
     pp_pool_destroy(pool);
 }
+
+static void *submit_cancelled(void *pool)
+{
+    CHECK_INT(pthread_cancel(pthread_self()), 0);
+    CHECK_OK(pp_submit(pool, nothing, NULL, 0, NULL));
+    pthread_testcancel();
+    return NULL;
+}
+
+static void *wait_for_promise(void *promise)
+{
+    CHECK_OK(pp_future_wait(promise, -1));
+    return NULL;
+}
+
+static void *call_until_told(void *argument)
+{
+    struct crew *crew = argument;
+    for (uint32_t i = 0; !atomic_load(&crew->counted); i++) {
+        pp_future *future = submit_u32(crew->pool, echo, i);
+        CHECK_INT(result_u32(future), i);
+        pp_future_unref(future);
+    }
+    return NULL;
+}
+
+/* The first call starts workers. Then one sleeps and one looks beside it, so that a call makes who submits it wake
+ * them.
+ */
+BOTH(a_thread_that_is_cancelled_as_it_submits_leaves_nothing_locked)
+{
+    struct crew crew = {.pool = kit_pool(method, 3)};
+    pp_future *promise;
+    void *end = NULL;
+    CHECK_INT(pthread_join(start_thread(submit_cancelled, crew.pool), &end), 0);
+    expect_usable(crew.pool);
+    CHECK_OK(pp_future_create(crew.pool, &promise));
+    pthread_t sleeper = start_thread(wait_for_promise, promise), caller = start_thread(call_until_told, &crew);
+    for (int i = 0; i < 1000; i++) {
+        pthread_t thread = start_thread(submit_cancelled, crew.pool);
+        CHECK_INT(pthread_join(thread, &end), 0);
+        CHECK(end == PTHREAD_CANCELED);
+    }
+    atomic_store(&crew.counted, 1);
+    join_thread(caller);
+    CHECK_OK(pp_future_set_result(promise, NULL, 0));
+    join_thread(sleeper);
+    pp_future_unref(promise);
+    CHECK_OK(pp_pool_shutdown(crew.pool, 0, -1));
+    pp_pool_destroy(crew.pool);
+}

@@ -136,6 +136,56 @@ BOTH(submitters_go_on_when_there_is_room_in_the_order_in_which_they_came)
     drain(pool, 1, futures);
 }
 
+static void *submit_a_gated_one(void *data)
+{
+    CHECK_OK(pp_submit(data, task_gate, &(int){3}, sizeof(int), NULL));
+    return NULL;
+}
+
+static void *wait_for_it(void *future)
+{
+    CHECK_OK(pp_future_wait(future, -1));
+    return NULL;
+}
+
+/* Room for two comes at once, seen by one who waits for something else, and the call that takes the first goes straight
+ * to a worker: who waits behind it goes on all the same. */
+BOTH(room_for_several_lets_several_go_on)
+{
+    enum { ROUNDS = 12, COUNT = 3 };
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t threads[COUNT], other;
+        pp_future *futures[3];
+        pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .max_pending = 2}, method);
+        for (int i = 0; i < 50; i++)
+            take_int(submit_int(pool, task_square, i)); /* calls are short, and may be queued behind others */
+        for (int gate = 1; gate <= 3; gate++)
+            shared()->gates[gate] = shared()->arrived[gate] = 0;
+        for (int i = 0; i < 2; i++) {
+            futures[i] = submit_int(pool, task_gate, i + 1);
+            gate_wait_arrived(i + 1, 1);
+        }
+        other = start_thread(wait_for_it, futures[0]);
+        test_sleep_ms(5); /* so that it collects, if it can */
+        CHECK_OK(pp_submit(pool, nothing, NULL, 0, NULL));
+        futures[2] = submit_int(pool, task_square, 5);
+        for (int i = 0; i < COUNT; i++) {
+            threads[i] = start_thread(submit_a_gated_one, pool);
+            until(count_blocked(pool) == i + 1);
+        }
+        gate_open(2);
+        for (int i = 0; i < COUNT; i++)
+            join_thread(threads[i]);
+        gate_open(1);
+        gate_open(3);
+        join_thread(other);
+        CHECK_INT(take_int(futures[2]), 25);
+        take_int(futures[0]);
+        take_int(futures[1]);
+        pp_pool_destroy(pool);
+    }
+}
+
 /* Nobody but the submitters uses the pool. */
 BOTH(a_stream_of_calls_passes_a_small_bound)
 {

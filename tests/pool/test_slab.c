@@ -116,7 +116,7 @@ TEST(in_a_closed_slab_nothing_stays)
     give_all(&slab, objects, 20);
     take_all(&slab, objects, 10);
     give_all(&slab, objects, 5);
-    CHECK_INT(pp__slab_close(&slab), each_is_mallocs() ? 0 : 15);
+    CHECK_INT(pp__slab_count(pp__slab_close(&slab)), each_is_mallocs() ? 0 : 15);
     for (int i = 5; i < 10; i++)
         CHECK(!pp__slab_give(&slab, objects[i]));
     for (int i = 0; i < 100; i++) {
@@ -126,7 +126,7 @@ TEST(in_a_closed_slab_nothing_stays)
     }
     for (int i = 20; i < COUNT; i++)
         CHECK(!pp__slab_give(&slab, objects[i]));
-    CHECK_INT(pp__slab_close(&slab), 0);
+    CHECK_INT(pp__slab_count(pp__slab_close(&slab)), 0);
     pp__slab_destroy(&slab);
 }
 
@@ -253,7 +253,7 @@ TEST(while_a_slab_is_closed_each_that_is_given_stays_or_not)
         pthread_t thread = start_thread(give_all_back, &exchange);
         for (int i = 0; i < round; i++)
             sched_yield();
-        size_t counted = pp__slab_close(&exchange.slab);
+        size_t counted = pp__slab_count(pp__slab_close(&exchange.slab));
         join_thread(thread);
         CHECK_INT(counted, atomic_load(&exchange.stayed));
         pp__slab_destroy(&exchange.slab);

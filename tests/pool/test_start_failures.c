@@ -639,34 +639,45 @@ BOTH(calls_that_nobody_waits_for_are_done_also_after_threads_that_gave_up_waitin
     pp_pool_destroy(pool);
 }
 
-/* The elements of chunks begin and end like calls: one end of a worker costs one element at most. With a time limit each
- * is begun alone, however short it is, so that a worker comes to the place often enough. */
+struct coming {
+    uint32_t timeout;
+    uint32_t times; /* so often, and ends there */
+};
+
+/* One element at most, wherever it ends. */
+static void end_inside_chunks(pp_start_method method, const struct place *place, struct coming coming)
+{
+    static uint32_t inputs[CALLS], outputs[CALLS];
+    for (uint32_t i = 0; i < CALLS; i++)
+        inputs[i] = RUNS + i;
+    clear_board();
+    memset(outputs, 0, sizeof outputs);
+    pp_pool *pool = faulty_pool(method, place->name, coming.times, PP__FAULT_KILL);
+    ssize_t failed = pp_map_array(pool, count_run, inputs, CALLS, sizeof *inputs, outputs, sizeof *outputs,
+                                  &(pp_map_options){.chunk_size = 50, .timeout = coming.timeout});
+    CHECK_INT(CHECK_OK(failed), place->failed);
+    for (uint32_t j = 0; j < CALLS; j++) {
+        bool good = outputs[j] == inputs[j];
+        CHECK_INT(read_word(inputs[j]), good ? 1 : (uint32_t)place->failed_runs);
+        failed -= !good;
+    }
+    CHECK_INT(failed, 0);
+    pp_pool_destroy(pool);
+    pp__fault_disarm();
+}
+
+/* The elements of chunks begin and end like calls: one end of a worker costs one element at most. With a time limit
+ * each is begun alone, without one short ones are begun together, and a worker comes to the place less often. */
 FORKED_WITHIN(a_worker_that_ends_inside_a_chunk_costs_one_element_at_most, 30)
 {
     static const struct place places_in_chunks[] = {{"worker.begin.before", 0, 0},
                                                     {"worker.begin.after", 1, 0},
                                                     {"worker.append.before", 1, 1},
                                                     {"worker.append.after", 0, 0}};
-    static uint32_t inputs[CALLS], outputs[CALLS];
     board_make();
-    for (uint32_t i = 0; i < CALLS; i++)
-        inputs[i] = RUNS + i;
     for (size_t i = 0; i < sizeof places_in_chunks / sizeof *places_in_chunks; i++) {
-        const struct place *place = &places_in_chunks[i];
-        clear_board();
-        memset(outputs, 0, sizeof outputs);
-        pp_pool *pool = faulty_pool(method, place->name, 333, PP__FAULT_KILL);
-        ssize_t failed = pp_map_array(pool, count_run, inputs, CALLS, sizeof *inputs, outputs, sizeof *outputs,
-                                      &(pp_map_options){.chunk_size = 50, .timeout = 60000});
-        CHECK_INT(CHECK_OK(failed), place->failed);
-        for (uint32_t j = 0; j < CALLS; j++) {
-            bool good = outputs[j] == inputs[j];
-            CHECK_INT(read_word(inputs[j]), good ? 1 : (uint32_t)place->failed_runs);
-            failed -= !good;
-        }
-        CHECK_INT(failed, 0);
-        pp_pool_destroy(pool);
-        pp__fault_disarm();
+        end_inside_chunks(method, &places_in_chunks[i], (struct coming){60000, 333});
+        end_inside_chunks(method, &places_in_chunks[i], (struct coming){0, 25});
     }
 }
 
