@@ -260,33 +260,10 @@ static void kill_poll(char **params)
     bench_report("failed", bench_percentile(times, count, 50) / 1e6, "ms");
 }
 
-/* Nanoseconds for each KiB: new memory in huge pages, each small page of it written to, and given back. */
-static double time_new_memory(size_t size)
-{
-    uint64_t begin = bench_now();
-    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
-    if (memory == MAP_FAILED)
-        bench_fail("no memory: %zu bytes", size);
-    madvise(memory, size, MADV_HUGEPAGE);
-    for (size_t i = 0; i < size; i += 4096)
-        *(volatile char *)(memory + i) = 1;
-    bench_unmap(memory, size);
-    return (double)(bench_now() - begin) / (double)(size >> 10);
-}
-
-/* MiB */
-static void new_memory(char **params)
-{
-    size_t size = (size_t)bench_number(&params) << 20;
-    bench_report("first", time_new_memory(size), "ns/KiB");
-    bench_report("then", time_new_memory(size), "ns/KiB");
-}
-
 int main(int argc, char **argv)
 {
     static const struct bench_workload workloads[] = {
-        {"round_trip", round_trip}, {"echo", echo},      {"mapping", mapping},   {"copy", copy},
-        {"fork", fork_wait},        {"kill", kill_poll}, {"stream", raw_stream}, {"chunks", raw_chunks},
-        {"memory", new_memory},     {NULL, NULL}};
+        {"round_trip", round_trip}, {"echo", echo},         {"mapping", mapping},   {"copy", copy}, {"fork", fork_wait},
+        {"kill", kill_poll},        {"stream", raw_stream}, {"chunks", raw_chunks}, {NULL, NULL}};
     return bench_main(argc, argv, workloads, NULL);
 }

@@ -99,12 +99,6 @@ def head(bench):
         "Versions: " + "; ".join(bench.versions.values()) + ".",
         "",
     ]
-    if bench.memory:
-        size, first, then = bench.memory
-        lines += [
-            f"Before, {size} MiB of new memory were written to: {first:,.0f} ns for each KiB, a second time {then:,.0f}.",
-            "",
-        ]
     for key, why in bench.missing.items():
         lines += [f"Missing: {plan.PROGRAMS[key].title} ({why}).", ""]
     return lines

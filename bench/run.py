@@ -21,7 +21,6 @@ PASSES, QUICK_PASSES = 7, 3
 RARE_PASSES, QUICK_RARE_PASSES = 3, 1
 LIMIT, QUICK_LIMIT = 120, 20  # seconds, for one measurement
 QUICK_BUDGET = 85  # a quick run leaves out a pass that would not be done after so many seconds
-MEMORY, QUICK_MEMORY = 8192, 2048  # MiB that are written to before anything is measured
 ABSENT = 77
 
 
@@ -36,7 +35,6 @@ class Bench:
         self.values = defaultdict(dict)  # ((program, label), metric): {pass: value}
         self.units = {}
         self.load = os.getloadavg()
-        self.memory = None  # MiB that were used before, and what that took the first and the second time, ns/KiB
         self.passes = 0
         self.begin = time.monotonic()
 
@@ -83,15 +81,6 @@ class Bench:
             else:
                 self.missing[key] = "not installed, or not when this was built" if status == ABSENT else why
 
-    def use_memory(self):
-        """Memory of a virtual machine may be had from the machine below only when it is first written to. Who is
-        measured first is not to pay for that: it is done before, for all."""
-        most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 21  # half of what is free
-        size = min(QUICK_MEMORY if self.quick else MEMORY, most)
-        status, output, _ = self.execute(["{build}/bench_raw", "memory", str(size)])
-        if status == 0:
-            self.memory = size, *(float(line.split()[2]) for line in output.splitlines())
-
     def measure(self, measurement, turn):
         command = plan.PROGRAMS[measurement.program].command + [measurement.workload, *self.params(measurement)]
         status, output, why = self.execute(command)
@@ -113,7 +102,6 @@ class Bench:
 
     def run(self):
         self.look()
-        self.use_memory()
         rare_passes = QUICK_RARE_PASSES if self.quick else RARE_PASSES
         took = 0
         for turn in range(QUICK_PASSES if self.quick else PASSES):
