@@ -287,22 +287,16 @@ __attribute__((noinline)) static uint64_t size_behind(const struct pp__item *ite
     return buffers ? buffers->count * sizeof(struct pp__buffer_record) : 0;
 }
 
-/* Reserves and fills a record for the item, its elements inside or sent ahead. Publishes nothing. */
+/* Reserves and fills a record for an item that is not plain, its elements inside or sent ahead. Publishes nothing. */
 static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t slot)
 {
     struct pp__elements elements = pp__item_elements(item);
     uint64_t size = pp__item_size(item);
-    uint32_t flags = (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0);
+    uint32_t flags =
+        (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0) | (item->in_future ? 0 : PP__ELEMENT);
     struct ahead ahead = {0};
-    uint64_t inside = size, behind = 0;
-    bool big = false, first = false;
-    if (!item->plain) { /* others are small, and have nothing with them */
-        flags |= item->in_future ? 0 : PP__ELEMENT;
-        big = size > PP__INLINE_MAX;
-        first = big || item->wishes;
-        inside = big ? 0 : size;
-        behind = size_behind(item);
-    }
+    bool big = size > PP__INLINE_MAX, first = big || item->wishes;
+    uint64_t inside = big ? 0 : size, behind = size_behind(item);
     if (item->function && !knows_module(worker, item->function->module_index) &&
         !announce_module(worker, item->function->module_index))
         return -EAGAIN;
@@ -333,7 +327,7 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     return 0;
 }
 
-/* The same for a plain item, whose record is another. */
+/* The same for a plain one, which is small and has nothing with it. */
 static inline int reserve_plain(struct pp__worker *worker, const struct pp__item *item, uint32_t slot)
 {
     const struct pp__function *function = item->function;

@@ -141,7 +141,6 @@ static void put_padding(struct pp__ring_writer *writer, uint32_t padding)
 
 void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
 {
-    assert(type != PP__RING_PAD);
     if (writer->poisoned || size > pp__ring_largest(writer->capacity))
         return NULL;
     uint32_t room = pp__ring_room(size);

@@ -24,6 +24,7 @@
 
 #include "base/seam.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -94,6 +95,7 @@ void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uin
  */
 static inline void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
 {
+    assert(type != PP__RING_PAD);
     PP_FAULT("ring.reserve");
     if (writer->poisoned || size > writer->capacity / 4)
         return pp__ring_reserve_slowly(writer, type, id, size);
