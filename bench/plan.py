@@ -85,7 +85,12 @@ class Plan(list):
 
 SIZES = {"64 B": 64, "4 KiB": 4 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
 ECHOES = {"64 B": 10000, "4 KiB": 5000, "64 KiB": 1000, "1 MiB": 200, "64 MiB": 25, "1 GiB": 2}
-MAPS = {"map": 1024, "measured map": 0}  # elements in a chunk; 0: found by measuring
+MAPS = {  # elements in a chunk (0: found by measuring), and where they lie
+    "map": (1024, "private"),
+    "measured map": (0, "private"),
+    "map in buffers": (1024, "buffers"),
+    "measured map in buffers": (0, "buffers"),
+}
 BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
 WORKERS = (1, 2, 4, 16, 64, 256)
 PENDING = (1000, 10000, 100000, 1000000, 10000000)
@@ -118,8 +123,8 @@ def add_throughput(plan):
     plan.add("stream", "stream", "async", "stream", (500,))
     plan.add("stream", "stream", ("executor", "pool"), "stream", (20000,), (2000,), rare=True)
     plan.add("stream", "stream", ("joblib", "mpi"), "stream", (20000,), None, rare=True)
-    for label, chunk in MAPS.items():
-        plan.add("map", label, "ours", "map", (10000000, 100, chunk), (1000000, 100, chunk))
+    for label, (chunk, where) in MAPS.items():
+        plan.add("map", label, "ours", "map", (10000000, 100, chunk, where), (1000000, 100, chunk, where))
     plan.add("map", "dealt by hand", "raw", "chunks", (10000000, 100), (1000000, 100))
     plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), None, rare=True)
     for us, calls in BUSY.items():
@@ -228,6 +233,8 @@ def claims_of_calls():
     yield Claim("a stream's rate, of CPython's executor's", ours("stream", "rate"), at, 1000, False)
     yield Claim("a map, of a static split", ours("map", "percent"), None, 85, False, "%")
     yield Claim("a map in chunks of a measured size", ours("measured map", "percent"), None, 85, False, "%")
+    yield Claim("a map in buffers", ours("map in buffers", "percent"), None, 85, False, "%")
+    yield Claim("a map in buffers, measured", ours("measured map in buffers", "percent"), None, 85, False, "%")
     for label in SIZES:
         yield Claim(f"echo of {label}, of two copies by hand", ours(label), other("raw", label), 1)
     for label in SIZES:

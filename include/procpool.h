@@ -183,6 +183,13 @@ PP_API int pp_task_return_fd(pp_task *task, int fd);
  */
 PP_API const void *pp_task_buffer(const pp_task *task, size_t index, size_t *size);
 
+/*
+ * The same of one that pp_buffer_create_shared has made, to be written to as well: what the task has written is seen by
+ * who sees its result. Another call that has the buffer may write to it at the same time. NULL as well: the buffer is
+ * no shared one.
+ */
+PP_API void *pp_task_shared_buffer(const pp_task *task, size_t index, size_t *size);
+
 /* How many there are. Task only, from any thread of it. Never fails. */
 PP_API size_t pp_task_buffer_count(const pp_task *task);
 
@@ -574,7 +581,15 @@ PP_API int pp_pool_dispatch(pp_pool *pool);
 PP_API int pp_buffer_create(size_t size, pp_buffer **buffer);
 
 /*
- * Its bytes, aligned to a page, to be read and written until the last unref; no other process can write to them. What
+ * The same, but that workers can write to it as well: a map its results (out_buffer), a call what it likes
+ * (pp_task_shared_buffer). What a call that failed has written stays, and a worker that goes wrong may write to any
+ * byte of it. Errors as above.
+ */
+PP_API int pp_buffer_create_shared(size_t size, pp_buffer **buffer);
+
+/*
+ * Its bytes, aligned to a page, to be read and written until the last unref; no other process can write to them, but to
+ * those of pp_buffer_create_shared. What
  * is written before a submit is seen by the task; what is written while a call that has it has not ended may be seen,
  * or in part. NULL for NULL and in a forked child.
  */
@@ -870,7 +885,8 @@ typedef struct pp_map_options {
      * those of short ones as many together as take a quarter of a millisecond, at most 1024. Of a chunk's elements
      * those that last less than a quarter of a microsecond on average are begun up to 16 at a time. */
     size_t chunk_size;
-    /* Inputs pulled and not yet given out; 0: four chunks per worker; at least one chunk is always pulled. */
+    /* Inputs pulled and not yet given out; 0: four chunks per worker, with an in_buffer 32; at least one chunk is
+     * always pulled. */
     size_t max_in_flight;
     int unordered;    /* results as they come; 0: in the order of the inputs */
     int fail_fast;    /* after the first failed element given out: no more, what has not begun is cancelled */
@@ -879,7 +895,14 @@ typedef struct pp_map_options {
     /* Milliseconds from opening, of the whole map; 0: none. Then it ends: what has not begun is cancelled, what runs is
      * not given out. */
     uint32_t total_timeout;
-    uint64_t reserved[4];
+    /* Where an array's elements lie in this buffer (else -EINVAL), workers read them in place, and none is copied but
+     * those of up to 256 bytes, by their worker. A larger one is aligned as it lies there, and no NUL follows. NULL:
+     * elsewhere. */
+    pp_buffer *in_buffer;
+    /* pp_map_array: where the outputs lie in this buffer, one of pp_buffer_create_shared (else -EINVAL), workers write
+     * results there themselves. NULL: elsewhere. */
+    pp_buffer *out_buffer;
+    uint64_t reserved[2];
 } pp_map_options;
 
 typedef struct pp_map_result {
@@ -936,6 +959,10 @@ PP_API void pp_map_close(pp_map *map);
  * pp_last_error() tells of the one with the lowest index. With fail_fast, elements that never ran count as failed.
  * After an error, also after -EINTR, the loop is over: what was in flight is dropped, and if it is called again all
  * elements run again.
+ *
+ * With an out_buffer, the output of an element that failed may have been written to in part, and after an error, or
+ * with fail_fast, elements that still run may write theirs after the return. What the buffers' options name is kept by
+ * references until then.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                             void *outputs, size_t out_size, const pp_map_options *options);

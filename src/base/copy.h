@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Copies of few bytes, without a call where the size is a frequent one. By words of 8 bytes: what was stored a moment
- * ago as words can be loaded as words at once, but as one vector only when it has reached the cache.
+ * Copies of few bytes, without a call where the size is a frequent one. What was stored a moment ago can be loaded at
+ * once by who loads no more than one store has stored; else only when it has reached the cache, 15 cycles later. So
+ * what a program has just written is loaded by halves of words, and stored by words.
  */
 #ifndef PP_BASE_COPY_H
 #define PP_BASE_COPY_H
@@ -10,13 +11,21 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As memmove. */
+static inline uint64_t pp__load_halves(const void *from)
+{
+    uint32_t low, high;
+    memcpy(&low, from, 4);
+    memcpy(&high, (const char *)from + 4, 4);
+    __asm__("" : "+r"(low), "+r"(high)); /* keeps them apart */
+    return low | (uint64_t)high << 32;
+}
+
+/* As memmove, of what a program may just have written. */
 static inline void pp__copy_few(void *to, const void *from, size_t size)
 {
-    uint64_t words[2];
     if (size == 16) {
-        memcpy(words, from, 16);
-        __asm__("" : "+r"(words[0]), "+r"(words[1])); /* keeps them apart */
+        uint64_t words[2] = {pp__load_halves(from), pp__load_halves((const char *)from + 8)};
+        __asm__("" : "+r"(words[0]), "+r"(words[1]));
         memcpy(to, words, 16);
     } else if (size == 8) {
         memmove(to, from, 8);

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
-#define PP__VERSION 2u
+#define PP__VERSION 3u
 #define PP__SLOTS 256u
 #define PP__RING_BYTES 65536u
 #define PP__LINE 64
@@ -227,14 +227,26 @@ struct pp__plain_record {
     uint8_t reserved;
 };
 
+/* What one of the program's buffers is to an item. */
+enum pp__use {
+    PP__USE_TASK,   /* the task sees it */
+    PP__USE_INPUTS, /* a chunk's elements lie in it, none in the record */
+    PP__USE_RESULTS /* results of `each` bytes are written there */
+};
+
 /* One of the program's buffers (known.h): in which place the worker has it, or is to have it if it is `fresh` and was
  * sent. */
 struct pp__buffer_record {
     uint64_t serial;
     uint64_t size;
     uint64_t room;
+    uint64_t at;   /* INPUTS, RESULTS: where that of the chunk's first element lies */
+    uint64_t each; /* the same: bytes of one */
     uint32_t place;
-    uint32_t fresh;
+    uint8_t use; /* pp__use */
+    bool fresh;
+    bool shared; /* workers may write to it */
+    uint8_t reserved;
 };
 
 /* An element: this header, its bytes, a NUL, padding to 16. */
@@ -262,6 +274,7 @@ struct pp__elements {
     const char *place;
     bool same;
     uint64_t each;
+    uint64_t step; /* of those of the same size: from one to the next */
 };
 
 static inline uint64_t pp__elements_size(const struct pp__elements *elements)
@@ -276,7 +289,7 @@ static inline const void *pp__elements_data(const struct pp__elements *elements)
 
 static inline void pp__elements_next(struct pp__elements *elements)
 {
-    elements->place += elements->same ? pp__same_room(elements->each) : pp__element_room(pp__elements_size(elements));
+    elements->place += elements->same ? elements->step : pp__element_room(pp__elements_size(elements));
 }
 
 enum pp__outcome_type {
@@ -301,15 +314,15 @@ static inline uint32_t pp__kept_flags(uint32_t place, bool fresh)
 }
 
 /*
- * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. Slot,
- * each and run_time are written before the first result, count and another run_time when the record is published.
+ * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. All but
+ * count and run_time is written before the first result, these when the record is published.
  */
 struct pp__run_record {
     uint32_t slot;
     uint32_t count;
     uint64_t each;
     uint64_t run_time; /* ns, of one element: of the first, then a mean */
-    uint64_t reserved;
+    uint64_t in_place; /* 1: not here, but where USE_RESULTS says */
 };
 
 /* Larger results travel alone. */
@@ -339,7 +352,7 @@ static_assert(sizeof(struct pp__run_record) == 32, "nothing is written between i
 static_assert(sizeof(struct pp__call_record) == 48, "elements behind it are aligned to 16");
 static_assert(sizeof(struct pp__record) + sizeof(struct pp__plain_record) + 32 == PP__LINE, "a call in one line");
 static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is aligned to 16");
-static_assert(sizeof(struct pp__buffer_record) == 32, "elements and these are aligned to 16");
+static_assert(sizeof(struct pp__buffer_record) == 48, "elements and these are aligned to 16");
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");
 static_assert(PP__INLINE_MAX + 1024 < PP__RING_BYTES / 2, "an inline payload fits the ring at every position");
 

@@ -3,6 +3,7 @@
 
 #include "base/seam.h"
 #include "pool/block.h"
+#include "pool/buffer.h"
 #include "pool/dispatch.h"
 #include "pool/inline.h"
 #include "pool/map.h"
@@ -30,6 +31,7 @@ static void empty_chunk(struct pp__chunk *chunk)
     if (chunk->mapped)
         pp__payload_unmap(chunk->mapped, chunk->size);
     pp__output_free(chunk->receiver.output);
+    pp__buffers_give_back(&chunk->buffers);
     free(chunk->elements);
     free(chunk->tags);
 }
@@ -37,7 +39,7 @@ static void empty_chunk(struct pp__chunk *chunk)
 void pp__chunk_free_spare(struct pp__chunk *chunk)
 {
     if (chunk)
-        free(chunk->results);
+        free(chunk->memory);
     free(chunk);
 }
 
@@ -85,12 +87,14 @@ static void *room_for(struct pp__receiver *receiver, struct pp__item *item, size
     struct pp__chunk *chunk = pp__container(receiver, struct pp__chunk, receiver);
     size_t needed = chunk->count * each + 1;
     if (chunk->each == PP__CHUNK_UNKNOWN && chunk->room < needed) {
-        free(chunk->results);
-        chunk->results = PP_SYS(malloc)(needed);
-        chunk->room = chunk->results ? needed : 0;
+        free(chunk->memory);
+        chunk->memory = PP_SYS(malloc)(needed);
+        chunk->room = chunk->memory ? needed : 0;
     }
-    if (chunk->each == PP__CHUNK_UNKNOWN && chunk->results)
+    if (chunk->each == PP__CHUNK_UNKNOWN && chunk->memory) {
+        chunk->results = chunk->memory;
         chunk->each = each;
+    }
     return chunk->each == each ? chunk->results + item->x.next * each : NULL;
 }
 
@@ -143,7 +147,7 @@ struct pp__chunk *pp__chunk_create(pp_map *map, uint32_t count, uint64_t size, v
     size_t outcomes = count * sizeof(struct pp__outcome);
     struct pp__chunk *chunk = take_spare(map, count), kept = {0};
     if (chunk)
-        kept = (struct pp__chunk){.results = chunk->results, .room = chunk->room};
+        kept = (struct pp__chunk){.memory = chunk->memory, .room = chunk->room};
     else
         chunk = PP_SYS(malloc)(sizeof *chunk + outcomes + count * sizeof *chunk->in_results);
     if (!chunk)
@@ -169,6 +173,27 @@ struct pp__chunk *pp__chunk_create(pp_map *map, uint32_t count, uint64_t size, v
     }
     memcpy(chunk->tags, tags, count * sizeof *tags);
     return chunk;
+}
+
+static void pass(struct pp__chunk *chunk, struct pp__passed passed)
+{
+    chunk->passed[chunk->buffers.count++] = passed;
+    chunk->buffers.each = chunk->passed;
+    chunk->receiver.buffers = &chunk->buffers;
+}
+
+void pp__chunk_read_in_place(struct pp__chunk *chunk, pp_buffer *buffer, const void *inputs, size_t each)
+{
+    pass(chunk, pp__buffer_pass(buffer, PP__USE_INPUTS, inputs, each));
+    chunk->next_input.step = each; /* they are not padded */
+}
+
+void pp__chunk_write_in_place(struct pp__chunk *chunk, pp_buffer *buffer, void *outputs, size_t each)
+{
+    pass(chunk, pp__buffer_pass(buffer, PP__USE_RESULTS, outputs, each));
+    chunk->receiver.in_place = each;
+    chunk->results = outputs;
+    chunk->each = each;
 }
 
 void pp__chunk_abandon(const pp_map *map, struct pp__chunk *chunk)

@@ -24,8 +24,11 @@ struct pp__chunk {
     void *elements;     /* the inputs' memory once the item is gone, or NULL */
     const void *mapped; /* or their mapping, of `size` bytes */
     uint64_t size;
-    void **tags;   /* NULL: there are none */
-    char *results; /* those of `each` bytes that came in runs, one for each input, in `room` bytes; or NULL */
+    void **tags; /* NULL: there are none */
+    struct pp__buffers buffers;
+    struct pp__passed passed[2]; /* those: the inputs', the results' */
+    char *results;               /* those of `each` bytes that came in runs, one for each input: in place, or in */
+    char *memory;                /* `room` bytes of its own; or NULL */
     size_t room;
     size_t each;      /* PP__CHUNK_UNKNOWN: no run came so far */
     bool *in_results; /* of each element that has ended: its result lies there, and it has no outcome */
@@ -37,6 +40,10 @@ struct pp__chunk {
 /* `tags`: NULL, or one for each input. NULL: no memory. */
 struct pp__chunk *pp__chunk_create(pp_map *map, uint32_t count, uint64_t size, void **tags);
 void pp__chunk_free(struct pp__chunk *chunk);
+
+/* Before it is submitted: what its elements read, or their results, of `each` bytes, lie in a buffer. */
+void pp__chunk_read_in_place(struct pp__chunk *chunk, pp_buffer *buffer, const void *inputs, size_t each);
+void pp__chunk_write_in_place(struct pp__chunk *chunk, pp_buffer *buffer, void *outputs, size_t each);
 
 /* Its memory serves the next one of its map. */
 void pp__chunk_spare(pp_map *map, struct pp__chunk *chunk);

@@ -39,8 +39,9 @@ struct pp__carried {
     int back[PP_MAX_DESCRIPTORS];
     uint32_t buffer_count;
     struct {
-        const void *data;
+        void *data;
         size_t size;
+        bool shared; /* it may be written to */
     } buffers[PP_MAX_BUFFERS];
 };
 

@@ -19,7 +19,7 @@
  * answered. It costs nobody his turn: what was not begun can be taken back, and is when another worker has nothing to
  * do. */
 #define QUEUE_TIME (2 * PP__MILLISECOND)
-/* A worker has no more chunks than this. */
+/* A worker has no more chunks than this, unless their elements do not travel: then they take no room. */
 #define CHUNKS 3
 /* Calls behind one that has lasted this long beyond what was expected go back. */
 #define PATIENCE PP__MILLISECOND
@@ -91,6 +91,11 @@ static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *work
     return since + 4 * expected(pool, front) + PATIENCE;
 }
 
+static inline uint32_t most_chunks(const struct pp__item *chunk)
+{
+    return chunk->x.size > 0 ? CHUNKS : PP__CHUNKS_IN_PLACE;
+}
+
 /* Whether `item` may be queued behind what the worker has. Calls of unknown duration travel alone. */
 static inline __attribute__((always_inline)) bool may_queue(const pp_pool *pool, const struct pp__worker *worker,
                                                             const struct pp__item *item)
@@ -99,8 +104,9 @@ static inline __attribute__((always_inline)) bool may_queue(const pp_pool *pool,
     if (pool->mean_run == 0 || worker->count >= DEPTH_MAX || worker->withdrawn ||
         worker->outlasted == pp__item_next_id(front))
         return false;
-    if (pp__item_count(item) > 1 ? worker->count >= CHUNKS || worker->count * expected(pool, item) > QUEUE_TIME
-                                 : backlog(pool, worker) > QUEUE_TIME)
+    if (pp__item_count(item) > 1
+            ? worker->count >= most_chunks(item) || worker->count * expected(pool, item) > QUEUE_TIME
+            : backlog(pool, worker) > QUEUE_TIME)
         return false;
     return worker->count >= FEW || pp__now() < patience_ends(pool, worker);
 }

@@ -33,6 +33,16 @@ static int open_inputs(struct pp__chunk *chunk, struct pp__item *item)
     return error;
 }
 
+/* Of a slice of an array. */
+static void use_buffers(const pp_map *map, struct pp__chunk *chunk, const struct pp__item *item)
+{
+    if (map->options.in_buffer && item->x.each > 0)
+        pp__chunk_read_in_place(chunk, map->options.in_buffer, item->x.elements, item->x.each);
+    if (map->options.out_buffer && map->out_size > 0)
+        pp__chunk_write_in_place(chunk, map->options.out_buffer, map->outputs + map->next_index * map->out_size,
+                                 map->out_size);
+}
+
 /* Submits an item of inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted.
  */
 static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
@@ -44,6 +54,8 @@ static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
         pp__chunk_free(chunk);
         return error;
     }
+    if (item->borrowed)
+        use_buffers(map, chunk, item);
     chunk->item = item;
     item->function = map->function;
     item->x.receiver = &chunk->receiver;
@@ -183,14 +195,16 @@ static int submit_buffer(pp_map *map)
     return 0;
 }
 
-/* A chunk of a map over an array of elements that lie in it as they travel. Nothing is pulled if it fails. */
+/* A chunk of a map over an array of elements that lie in it as they travel, or do not travel. Nothing is pulled if it
+ * fails. */
 static int submit_slice(pp_map *map)
 {
     struct pp__array_source *array = &map->array;
     size_t left = array->count - array->next;
     uint32_t count = left < map->chunk_size ? (uint32_t)left : map->chunk_size;
     struct pp__item *item;
-    int error = pp__item_borrow(count, count * array->size, array->elements + array->next * array->size, &item);
+    size_t travels = map->options.in_buffer ? 0 : count * array->size;
+    int error = pp__item_borrow(count, travels, array->elements + array->next * array->size, &item);
     if (error)
         return error;
     item->same = true;
@@ -208,8 +222,8 @@ static bool has_slice(const pp_map *map)
 {
     const struct pp__array_source *array = &map->array;
     return map->source == pp__map_array_next && !map->holding && map->buffered == 0 && map->chunk_size > 1 &&
-           array->count - array->next > 1 && pp__same_room(array->size) == array->size && !map->pool->is_inline &&
-           !map->drained;
+           array->count - array->next > 1 && (map->options.in_buffer || pp__same_room(array->size) == array->size) &&
+           !map->pool->is_inline && !map->drained;
 }
 
 /* A chunk that is measured is no reason to keep inputs of a slow source waiting, nor to use another way for large ones.
@@ -273,7 +287,8 @@ static bool may_pull(pp_map *map)
     map->chunk_size = pp__map_measures(map) ? measured_size(map) : (uint32_t)map->options.chunk_size;
     size_t most = map->options.max_in_flight;
     if (most == 0)
-        most = PP__CHUNKS_IN_FLIGHT * (size_t)map->pool->max_workers * map->chunk_size;
+        most = (map->options.in_buffer ? PP__CHUNKS_IN_PLACE : PP__CHUNKS_IN_FLIGHT) * (size_t)map->pool->max_workers *
+               map->chunk_size;
     return map->in_flight == 0 || map->in_flight + map->chunk_size <= most;
 }
 

@@ -96,7 +96,7 @@ static int run(pp_pool *pool, pp_function *function, const void *arg, size_t siz
 static struct pp__outcome outcome_of(struct pp__item *item, struct pp_task *task, uint64_t run_time)
 {
     item->tries++;
-    if (task->code || task->message[0]) {
+    if (task->failed) {
         pp_error_kind kind = task->code ? PP_ERROR_TASK : PP_ERROR_TRAVEL;
         pp_error *error =
             pp__item_error(item, kind, task->code ? task->code : task->travel, NULL, run_time, "%s", task->message);
@@ -148,8 +148,9 @@ static void give(struct pp__carried *carried, const struct pp__descriptors *desc
 {
     carried->buffer_count = buffers ? buffers->count : 0;
     for (uint32_t i = 0; i < carried->buffer_count; i++) {
-        carried->buffers[i].data = buffers->each[i]->memory;
-        carried->buffers[i].size = buffers->each[i]->size;
+        carried->buffers[i].data = buffers->each[i].buffer->memory;
+        carried->buffers[i].size = buffers->each[i].buffer->size;
+        carried->buffers[i].shared = buffers->each[i].buffer->shared;
     }
     carried->given = descriptors ? descriptors->fds : NULL;
     carried->given_count = descriptors ? descriptors->count : 0;
@@ -167,7 +168,7 @@ static void initialize(pp_pool *pool)
         return;
     int error = run(pool, options->initializer, options->initializer_arg, options->initializer_arg_size, 0, &task, NULL,
                     &run_time);
-    if (error || task.code || task.message[0])
+    if (error || task.failed)
         pp__pool_break(pool, error ? error : task.code, "the initializer failed: %s",
                        error ? pp_last_error() : task.message);
     if (!error)
@@ -189,7 +190,7 @@ bool pp__inline_finish(pp_pool *pool)
     if (run(pool, options->finalizer, options->finalizer_arg, options->finalizer_arg_size, 0, &task, NULL, &run_time) !=
         0)
         return true;
-    if (task.code || task.message[0])
+    if (task.failed)
         pp__pool_log(pool, "the finalizer failed: %s", task.message);
     struct pp__item duty = pp__finalized_duty(pool);
     pp__finalized_add(pool, 0, getpid(), outcome_of(&duty, &task, run_time));

@@ -143,7 +143,9 @@ struct pp__elements pp__item_elements(const struct pp__item *item)
 {
     if (item->plain)
         return (struct pp__elements){.place = (const char *)item->room, .same = true, .each = item->plain_size};
-    return (struct pp__elements){.place = item->x.elements, .same = item->same, .each = item->same ? item->x.each : 0};
+    uint64_t each = item->same ? item->x.each : 0;
+    return (struct pp__elements){
+        .place = item->x.elements, .same = item->same, .each = each, .step = pp__same_room(each)};
 }
 
 void *pp__item_room(struct pp__item *item, size_t size)

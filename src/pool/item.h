@@ -28,7 +28,18 @@ struct pp__item;
 struct pp__wish;
 struct pp__output;
 struct pp__descriptors;
-struct pp__buffers;
+
+/* A buffer of the program's that goes with an item, and what for. */
+struct pp__passed {
+    pp_buffer *buffer;
+    enum pp__use use;
+    uint64_t at, each; /* as in its record (channel.h) */
+};
+
+struct pp__buffers {
+    uint32_t count;
+    struct pp__passed *each;
+};
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {
@@ -48,6 +59,8 @@ struct pp__receiver {
     /* Where results of elements from `next` on, all of `each` bytes, are to lie one right behind the other; NULL:
      * nowhere. Under the pool's lock. NULL itself: results come one by one. */
     void *(*room)(struct pp__receiver *receiver, struct pp__item *item, size_t each);
+    const struct pp__buffers *buffers; /* that go with the chunk; NULL: none */
+    size_t in_place;           /* results of so many bytes are written where `room` says by the worker; 0: none are */
     uint64_t run_time;         /* ns, of each of the elements that are delivered; 0: not known */
     struct pp__output *output; /* of the element that is delivered; the receiver's to free. NULL: none was captured */
 };

@@ -60,20 +60,28 @@ static struct pp__known_place *add(struct pp__known_plan *plan, const pp_buffer 
     return place;
 }
 
-static struct pp__buffer_record entry(const pp_buffer *buffer, size_t place, bool fresh)
+static struct pp__buffer_record entry(const struct pp__passed *passed, size_t place, bool fresh)
 {
-    return (struct pp__buffer_record){
-        .serial = buffer->serial, .size = buffer->size, .room = buffer->room, .place = (uint32_t)place, .fresh = fresh};
+    const pp_buffer *buffer = passed->buffer;
+    return (struct pp__buffer_record){.serial = buffer->serial,
+                                      .size = buffer->size,
+                                      .room = buffer->room,
+                                      .at = passed->at,
+                                      .each = passed->each,
+                                      .place = (uint32_t)place,
+                                      .use = (uint8_t)passed->use,
+                                      .fresh = fresh,
+                                      .shared = buffer->shared};
 }
 
 bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, struct pp__buffer_record *entries)
 {
     for (uint32_t i = 0; i < buffers->count; i++) {
-        struct pp__known_place *place = find(known, buffers->each[i]->serial);
+        struct pp__known_place *place = find(known, buffers->each[i].buffer->serial);
         if (!place)
             return false;
         place->used = ++known->uses;
-        entries[i] = entry(buffers->each[i], (size_t)(place - known->places), false);
+        entries[i] = entry(&buffers->each[i], (size_t)(place - known->places), false);
     }
     return true;
 }
@@ -87,17 +95,17 @@ void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buf
     plan->after = *known;
     plan->dropped = plan->fresh = 0;
     for (uint32_t i = 0; i < buffers->count; i++)
-        if ((place = find(&plan->after, buffers->each[i]->serial)))
+        if ((place = find(&plan->after, buffers->each[i].buffer->serial)))
             place->used = ++plan->after.uses;
     for (uint32_t i = 0; i < buffers->count; i++) {
-        const pp_buffer *buffer = buffers->each[i];
+        const pp_buffer *buffer = buffers->each[i].buffer;
         bool fresh = !(place = find(&plan->after, buffer->serial));
         if (fresh) {
             place = add(plan, buffer, begun);
             place->bringer = id;
         }
         place->used = ++plan->after.uses;
-        entries[i] = entry(buffer, (size_t)(place - plan->after.places), fresh);
+        entries[i] = entry(&buffers->each[i], (size_t)(place - plan->after.places), fresh);
     }
 }
 
@@ -111,7 +119,7 @@ static void doubt(struct pp__known *known, struct pp__known_place *place)
 void pp__known_doubt(struct pp__known *known, const struct pp__buffers *buffers)
 {
     for (uint32_t i = 0; i < buffers->count; i++) {
-        struct pp__known_place *place = find(known, buffers->each[i]->serial);
+        struct pp__known_place *place = find(known, buffers->each[i].buffer->serial);
         if (place)
             doubt(known, place);
     }

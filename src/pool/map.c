@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/seam.h"
+#include "pool/buffer.h"
 #include "pool/dispatch.h"
 #include "pool/function.h"
 #include "pool/output.h"
@@ -250,6 +251,8 @@ static int check(const pp_map_options *o)
         return pp__fail(-EINVAL, "chunk_size is %zu; it must be at most %u", o->chunk_size, PP__MOST_ELEMENTS);
     if (o->retries > PP__MOST_RETRIES)
         return pp__fail(-EINVAL, "retries is %u; it must be at most %u", o->retries, PP__MOST_RETRIES);
+    if (o->out_buffer && !o->out_buffer->shared)
+        return pp__fail(-EINVAL, "out_buffer is one that workers can't write to (pp_buffer_create_shared)");
     return pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
@@ -274,6 +277,8 @@ static int open_map(pp_pool *pool, pp_function *function, const pp_map_options *
     pp__pool_ref(pool);
     map->pool = pool;
     map->options = options ? *options : (pp_map_options){0};
+    pp_buffer_ref(map->options.in_buffer);
+    pp_buffer_ref(map->options.out_buffer);
     if (pool->options.capture)
         map->options.chunk_size = 1; /* each element's output is its own */
     map->deadline = map->options.total_timeout ? pp__now() + map->options.total_timeout * PP__MILLISECOND : PP__NEVER;
@@ -306,6 +311,8 @@ int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, voi
                 const pp_map_options *options, pp_map **map)
 {
     int error = refuse_open(pool, function, source, map);
+    if (!error && options && (options->in_buffer || options->out_buffer))
+        error = pp__fail(-EINVAL, "a map over what a source gives has no buffers");
     if (!error)
         error = open_map(pool, function, options, map);
     if (error)
@@ -315,20 +322,39 @@ int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, voi
     return 0;
 }
 
-int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
-                      const pp_map_options *options, pp_map **map)
+static int check_buffers(const pp_map_options *o, const void *elements, size_t count, size_t size, const void *outputs,
+                         size_t out_size)
+{
+    int error = pp__buffer_has(o->in_buffer, elements, count, size);
+    return error ? error : pp__buffer_has(o->out_buffer, outputs, count, out_size);
+}
+
+int pp__map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
+                       void *outputs, size_t out_size, const pp_map_options *options, pp_map **map)
 {
     int error = refuse_open(pool, function, elements || count == 0 || size == 0, map);
     if (!error && !pp__map_array_fits(count, size))
         error = pp__fail(-EINVAL, "%zu elements of %zu bytes are larger than any memory", count, size);
+    if (!error && options)
+        error = check_buffers(options, elements, count, size, outputs, out_size);
     if (!error)
         error = open_map(pool, function, options, map);
     if (error)
         return error;
+    (*map)->outputs = outputs;
+    (*map)->out_size = out_size;
     (*map)->array = (struct pp__array_source){.elements = elements ? elements : "", .count = count, .size = size};
     (*map)->source = pp__map_array_next;
     (*map)->context = &(*map)->array;
     return 0;
+}
+
+int pp_map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
+                      const pp_map_options *options, pp_map **map)
+{
+    if (options && options->out_buffer)
+        return pp__fail(-EINVAL, "pp_map_open_array: out_buffer is for pp_map_array alone");
+    return pp__map_open_array(pool, function, elements, count, size, NULL, 0, options, map);
 }
 
 void pp_map_close(pp_map *map)
@@ -343,6 +369,8 @@ void pp_map_close(pp_map *map)
     pp__chunk_free_spare(map->spare);
     free(map->buffer);
     free(map->tags);
+    pp_buffer_unref(map->options.in_buffer);
+    pp_buffer_unref(map->options.out_buffer);
     pp__pool_unref(map->pool);
     free(map);
 }

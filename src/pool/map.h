@@ -27,6 +27,8 @@ struct pp_map {
     pp_map_source *source;
     void *context;
     struct pp__array_source array; /* the context of maps over arrays */
+    char *outputs;                 /* with an out_buffer: where its results go, one for each input */
+    size_t out_size;
     pp_map_options options;
     uint64_t mean_run; /* ns, of an element, a moving mean; 0: none has ended. Under the lock */
     uint64_t deadline; /* of the whole */
@@ -79,6 +81,10 @@ static inline bool pp__map_array_fits(size_t count, size_t size)
 {
     return count <= (size_t)PTRDIFF_MAX / (size ? size : 1);
 }
+
+/* As pp_map_open_array; with an out_buffer, results of `out_size` bytes each are written to `outputs`. */
+int pp__map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,
+                       void *outputs, size_t out_size, const pp_map_options *options, pp_map **map);
 
 /* The source of maps over arrays. */
 int pp__map_array_next(void *context, pp_map_input *input);

@@ -26,6 +26,13 @@ static void note_failure(struct loop *loop, const pp_map_result *result, const c
     snprintf(loop->text, sizeof loop->text, "%s", text);
 }
 
+/* Unless the workers have written it there. */
+static void copy_out(char *place, const void *data, size_t size)
+{
+    if (data != place)
+        memcpy(place, data, size);
+}
+
 /* `count` results of one size, or a failure. */
 static void store(struct loop *loop, const pp_map_result *result, size_t count)
 {
@@ -36,8 +43,8 @@ static void store(struct loop *loop, const pp_map_result *result, size_t count)
         snprintf(text, sizeof text, "its result has %zu bytes and not %zu", result->size, loop->out_size);
         note_failure(loop, result, text);
     } else {
-        if (loop->outputs && result->size > 0)
-            memcpy(loop->outputs + result->index * loop->out_size, result->data, count * result->size);
+        if (result->size > 0)
+            copy_out(loop->outputs + result->index * loop->out_size, result->data, count * result->size);
         loop->succeeded += count;
     }
 }
@@ -61,7 +68,7 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
     if (!pp__map_array_fits(count, out_size))
         return pp__fail(-EINVAL, "%zu outputs of %zu bytes are larger than any memory", count, out_size);
     own.unordered = 1;
-    int got = pp_map_open_array(pool, function, inputs, count, in_size, &own, &map);
+    int got = pp__map_open_array(pool, function, inputs, count, in_size, outputs, out_size, &own, &map);
     if (got)
         return got;
     do {

@@ -301,7 +301,13 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
     return NULL;
 }
 
-/* The results of `count` elements from `id` on, all of which lie at `results`. NULL, or what is wrong. */
+/* Whether results of this size are written where they are to lie by the worker. */
+static bool is_placed(const struct pp__item *item, uint64_t each)
+{
+    return !item->in_future && each > 0 && item->x.receiver->in_place == each;
+}
+
+/* The results of `count` elements from `id` on, all of which lie at `results`, or in place. NULL, or what is wrong. */
 static const char *take_results(struct pp__worker *worker, const struct pp__run_record *run, uint64_t id,
                                 uint64_t count, const char *results)
 {
@@ -312,9 +318,12 @@ static const char *take_results(struct pp__worker *worker, const struct pp__run_
         return "results of elements that it was not to run";
     uint64_t run_time = plausible(worker, item, run->run_time);
     learn_wake(worker, run->slot);
+    if (run->in_place && !is_placed(item, run->each))
+        return "results in a place that they do not have";
     void *room = pp__item_run_room(item, run->each);
     if (room) {
-        pp__shm_copy(room, results, count * run->each);
+        if (!run->in_place)
+            pp__shm_copy(room, results, count * run->each);
         end_elements(worker, item, (uint32_t)count, (struct pp__outcome){.data = room, .size = run->each}, run_time);
         return NULL;
     }
@@ -327,7 +336,15 @@ static const char *take_results(struct pp__worker *worker, const struct pp__run_
 
 static bool is_run(const struct pp__run_record *run, uint64_t count, uint64_t room)
 {
+    if (run->in_place)
+        return count <= PP__MOST_ELEMENTS;
     return count <= PP__MOST_ELEMENTS && run->each <= PP__RUN_EACH_MAX && sizeof *run + count * run->each <= room;
+}
+
+/* Those behind `taken` others; NULL: they are in place. */
+static const char *results_behind(const struct pp__run_record *run, const void *payload, uint64_t taken)
+{
+    return run->in_place ? NULL : (const char *)payload + sizeof *run + taken * run->each;
 }
 
 /* A run that was published. Its first elements may have been taken while it was open, and their chunk may be elsewhere
@@ -344,8 +361,7 @@ static const char *take_run(struct pp__worker *worker, const struct pp__record *
         return "a run whose sizes differ";
     if (taken == run.count)
         return NULL;
-    return take_results(worker, &run, record->id + taken, run.count - taken,
-                        (const char *)payload + sizeof run + taken * run.each);
+    return take_results(worker, &run, record->id + taken, run.count - taken, results_behind(&run, payload, taken));
 }
 
 /* Whether the run that is not published yet has results that were not taken in: those below *until. */
@@ -356,7 +372,7 @@ static bool has_open(const struct pp__worker *worker, uint64_t *until)
     const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
     if (pp__item_count(item) == 1)
         return false;
-    *until = pp__open_look(&worker->result_side->open); /* behind append (worker.c): they were written */
+    *until = pp__open_look(&worker->result_side->open); /* behind append (worker_chunk.c): they were written */
     return *until - pp__item_next_id(item) - 1 < pp__item_end(item) - pp__item_next(item);
 }
 
@@ -380,7 +396,7 @@ static const char *take_open(struct pp__worker *worker, uint64_t until)
         !is_run(&run, until - record.id, record.size))
         return "an open run that can't be";
     worker->looked_into = until;
-    return take_results(worker, &run, next, until - next, (const char *)payload + sizeof run + taken * run.each);
+    return take_results(worker, &run, next, until - next, results_behind(&run, payload, taken));
 }
 
 static const char *take_output(struct pp__worker *worker, const struct pp__record *record, const void *payload)

@@ -197,7 +197,7 @@ const char *pp__output_told(struct pp__worker *worker, struct pp__item *item, co
     return NULL;
 }
 
-/* The words pair with the stores in place_output (worker.c), which the slot's cas has published. */
+/* The words pair with the stores in place_output (worker_run.c), which the slot's cas has published. */
 void pp__output_salvage(struct pp__worker *worker, struct pp__item *item)
 {
     struct pp__output **place = place_of(item);
@@ -235,7 +235,7 @@ bool pp__output_tidy(struct pp__worker *worker)
  * What lies behind what is kept of the call that runs. Where it begins did not change while the size was asked for, so
  * nothing before the size is a later call's: to begin at an earlier place than one before it, it would have to empty
  * the file, and it does not before all was read that it has told, which takes the lock that is held here. The word
- * pairs with the store in place_output (worker.c), which is before the call writes.
+ * pairs with the store in place_output (worker_run.c), which is before the call writes.
  */
 static bool trim(struct pp__worker *worker, unsigned i)
 {

@@ -23,6 +23,7 @@
 
 #define PP__MAX_WORKERS 1024
 #define PP__CHUNKS_IN_FLIGHT 4 /* of a map, for each worker */
+#define PP__CHUNKS_IN_PLACE 32 /* the same, of a map whose elements lie in a buffer */
 
 struct pp__functions;
 struct pp__loop;

@@ -43,12 +43,12 @@ static void forget_buffer(struct pp__received_place *place)
 
 /* What was in this place is no more, whether or not the new one can be had: `error`. */
 static int take_buffer(struct pp__received *received, struct pp__received_place *place, int fd, uint64_t room,
-                       int error)
+                       bool writable, int error)
 {
     forget_buffer(place);
     place->count++;
     place->room = room;
-    place->error = error ? error : pp__segment_map(fd, room, false, &place->memory);
+    place->error = error ? error : pp__segment_map(fd, room, writable, &place->memory);
     received->keeps = true;
     return place->error;
 }
@@ -57,7 +57,7 @@ static int take_program_buffer(struct pp__received *received, const struct pp__b
 {
     struct pp__received_place *place = &received->known[entry->place];
     place->serial = entry->serial;
-    return take_buffer(received, place, fd, entry->room, error);
+    return take_buffer(received, place, fd, entry->room, entry->shared, error);
 }
 
 /* A call behind the one that should have brought it fails for the same reason. */
@@ -67,19 +67,30 @@ static int fail_for_want(int error, const char *what)
     return pp__fail(error, "%s did not arrive: %s", what, pp__strerror(-error));
 }
 
-static int find_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, uint32_t index)
+static int find_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, uint32_t index,
+                               const char **elements)
 {
     bool same = received->known[entry->place].serial == entry->serial;
-    if (!received->known[entry->place].memory || !same)
+    char *memory = received->known[entry->place].memory;
+    if (!memory || !same)
         return fail_for_want(same ? received->known[entry->place].error : 0, "one of its buffers");
-    received->carried->buffers[index].data = received->known[entry->place].memory;
-    received->carried->buffers[index].size = entry->size;
+    if (entry->use == PP__USE_INPUTS) {
+        *elements = memory + entry->at;
+    } else if (entry->use == PP__USE_RESULTS) {
+        received->results = memory + entry->at;
+        received->each = entry->each;
+    } else {
+        received->carried->buffers[index].data = memory;
+        received->carried->buffers[index].size = entry->size;
+        received->carried->buffers[index].shared = entry->shared;
+    }
     return 0;
 }
 
-/* The call's buffers. The first of the descriptors that came beside it, unless there was an `error`, are those of new
- * ones; the others are its own. */
-static int open_buffers(struct pp__received *received, const struct pp__call_record *call, int error)
+/* The buffers of a call, or of a chunk, which show in no task. The first of the descriptors that came beside it, unless
+ * there was an `error`, are those of new ones; the others are its own. */
+static int open_buffers(struct pp__received *received, const struct pp__call_record *call, int error,
+                        const char **elements)
 {
     const struct pp__buffer_record *entries =
         (const void *)((const char *)(call + 1) + (call->flags & PP__BIG ? 0 : call->size));
@@ -94,13 +105,13 @@ static int open_buffers(struct pp__received *received, const struct pp__call_rec
             fresh += received->carried->given_count > 0;
         }
         if (!error)
-            error = find_program_buffer(received, &entries[i], i);
+            error = find_program_buffer(received, &entries[i], i, elements);
     }
     for (uint32_t i = 0; i < fresh; i++)
         pp__fd_close(received->given[i]);
     received->carried->given += fresh;
     received->carried->given_count -= fresh;
-    received->carried->buffer_count = error ? 0 : call->buffers;
+    received->carried->buffer_count = error || call->flags & PP__ELEMENT ? 0 : call->buffers;
     return error;
 }
 
@@ -109,7 +120,7 @@ static int open_kept(struct pp__received *received, const struct pp__call_record
 {
     uint32_t place = pp__flags_place(call->flags);
     if (call->flags & PP__FRESH)
-        error = take_buffer(received, &received->arguments[place], fd, room, error);
+        error = take_buffer(received, &received->arguments[place], fd, room, false, error);
     else if (!error && !received->arguments[place].memory)
         error = fail_for_want(received->arguments[place].error, "its argument's buffer");
     if (!error)
@@ -132,7 +143,7 @@ int pp__receive(struct pp__received *received, const struct pp__call_record *cal
         *elements = *mapped;
     }
     pp__fd_close(fd);
-    return call->flags & PP__WITH ? open_buffers(received, call, error) : error;
+    return call->flags & PP__WITH ? open_buffers(received, call, error, elements) : error;
 }
 
 /* Acquire: pairs with the stores in tell_discarded (shelf.c) and pp__known_tidy (known.c). True: some are left. */

@@ -26,6 +26,10 @@ struct pp__received {
     struct pp__received_place arguments[PP__PLACES]; /* of large arguments, by their places on the owner's shelf */
     struct pp__received_place known[PP__KNOWN]; /* the program's, by the places that the owner gave them (known.h) */
     bool keeps;                                 /* there may be some, of either kind */
+    /* Where results of the chunk that was received last, of `each` bytes, are to lie, if that was said (USE_RESULTS).
+     */
+    char *results;
+    uint64_t each;
 };
 
 /* Once; the rest of it begins as zeroes. */
@@ -33,9 +37,9 @@ void pp__received_init(struct pp__received *received, int socket, struct pp__car
 
 /*
  * Receives what goes with a call: its descriptors and buffers are in `carried`, and *elements points to its elements
- * unless they are in the record; *mapped is set where they are to be unmapped behind the call, by pp__payload_unmap
- * with the record's size. 0, or a negative errno, with its text: the call can't be run, and the descriptors that did
- * come are in `carried` all the same.
+ * unless they are in the record; `results` says where the chunk's are to be written; *mapped is set where they are to
+ * be unmapped behind the call, by pp__payload_unmap with the record's size. 0, or a negative errno, with its text: the
+ * call can't be run, and the descriptors that did come are in `carried` all the same.
  */
 int pp__receive(struct pp__received *received, const struct pp__call_record *call, uint64_t id, const char **elements,
                 const void **mapped);

@@ -48,6 +48,7 @@ static uint64_t mix(uint64_t x)
 
 static void set_failure(struct pp_task *task, int code, const char *format, va_list arguments)
 {
+    task->failed = true;
     task->code = code ? code : -EIO;
     task->trace_size = 0;
     if (format)
@@ -67,6 +68,7 @@ void pp__task_settle(struct pp_task *task, int code)
 {
     if (task->code)
         return; /* it has said so itself */
+    task->failed = true;
     if (code == task->travel)
         snprintf(task->message, sizeof task->message, "its result can't travel: %s", pp_last_error());
     else
@@ -143,10 +145,15 @@ static int return_large(struct pp_task *task, const void *data, size_t size)
     return error;
 }
 
+__attribute__((noinline, cold)) static int refuse_return(const struct pp_task *task)
+{
+    return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
+}
+
 int pp_task_return(pp_task *task, const void *data, size_t size)
 {
     if (!task || (!data && size > 0))
-        return pp__fail(-EINVAL, "pp_task_return: %s", task ? "no data" : "no task");
+        return refuse_return(task);
     if (size > PP__INLINE_MAX || (task->result && task->result != task->small))
         return return_large(task, data, size);
     char *small = task->small;

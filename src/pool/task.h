@@ -25,6 +25,7 @@ struct pp_task {
     const _Atomic uint64_t *stop;  /* where its owner asks it to stop (channel.h); NULL: a duty's, which nobody asks */
     struct pp__progress *progress; /* where it tells how far it is; NULL as well */
     uint64_t told;                 /* id + 1 of the last call that did; 0: none */
+    bool failed;                   /* it was reported, or there was no room for a result */
     int code;                      /* of the failure; 0: none reported */
     int travel;                    /* why there was no room for a result; 0: there was */
     void *trace;                   /* PP__TRACE_MAX bytes for where the task fails; NULL: nobody wants to know */
@@ -60,6 +61,7 @@ static inline void pp__task_begin(struct pp_task *task, uint64_t id, uint64_t se
     task->size = 0;
     task->id = id;
     task->seed = seed;
+    task->failed = false;
     task->code = 0;
     task->travel = 0;
     task->message[0] = 0;

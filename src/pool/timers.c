@@ -229,7 +229,7 @@ static uint64_t attend_call(struct pp__worker *worker, uint64_t now)
     if (!front || worker->state != PP__WORKER_READY)
         return PP__NEVER;
     bool more = pp__item_end(front) - pp__item_next(front) > 1 ||
-                (pp__item_count(front) > 1 && worker->count > 1); /* as it rings: tell (worker.c) */
+                (pp__item_count(front) > 1 && worker->count > 1); /* as it rings: pp__tell (worker_run.c) */
     const struct pp__collector *c = &worker->pool->collector;
     uint64_t glance = more && c->waiter && c->impatient > 0 ? now + GLANCE : PP__NEVER;
     if (!front->timeout)

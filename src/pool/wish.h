@@ -57,7 +57,9 @@ static inline const struct pp__descriptors *pp__item_descriptors(const struct pp
 
 static inline const struct pp__buffers *pp__item_buffers(const struct pp__item *item)
 {
-    return item->wishes ? item->x.wish->buffers : NULL;
+    if (item->in_future)
+        return item->wishes ? item->x.wish->buffers : NULL;
+    return item->x.receiver ? item->x.receiver->buffers : NULL;
 }
 
 /* The pending items of the same priority. */

@@ -24,6 +24,9 @@ struct pp__announced {
     uintptr_t base; /* 0: not opened */
 };
 
+/* Elements that last no longer, ns, are begun together (worker_chunk.c). */
+#define PP__SHORT 250u
+
 /* Its state; it has one thread. */
 extern struct pp__self {
     bool spins;          /* it may spin when it runs dry */
@@ -45,20 +48,27 @@ extern struct pp__self {
     int unfit;   /* why its setting can't be had, a negative errno, in words: */
     char unfit_text[256];
     struct pp__capture capture; /* of what calls write */
-    /* What runs. A task that jumps into the frame of an earlier one comes back as that one (check_frame). */
-    enum pp__record_type running; /* 0: nothing */
+    /* What runs. A task that jumps into the frame of an earlier one comes back as that one (pp__check_frame). */
+    uint64_t running; /* pp__frame; 0: nothing */
     struct pp_task task;
     struct pp__carried carried;   /* descriptors and buffers of the call that runs */
     struct pp__shelf shelf;       /* the buffers of its large results */
     struct pp__received received; /* what was kept of what came with calls */
+    /* Where the results of the chunk that runs are to lie, if they are of `each` bytes. */
+    struct {
+        char *results; /* NULL: nowhere */
+        uint64_t each;
+        uint64_t id; /* of the chunk's first element */
+    } in_place;
     /* Results of the chunk that runs which are not published yet; the owner sees them all the same (take_open,
      * outcome.c). */
     struct {
         struct pp__run_record *record; /* NULL: none */
         char *next;                    /* where the next result goes */
-        uint64_t each;
-        uint32_t most; /* results */
-        uint32_t left; /* of them: not there yet */
+        uint64_t each;                 /* UINT64_MAX: there is no run */
+        uint64_t room;                 /* bytes of the record for one; 0: they lie elsewhere */
+        uint32_t most;                 /* results */
+        uint32_t left;                 /* of them: not there yet */
         uint64_t opened_at;
     } run;
     alignas(16) char arg[PP__TIGHT_MAX + 16]; /* a copy of an element that lies tight */
@@ -66,10 +76,9 @@ extern struct pp__self {
     struct {
         uint64_t now; /* as of the last reading; 0: time has passed since */
         uint64_t each;
-        unsigned unread;  /* tasks since */
-        unsigned skipped; /* tasks since one was last measured */
-        unsigned stride;  /* measured after so many */
-        unsigned shorts;  /* measures in a row that were short, of the elements of one function: */
+        int left;        /* tasks until the next reading */
+        int from;        /* what that was at the last one */
+        unsigned shorts; /* readings in a row that were short, of the elements of one function: */
         uint32_t module;
         uint64_t offset;
     } clock;
@@ -87,6 +96,9 @@ void pp__self_ring_if_wanted(enum pp__want mode);
 void pp__self_wait(bool (*ready)(void), uint64_t bound);
 
 /* --------------------------------------------------------------------------------------------- publish */
+
+/* Whether the owner has taken in all that was published. */
+bool pp__self_has_been_read(void);
 
 /* Room for a record in the result ring, of `size` bytes behind its head; waits for it. */
 void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size);

@@ -48,6 +48,11 @@ void pp__self_wait(bool (*ready)(void), uint64_t bound)
 
 /* ------------------------------------------------------------------------------------------ publish */
 
+bool pp__self_has_been_read(void)
+{
+    return pp__ring_drained(&pp__self.results);
+}
+
 static bool have_room(void)
 {
     return pp__ring_used(&pp__self.results) <= PP__RING_BYTES / 4; /* for the largest record, padding included */
@@ -78,8 +83,9 @@ void pp__self_publish_run(void)
     uint32_t count = pp__self.run.most - pp__self.run.left;
     record->count = count;
     record->run_time = pp__self.clock.each;
-    pp__ring_shrink(&pp__self.results, record, (uint32_t)(sizeof *record + count * pp__self.run.each));
+    pp__ring_shrink(&pp__self.results, record, (uint32_t)(sizeof *record + count * pp__self.run.room));
     pp__self.run.record = NULL;
+    pp__self.run.each = UINT64_MAX;
     publish();
 }
 

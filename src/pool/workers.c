@@ -295,8 +295,8 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     uint32_t flags =
         (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0) | (item->in_future ? 0 : PP__ELEMENT);
     struct ahead ahead = {0};
-    bool big = size > PP__INLINE_MAX, first = big || item->wishes;
-    uint64_t inside = big ? 0 : size, behind = size_behind(item);
+    uint64_t inside = size > PP__INLINE_MAX ? 0 : size, behind = size_behind(item);
+    bool big = size > PP__INLINE_MAX, first = big || behind > 0 || item->wishes;
     if (item->function && !knows_module(worker, item->function->module_index) &&
         !announce_module(worker, item->function->module_index))
         return -EAGAIN;
@@ -467,7 +467,8 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     worker->budget -= plain ? 1 : pp__item_count(item);
     if (worker->budget <= worker->look_at)
         pp__recycle_look(worker);
-    pp__slot_give(&worker->result_side->slots[slot], pp__item_next_id(item)); /* for begin (worker.c), with the tail */
+    pp__slot_give(&worker->result_side->slots[slot],
+                  pp__item_next_id(item)); /* for pp__begin (worker_run.h), with the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
     if (worker->count == 1)
@@ -538,7 +539,7 @@ bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item
     return (pp__worker_slot_word(worker, item) >> 2) - item->id >= pp__item_count(item);
 }
 
-/* Against begin (worker.c): one of the two wins. The worker then begins nothing behind `id` in this record. */
+/* Against pp__begin (worker_run.h): one of the two wins. The worker then begins nothing behind `id` in this record. */
 static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_t id, enum pp__slot_state state)
 {
     PP_FAULT("take_back.before");

@@ -148,7 +148,8 @@ bool pp__worker_ring(struct pp__worker *worker);
 /* What the item's slot says (channel.h), read once: the worker may have written anything. */
 static inline uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return pp__slot_look(&worker->result_side->slots[item->slot]); /* behind begin (worker.c): begun_at is seen */
+    return pp__slot_look(
+        &worker->result_side->slots[item->slot]); /* behind pp__begin (worker_run.h): begun_at is seen */
 }
 
 /* Whether it has certainly not begun the item: the slot still says so. */

@@ -409,6 +409,41 @@ BOTH_WITHIN(garbage_written_all_the_time_in_a_chunk_costs_its_worker_at_most, 60
     run_chunk_vandals(method, LASTING, COMBINATIONS);
 }
 
+/* Of the run that is open, as soon as there is one: its results are in place. */
+static int claim_place(pp_task *task, const void *arg, size_t size)
+{
+    struct pp__result_side *side = result_side();
+    char *place = (char *)side->results + atomic_load(&side->result_tail) % PP__RING_BYTES;
+    struct pp__record *record = (struct pp__record *)(void *)place;
+    if (record->type == PP__RECORD_RUN)
+        ((struct pp__run_record *)(void *)(record + 1))->in_place = 1;
+    return pp_task_return(task, arg, size);
+}
+
+BOTH(results_are_taken_from_no_place_that_was_not_given)
+{
+    int in[ELEMENTS], failed = 0;
+    pp_map_result result;
+    pp_map *map;
+    pp_pool *pool = open_workers(1, method);
+    for (int i = 0; i < ELEMENTS; i++)
+        in[i] = i;
+    CHECK_OK(pp_map_open_array(pool, claim_place, in, ELEMENTS, sizeof *in, &(pp_map_options){.chunk_size = ELEMENTS},
+                               &map));
+    for (int i = 0; i < ELEMENTS; i++) {
+        CHECK_INT(pp_map_next(map, -1, &result), 1);
+        failed += result.code != 0;
+        if (result.code)
+            CHECK_INT(result.error->kind, PP_ERROR_PROTOCOL);
+        else
+            CHECK_INT(read_int(result.data), i);
+    }
+    CHECK(failed > 0);
+    pp_map_close(map);
+    warm_up(pool);
+    pp_pool_destroy(pool);
+}
+
 /* Its rings are as empty at first as they are when everything is zero. */
 BOTH(a_worker_that_was_a_standby_is_found_out_when_it_wipes_everything)
 {

@@ -240,7 +240,7 @@ BOTH(a_loop_is_refused_for_what_it_was_not_given)
     CHECK_INT(pp_map_array(pool, act, loop->in, 1, 4, NULL, 4, NULL), -EINVAL);
     CHECK_INT(run_loop(pool, act, loop, 1, (pp_map_options){.chunk_size = 65537}), -EINVAL);
     CHECK_INT(run_loop(pool, act, loop, 1, (pp_map_options){.retries = 1001}), -EINVAL);
-    CHECK_INT(run_loop(pool, act, loop, 1, (pp_map_options){.reserved = {0, 0, 0, 1}}), -EINVAL);
+    CHECK_INT(run_loop(pool, act, loop, 1, (pp_map_options){.reserved = {0, 1}}), -EINVAL);
     CHECK(*pp_last_error());
     CHECK_INT(pp_map_array(pool, act, loop->in, SIZE_MAX, 4, NULL, 0, NULL), -EINVAL);
     CHECK_INT(pp_map_array(pool, act, loop->in, SIZE_MAX / 4 + 2, 4, NULL, 0, NULL), -EINVAL); /* 4 bytes, it seems */

@@ -668,16 +668,13 @@ struct plan {
 static void plan(struct plan *plan, const uint64_t *serials, uint32_t count, size_t room)
 {
     static pp_buffer each[PP_MAX_BUFFERS];
-    union {
-        struct pp__buffers buffers;
-        char room[sizeof(struct pp__buffers) + sizeof(pp_buffer *) * PP_MAX_BUFFERS];
-    } call;
-    call.buffers.count = count;
+    struct pp__passed passed[PP_MAX_BUFFERS];
+    struct pp__buffers buffers = {.count = count, .each = passed};
     for (uint32_t i = 0; i < count; i++) {
         each[i] = (pp_buffer){.serial = serials[i], .room = room, .size = room, .fd = 1000 + (int)serials[i]};
-        call.buffers.each[i] = &each[i];
+        passed[i] = (struct pp__passed){.buffer = &each[i]};
     }
-    pp__known_plan(&plan->known, &call.buffers, 7, &plan->made, plan->entries);
+    pp__known_plan(&plan->known, &buffers, 7, &plan->made, plan->entries);
     plan->known = plan->made.after;
 }
 
