@@ -897,7 +897,7 @@ typedef struct pp_map_options {
     uint32_t total_timeout;
     /* Where an array's elements lie in this buffer (else -EINVAL), workers read them in place, and none is copied but
      * those of up to 256 bytes, by their worker. A larger one is aligned as it lies there, and no NUL follows. NULL:
-     * elsewhere. */
+     * elsewhere. A pool that captures output copies all the same, and so does one without processes. */
     pp_buffer *in_buffer;
     /* pp_map_array: where the outputs lie in this buffer, one of pp_buffer_create_shared (else -EINVAL), workers write
      * results there themselves. NULL: elsewhere. */

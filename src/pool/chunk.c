@@ -191,6 +191,7 @@ void pp__chunk_read_in_place(struct pp__chunk *chunk, pp_buffer *buffer, const v
 void pp__chunk_write_in_place(struct pp__chunk *chunk, pp_buffer *buffer, void *outputs, size_t each)
 {
     pass(chunk, pp__buffer_pass(buffer, PP__USE_RESULTS, outputs, each));
+    chunk->receiver.room = room_for;
     chunk->receiver.in_place = each;
     chunk->results = outputs;
     chunk->each = each;

@@ -33,10 +33,9 @@ static int open_inputs(struct pp__chunk *chunk, struct pp__item *item)
     return error;
 }
 
-/* Of a slice of an array. */
 static void use_buffers(const pp_map *map, struct pp__chunk *chunk, const struct pp__item *item)
 {
-    if (map->options.in_buffer && item->x.each > 0)
+    if (map->options.in_buffer && item->borrowed && item->x.each > 0)
         pp__chunk_read_in_place(chunk, map->options.in_buffer, item->x.elements, item->x.each);
     if (map->options.out_buffer && map->out_size > 0)
         pp__chunk_write_in_place(chunk, map->options.out_buffer, map->outputs + map->next_index * map->out_size,
@@ -54,8 +53,7 @@ static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
         pp__chunk_free(chunk);
         return error;
     }
-    if (item->borrowed)
-        use_buffers(map, chunk, item);
+    use_buffers(map, chunk, item);
     chunk->item = item;
     item->function = map->function;
     item->x.receiver = &chunk->receiver;
@@ -217,13 +215,15 @@ static int submit_slice(pp_map *map)
     return error;
 }
 
-/* Of a rest of one nothing is gained, and what was pulled before for a smaller chunk comes first. */
+/* Of one element nothing is gained, unless it lies in a buffer, and what was pulled before for a smaller chunk comes
+ * first. */
 static bool has_slice(const pp_map *map)
 {
     const struct pp__array_source *array = &map->array;
-    return map->source == pp__map_array_next && !map->holding && map->buffered == 0 && map->chunk_size > 1 &&
-           array->count - array->next > 1 && (map->options.in_buffer || pp__same_room(array->size) == array->size) &&
-           !map->pool->is_inline && !map->drained;
+    bool in_place = map->options.in_buffer && !map->pool->options.capture;
+    return map->source == pp__map_array_next && !map->holding && map->buffered == 0 &&
+           array->count - array->next > !in_place && map->chunk_size > !in_place &&
+           (in_place || pp__same_room(array->size) == array->size) && !map->pool->is_inline && !map->drained;
 }
 
 /* A chunk that is measured is no reason to keep inputs of a slow source waiting, nor to use another way for large ones.
@@ -276,8 +276,9 @@ static uint32_t measured_size(const pp_map *map)
     if (map->options.max_in_flight > 0)
         size = least(size, map->options.max_in_flight / (PP__CHUNKS_IN_FLIGHT * workers));
     if (map->source == pp__map_array_next)
-        size = least(size,
-                     least(CHUNK_BYTES / (map->array.size + 1), (map->array.count - map->array.next) / (2 * workers)));
+        size = least(size, (map->array.count - map->array.next) / (2 * workers));
+    if (map->source == pp__map_array_next && !map->options.in_buffer)
+        size = least(size, CHUNK_BYTES / (map->array.size + 1));
     return size > 0 ? (uint32_t)size : 1;
 }
 

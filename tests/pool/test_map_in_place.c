@@ -109,7 +109,10 @@ static unsigned char byte_of(uint32_t number, size_t at)
 
 struct sizes {
     uint32_t number, in, out;
+    uint32_t at; /* where in a page of its buffer it lies, if it is to be read there */
 };
+
+#define ANYWHERE UINT32_MAX
 
 /* The element's bytes behind its head, and an answer of as many bytes as it says. */
 static int answer_pattern(pp_task *task, const void *arg, size_t size)
@@ -119,8 +122,10 @@ static int answer_pattern(pp_task *task, const void *arg, size_t size)
     static unsigned char answer[60000];
     memcpy(&head, arg, sizeof head);
     CHECK_INT(size, head.in);
-    if (size <= 256)
+    if (size <= 256 || head.at == ANYWHERE)
         CHECK(is_aligned(arg) && bytes[size] == 0);
+    else
+        CHECK_INT((uintptr_t)arg % 4096, head.at);
     for (size_t k = sizeof head; k < size; k++)
         CHECK_INT(bytes[k], byte_of(head.number, k));
     for (size_t k = 0; k < head.out; k++)
@@ -128,18 +133,19 @@ static int answer_pattern(pp_task *task, const void *arg, size_t size)
     return pp_task_return(task, answer, head.out);
 }
 
-static void run_sizes(pp_pool *pool, uint32_t in_size, uint32_t out_size)
+static void run_sizes(pp_pool *pool, uint32_t in_size, uint32_t out_size, size_t chunk_size, bool in_place)
 {
     enum { ELEMENTS = 90 };
     struct place place = make_place(ELEMENTS, in_size, out_size);
     for (uint32_t i = 0; i < ELEMENTS; i++) {
-        struct sizes head = {i, in_size, out_size};
+        uint32_t at = (MARGIN + i * in_size) % 4096;
+        struct sizes head = {i, in_size, out_size, in_place ? at : ANYWHERE};
         char *element = place.in + (size_t)i * in_size;
         memcpy(element, &head, sizeof head);
         for (size_t k = sizeof head; k < in_size; k++)
             element[k] = (char)byte_of(i, k);
     }
-    CHECK_INT(run_place(pool, answer_pattern, &place, ELEMENTS, (pp_map_options){.chunk_size = 20}), 0);
+    CHECK_INT(run_place(pool, answer_pattern, &place, ELEMENTS, (pp_map_options){.chunk_size = chunk_size}), 0);
     for (uint32_t i = 0; i < ELEMENTS; i++)
         for (size_t k = 0; k < out_size; k++)
             CHECK_INT(place.out[(size_t)i * out_size + k] & 0xff, byte_of(i + 1, k));
@@ -148,12 +154,25 @@ static void run_sizes(pp_pool *pool, uint32_t in_size, uint32_t out_size)
 
 EACH(elements_and_results_have_any_size)
 {
-    static const uint32_t ins[] = {12, 16, 255, 256, 257, 300, 5000}, outs[] = {0, 1, 4, 8, 16, 33, 1024, 1025, 60000};
+    static const uint32_t ins[] = {16, 17, 255, 256, 257, 300, 5000, 20000},
+                          outs[] = {0, 1, 4, 8, 16, 33, 1024, 1025, 60000};
+    static const size_t chunk_sizes[] = {20, 1, 0};
     pp_pool *pool = kit_pool(method, 2);
-    for (size_t i = 0; i < sizeof ins / sizeof *ins; i++)
-        run_sizes(pool, ins[i], outs[i]);
-    for (size_t i = 0; i < sizeof outs / sizeof *outs; i++)
-        run_sizes(pool, 20, outs[i]);
+    for (size_t k = 0; k < 3; k++) {
+        for (size_t i = 0; i < sizeof ins / sizeof *ins; i++)
+            run_sizes(pool, ins[i], outs[i], chunk_sizes[k], method != PP_START_INLINE);
+        for (size_t i = 0; i < sizeof outs / sizeof *outs; i++)
+            run_sizes(pool, 20, outs[i], chunk_sizes[k], method != PP_START_INLINE);
+    }
+    pp_pool_destroy(pool);
+}
+
+/* Each element's output is its own there. */
+BOTH(a_pool_that_captures_output_copies)
+{
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 2, .capture = PP_STDOUT});
+    run_sizes(pool, 100, 8, 20, false);
+    run_sizes(pool, 5000, 5000, 20, false);
     pp_pool_destroy(pool);
 }
 
@@ -366,7 +385,7 @@ BOTH(chunks_leave_nothing_behind_in_a_worker)
         CHECK_INT(result_u32(future), 0);
         pp_future_unref(future);
         drop_place(&place);
-        run_sizes(pool, 20, 60000);
+        run_sizes(pool, 20, 60000, 20, true);
         CHECK_INT(descriptors_of(pool), before);
     }
     pp_pool_destroy(pool);
