@@ -132,10 +132,9 @@ __attribute__((noinline)) static void drop_inline(pp_future *future)
     pp__pool_unref(pool);
 }
 
-/* Under the lock. */
-static inline void finish(struct pp__item *item, struct pp__outcome outcome, uint8_t state)
+/* Under the lock, behind its outcome. */
+static inline void finish(struct pp__item *item, uint8_t state)
 {
-    item->outcome = outcome;
     pp__store_release(&item->state, state); /* pairs with the load in pp__future_state */
     if (item->promised && item->pool->is_inline)
         item->pool->promised--;
@@ -150,7 +149,8 @@ static inline void finish(struct pp__item *item, struct pp__outcome outcome, uin
 /* Where nobody wants it, it goes with the item's own reference, which is given up when this has returned. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
 {
-    finish(item, outcome, outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED);
+    item->outcome = outcome;
+    finish(item, outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED);
 }
 
 void pp__future_end_plain(struct pp__item *item, size_t size)
@@ -160,7 +160,12 @@ void pp__future_end_plain(struct pp__item *item, size_t size)
         pp__error_free(item->earlier);
     item->earlier = NULL;
     pool->delivered++;
-    finish(item, (struct pp__outcome){.data = item->room, .size = size}, PP_FINISHED);
+    /* One by one: a struct that is made and copied at once would be loaded before its stores have reached the cache. */
+    item->outcome.code = 0;
+    item->outcome.error = NULL;
+    item->outcome.data = item->room;
+    item->outcome.size = size;
+    finish(item, PP_FINISHED);
     pool->outstanding--;
     pp__future_item_ended(item);
 }
@@ -206,7 +211,8 @@ static int cancel_promised(struct pp__item *item)
     if (pp__future_state(pp__container(item, pp_future, item)) == PP_RUNNING)
         return -EBUSY;
     pp_error *error = pp__item_error(item, PP_ERROR_CANCELLED, 0, NULL, 0, "cancelled before it began");
-    finish(item, (struct pp__outcome){.code = error->code, .error = error}, PP_CANCELLED);
+    item->outcome = (struct pp__outcome){.code = error->code, .error = error};
+    finish(item, PP_CANCELLED);
     return 0;
 }
 

@@ -111,7 +111,7 @@ void pp__self_publish_message(enum pp__record_type type, uint64_t id, struct pp_
                               enum pp__outcome_type outcome, int code, const char *message);
 
 /* What the task left behind, as one record. */
-void pp__self_publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header);
+void pp__self_publish_outcome(enum pp__record_type type, uint64_t id, uint32_t slot, uint64_t run_time);
 
 /* Publishes the results that have gathered, if there are some. */
 void pp__self_publish_run(void);

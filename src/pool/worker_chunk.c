@@ -70,12 +70,11 @@ static inline bool append(uint64_t id)
 /* A result that does not go on with the open run, or a failure. */
 static void send_other(uint32_t slot, uint64_t id, uint32_t left, uint64_t run_time)
 {
-    struct pp__result_record header = {.slot = slot, .run_time = run_time};
     pp__self_close_run(); /* results come in the order of their elements */
     if (!pp__self.task.failed)
         open_run(slot, id, left, run_time);
     if (!append(id))
-        pp__self_publish_outcome(PP__RECORD_RESULT, id, header);
+        pp__self_publish_outcome(PP__RECORD_RESULT, id, slot, run_time);
     pp__task_begin(&pp__self.task, id, pp__self.seed);
 }
 

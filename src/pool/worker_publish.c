@@ -2,6 +2,7 @@
 /* The worker's results go into its ring, and its owner is rung. */
 #include "base/atomic.h"
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/futex.h"
@@ -215,26 +216,40 @@ __attribute__((noinline)) static void publish_behind(enum pp__record_type type, 
         pp__child_exit(EXIT_FAILURE); /* the next one would fare as this one did */
 }
 
-void pp__self_publish_outcome(enum pp__record_type type, uint64_t id, struct pp__result_record header)
+/* A failure, or a result that does not lie in its record, or that is none. */
+__attribute__((noinline)) static void publish_other(enum pp__record_type type, uint64_t id, uint32_t slot,
+                                                    uint64_t run_time)
 {
     struct pp_task *task = &pp__self.task;
+    struct pp__result_record header = {.slot = slot, .run_time = run_time};
     if (task->code && task->trace_size > 0 && type == PP__RECORD_RESULT) {
         publish_failure(type, id, header);
-        return;
-    }
-    if (task->code) {
+    } else if (task->code) {
         pp__self_publish_message(type, id, header, PP__OUTCOME_FAILED, task->code, task->message);
-        return;
-    }
-    if (task->message[0]) {
+    } else if (task->failed) {
         pp__self_publish_message(type, id, header, PP__OUTCOME_TRAVEL, task->travel, task->message);
+    } else if (type == PP__RECORD_READY) {
+        pp__task_drop(task); /* an initializer's result, which nobody takes */
+        pp__self_publish(type, id, &header, NULL, 0);
+    } else {
+        header.size = task->size;
+        publish_behind(type, id, header);
+    }
+}
+
+void pp__self_publish_outcome(enum pp__record_type type, uint64_t id, uint32_t slot, uint64_t run_time)
+{
+    const struct pp_task *task = &pp__self.task;
+    if (task->failed || task->fd >= 0 || task->place >= 0 || pp__self.carried.back_count > 0 ||
+        type == PP__RECORD_READY) {
+        publish_other(type, id, slot, run_time);
         return;
     }
-    if (type == PP__RECORD_READY)
-        pp__task_drop(task); /* an initializer's result, which nobody takes */
-    header.size = task->size;
-    if (task->fd < 0 && task->place < 0 && pp__self.carried.back_count == 0)
-        pp__self_publish(type, id, &header, task->result, task->size);
-    else
-        publish_behind(type, id, header);
+    struct pp__result_record *record = pp__self_reserve(type, id, sizeof *record + task->size);
+    *record = (struct pp__result_record){.slot = slot, .size = task->size, .run_time = run_time};
+    if (task->size == 16)
+        pp__copy_words(record + 1, task->result, 16);
+    else if (task->size > 0)
+        memcpy(record + 1, task->result, task->size);
+    publish();
 }

@@ -40,8 +40,7 @@ uint64_t pp__read_time(bool failed)
 /* Of a call, or of what is none. */
 static inline void send_unchecked(enum pp__record_type type, uint32_t slot, uint64_t id)
 {
-    struct pp__result_record header = {.slot = slot, .run_time = pp__run_time(pp__self.task.failed)};
-    pp__self_publish_outcome(type, id, header);
+    pp__self_publish_outcome(type, id, slot, pp__run_time(pp__self.task.failed));
 }
 
 static void send_alone(enum pp__record_type type, uint32_t slot, uint64_t id)
