@@ -26,6 +26,7 @@
  * mutant 9: a thread that spun in vain sleeps without looking whether somebody ended its future meanwhile
  * mutant 10: a worker that runs dry does not wake the manager from the nap in which it was left
  * mutant 11: who leaves the manager in its nap does not look behind the word that says so
+ * mutant 12: a manager that was relieved does not pass on that a bell was rung, of which it was told
  */
 #ifndef MUTANT
 #define MUTANT 0
@@ -43,7 +44,8 @@
 
 bool published[FUTURES], done[FUTURES];
 byte want;       /* NOTHING, too, once it was rung for this sleep */
-bool bell, kick; /* eventfds */
+bool bell;       /* rung, and nobody has been told (by edges: one is, once) */
+bool kick;       /* an eventfd */
 bool look;       /* collector.look is not what the spinner saw at first */
 bool work;       /* something is pending, or the pool is shut */
 bool cancels;    /* future 0 is ended by another thread */
@@ -103,7 +105,6 @@ inline collect()
 
 inline take_events()
 {
-    bell = bell && !saw_bell;
     kick = kick && !saw_kick;
     saw_bell = false;
     saw_kick = false
@@ -111,7 +112,7 @@ inline take_events()
 
 inline wait_for_events()
 {
-    atomic { bell || kick -> saw_bell = bell; saw_kick = kick }
+    atomic { bell || kick -> saw_bell = bell; bell = false; saw_kick = kick }
 }
 
 inline leave_to_nap()
@@ -322,7 +323,12 @@ end_epoll:
 #if MUTANT != 3
         if
         :: manager -> take_events()
+#if MUTANT != 12
+        :: !manager && saw_bell && asleep -> kick = true; saw_bell = false; saw_kick = false
+        :: !manager && !(saw_bell && asleep) -> saw_bell = false; saw_kick = false
+#else
         :: else -> saw_bell = false; saw_kick = false
+#endif
         fi;
 #else
         take_events();

@@ -240,17 +240,14 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
     return found;
 }
 
+/* A worker's bell has said all that it has to say: its ring is looked into in any case. */
 static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
 {
     for (int i = 0; i < count; i++) {
-        uint64_t tag = events[i].data.u64;
-        struct pp__worker *worker = tag > PP__TAG_LAST ? pp__worker_by_serial(pool, tag) : NULL;
-        if (tag == PP__TAG_KICK)
+        if (events[i].data.u64 == PP__TAG_KICK)
             pp__fd_clear(pool->kick);
-        else if (tag == PP__TAG_ZYGOTE)
+        else if (events[i].data.u64 == PP__TAG_ZYGOTE)
             read_reports(pool);
-        else if (worker)
-            pp__fd_clear(worker->bell);
     }
 }
 
@@ -397,10 +394,12 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
         pool->collector.asleep = false;
         ask_nothing(pool);
     }
-    /* A manager that was relieved leaves events and kick to the thread that has the duty and sleeps beside it: a worker
-     * rings once for that one's sleep, so a bell that is taken from it would be its last. */
+    /* A manager that was relieved leaves reports and kick to the thread that has the duty and sleeps beside it. A ring
+     * that it was told of is not told to that one, and a worker rings once for each sleep. */
     if (mine && !pool->ended)
         take_events(pool, events, count);
+    else if (count > 0)
+        pp__wait_look(pool);
     return count == -EINTR ? -EINTR : 0;
 }
 

@@ -14,10 +14,11 @@ void pp__lost_count(pp_pool *pool, const char *what)
                      what);
 }
 
-static bool has_rung(const struct pp__worker *worker)
+/* One that has rung since the sleep has ended; or somebody else was told, and does not have the lock yet. */
+static bool may_have_rung(const pp_pool *pool)
 {
-    struct pollfd bell = {.fd = worker->bell, .events = POLLIN};
-    return pp__fd_look(&bell, 1) != 0;
+    struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
+    return pool->in_epoll > 0 || pp__fd_look(&set, 1) != 0;
 }
 
 /*
@@ -28,7 +29,7 @@ static bool has_not_rung(struct pp__worker *worker)
 {
     return !worker->poisoned && worker->pid != 0 && worker->count > 0 && pp__ring_waiting(&worker->results) &&
            pp__load_relaxed(&worker->result_side->sleeping) != 0 /* behind the acquire in pp__ring_waiting */ &&
-           !has_rung(worker);
+           !may_have_rung(worker->pool);
 }
 
 void pp__lost_look(pp_pool *pool)

@@ -22,7 +22,7 @@
  * but useless: it ends between tasks, which costs nothing. */
 void pp__self_ring(void)
 {
-    pp__self.rung_at = pp__now();
+    pp__self.rung_at = pp__self.clock.now ? pp__self.clock.now : pp__now();
     /* What was published before the look; pairs with the fence in pp__want_ask. */
     pp__fence_ordered(memory_order_seq_cst);
     if (pp__want_way(&pp__self.page->want) == PP__WANT_CALL)

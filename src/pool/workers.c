@@ -500,26 +500,27 @@ bool pp__worker_wants_room(const struct pp__worker *worker)
     return pp__load_relaxed(&worker->result_side->sleeping) != 0;
 }
 
-static inline void wake_sleeper(struct pp__worker *worker)
+/* `sent`: it has just got its last call. */
+static inline void wake_sleeper(struct pp__worker *worker, bool sent)
 {
     pp__doorbell_published(); /* against pp__self_wait (worker_publish.c) */
     if (!pp__worker_sleeps(worker))
         return;
     if (worker->count > 0)
-        worker->woken_at = pp__now();
+        worker->woken_at = sent && worker->count == 1 ? worker->free_at : pp__now();
     pp__doorbell_ring(&worker->call_side->bell, &worker->rung);
 }
 
 void pp__worker_wake(struct pp__worker *worker)
 {
-    wake_sleeper(worker);
+    wake_sleeper(worker, false);
 }
 
 int pp__worker_send_plain(struct pp__worker *worker, struct pp__item *item)
 {
     int error = put(worker, item, true);
     if (!error)
-        wake_sleeper(worker);
+        wake_sleeper(worker, true);
     return error;
 }
 
@@ -528,7 +529,7 @@ void pp__worker_wake_sent(pp_pool *pool)
     while (!pp__list_empty(&pool->unwoken)) {
         struct pp__worker *worker = pp__container(pool->unwoken.next, struct pp__worker, unwoken);
         pp__list_remove(&worker->unwoken);
-        wake_sleeper(worker);
+        wake_sleeper(worker, true);
     }
 }
 
