@@ -80,10 +80,10 @@ PP_API int pp_usable_processors(void);
 
 /*
  * A task: a function that runs in a worker process. `arg` (aligned to 16 bytes, followed by a NUL byte that
- * `size` does not count) is valid until it returns and must not be written. A child that the task forks
- * can't read it, nor a buffer of the call: what that needs is copied before. It succeeds by returning 0, with the
- * result given to pp_task_return, or with an empty result if that was never called. It fails by returning
- * anything else; `return pp_task_fail(...)` adds a message.
+ * `size` does not count; but see in_buffer of pp_map_options) is valid until it returns and must not be written. A
+ * child that the task forks can't read it, nor a buffer of the call: what that needs is copied before. It succeeds by
+ * returning 0, with the result given to pp_task_return, or with an empty result if that was never called. It fails by
+ * returning anything else; `return pp_task_fail(...)` adds a message.
  *
  * Any function of any loaded module can be a task, static ones too.
  */
@@ -589,9 +589,8 @@ PP_API int pp_buffer_create_shared(size_t size, pp_buffer **buffer);
 
 /*
  * Its bytes, aligned to a page, to be read and written until the last unref; no other process can write to them, but to
- * those of pp_buffer_create_shared. What
- * is written before a submit is seen by the task; what is written while a call that has it has not ended may be seen,
- * or in part. NULL for NULL and in a forked child.
+ * those of pp_buffer_create_shared. What is written before a submit is seen by the task; what is written while a call
+ * that has it has not ended may be seen, or in part. NULL for NULL and in a forked child.
  */
 PP_API void *pp_buffer_data(pp_buffer *buffer);
 
@@ -897,10 +896,10 @@ typedef struct pp_map_options {
     uint32_t total_timeout;
     /* Where an array's elements lie in this buffer (else -EINVAL), workers read them in place, and none is copied but
      * those of up to 256 bytes, by their worker. A larger one is aligned as it lies there, and no NUL follows. NULL:
-     * elsewhere. A pool that captures output copies all the same, and so does one without processes. */
+     * elsewhere. A pool that captures output copies all the same, and so does an inline one. */
     pp_buffer *in_buffer;
     /* pp_map_array: where the outputs lie in this buffer, one of pp_buffer_create_shared (else -EINVAL), workers write
-     * results there themselves. NULL: elsewhere. */
+     * results there themselves; what holds for that memory is said there. NULL: elsewhere. */
     pp_buffer *out_buffer;
     uint64_t reserved[2];
 } pp_map_options;
@@ -960,9 +959,10 @@ PP_API void pp_map_close(pp_map *map);
  * After an error, also after -EINTR, the loop is over: what was in flight is dropped, and if it is called again all
  * elements run again.
  *
- * With an out_buffer, the output of an element that failed may have been written to in part, and after an error, or
- * with fail_fast, elements that still run may write theirs after the return. What the buffers' options name is kept by
- * references until then.
+ * With an out_buffer, inputs and outputs may not overlap (-EINVAL), and the output of an element that failed may have
+ * been written to in part. After an error, with fail_fast, and where the pool broke, elements that still run may write
+ * theirs after the return: the outputs' memory stays, but is to be used for nothing else before no call of the pool is
+ * outstanding, or the pool is gone.
  */
 PP_API ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, size_t count, size_t in_size,
                             void *outputs, size_t out_size, const pp_map_options *options);

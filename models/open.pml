@@ -4,7 +4,7 @@
  * the same. Each result is taken once, in order, as it was written, out of the open record or the published one.
  *
  *   orders  src/shm/open.h, src/shm/ring.h
- *   worker  open_run, append (src/pool/worker.c), pp__self_publish_run (src/pool/worker_publish.c)
+ *   worker  open_run, append (src/pool/worker_chunk.c), pp__self_publish_run (src/pool/worker_publish.c)
  *   owner   pp__collect_worker, has_open, take_open, take_run (src/pool/outcome.c)
  *
  * A run has one or two elements, and the data has room for two records of that size: a place is used again when the owner has

@@ -3,11 +3,12 @@
  * Waking the owner: never does it sleep for ever while a result is there that it sleeps for.
  *
  *   orders  src/shm/want.h
- *   owner   sleep_for_events, ask, take_events, pp__collect (src/pool/collect.c)
- *   worker  run_call, serve (src/pool/worker.c), pp__self_ring_if_wanted (src/pool/worker_publish.c)
+ *   owner   sleep_for_events, ask, pp__collect (src/pool/collect.c)
+ *   worker  pp__run_call (src/pool/worker_run.c), serve (src/pool/worker.c), pp__self_ring_if_wanted (src/pool/worker_publish.c)
  *
  * A worker publishes, and asks whether to ring, for each result; and when it has run dry, which it does at any time, and
- * has done in the end. The bells are eventfds: the kernel orders them, so they have no buffer. That the owner looks at
+ * has done in the end. The bells are eventfds that are told by edges: the kernel orders them, so they have no buffer, and
+ * what was told is gone. That the owner looks at
  * the rings for a while before it stores `want` is what its loop here does anyway.
  *
  * mutant 1: no fence in the owner (WANT_SLEEPER_FENCE)
@@ -101,21 +102,14 @@ inline sleep_for_events()
     if
     :: waiting -> ask(NOTHING)
     :: else ->
-        atomic { bell[1] || bell[2] -> rang[1] = bell[1]; rang[2] = bell[2] };
-        ask(NOTHING);
-        atomic {
-            if :: rang[1] -> bell[1] = false :: else fi;
-            if :: rang[2] -> bell[2] = false :: else fi;
-            rang[1] = false;
-            rang[2] = false
-        }
+        atomic { bell[1] || bell[2] -> bell[1] = false; bell[2] = false };
+        ask(NOTHING)
     fi
 }
 
 proctype owner()
 {
     byte epoch, tail[CPUS], taken[CPUS];
-    bool rang[CPUS];
     do
     :: taken[1] == RESULTS(1) && taken[2] == RESULTS(2) -> break
     :: else -> sleep_for_events(); collect()

@@ -17,7 +17,11 @@ static inline uint64_t pp__load_halves(const void *from)
     memcpy(&low, from, 4);
     memcpy(&high, (const char *)from + 4, 4);
     __asm__("" : "+r"(low), "+r"(high)); /* keeps them apart */
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return high | (uint64_t)low << 32;
+#else
     return low | (uint64_t)high << 32;
+#endif
 }
 
 /* As memmove, of what a program may just have written. */

@@ -133,21 +133,24 @@ int pp__fd_event(void)
     return pp__fd_adopt(PP_SYS(eventfd)(0, EFD_CLOEXEC | EFD_NONBLOCK), "an eventfd");
 }
 
-int pp__fd_ring(int fd)
-{
-    uint64_t one = 1;
-    for (;;) {
-        if (PP_SYS(write)(fd, &one, sizeof one) >= 0 || errno == EAGAIN)
-            return 0;
-        if (errno != EINTR)
-            return -errno;
-    }
-}
-
 void pp__fd_clear(int fd)
 {
     uint64_t count;
     while (PP_SYS(read)(fd, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
+/* A full one is emptied first, so that this ring is told to who is told by edges. */
+int pp__fd_ring(int fd)
+{
+    uint64_t one = 1;
+    for (;;) {
+        if (PP_SYS(write)(fd, &one, sizeof one) >= 0)
+            return 0;
+        if (errno == EAGAIN)
+            pp__fd_clear(fd);
+        else if (errno != EINTR)
+            return -errno;
     }
 }
 

@@ -34,7 +34,7 @@ int pp__fd_socketpair(int pair[2]);
 /* An eventfd that never blocks. */
 int pp__fd_event(void);
 
-/* Adds 1 to an eventfd; a full one stays full. -EBADF or another errno if it is none any more. */
+/* Adds 1 to an eventfd, which is emptied if it is full. -EBADF or another errno if it is none any more. */
 int pp__fd_ring(int fd);
 
 /* Empties an eventfd. */

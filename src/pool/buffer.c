@@ -135,7 +135,7 @@ void pp__buffers_give_back(struct pp__buffers *buffers)
 
 /* --------------------------------------------------------------------------------------------- a map's */
 
-int pp__buffer_has(const pp_buffer *buffer, const void *elements, size_t count, size_t each)
+int pp__buffer_check(const pp_buffer *buffer, const void *elements, size_t count, size_t each)
 {
     if (!buffer)
         return 0;

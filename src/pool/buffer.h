@@ -34,9 +34,8 @@ void pp__buffers_take(const pp_call *call, struct pp__buffers *buffers);
 /* Gives them back; of the room they need nothing more. NULL is allowed. */
 void pp__buffers_give_back(struct pp__buffers *buffers);
 
-/* Whether `count` elements of `each` bytes at `elements` may be said to lie in it (NULL: nobody says so): 0, -EINVAL or
- * -EPERM. */
-int pp__buffer_has(const pp_buffer *buffer, const void *elements, size_t count, size_t each);
+/* 0 if `count` elements of `each` bytes at `elements` lie in it, or it is NULL; else -EINVAL or -EPERM. */
+int pp__buffer_check(const pp_buffer *buffer, const void *elements, size_t count, size_t each);
 
 /* Elements of `each` bytes at `place`, which lie in it, with a reference to it. */
 struct pp__passed pp__buffer_pass(pp_buffer *buffer, enum pp__use use, const void *place, size_t each);

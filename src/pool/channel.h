@@ -210,7 +210,7 @@ struct pp__call_record {
     uint32_t count; /* elements */
     uint32_t first; /* the first one to run */
     uint32_t flags;
-    uint16_t buffers; /* struct pp__buffer_record, so many, lie behind the elements */
+    uint16_t buffers; /* struct pp__buffer_record, so many, lie behind the elements, padded */
     uint16_t dropped; /* a bit for each place of the program's buffers (known.h) in which there is none any more */
     uint64_t size;    /* bytes of all elements */
     uint64_t each;
@@ -248,6 +248,12 @@ struct pp__buffer_record {
     bool shared; /* workers may write to it */
     uint8_t reserved;
 };
+
+/* Where buffers' records lie, behind elements of so many bytes. */
+static inline uint64_t pp__padded(uint64_t size)
+{
+    return (size + 15) & ~UINT64_C(15);
+}
 
 /* An element: this header, its bytes, a NUL, padding to 16. */
 struct pp__element {
@@ -315,7 +321,7 @@ static inline uint32_t pp__kept_flags(uint32_t place, bool fresh)
 
 /*
  * Results of elements of one chunk that follow one another, all of the size `each`, one right behind the other. All but
- * count and run_time is written before the first result, these when the record is published.
+ * count is written before the first result; count, and another run_time, when the record is published.
  */
 struct pp__run_record {
     uint32_t slot;

@@ -251,6 +251,14 @@ static void take_events(pp_pool *pool, const struct epoll_event *events, int cou
     }
 }
 
+static bool heard_bell(const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (events[i].data.u64 > PP__TAG_LAST)
+            return true;
+    return false;
+}
+
 static int bounded(pp_pool *pool, uint64_t deadline)
 {
     uint64_t now = pp__now();
@@ -398,7 +406,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
      * that it was told of is not told to that one, and a worker rings once for each sleep. */
     if (mine && !pool->ended)
         take_events(pool, events, count);
-    else if (count > 0)
+    else if (heard_bell(events, count))
         pp__wait_look(pool);
     return count == -EINTR ? -EINTR : 0;
 }

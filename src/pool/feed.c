@@ -33,9 +33,15 @@ static int open_inputs(struct pp__chunk *chunk, struct pp__item *item)
     return error;
 }
 
+/* Whether workers read its elements where they lie. */
+static bool reads_in_place(const pp_map *map)
+{
+    return map->options.in_buffer && !map->pool->options.capture && !map->pool->is_inline;
+}
+
 static void use_buffers(const pp_map *map, struct pp__chunk *chunk, const struct pp__item *item)
 {
-    if (map->options.in_buffer && item->borrowed && item->x.each > 0)
+    if (reads_in_place(map) && item->borrowed && item->x.each > 0)
         pp__chunk_read_in_place(chunk, map->options.in_buffer, item->x.elements, item->x.each);
     if (map->options.out_buffer && map->out_size > 0)
         pp__chunk_write_in_place(chunk, map->options.out_buffer, map->outputs + map->next_index * map->out_size,
@@ -201,7 +207,7 @@ static int submit_slice(pp_map *map)
     size_t left = array->count - array->next;
     uint32_t count = left < map->chunk_size ? (uint32_t)left : map->chunk_size;
     struct pp__item *item;
-    size_t travels = map->options.in_buffer ? 0 : count * array->size;
+    size_t travels = reads_in_place(map) ? 0 : count * array->size;
     int error = pp__item_borrow(count, travels, array->elements + array->next * array->size, &item);
     if (error)
         return error;
@@ -220,10 +226,10 @@ static int submit_slice(pp_map *map)
 static bool has_slice(const pp_map *map)
 {
     const struct pp__array_source *array = &map->array;
-    bool in_place = map->options.in_buffer && !map->pool->options.capture;
+    size_t least_count = reads_in_place(map) ? 1 : 2;
     return map->source == pp__map_array_next && !map->holding && map->buffered == 0 &&
-           array->count - array->next > !in_place && map->chunk_size > !in_place &&
-           (in_place || pp__same_room(array->size) == array->size) && !map->pool->is_inline && !map->drained;
+           array->count - array->next >= least_count && map->chunk_size >= least_count &&
+           (reads_in_place(map) || pp__same_room(array->size) == array->size) && !map->pool->is_inline && !map->drained;
 }
 
 /* A chunk that is measured is no reason to keep inputs of a slow source waiting, nor to use another way for large ones.
@@ -277,7 +283,7 @@ static uint32_t measured_size(const pp_map *map)
         size = least(size, map->options.max_in_flight / (PP__CHUNKS_IN_FLIGHT * workers));
     if (map->source == pp__map_array_next)
         size = least(size, (map->array.count - map->array.next) / (2 * workers));
-    if (map->source == pp__map_array_next && !map->options.in_buffer)
+    if (map->source == pp__map_array_next && !reads_in_place(map))
         size = least(size, CHUNK_BYTES / (map->array.size + 1));
     return size > 0 ? (uint32_t)size : 1;
 }
@@ -288,7 +294,7 @@ static bool may_pull(pp_map *map)
     map->chunk_size = pp__map_measures(map) ? measured_size(map) : (uint32_t)map->options.chunk_size;
     size_t most = map->options.max_in_flight;
     if (most == 0)
-        most = (map->options.in_buffer ? PP__CHUNKS_IN_PLACE : PP__CHUNKS_IN_FLIGHT) * (size_t)map->pool->max_workers *
+        most = (reads_in_place(map) ? PP__CHUNKS_IN_PLACE : PP__CHUNKS_IN_FLIGHT) * (size_t)map->pool->max_workers *
                map->chunk_size;
     return map->in_flight == 0 || map->in_flight + map->chunk_size <= most;
 }

@@ -322,11 +322,22 @@ int pp_map_open(pp_pool *pool, pp_function *function, pp_map_source *source, voi
     return 0;
 }
 
+static bool overlap(const void *one, size_t one_size, const void *other, size_t other_size)
+{
+    uintptr_t a = (uintptr_t)one, b = (uintptr_t)other;
+    return one_size > 0 && other_size > 0 && a < b + other_size && b < a + one_size;
+}
+
+/* An element that is tried again must find its input as it was. */
 static int check_buffers(const pp_map_options *o, const void *elements, size_t count, size_t size, const void *outputs,
                          size_t out_size)
 {
-    int error = pp__buffer_has(o->in_buffer, elements, count, size);
-    return error ? error : pp__buffer_has(o->out_buffer, outputs, count, out_size);
+    int error = pp__buffer_check(o->in_buffer, elements, count, size);
+    if (!error)
+        error = pp__buffer_check(o->out_buffer, outputs, count, out_size);
+    if (error || !o->out_buffer || !overlap(elements, count * size, outputs, count * out_size))
+        return error;
+    return pp__fail(-EINVAL, "what is written in place to the outputs would change the inputs: they overlap");
 }
 
 int pp__map_open_array(pp_pool *pool, pp_function *function, const void *elements, size_t count, size_t size,

@@ -93,7 +93,7 @@ static int open_buffers(struct pp__received *received, const struct pp__call_rec
                         const char **elements)
 {
     const struct pp__buffer_record *entries =
-        (const void *)((const char *)(call + 1) + (call->flags & PP__BIG ? 0 : call->size));
+        (const void *)((const char *)(call + 1) + (call->flags & PP__BIG ? 0 : pp__padded(call->size)));
     uint32_t fresh = 0;
     for (uint32_t place = 0; place < PP__KNOWN; place++)
         if (call->dropped >> place & 1)

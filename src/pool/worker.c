@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker process: take. It runs in worker_run.c and worker_chunk.c, and publishes in
- * worker_publish.c. One thread; it enters at pp__child_entry and leaves
- * only as the owner says (LEAVE), or by dying. It trusts the owner's memory; the owner trusts nothing of what is
- * written here.
+ * The worker process: take; run is in worker_run.c and worker_chunk.c, publish in worker_publish.c. One thread; it
+ * enters at pp__child_entry and leaves only as the owner says (LEAVE), or by dying. It trusts the owner's memory; the
+ * owner trusts nothing of what is written here.
  */
 #include "pool/worker_run.h"
 
 #include "base/atomic.h"
 #include "base/clock.h"
-#include "base/copy.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
@@ -17,7 +15,6 @@
 #include "pool/setting.h"
 #include "process/child.h"
 #include "process/crash.h"
-#include "process/identity.h"
 #include "process/owner.h"
 #include "shm/segment.h"
 
@@ -27,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 struct pp__self pp__self;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the worker process is, in its own eyes, and the last of its stations, publish. It takes and runs in worker.c.
+ * What the worker process is, in its own eyes, and the last of its stations, publish. It takes in worker.c, and what it
+ * takes to run is in worker_run.h.
  */
 #ifndef PP_POOL_WORKER_H
 #define PP_POOL_WORKER_H

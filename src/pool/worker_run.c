@@ -108,7 +108,8 @@ static void close_elements(struct pp__taken *taken)
 static bool runs_low(const struct pp__call_record *call)
 {
     uint32_t behind = pp__ring_behind(&pp__self.calls);
-    uint64_t room = sizeof(struct pp__record) + sizeof *call + (call->flags & PP__BIG ? 0 : call->size);
+    uint64_t room = sizeof(struct pp__record) + sizeof *call + (call->flags & PP__BIG ? 0 : call->size) +
+                    call->buffers * sizeof(struct pp__buffer_record);
     if (behind > pp__self.most_behind)
         pp__self.most_behind = behind;
     if (behind > pp__self.most_behind / 2 && behind > room + PP__RING_ALIGN)

@@ -296,16 +296,17 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
         (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0) | (item->in_future ? 0 : PP__ELEMENT);
     struct ahead ahead = {0};
     uint64_t inside = size > PP__INLINE_MAX ? 0 : size, behind = size_behind(item);
+    uint64_t padded = behind > 0 ? pp__padded(inside) : inside;
     bool big = size > PP__INLINE_MAX, first = big || behind > 0 || item->wishes;
     if (item->function && !knows_module(worker, item->function->module_index) &&
         !announce_module(worker, item->function->module_index))
         return -EAGAIN;
     uint64_t before = worker->calls.position;
     struct pp__call_record *record =
-        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + inside + behind));
+        pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + padded + behind));
     if (!record)
         return -EAGAIN;
-    int error = first ? send_first(worker, item, type, big, (char *)(record + 1) + inside, &ahead) : 0;
+    int error = first ? send_first(worker, item, type, big, (char *)(record + 1) + padded, &ahead) : 0;
     if (error) {
         worker->calls.position = before; /* nothing of it was published */
         return error;

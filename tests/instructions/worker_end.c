@@ -13,6 +13,7 @@ void worker_end_open(const struct pp__call_side *call_side, struct pp__result_si
     pp__self.page = page;
     pp__self.bell = pp__self.socket = -1;
     pp__self.rung_epoch = UINT64_MAX;
+    pp__self.run.each = UINT64_MAX;
     pp__ring_reader_init(&pp__self.calls, call_side->calls, PP__RING_BYTES, &call_side->call_tail,
                          &result_side->call_head, 0);
     pp__ring_writer_init(&pp__self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,

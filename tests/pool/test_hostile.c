@@ -409,15 +409,49 @@ BOTH_WITHIN(garbage_written_all_the_time_in_a_chunk_costs_its_worker_at_most, 60
     run_chunk_vandals(method, LASTING, COMBINATIONS);
 }
 
-/* Of the run that is open, as soon as there is one: its results are in place. */
-static int claim_place(pp_task *task, const void *arg, size_t size)
+/* The run that is open; NULL: there is none. */
+static struct pp__run_record *open_run(void)
 {
     struct pp__result_side *side = result_side();
     char *place = (char *)side->results + atomic_load(&side->result_tail) % PP__RING_BYTES;
     struct pp__record *record = (struct pp__record *)(void *)place;
-    if (record->type == PP__RECORD_RUN)
-        ((struct pp__run_record *)(void *)(record + 1))->in_place = 1;
+    return record->type == PP__RECORD_RUN ? (struct pp__run_record *)(void *)(record + 1) : NULL;
+}
+
+/* Says of its chunk's results that they are in place, as soon as there are some. */
+static int claim_place(pp_task *task, const void *arg, size_t size)
+{
+    struct pp__run_record *run = open_run();
+    if (run)
+        run->in_place = 1;
     return pp_task_return(task, arg, size);
+}
+
+/* Of a chunk whose results are in place: that they have another size. */
+static int claim_size(pp_task *task, const void *arg, size_t size)
+{
+    struct pp__run_record *run = open_run();
+    if (run)
+        run->each = 2 * sizeof(int);
+    return pp_task_return(task, arg, size);
+}
+
+BOTH(results_in_place_have_the_size_that_was_said)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_buffer *buffer;
+    CHECK_OK(pp_buffer_create_shared(ELEMENTS * sizeof(int), &buffer));
+    int in[ELEMENTS], *out = pp_buffer_data(buffer);
+    for (int i = 0; i < ELEMENTS; i++)
+        in[i] = out[i] = i + 1;
+    ssize_t failed = pp_map_array(pool, claim_size, in, ELEMENTS, sizeof *in, out, sizeof *out,
+                                  &(pp_map_options){.chunk_size = ELEMENTS, .out_buffer = buffer});
+    CHECK(failed > 0 && failed <= ELEMENTS);
+    for (int i = 0; i < ELEMENTS; i++)
+        CHECK_INT(out[i], i + 1);
+    warm_up(pool);
+    pp_buffer_unref(buffer);
+    pp_pool_destroy(pool);
 }
 
 BOTH(results_are_taken_from_no_place_that_was_not_given)

@@ -4,6 +4,9 @@
 
 #include "processes_kit.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+
 enum { COUNT = 3000 };
 static const uint32_t UNTOUCHED = 0xeeeeeeee;
 
@@ -57,6 +60,19 @@ static uint32_t output_of(const struct place *place, size_t i)
     uint32_t value;
     memcpy(&value, place->out + i * place->out_size, sizeof value);
     return value;
+}
+
+/* How many mappings of such a file this process has. */
+static int count_mapped(const char *name)
+{
+    char line[512];
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        count += strstr(line, name) != NULL;
+    fclose(maps);
+    return count;
 }
 
 /* Element i has its square, unless it failed. */
@@ -280,7 +296,7 @@ TEST(arrays_that_do_not_lie_in_their_buffers_are_refused)
     CHECK_INT(pp_map_array(pool, nothing, in, most, 4, out - 1, 4, &options), -EINVAL);
     CHECK_INT(pp_map_array(pool, nothing, in, 0, 4, NULL, 4, &options), 0);
     options.out_buffer = place.in_buffer;
-    CHECK_INT(pp_map_array(pool, nothing, in, 10, 4, in, 4, &options), -EINVAL);
+    CHECK_INT(pp_map_array(pool, nothing, in, 10, 4, in + 100, 4, &options), -EINVAL);
     CHECK_HAS(pp_last_error(), "pp_buffer_create_shared");
     options.out_buffer = place.out_buffer;
     CHECK_INT(pp_map_open_array(pool, nothing, in, 10, 4, &options, &map), -EINVAL);
@@ -288,6 +304,11 @@ TEST(arrays_that_do_not_lie_in_their_buffers_are_refused)
     options.out_buffer = NULL;
     CHECK_INT(pp_map_open(pool, nothing, feed_next, &(struct feed){0}, &options, &map), -EINVAL);
     CHECK_HAS(pp_last_error(), "source");
+    options = (pp_map_options){.in_buffer = place.out_buffer, .out_buffer = place.out_buffer};
+    CHECK_INT(pp_map_array(pool, nothing, out, 10, 4, out + 39, 4, &options), -EINVAL);
+    CHECK_INT(pp_map_array(pool, nothing, out + 39, 10, 4, out, 4, &options), -EINVAL);
+    CHECK_HAS(pp_last_error(), "overlap");
+    CHECK_INT(pp_map_array(pool, nothing, out, 10, 4, out + 40, 0, &options), 0);
     drop_place(&other);
     drop_place(&place);
     pp_pool_destroy(pool);
@@ -318,7 +339,12 @@ BOTH(what_a_map_has_in_hand_are_the_elements_themselves)
     pp_pool_destroy(pool);
 }
 
-/* An element that goes on behind its map's end writes into memory that is still there. */
+static bool is_fourth(uint32_t i)
+{
+    return i == 3;
+}
+
+/* An element that goes on behind its map's end does not lose the memory that it writes to. */
 BOTH(buffers_stay_as_long_as_an_element_runs)
 {
     board_make();
@@ -326,10 +352,105 @@ BOTH(buffers_stay_as_long_as_an_element_runs)
     struct place place = make_place(100, 4, 4);
     behave(3, FAIL);
     behave(4, WAIT);
-    CHECK_INT(run_place(pool, act, &place, 100, (pp_map_options){.chunk_size = 2, .fail_fast = 1}), 97);
-    drop_place(&place);
+    CHECK_INT(run_place(pool, act, &place, 100, (pp_map_options){.chunk_size = 1, .fail_fast = 1}), 97);
+    check_squares(&place, 0, 4, is_fourth);
+    pp_buffer_unref(place.in_buffer);
+    pp_buffer_unref(place.out_buffer);
+    until(read_word(BEGUN) == 1);
+    CHECK(count_mapped("/memfd:procpool-shared") > 0);
     open_gate(GATE);
     expect_usable(pool);
+    until(count_mapped("/memfd:procpool-shared") == 0);
+    pp_pool_destroy(pool);
+}
+
+/* The limit for files is that of a worker that has as many as it may. */
+static int fill_descriptors(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    struct rlimit limit = {.rlim_cur = 0, .rlim_max = 4096};
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+BOTH(a_worker_that_cannot_have_a_buffer_fails_its_elements)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    struct place place = make_place(10, 4, 4);
+    pp_map_options options = {.in_buffer = place.in_buffer, .chunk_size = 5};
+    pp_map *map;
+    pp_future *future = submit(pool, fill_descriptors, NULL, 0);
+    CHECK_OK(pp_future_wait(future, -1));
+    pp_future_unref(future);
+    CHECK_OK(pp_map_open_array(pool, act, place.in, 10, 4, &options, &map));
+    for (uint32_t i = 0; i < 10; i++) {
+        pp_map_result result = next_of(map);
+        check_failed(&result, PP_ERROR_TRAVEL, -EBADMSG);
+        CHECK_INT(result.error->task_code, -EMFILE);
+    }
+    CHECK_INT(end_of(map), 0);
+    pp_map_close(map);
+    expect_usable(pool);
+    drop_place(&place);
+    pp_pool_destroy(pool);
+}
+
+/* More than a worker remembers, so that each makes way for another, and chunks of several lie in its ring. */
+BOTH(maps_of_many_buffers_take_turns)
+{
+    enum { MAPS = 12, ELEMENTS = 60 };
+    struct place places[MAPS];
+    pp_map *maps[MAPS];
+    board_make();
+    pp_pool *pool = kit_pool(method, 2);
+    for (int i = 0; i < MAPS; i++)
+        places[i] = make_place(ELEMENTS, 4, 4);
+    for (int i = 0; i < MAPS; i++)
+        CHECK_OK(pp_map_open_array(pool, act, places[i].in, ELEMENTS, 4,
+                                   &(pp_map_options){.in_buffer = places[i].in_buffer, .chunk_size = 7}, &maps[i]));
+    for (uint32_t k = 0; k < ELEMENTS; k++)
+        for (int i = 0; i < MAPS; i++) {
+            pp_map_result result = next_of(maps[i]);
+            check_square(&result, k);
+        }
+    for (int i = 0; i < MAPS; i++) {
+        pp_map_close(maps[i]);
+        CHECK_INT(run_place(pool, act, &places[i], ELEMENTS, (pp_map_options){.chunk_size = 7}), 0);
+        check_squares(&places[i], 0, ELEMENTS, NULL);
+        drop_place(&places[i]);
+    }
+    pp_pool_destroy(pool);
+}
+
+/* One that outlives its time costs its worker, and the others of its chunk go on in the next. */
+BOTH(an_element_that_hangs_is_ended_and_the_others_go_on)
+{
+    board_make();
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 2, .max_tasks = 50});
+    struct place place = make_place(300, 4, 4);
+    for (uint32_t i = 0; i < 300; i++)
+        behave(i, i % 90 == 5 ? HANG : ANSWER);
+    CHECK_INT(run_place(pool, act, &place, 300, (pp_map_options){.chunk_size = 30, .timeout = 100}), 4);
+    for (uint32_t i = 0; i < 300; i++)
+        CHECK_INT(output_of(&place, i), i % 90 == 5 ? UNTOUCHED : i * i);
+    drop_place(&place);
+    pp_pool_destroy(pool);
+}
+
+TEST(a_forked_child_has_no_buffers_of_its_owner)
+{
+    pp_pool *pool = kit_pool(PP_START_FORK, 1);
+    struct place place = make_place(10, 4, 4);
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK_INT(run_place(pool, nothing, &place, 10, (pp_map_options){0}), -EPERM);
+        CHECK(pp_buffer_data(place.out_buffer) == NULL);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK_INT(status, 0);
+    drop_place(&place);
     pp_pool_destroy(pool);
 }
 
@@ -347,19 +468,6 @@ static uint32_t descriptors_of(pp_pool *pool)
     pp_future *future = submit(pool, count_descriptors, NULL, 0);
     uint32_t count = result_u32(future);
     pp_future_unref(future);
-    return count;
-}
-
-/* How many mappings of such a file this process has. */
-static int count_mapped(const char *name)
-{
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        count += strstr(line, name) != NULL;
-    fclose(maps);
     return count;
 }
 
@@ -439,6 +547,8 @@ EACH(a_task_writes_to_a_shared_buffer_and_to_no_other)
     }
     CHECK_INT(*(const unsigned char *)pp_buffer_data(own), 0);
     CHECK(pp_task_shared_buffer(NULL, 0, NULL) == NULL);
+    CHECK(run_fill(pool, 1, NULL, 0, &future)->task_code == -EACCES); /* it looks for the first, and there is none */
+    pp_future_unref(future);
     CHECK_INT(pp_buffer_create_shared(0, &shared), -EINVAL);
     pp_buffer_unref(shared);
     pp_buffer_unref(own);
