@@ -31,41 +31,46 @@ static bool lists(const char *words, const char *word)
     return false;
 }
 
-/* A line is "number:controllers:path", of version 2 without controllers. Its path, or NULL. */
-static const char *match_group(char *line, const char *controller, bool version_2)
+/* Of two versions; or a line that is of no group of the controller's. */
+enum { VERSION_1, VERSION_2, NEITHER };
+
+/* A line is "number:controllers:path", of version 2 without controllers. Which version's group it tells of. */
+static int match_group(char *line, const char *controller, const char **path)
 {
-    char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
-    if (!path)
-        return NULL;
-    *controllers++ = *path++ = '\0';
-    return (version_2 ? *controllers == '\0' : lists(controllers, controller)) ? path : NULL;
+    char *controllers = strchr(line, ':'), *rest = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!rest)
+        return NEITHER;
+    *controllers++ = *rest++ = '\0';
+    *path = rest;
+    return *controllers == '\0' ? VERSION_2 : lists(controllers, controller) ? VERSION_1 : NEITHER;
 }
 
-static bool find_group(const char *groups, const char *controller, bool version_2, char path[PATH_MAX])
+/* The first of each; "" where there is none. */
+static void find_paths(const char *groups, const char *controller, char paths[NEITHER][PATH_MAX])
 {
     struct pp__lines lines;
-    const char *matched = NULL;
+    paths[VERSION_1][0] = paths[VERSION_2][0] = '\0';
     pp__lines_open(&lines, groups);
-    for (char *line = pp__lines_next(&lines); line && !matched; line = pp__lines_next(&lines)) {
-        matched = match_group(line, controller, version_2);
-        if (matched)
-            snprintf(path, PATH_MAX, "%s", matched);
+    for (char *line = pp__lines_next(&lines); line; line = pp__lines_next(&lines)) {
+        const char *path;
+        int version = match_group(line, controller, &path);
+        if (version != NEITHER && !*paths[version])
+            snprintf(paths[version], PATH_MAX, "%s", path);
     }
     pp__lines_close(&lines);
-    return matched != NULL;
 }
 
 struct mount {
     const char *root, *point;
 };
 
-/* A line is "id parent device root point options... - type source options". Whether it is the controller's hierarchy
- * that is mounted. */
-static bool match_mount(char *line, const char *controller, bool version_2, struct mount *mount)
+/* A line is "id parent device root point options... - type source options". Of which version the controller's
+ * hierarchy is that is mounted there. */
+static int match_mount(char *line, const char *controller, struct mount *mount)
 {
     char *rest = strstr(line, " - "), *place = line, *field[5] = {NULL}, *type[3] = {NULL};
     if (!rest)
-        return false;
+        return NEITHER;
     *rest = '\0';
     rest += strlen(" - ");
     for (int i = 0; i < 5; i++)
@@ -73,9 +78,11 @@ static bool match_mount(char *line, const char *controller, bool version_2, stru
     for (int i = 0; i < 3; i++)
         type[i] = strsep(&rest, " ");
     if (!field[4] || !type[2])
-        return false;
+        return NEITHER;
     *mount = (struct mount){.root = field[3], .point = field[4]};
-    return strcmp(type[0], version_2 ? "cgroup2" : "cgroup") == 0 && (version_2 || lists(type[2], controller));
+    if (strcmp(type[0], "cgroup2") == 0)
+        return VERSION_2;
+    return strcmp(type[0], "cgroup") == 0 && lists(type[2], controller) ? VERSION_1 : NEITHER;
 }
 
 /* What of the group's path lies below the mount's root lies there below its point. False: it does not lie there. */
@@ -95,33 +102,47 @@ static bool place_in(const struct mount *mount, const char *group, struct pp__cg
 }
 
 /* Where no mount shows the group, the first of its hierarchy tells at least of what is mounted there. */
-static bool find_mount(const char *mounts, const char *controller, bool version_2, const char *group,
-                       struct pp__cgroup *found)
+static void look_at_mount(const struct mount *mount, const char *group, struct pp__cgroup *found)
 {
-    struct pp__lines lines;
-    bool some = false, within = false;
-    pp__lines_open(&lines, mounts);
-    for (char *line = pp__lines_next(&lines); line && !within; line = pp__lines_next(&lines)) {
-        struct mount mount;
-        if (!match_mount(line, controller, version_2, &mount))
-            continue;
-        within = place_in(&mount, group, found);
-        if (within || some)
-            continue;
-        some = true;
-        snprintf(found->directory, sizeof found->directory, "%s", mount.point);
-        found->point = strlen(found->directory);
-        found->within = false;
-    }
-    pp__lines_close(&lines);
-    return some || within;
+    if (!*group || found->within || place_in(mount, group, found) || *found->directory)
+        return;
+    snprintf(found->directory, sizeof found->directory, "%s", mount->point);
+    found->point = strlen(found->directory);
 }
 
-bool pp__cgroup_find(const char *groups, const char *mounts, const char *controller, bool version_2,
-                     struct pp__cgroup *found)
+/* Whether no mount could tell more. */
+static bool is_settled(const char *group, const struct pp__cgroup *found)
 {
-    char group[PATH_MAX];
-    return find_group(groups, controller, version_2, group) && find_mount(mounts, controller, version_2, group, found);
+    return !*group || found->within;
+}
+
+static bool all_settled(char paths[NEITHER][PATH_MAX], const struct pp__cgroup found[PP__CGROUP_VERSIONS])
+{
+    return is_settled(paths[VERSION_1], &found[VERSION_1]) && is_settled(paths[VERSION_2], &found[VERSION_2]);
+}
+
+/* The kernel writes both files anew for each who reads them, which takes longer than all that is done with them: each
+ * is read once. */
+void pp__cgroup_find(const char *groups, const char *mounts, const char *controller,
+                     struct pp__cgroup found[PP__CGROUP_VERSIONS])
+{
+    char paths[NEITHER][PATH_MAX];
+    struct pp__lines lines;
+    struct mount mount;
+    find_paths(groups, controller, paths);
+    for (int version = 0; version < PP__CGROUP_VERSIONS; version++) {
+        found[version].directory[0] = '\0';
+        found[version].within = false;
+    }
+    if (all_settled(paths, found))
+        return;
+    pp__lines_open(&lines, mounts);
+    for (char *line; !all_settled(paths, found) && (line = pp__lines_next(&lines));) {
+        int version = match_mount(line, controller, &mount);
+        if (version != NEITHER)
+            look_at_mount(&mount, paths[version], &found[version]);
+    }
+    pp__lines_close(&lines);
 }
 
 static void visit_upwards(struct pp__cgroup *group, void (*visit)(const char *, void *), void *data)
@@ -135,8 +156,9 @@ static void visit_upwards(struct pp__cgroup *group, void (*visit)(const char *, 
 
 void pp__cgroup_each(const char *controller, void (*visit)(const char *directory, void *data), void *data)
 {
-    struct pp__cgroup group;
-    for (int version_2 = 0; version_2 <= 1; version_2++)
-        if (pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", controller, version_2, &group))
-            visit_upwards(&group, visit, data);
+    struct pp__cgroup found[PP__CGROUP_VERSIONS];
+    pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", controller, found);
+    for (int version = 0; version < PP__CGROUP_VERSIONS; version++)
+        if (*found[version].directory)
+            visit_upwards(&found[version], visit, data);
 }

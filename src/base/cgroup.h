@@ -11,17 +11,17 @@
 #include <stddef.h>
 
 struct pp__cgroup {
-    char directory[PATH_MAX];
+    char directory[PATH_MAX]; /* "": there is none, or it is not mounted */
     size_t point; /* so long is its beginning that is the mount point, the outermost group that can be seen */
     bool within;  /* it is the group's own; else no mount shows that, and it is the mount point alone */
 };
 
-/*
- * The group with this controller ("cpu"), from files as /proc/PID/cgroup and /proc/self/mountinfo. Of version 2 whether
- * or not it has the controller. False: there is none, or it is not mounted.
- */
-bool pp__cgroup_find(const char *groups, const char *mounts, const char *controller, bool version_2,
-                     struct pp__cgroup *found);
+#define PP__CGROUP_VERSIONS 2
+
+/* The groups with this controller ("cpu") of version 1 and of version 2, from files as /proc/PID/cgroup and
+ * /proc/self/mountinfo. Of version 2 whether or not it has the controller. */
+void pp__cgroup_find(const char *groups, const char *mounts, const char *controller,
+                     struct pp__cgroup found[PP__CGROUP_VERSIONS]);
 
 /* Calls visit(directory, data) for this process's group with this controller and for each above it: a limit there holds
  * for all below. */

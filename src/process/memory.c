@@ -10,17 +10,17 @@
 #include <unistd.h>
 
 #define VERSION_1_FILE "memory.oom_control"
-#define VERSION_2_FILE "memory.events"
 
 /* Version 1 first: where both are, version 2 does not account for memory. */
 bool pp__memory_find(const char *groups, const char *mounts, char path[PP__COUNTER_PATH_MAX])
 {
-    struct pp__cgroup group;
-    for (int version_2 = 0; version_2 <= 1; version_2++) {
-        if (!pp__cgroup_find(groups, mounts, "memory", version_2, &group) || !group.within)
+    static const char *const files[PP__CGROUP_VERSIONS] = {VERSION_1_FILE, "memory.events"};
+    struct pp__cgroup found[PP__CGROUP_VERSIONS];
+    pp__cgroup_find(groups, mounts, "memory", found);
+    for (int version = 0; version < PP__CGROUP_VERSIONS; version++) {
+        if (!found[version].within)
             continue;
-        int size =
-            snprintf(path, PP__COUNTER_PATH_MAX, "%s/%s", group.directory, version_2 ? VERSION_2_FILE : VERSION_1_FILE);
+        int size = snprintf(path, PP__COUNTER_PATH_MAX, "%s/%s", found[version].directory, files[version]);
         if (size < PP__COUNTER_PATH_MAX)
             return true;
     }

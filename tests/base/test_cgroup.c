@@ -21,15 +21,24 @@ static void write_file(char path[], const char *text, size_t size)
     close(fd);
 }
 
-static void find(const char *groups, const char *mounts, const char *controller, bool version_2,
-                 struct pp__cgroup *found, bool expected)
+static void find_both(const char *groups, const char *mounts, const char *controller,
+                      struct pp__cgroup found[PP__CGROUP_VERSIONS])
 {
     char groups_file[] = "/tmp/pp-groups-XXXXXX", mounts_file[] = "/tmp/pp-mounts-XXXXXX";
     write_file(groups_file, groups, strlen(groups));
     write_file(mounts_file, mounts, strlen(mounts));
-    bool is_found = pp__cgroup_find(groups_file, mounts_file, controller, version_2, found);
+    pp__cgroup_find(groups_file, mounts_file, controller, found);
     CHECK_INT(unlink(groups_file) + unlink(mounts_file), 0);
-    CHECK_INT(is_found, expected);
+}
+
+/* The group of one version. */
+static void find(const char *groups, const char *mounts, const char *controller, bool version_2,
+                 struct pp__cgroup *found, bool expected)
+{
+    struct pp__cgroup both[PP__CGROUP_VERSIONS];
+    find_both(groups, mounts, controller, both);
+    *found = both[version_2];
+    CHECK_INT(*found->directory != '\0', expected);
 }
 
 static void check(const struct pp__cgroup *found, const char *directory, const char *point, bool within)
@@ -48,6 +57,21 @@ TEST(a_group_lies_below_the_mount_of_its_controller)
     check(&found, "/sys/fs/cgroup/pids/c", "/sys/fs/cgroup/pids", true);
     find("4:cpu,cpuacct:/a/b\n", together, "pids", false, &found, false);
     find("4:cpu,cpuacct:/a/b\n0::/\n", together, "cpu", true, &found, false);
+}
+
+TEST(groups_of_both_versions_are_found_whatever_is_mounted_first)
+{
+    static const char first[] = "30 22 0:26 / /unified rw - cgroup2 cgroup2 rw\n"
+                                "32 22 0:26 /a /again rw - cgroup2 cgroup2 rw\n"
+                                "31 22 0:27 / /pids rw - cgroup cgroup rw,pids\n",
+                      last[] = "31 22 0:27 / /pids rw - cgroup cgroup rw,pids\n"
+                               "30 22 0:26 / /unified rw - cgroup2 cgroup2 rw\n";
+    struct pp__cgroup found[PP__CGROUP_VERSIONS];
+    for (int i = 0; i < 2; i++) {
+        find_both("3:pids:/c\n0::/a/b\n2:pids:/other\n", i ? last : first, "pids", found);
+        check(&found[0], "/pids/c", "/pids", true);
+        check(&found[1], "/unified/a/b", "/unified", true);
+    }
 }
 
 TEST(a_mount_of_a_part_shows_what_is_below_that)
@@ -71,9 +95,12 @@ TEST(a_group_that_no_mount_shows_has_the_first_mount_point)
 
 TEST(what_is_no_group_is_not_found)
 {
-    struct pp__cgroup found;
-    CHECK(!pp__cgroup_find("/nowhere/at/all", "/proc/self/mountinfo", "cpu", true, &found));
-    CHECK(!pp__cgroup_find("/proc/self/cgroup", "/nowhere/at/all", "cpu", true, &found));
+    struct pp__cgroup found, both[PP__CGROUP_VERSIONS];
+    for (int i = 0; i < 2; i++) {
+        pp__cgroup_find(i ? "/nowhere/at/all" : "/proc/self/cgroup", i ? "/proc/self/mountinfo" : "/nowhere/at/all",
+                        "cpu", both);
+        CHECK(!*both[0].directory && !*both[1].directory);
+    }
     find("garbage\n::\n", "garbage\n - \n1 2 3 4 - cgroup2\n", "cpu", true, &found, false);
 }
 
@@ -85,13 +112,14 @@ static void note(const char *directory, void *count)
 
 TEST(the_groups_of_this_process_are_visited_up_to_the_mount_point)
 {
-    struct pp__cgroup group;
+    struct pp__cgroup found[PP__CGROUP_VERSIONS];
     int count = 0, expected = 0;
-    for (int version_2 = 0; version_2 <= 1; version_2++) {
-        if (!pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", "memory", version_2, &group))
+    pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", "memory", found);
+    for (int version = 0; version < PP__CGROUP_VERSIONS; version++) {
+        if (!*found[version].directory)
             continue;
         expected++;
-        for (const char *at = group.directory + group.point; *at; at++)
+        for (const char *at = found[version].directory + found[version].point; *at; at++)
             expected += *at == '/';
     }
     pp__cgroup_each("memory", note, &count);
