@@ -119,7 +119,7 @@ int pp__functions_resolve(pp_pool *pool, pp_function *function, const struct pp_
         return error;
     }
     new->function = function;
-    pp__function_name(address, new->name, sizeof new->name);
+    pp__module_name(new->module, new->offset, new->name);
     pp__pool_lock(pool);
     error = insert(pool, new, entry);
     pp__pool_unlock(pool);

@@ -12,7 +12,7 @@ struct pp__function {
     struct pp__module *module;
     uint64_t offset;
     uint32_t module_index; /* in this pool, from 0 */
-    char name[128];
+    char name[PP__FUNCTION_NAME_MAX];
 };
 
 struct pp__functions;

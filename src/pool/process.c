@@ -245,7 +245,7 @@ static int open_segment(pp_process *process, pp_process_function *function, cons
     int error = pp__module_find(address, &module, &offset);
     if (error)
         return error;
-    pp__function_name(address, process->function, sizeof process->function);
+    pp__module_name(module, offset, process->function);
     process->size = whole_pages(sizeof *process->side + size + 1);
     int fd = pp__segment_create("procpool-process", process->size, false, &memory);
     if (fd >= 0) {

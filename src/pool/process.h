@@ -65,7 +65,7 @@ struct pp_process {
     bool daemon;
     bool outlives; /* its owner and the zygote */
     char name[PP__PROCESS_NAME_MAX];
-    char function[128];
+    char function[PP__FUNCTION_NAME_MAX];
 
     struct pp__link in_live; /* under the lock of the list of live ones (live.c), as is the next */
     unsigned exit_round;

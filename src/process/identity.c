@@ -49,18 +49,26 @@ struct identity {
     uint32_t reserved;
 };
 
+/* A name that was found in the module's file; it lasts as long as the module is known. */
+struct name {
+    struct name *next;
+    uint64_t offset;
+    char text[PP__FUNCTION_NAME_MAX];
+};
+
 struct pp__module {
     struct pp__module *next;
     uint32_t references;
     void *pin;
     uintptr_t text, text_size; /* its executable segment */
+    struct name *names;        /* under the lock */
     struct identity identity;
     char path[PATH_MAX];
 };
 
 _Static_assert(sizeof(struct identity) + PATH_MAX <= PP__MODULE_TRAVEL_MAX, "what travels fits");
 
-/* Guards the list and the counts. The loader is never asked with it held. */
+/* Guards the list, the counts and the names. The loader is never asked with it held. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pp__module *modules;
 
@@ -236,6 +244,12 @@ static void find_path(const struct view *view, struct pp__module *module)
     module->identity.path_size = (uint32_t)strlen(module->path) + 1;
 }
 
+/* The main program is never closed: what is known of it is kept for the pools that come, if its file says nothing. */
+static bool stays(const struct identity *identity)
+{
+    return identity->is_main && identity->id_size != 0;
+}
+
 /* Pinned first: between the look and the pin another module can have come to lie there. */
 static int make_module(const void *function, struct pp__module **made)
 {
@@ -255,7 +269,7 @@ static int make_module(const void *function, struct pp__module **made)
         return pp__fail(-EINVAL, "%p is in a module that is just being closed, or can't be referenced: %s", function,
                         view.name);
     }
-    module->references = 1;
+    module->references = 1 + stays(&again.identity);
     module->text = again.text;
     module->text_size = again.text_size;
     module->identity = again.identity;
@@ -267,6 +281,10 @@ static int make_module(const void *function, struct pp__module **made)
 static void free_module(struct pp__module *module)
 {
     dlclose(module->pin);
+    for (struct name *name = module->names, *next; name; name = next) {
+        next = name->next;
+        free(name);
+    }
     free(module);
 }
 
@@ -504,18 +522,59 @@ static bool dynamic_name(const void *function, char *text, size_t size)
     return true;
 }
 
-void pp__function_name(const void *function, char *text, size_t size)
+/* Whether it has one. */
+static bool find_name(const void *function, char *text, size_t size)
 {
     struct view view = {.wanted = (uintptr_t)function};
-    if (size == 0 || dynamic_name(function, text, size))
-        return;
+    if (dynamic_name(function, text, size))
+        return true;
     if (!dl_iterate_phdr(visit_for_address, &view)) {
         snprintf(text, size, "%p", function);
-        return;
+        return false;
     }
     uint64_t offset = (uintptr_t)function - view.identity.base;
     if (pp__elf_symbol(view.is_main ? "/proc/self/exe" : view.name, offset, text, size))
-        return;
+        return true;
     const char *name = view.is_main ? program_invocation_short_name : last_part(view.name);
     snprintf(text, size, "%s+0x%llx", name, (unsigned long long)offset);
+    return false;
+}
+
+void pp__function_name(const void *function, char *text, size_t size)
+{
+    if (size > 0)
+        find_name(function, text, size);
+}
+
+static bool recall_name(const struct pp__module *module, uint64_t offset, char text[PP__FUNCTION_NAME_MAX])
+{
+    pthread_mutex_lock(&lock);
+    const struct name *name = module->names;
+    while (name && name->offset != offset)
+        name = name->next;
+    if (name)
+        memcpy(text, name->text, sizeof name->text);
+    pthread_mutex_unlock(&lock);
+    return name != NULL;
+}
+
+/* It stands there twice where two threads have found it at once, which does no harm. */
+static void keep_name(struct pp__module *module, uint64_t offset, const char *text)
+{
+    struct name *name = PP_SYS(malloc)(sizeof *name);
+    if (!name)
+        return;
+    name->offset = offset;
+    snprintf(name->text, sizeof name->text, "%s", text);
+    pthread_mutex_lock(&lock);
+    name->next = module->names;
+    module->names = name;
+    pthread_mutex_unlock(&lock);
+}
+
+void pp__module_name(struct pp__module *module, uint64_t offset, char text[PP__FUNCTION_NAME_MAX])
+{
+    const void *function = (const void *)(module->identity.base + offset); // NOLINT: the loader's own arithmetic
+    if (!recall_name(module, offset, text) && find_name(function, text, PP__FUNCTION_NAME_MAX))
+        keep_name(module, offset, text);
 }

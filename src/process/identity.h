@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define PP__BUILD_ID_MAX 32
+#define PP__FUNCTION_NAME_MAX 128 /* with its NUL */
 
 /* A module in the owner: pinned in memory while referenced. */
 struct pp__module;
@@ -41,6 +42,9 @@ int pp__module_open(const void *travel, size_t size, int shared_images, uintptr_
 
 /* "name" of the function at this address in this process, or "module+0x1234"; cut to `size`. */
 void pp__function_name(const void *function, char *text, size_t size);
+/* The same of a function of this module, to which the caller has a reference. Its file is read for a name once, as long
+ * as the module is known; the main program, if it has a build-id, always is. */
+void pp__module_name(struct pp__module *module, uint64_t offset, char text[PP__FUNCTION_NAME_MAX]);
 
 /* The lock of the pinned modules, to be held over a fork so that their list is whole in the child. */
 void pp__module_lock(void);

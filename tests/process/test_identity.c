@@ -499,6 +499,32 @@ TEST(functions_have_names_static_ones_too)
     CHECK_STR(text, "secret");
 }
 
+static void check_name(function *f, const char *expected)
+{
+    char text[PP__FUNCTION_NAME_MAX];
+    struct pp__module *module;
+    uint64_t offset;
+    CHECK_OK(pp__module_find((const void *)f, &module, &offset));
+    for (int i = 0; i < 2; i++) {
+        memset(text, '?', sizeof text);
+        pp__module_name(module, offset, text);
+        CHECK_STR(text, expected);
+    }
+    pp__module_unref(module);
+}
+
+TEST(a_modules_functions_keep_their_names_and_another_that_comes_to_lie_there_has_its_own)
+{
+    void *handle = open_module(build("first.so", ""));
+    check_name(static_square, "static_square");
+    check_name(hidden(handle), "secret_multiply");
+    check_name(symbol(handle, "plugin_add"), "plugin_add");
+    dlclose(handle);
+    handle = open_module(build("second.so", "-Dsecret_multiply=other_multiply"));
+    check_name(hidden(handle), "other_multiply");
+    check_name(static_square, "static_square");
+}
+
 TEST(without_a_symbol_a_function_is_module_and_offset)
 {
     char text[256], wanted[64];
@@ -510,6 +536,7 @@ TEST(without_a_symbol_a_function_is_module_and_offset)
     snprintf(wanted, sizeof wanted, "stripped.so+0x%llx", (unsigned long long)offset);
     pp__function_name((const void *)f, text, sizeof text);
     CHECK_STR(text, wanted);
+    check_name(f, wanted);
     pp__function_name(&text, text, sizeof text);
     snprintf(wanted, sizeof wanted, "%p", (void *)&text);
     CHECK_STR(text, wanted);
