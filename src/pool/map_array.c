@@ -43,7 +43,7 @@ static void store(struct loop *loop, const pp_map_result *result, size_t count)
         snprintf(text, sizeof text, "its result has %zu bytes and not %zu", result->size, loop->out_size);
         note_failure(loop, result, text);
     } else {
-        if (result->size > 0)
+        if (loop->outputs && result->size > 0)
             copy_out(loop->outputs + result->index * loop->out_size, result->data, count * result->size);
         loop->succeeded += count;
     }
