@@ -14,10 +14,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct pp__buffers;
+
 /* Together, but those of one call may be more. */
 #define PP__KNOWN_MAX ((size_t)1 << 30)
-
-struct pp__buffers;
 
 struct pp__known_place {
     uint64_t serial; /* of the buffer; 0: none */

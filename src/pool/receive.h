@@ -26,8 +26,7 @@ struct pp__received {
     struct pp__received_place arguments[PP__PLACES]; /* of large arguments, by their places on the owner's shelf */
     struct pp__received_place known[PP__KNOWN]; /* the program's, by the places that the owner gave them (known.h) */
     bool keeps;                                 /* there may be some, of either kind */
-    /* Where results of the chunk that was received last, of `each` bytes, are to lie, if that was said (USE_RESULTS).
-     */
+    /* Where the last chunk's results, of `each` bytes, are to lie, if that was said (USE_RESULTS). */
     char *results;
     uint64_t each;
 };
