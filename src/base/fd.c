@@ -140,17 +140,20 @@ void pp__fd_clear(int fd)
     }
 }
 
-/* A full one is emptied first, so that this ring is told to who is told by edges. */
+/* A full one is emptied first, so that this ring is told to who is told by edges; one that is full again was rung by
+ * somebody else. */
 int pp__fd_ring(int fd)
 {
     uint64_t one = 1;
-    for (;;) {
-        if (PP_SYS(write)(fd, &one, sizeof one) >= 0)
+    for (bool emptied = false;;) {
+        if (PP_SYS(write)(fd, &one, sizeof one) >= 0 || (errno == EAGAIN && emptied))
             return 0;
-        if (errno == EAGAIN)
+        if (errno == EAGAIN) {
             pp__fd_clear(fd);
-        else if (errno != EINTR)
+            emptied = true;
+        } else if (errno != EINTR) {
             return -errno;
+        }
     }
 }
 
