@@ -135,7 +135,7 @@ static void fail_begun(const struct pp__call_record *call, uint64_t id, const st
                        uint32_t end)
 {
     for (; i < end; i++) {
-        pp__store_relaxed(&pp__self.result_side->started, id + i);
+        pp__store_relaxed(&pp__self.result_side->started, id + i); /* for has_started */
         pp__fail_to_run(call, id + i, taken);
         pp__tell(call, i + 1 == call->count);
     }

@@ -85,6 +85,23 @@ static inline int act(pp_task *task, const void *arg, size_t size)
     return pp_task_return(task, &square, sizeof square);
 }
 
+static inline bool one_in_nine(uint32_t i)
+{
+    return i % 9 == 5;
+}
+
+/* Answers those with too little or too much, and the others with their squares. */
+static inline int misfit(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t i, square[2] = {0, 1};
+    CHECK_INT(size, sizeof i);
+    memcpy(&i, arg, sizeof i);
+    add(FIRST_RUN + i);
+    square[0] = i * i;
+    size_t wrong = i % 2 ? 3 : 8;
+    return pp_task_return(task, square, one_in_nine(i) ? wrong : 4);
+}
+
 /* ------------------------------------------------------------------------------------------- results */
 
 static inline uint32_t value_of(const pp_map_result *result)

@@ -122,21 +122,35 @@ BOTH(who_selects_is_interrupted_by_a_signal_between_two_sleeps)
     wait_for_two_pools(method, "select.between", select_one);
 }
 
+/* A signal before the first sleep is as one before the wait. Nothing comes before the gate opens, so behind two looks
+ * it has slept. */
+static void *open_when_slept(void *unused)
+{
+    (void)unused;
+    until(pp__fault_hits() > 2);
+    open_gate(OTHER_GATE);
+    return NULL;
+}
+
 /* Each result wakes the thread, or is seen before it sleeps: for the most part it does not sleep. */
 BOTH(a_signal_among_many_results_interrupts_the_wait_for_all)
 {
     enum { CALLS = 20000 };
-    pp_future **futures = calloc(CALLS, sizeof *futures), *held;
+    pp_future **futures = calloc(CALLS, sizeof *futures), *held, *other;
     board_make();
     CHECK(futures != NULL);
     pp_pool *pool = kit_pool(method, 2);
     occupy(pool, BEGUN, GATE, 1, &held);
+    occupy(pool, BEGUN, OTHER_GATE, 1, &other);
     for (uint32_t i = 0; i < CALLS; i++)
         futures[i] = submit_u32(pool, echo, i);
     futures[0] = (pp_future_unref(futures[0]), pp_future_ref(held));
     arm("wait.between", 20);
+    pthread_t opener = start_thread(open_when_slept, NULL);
     CHECK_INT(pp_wait(futures, CALLS, PP_ALL_COMPLETED, -1, NULL), -EINTR);
     check_handled();
+    join_thread(opener);
+    pp_future_unref(other);
     for (uint32_t i = 0; i < CALLS; i++)
         pp_future_unref(futures[i]);
     free(futures);

@@ -92,11 +92,6 @@ BOTH(elements_and_results_may_be_of_no_bytes)
 
 /* ------------------------------------------------------------------------------------------- failures */
 
-static bool one_in_nine(uint32_t i)
-{
-    return i % 9 == 5;
-}
-
 BOTH(failed_elements_are_counted_and_their_outputs_left_alone)
 {
     static const enum behaviour ways[] = {FAIL, CRASH, EXIT};
@@ -139,18 +134,6 @@ BOTH(the_failure_that_is_told_is_the_one_with_the_lowest_index)
     CHECK_INT(run_loop(pool, fail_late, loop, 100, (pp_map_options){.max_in_flight = 100}), 3);
     CHECK_STR(pp_last_error(), "element 3: element 3 refuses");
     pp_pool_destroy(pool);
-}
-
-/* Answers some elements with too little, some with too much. */
-static int misfit(pp_task *task, const void *arg, size_t size)
-{
-    uint32_t i, square[2] = {0, 1};
-    CHECK_INT(size, sizeof i);
-    memcpy(&i, arg, sizeof i);
-    add(FIRST_RUN + i);
-    square[0] = i * i;
-    size_t wrong = i % 2 ? 3 : 8;
-    return pp_task_return(task, square, one_in_nine(i) ? wrong : 4);
 }
 
 BOTH(a_result_of_another_size_is_a_failure_of_its_element)

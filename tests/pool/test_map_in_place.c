@@ -2,6 +2,7 @@
 /* Maps whose elements and results lie in buffers: workers read and write them there, and nobody copies. */
 #include "map_kit.h"
 
+#include "memfd_kit.h"
 #include "processes_kit.h"
 
 #include <sys/resource.h>
@@ -60,19 +61,6 @@ static uint32_t output_of(const struct place *place, size_t i)
     uint32_t value;
     memcpy(&value, place->out + i * place->out_size, sizeof value);
     return value;
-}
-
-/* How many mappings of such a file this process has. */
-static int count_mapped(const char *name)
-{
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        count += strstr(line, name) != NULL;
-    fclose(maps);
-    return count;
 }
 
 /* Element i has its square, unless it failed. */
@@ -225,11 +213,6 @@ BOTH(a_result_is_there_when_its_element_has_ended)
 
 /* ------------------------------------------------------------------------------------------- failures */
 
-static bool one_in_nine(uint32_t i)
-{
-    return i % 9 == 5;
-}
-
 BOTH(failed_elements_are_counted_and_the_others_are_right)
 {
     static const enum behaviour ways[] = {FAIL, CRASH, EXIT};
@@ -258,19 +241,9 @@ BOTH(failed_elements_are_counted_and_the_others_are_right)
     pp_pool_destroy(pool);
 }
 
-/* Answers some elements with too little, some with too much. */
-static int misfit(pp_task *task, const void *arg, size_t size)
-{
-    uint32_t i, square[2] = {0, 1};
-    CHECK_INT(size, sizeof i);
-    memcpy(&i, arg, sizeof i);
-    square[0] = i * i;
-    size_t wrong = i % 2 ? 3 : 8;
-    return pp_task_return(task, square, one_in_nine(i) ? wrong : 4);
-}
-
 BOTH(a_result_of_another_size_is_a_failure_and_is_written_nowhere)
 {
+    board_make();
     pp_pool *pool = kit_pool(method, 2);
     struct place place = make_place(COUNT, 4, 4);
     CHECK_INT(run_place(pool, misfit, &place, COUNT, (pp_map_options){.chunk_size = 100}), COUNT / 9);
@@ -363,10 +336,10 @@ BOTH(buffers_stay_as_long_as_an_element_runs)
     check_squares(&place, 0, 3, NULL);
     pp_buffer_unref(place.in_buffer);
     pp_buffer_unref(place.out_buffer);
-    CHECK(count_mapped("/memfd:procpool-shared") > 0);
+    CHECK(kit_mappings_of("/memfd:procpool-shared") > 0);
     open_gate(GATE);
     expect_usable(pool);
-    until(count_mapped("/memfd:procpool-shared") == 0);
+    until(kit_mappings_of("/memfd:procpool-shared") == 0);
     pp_pool_destroy(pool);
 }
 
@@ -503,7 +476,7 @@ BOTH(chunks_leave_nothing_behind_in_a_worker)
         CHECK_INT(descriptors_of(pool), before);
     }
     pp_pool_destroy(pool);
-    CHECK_INT(count_mapped("/memfd:procpool-shared"), 0);
+    CHECK_INT(kit_mappings_of("/memfd:procpool-shared"), 0);
 }
 
 /* ------------------------------------------------------------------------------------------- shared buffers */
