@@ -42,6 +42,9 @@
 #define LOOK_AT_STREAM PP__MILLISECOND
 #define STREAM 64
 
+/* After the hang-up of a worker with calls who sleeps looks for its parent's report for so long. */
+#define REPORT_MOST (300 * PP__MICROSECOND)
+
 #define EVENTS 64
 #define YIELDS 16
 #define EYES 64 /* busy workers that a spinning thread looks at */
@@ -240,6 +243,12 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
     return found;
 }
 
+static void take_hang_up(pp_pool *pool, uint64_t serial)
+{
+    const struct pp__worker *worker = pp__worker_by_serial(pool, serial);
+    pool->collector.report_due |= worker && worker->count > 0;
+}
+
 /* A worker's bell has said all that it has to say: its ring is looked into in any case. */
 static void take_events(pp_pool *pool, const struct epoll_event *events, int count)
 {
@@ -248,6 +257,8 @@ static void take_events(pp_pool *pool, const struct epoll_event *events, int cou
             pp__fd_clear(pool->kick);
         else if (events[i].data.u64 == PP__TAG_ZYGOTE)
             read_reports(pool);
+        else if (events[i].data.u64 & PP__TAG_HANG_UP)
+            take_hang_up(pool, events[i].data.u64 & ~PP__TAG_HANG_UP);
     }
 }
 
@@ -334,12 +345,35 @@ void pp__collect_ask(pp_pool *pool)
     pp__dispatch(pool);
 }
 
-/* epoll_pwait, for `gather` ns at most unless that is 0: how many events, or -EINTR. */
+static int look_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, struct pp__hold *hold)
+{
+    int count = PP_SYS(epoll_pwait)(pool->epoll, events, EVENTS, milliseconds, pp__hold_mask(hold));
+    return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
+}
+
+/* The process that reports may need this processor. */
+static int look_for_report(const pp_pool *pool, struct epoll_event *events, struct pp__hold *hold)
+{
+    uint64_t begun = pp__now();
+    int count = 0;
+    while (count == 0 && pp__now() - begun < REPORT_MOST) {
+        sched_yield();
+        count = look_for_events(pool, events, 0, hold);
+    }
+    return count;
+}
+
+/* Sleeps, for `gather` ns at most unless that is 0: how many events, or -EINTR. */
 static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int milliseconds, uint64_t gather,
-                           struct pp__hold *hold)
+                           bool report_due, struct pp__hold *hold)
 {
     if (milliseconds != 0)
         pp__hold_off(hold);
+    if (report_due && milliseconds != 0) {
+        int count = look_for_report(pool, events, hold);
+        if (count != 0)
+            return count;
+    }
     if (gather > 0 && milliseconds != 0) {
         struct pollfd set = {.fd = pool->epoll, .events = POLLIN};
         struct timespec most = pp__to_timespec(gather);
@@ -348,8 +382,7 @@ static int wait_for_events(const pp_pool *pool, struct epoll_event *events, int 
             return ready < 0 && errno == EINTR ? -EINTR : 0;
         milliseconds = 0;
     }
-    int count = PP_SYS(epoll_pwait)(pool->epoll, events, EVENTS, milliseconds, pp__hold_mask(hold));
-    return count >= 0 ? count : errno == EINTR ? -EINTR : 0;
+    return look_for_events(pool, events, milliseconds, hold);
 }
 
 /* Who spins beside the sleeper sees the word, and leaves; and does not spin on, as nobody is asleep. It may have to
@@ -383,12 +416,13 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     ask(pool, mode);
     uint64_t epoch = pool->want_epoch;
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
+    bool report_due = pool->collector.report_due;
     pool->collector.asleep = true;
-    pool->collector.kicked = false;
+    pool->collector.kicked = pool->collector.report_due = false;
     pool->collector.manager_in_epoll |= !every;
     pool->in_epoll++;
     pp__pool_unlock(pool);
-    int count = wait_for_events(pool, events, milliseconds, gather, hold);
+    int count = wait_for_events(pool, events, milliseconds, gather, report_due, hold);
     pp__pool_lock(pool);
     if (every)
         wait_for_spinner(pool);
@@ -415,6 +449,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
  * started, are among what is watched. */
 static uint64_t look_after(pp_pool *pool)
 {
+    pp__workers_dispose(pool);
     int starting = pool->starting, coming = pool->coming, leaving = pool->leaving;
     uint64_t next = pp__timers_run(pool);
     pp__dispatch(pool);

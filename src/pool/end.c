@@ -122,25 +122,44 @@ static void unlist(struct pp__worker *worker)
         pool->standby = NULL;
     if (pool->dealt_to == worker)
         pool->dealt_to = NULL;
+    pp__errand_stop(worker);
+    pp__argument_evacuate(worker);
 }
 
-void pp__worker_free(struct pp__worker *worker)
+/* Closing is not enough: a child that the host forked may have a copy. */
+static void close_watched(const pp_pool *pool, int fd)
 {
-    unlist(worker);
-    /* Closing is not enough: a child that the host forked may have a copy. */
-    if (worker->bell >= 0)
-        PP_SYS(epoll_ctl)(worker->pool->epoll, EPOLL_CTL_DEL, worker->bell, NULL);
-    pp__fd_close(worker->bell);
-    pp__fd_close(worker->socket);
+    if (fd >= 0)
+        PP_SYS(epoll_ctl)(pool->epoll, EPOLL_CTL_DEL, fd, NULL);
+    pp__fd_close(fd);
+}
+
+static void dispose(struct pp__worker *worker)
+{
+    close_watched(worker->pool, worker->bell);
+    close_watched(worker->pool, worker->socket);
     pp__output_close(worker);
-    pp__errand_stop(worker);
     pp__results_close(worker->buffers);
-    pp__argument_evacuate(worker);
     pp__shelf_destroy(&worker->arguments);
     pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
     pp__segment_unmap(worker->result_side, sizeof *worker->result_side);
     free(worker->knows);
     free(worker);
+}
+
+void pp__worker_free(struct pp__worker *worker)
+{
+    unlist(worker);
+    dispose(worker);
+}
+
+void pp__workers_dispose(pp_pool *pool)
+{
+    while (!pp__list_empty(&pool->dead)) {
+        struct pp__worker *worker = pp__container(pool->dead.next, struct pp__worker, place);
+        pp__list_remove(&worker->place);
+        dispose(worker);
+    }
 }
 
 static void describe_end(const struct pp__worker *worker, char *text, size_t size, int code, int status)
@@ -255,7 +274,8 @@ void pp__worker_ended(struct pp__worker *worker, int code, int status)
         pp__pool_break(pool, 0, "worker %d %s while it ran call %llu, %s", number, how, (unsigned long long)id,
                        running->function->name);
     bool died = !pool->broken && bury(worker, code, status, how);
-    pp__worker_free(worker);
+    unlist(worker);
+    pp__list_insert(&pool->dead, &worker->place); /* whose call has failed does not wait for what it leaves behind */
     if (want)
         pp__dispatch_start_failed(pool, want);
     if (died)

@@ -39,4 +39,7 @@ void pp__worker_give_back(struct pp__worker *worker, int error);
 /* Frees it, its process gone or given up. */
 void pp__worker_free(struct pp__worker *worker);
 
+/* Frees those that have ended. */
+void pp__workers_dispose(pp_pool *pool);
+
 #endif

@@ -372,6 +372,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pp__list_init(&pool->idle[1]);
     pp__list_init(&pool->active);
     pp__list_init(&pool->others);
+    pp__list_init(&pool->dead);
     pp__slab_init(&pool->calls, sizeof(struct pp_future));
     pool->wake_cost = FIRST_WAKE_COST;
     pool->spin_limit = PP__SPIN_MAX;
@@ -466,6 +467,7 @@ void pp__pool_close_epoll(pp_pool *pool)
 static void end(pp_pool *pool)
 {
     pool->ended = true;
+    pp__workers_dispose(pool);
     if (pool->connection >= 0)
         pp__launcher_disconnect(pool->connection);
     pool->connection = -1;

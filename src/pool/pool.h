@@ -76,6 +76,7 @@ struct pp_pool {
     struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link unwoken; /* those that were sent something and not woken yet: until the end of the dispatch */
+    struct pp__link dead;    /* that have ended and are to be freed, by who has nothing more urgent to do */
     int alive;               /* places in use */
     int starting;            /* of them: not ready for calls yet */
     struct pp__link others;  /* workers without a place */
@@ -183,8 +184,10 @@ void pp__pool_lost_zygote(pp_pool *pool);
 /* Closes what collecting needs, once the pool has ended and nobody sleeps there. Under the lock. */
 void pp__pool_close_epoll(pp_pool *pool);
 
-/* What an event in the epoll set is about: one of these, or a worker's serial, which is larger. */
+/* What an event in the epoll set is about: one of these, or a worker's serial, which is larger: its bell; or that with
+ * the highest bit: its socket's other end is closed. */
 enum { PP__TAG_KICK = 1, PP__TAG_ZYGOTE, PP__TAG_LAST };
+#define PP__TAG_HANG_UP (UINT64_C(1) << 63)
 
 /* No more submits; with `cancel`, what has not begun never does. Under the lock. */
 void pp__pool_begin_shutdown(pp_pool *pool, bool cancel);

@@ -46,6 +46,7 @@ void pp__standby_make(pp_pool *pool)
 {
     int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
     pool->standby_wanted = false;
+    pp__workers_dispose(pool); /* it may need their descriptors */
     struct pp__worker *worker = is_useful(pool) ? pp__worker_create(pool) : NULL;
     if (!worker)
         return;

@@ -106,13 +106,20 @@ static int send_setting(struct pp__worker *worker)
     return payload ? 0 : -EAGAIN;
 }
 
-/* By edges: each ring is told once, and its bell is never read, which would be one more system call for each sleep. */
-static int listen_to(struct pp__worker *worker)
+static int listen_for(const struct pp__worker *worker, int fd, uint32_t events, uint64_t tag)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = worker->serial};
-    if (PP_SYS(epoll_ctl)(worker->pool->epoll, EPOLL_CTL_ADD, worker->bell, &event) != 0)
+    struct epoll_event event = {.events = events, .data.u64 = tag};
+    if (PP_SYS(epoll_ctl)(worker->pool->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         return pp__fail_errno(errno, "epoll_ctl");
     return 0;
+}
+
+/* By edges: each ring is told once, and its bell is never read, which would be one more system call for each sleep. A
+ * process that ends hangs up somewhat before its parent is told of its end. */
+static int listen_to(struct pp__worker *worker)
+{
+    int error = listen_for(worker, worker->bell, EPOLLIN | EPOLLET, worker->serial);
+    return error ? error : listen_for(worker, worker->socket, EPOLLRDHUP | EPOLLET, worker->serial | PP__TAG_HANG_UP);
 }
 
 /* Its process is there, so that nothing is left to be waited for. */
@@ -192,6 +199,7 @@ int pp__worker_start(pp_pool *pool)
 {
     struct pp__worker *worker;
     int number = 0;
+    pp__workers_dispose(pool); /* it may need their descriptors */
     while (pool->workers[number])
         number++;
     int error = pool->standby ? pp__standby_take(pool, number, &worker) : pp__worker_start_other(pool, number, &worker);

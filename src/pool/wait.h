@@ -45,6 +45,7 @@ struct pp__collector {
     bool manager_naps;       /* or for a while */
     bool left;               /* nobody has the duty, and who runs dry wakes the manager from its nap */
     uint64_t looked_at;      /* when the epoll set was last looked at */
+    bool report_due;         /* a worker with calls has hung up: its parent is about to tell of its end */
     uint64_t
         delivered_seen; /* pool->delivered at its last sleep: nothing has happened since, and only then is it endless */
     uint64_t leaves;    /* how often a waiting thread has given the duty up */

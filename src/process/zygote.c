@@ -507,9 +507,9 @@ static void bury(const siginfo_t *seen)
 static void deaths_ready(struct pp__source *source, uint32_t events)
 {
     (void)events;
-    struct signalfd_siginfo ignored;
-    while (PP_SYS(read)(source->fd, &ignored, sizeof ignored) > 0) {
-    }
+    struct signalfd_siginfo ignored; /* signals of one number gather; another one makes this ready again */
+    ssize_t size = PP_SYS(read)(source->fd, &ignored, sizeof ignored);
+    (void)size; /* what has ended is asked for below in any case */
     for (;;) {
         siginfo_t seen = {.si_pid = 0};
         if (PP_SYS(waitid)(P_ALL, 0, &seen, WEXITED | WNOHANG | WNOWAIT) != 0 || seen.si_pid == 0)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers that die: in a call, between calls, before the first; and pools that break of it. */
+#include "memfd_kit.h"
 #include "processes_kit.h"
 
 #include <alloca.h>
 #include <setjmp.h>
+#include <sys/socket.h>
 
 #define CALLS 1000
 
@@ -349,6 +351,42 @@ BOTH(workers_killed_while_idle_cost_nothing)
         for (int i = 0; i < 50; i++)
             CHECK_INT(take_int(futures[i]), i * i);
     }
+    pp_pool_destroy(pool);
+}
+
+static bool is_socket(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+/* As its end would close them; then it goes on for longer than anybody would look for the news of that end. */
+static int hang_up(pp_task *task, const void *arg, size_t size)
+{
+    for (int fd = 3; fd < 1024; fd++)
+        if (is_socket(fd))
+            shutdown(fd, SHUT_RDWR);
+    test_sleep_ms(20);
+    return task_square(task, arg, size);
+}
+
+TEST(a_worker_that_hangs_up_and_goes_on_has_not_died)
+{
+    pp_pool *pool = open_workers(1, PP_START_FORK);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(take_int(submit_int(pool, hang_up, i)), i * i);
+    pp_pool_destroy(pool);
+}
+
+BOTH(what_a_dead_worker_had_of_the_owners_is_given_back_though_nobody_calls_again)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .standby = PP_STANDBY_NEVER}, method);
+    int fds = count_fds(), mappings = kit_memfd_mappings();
+    struct input input = {.way = EXIT_3};
+    pp_future *future = submit(pool, square_or_die, &input, sizeof input);
+    check_crash(future, 0, 3);
+    pp_future_unref(future);
+    wait_until(count_fds() == fds && kit_memfd_mappings() == mappings, 10);
     pp_pool_destroy(pool);
 }
 
