@@ -102,6 +102,8 @@ struct pp__result_side {
     /* worker -> owner: how many bytes of `crash` are a trace (process/trace.h), stored (release) by a worker that dies
      * of a crash; 0 before. Read when it is gone. */
     _Atomic uint32_t crash_size;
+    /* worker -> owner: the processor on which it last went to sleep; a hint. */
+    _Atomic uint32_t processor;
     /* worker -> owner, any number is as good as another; of a call that has ended: nothing. */
     struct pp__progress progress;
     /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says
@@ -116,10 +118,19 @@ struct pp__pool_page {
     _Atomic uint32_t manager;                /* the manager's futex: grows when it is called; wait.c */
     alignas(PP__LINE) _Atomic uint32_t
         spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
+    _Atomic uint32_t processor; /* owner -> workers: on which the thread was that last went to sleep to be rung; a hint */
 };
 
 /* Nobody spins longer than this, ns. */
 #define PP__SPIN_MAX UINT64_C(100000)
+
+/*
+ * Where a thread sleeps there the kernel likes to wake it: a call that comes after a pause so long, ns, finds its
+ * worker asleep on the very processor of the thread that waits for it, while another idles. Each would spin in the
+ * other's way; both sleep instead. Calls that come closer to one another are spun for even so, as the kernel parts two
+ * that both want to run.
+ */
+#define PP__LONG_PAUSE PP__SPIN_MAX
 
 static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_BYTES, "the call side is a page of words and the ring");
 static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES,

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,8 +159,30 @@ static bool spin_for_call(void)
     return found;
 }
 
+/* Its last sleep for want of calls. */
+struct sleep {
+    bool was_long;
+    uint64_t rung_epoch; /* pp__self's then */
+};
+
+/* Whether whoever it has rung since waits, by all that is known, for this very processor. */
+static bool is_in_the_way(const struct sleep *last)
+{
+    return last->was_long && pp__self.rung_epoch != last->rung_epoch &&
+           pp__load_relaxed(&pp__self.page->processor) == (uint32_t)sched_getcpu();
+}
+
+static void sleep_for_call(struct sleep *last)
+{
+    uint64_t begun = pp__now();
+    pp__self_wait(have_call, PP__NEVER);
+    last->was_long = pp__now() - begun >= PP__LONG_PAUSE;
+    last->rung_epoch = pp__self.rung_epoch;
+}
+
 static _Noreturn void serve(void)
 {
+    struct sleep last = {0};
     for (;;) {
         struct pp__record record;
         const void *payload;
@@ -178,8 +201,10 @@ static _Noreturn void serve(void)
         pp__shelf_take_in(&pp__self.shelf);
         if (pp__self.received.keeps)
             pp__received_tidy(&pp__self.received, pp__self.call_side);
-        if (!spin_for_call())
-            pp__self_wait(have_call, PP__NEVER);
+        if (!is_in_the_way(&last) && spin_for_call())
+            last.was_long = false;
+        else
+            sleep_for_call(&last);
     }
 }
 

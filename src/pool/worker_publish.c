@@ -13,6 +13,7 @@
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,7 @@ void pp__self_ring_if_wanted(enum pp__want mode)
 void pp__self_wait(bool (*ready)(void), uint64_t bound)
 {
     pp__self.clock.now = 0;
+    pp__store_relaxed(&pp__self.result_side->processor, (uint32_t)sched_getcpu());
     uint32_t number = pp__doorbell_lie_down(&pp__self.call_side->bell, &pp__self.result_side->sleeping);
     if (!ready())
         pp__futex_wait(&pp__self.call_side->bell, number, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
