@@ -69,6 +69,7 @@ static uint64_t run_measures(pp_pool *pool, uint64_t now)
 void pp__recycle_begin(struct pp__worker *worker)
 {
     uint32_t most = worker->pool->options.max_tasks;
+    worker->asked_at = pp__now();
     worker->budget = most ? most : INT64_MAX;
     worker->look_at = most ? most : INT64_MIN;
 }
@@ -76,7 +77,7 @@ void pp__recycle_begin(struct pp__worker *worker)
 void pp__recycle_ready(struct pp__worker *worker)
 {
     pp_pool *pool = worker->pool;
-    uint64_t cost = pp__now() - worker->free_at;
+    uint64_t cost = pp__now() - worker->asked_at;
     pool->start_cost = cost > pool->start_cost ? cost : pool->start_cost - (pool->start_cost - cost) / 8;
     pool->recycle_due |= worker->predecessor || worker->withdrawn;
     if (pool->options.max_growth)

@@ -141,6 +141,39 @@ BOTH(the_next_worker_is_ready_before_the_old_one_goes)
     pp_pool_destroy(pool);
 }
 
+/* Counts the calls that had begun before each. */
+static int start_slowly(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    int starts = shared()->words[0]++;
+    CHECK(starts < 8);
+    shared()->runs[starts] = shared()->words[2];
+    test_sleep_ms(100);
+    return 0;
+}
+
+static int count_call(pp_task *task, const void *arg, size_t size)
+{
+    shared()->words[2]++;
+    test_sleep_ms(5);
+    return task_pid(task, arg, size);
+}
+
+/* A start takes as long as twenty calls, which is known from the first one. */
+BOTH(later_ones_are_asked_for_in_time_too)
+{
+    enum { CALLS = 60 };
+    pp_pool *pool =
+        open_pool((pp_pool_options){.max_workers = 1, .max_tasks = CALLS, .initializer = start_slowly}, method);
+    for (int i = 0; i < 3 * CALLS; i++)
+        CHECK(take_int(submit(pool, count_call, NULL, 0)) > 0);
+    CHECK_INT(shared()->runs[0], 0);
+    CHECK(shared()->words[0] >= 3);
+    for (int i = 1; i <= 2; i++)
+        CHECK((int)shared()->runs[i] < i * CALLS - 2); /* and not with the last */
+    pp_pool_destroy(pool);
+}
+
 BOTH(a_map_goes_on_over_workers_that_are_recycled)
 {
     int inputs[400], outputs[400];
