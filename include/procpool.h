@@ -425,9 +425,9 @@ typedef struct pp_pool_options {
  * When the program exits, all pools that are left are shut, those that were released included, at the start of exit(3):
  * from then on submits and new pools are refused, in handlers and in all threads. A handler of exit(3)'s, which is
  * registered with each of the first 32 pools, then does as their exit_policy says. Futures can be waited for in all
- * handlers, and pools be destroyed. Where exit(3) is called by a thread that has made no pool and has not loaded the
- * library (the main thread has, as a rule), or could not be watched for want of memory, that handler is what shuts
- * them: in handlers that were registered after it, which run before it, they work as ever. So they do in C++
+ * handlers, and pools be destroyed. Where exit(3) is called by a thread that has never made a pool, submitted or
+ * waited, and has not loaded the library (the main thread has, as a rule), or could not be watched for want of memory,
+ * that handler is what shuts them: in handlers that were registered after it, which run before it, they work as ever. So they do in C++
  * destructors of that thread's own thread_local objects, which come first. Calls of an inline pool are not awaited, nor
  * is anything by _exit(2), quick_exit(3), a signal's end or a child that the program forked. In a task, exit(3) awaits
  * the pools that this task made.

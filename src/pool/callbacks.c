@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/futex.h"
 #include "base/seam.h"
+#include "pool/exit_start.h"
 #include "pool/future.h"
 #include "pool/loop.h"
 #include "process/owner.h"
@@ -167,6 +168,7 @@ static void *run(void *argument)
     pp_pool *pool = argument;
     struct pp__callbacks *c = pool->callbacks;
     prctl(PR_SET_NAME, "pp-callbacks");
+    pp__exit_watch();
     pp__pool_lock(pool);
     for (;;) {
         uint32_t seen = pp__load_acquire(&c->word); /* pairs with the add in pp__callbacks_wake */

@@ -19,7 +19,7 @@
 extern int __cxa_thread_atexit_impl(void (*end)(void *), void *object, void *module);
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
-static _Thread_local bool watched;
+_Thread_local bool pp__exit_is_watched;
 
 /* exit(3) itself: the name leads elsewhere where a program that lies at a fixed place takes its address, and where
  * another library has one. */
@@ -64,10 +64,10 @@ static void end_thread(void *unused)
 
 __attribute__((constructor)) void pp__exit_watch(void)
 {
-    if (watched || is_short_of_memory())
+    if (pp__exit_is_watched || is_short_of_memory())
         return;
     if (!pp__load_relaxed(&real_exit))
         find_exit();
-    watched = true;
+    pp__exit_is_watched = true;
     __cxa_thread_atexit_impl(end_thread, NULL, &__dso_handle);
 }

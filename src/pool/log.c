@@ -7,6 +7,7 @@
 #include "base/futex.h"
 #include "base/seam.h"
 #include "pool/errand.h"
+#include "pool/exit_start.h"
 #include "pool/finalized.h"
 #include "pool/loop.h"
 
@@ -108,6 +109,7 @@ static void *run(void *argument)
 {
     pp_pool *pool = argument;
     prctl(PR_SET_NAME, "pp-log");
+    pp__exit_watch();
     pp__pool_lock(pool);
     for (;;) {
         uint32_t seen = pp__load_acquire(&pool->log_word); /* pairs with the add in pp__log_wake */

@@ -6,6 +6,7 @@
 #include "pool/argument.h"
 #include "pool/collect.h"
 #include "pool/dispatch.h"
+#include "pool/exit_start.h"
 #include "pool/function.h"
 #include "pool/future.h"
 #include "pool/pool.h"
@@ -360,6 +361,7 @@ static int submit_any(pp_pool *pool, const pp_call *call, pp_future **result)
 
 int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
 {
+    pp__exit_watch_once();
     if (!pool || !call)
         return pp__fail(-EINVAL, "no %s", pool ? "call" : "pool");
     if (!pp__pool_is_own(pool))
@@ -385,6 +387,7 @@ int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size
     if (!pool || !pp__pool_is_own(pool) || !function || (!arg && size > 0) || size >= PP__ROOM ||
         pool->options.max_pending || pool->options.capture)
         return submit_other(pool, function, arg, size, future);
+    pp__exit_watch_once();
     return submit_small(pool, (struct small){.function = function, .arg = arg, .size = size}, future);
 }
 
@@ -437,6 +440,7 @@ static ssize_t submit_all(pp_pool *pool, const pp_call *calls, size_t count, pp_
 ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures)
 {
     PP__NO_CANCELLATION();
+    pp__exit_watch_once();
     if (!pool || (!calls && count > 0))
         return pp__fail(-EINVAL, "no %s", pool ? "calls" : "pool");
     if (!pp__pool_is_own(pool))

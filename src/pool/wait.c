@@ -9,6 +9,7 @@
 #include "base/interrupt.h"
 #include "base/seam.h"
 #include "pool/collect.h"
+#include "pool/exit_start.h"
 #include "pool/group.h"
 #include "pool/inline.h"
 #include "pool/log.h"
@@ -276,6 +277,7 @@ static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(co
     struct pp__hold hold;
     bool looked = false;
     int error = 0;
+    pp__exit_watch_once();
     pp__hold_begin(&hold);
     pp__list_init(&me.in_pool);
     pp__list_insert(&subject->waiters, &me.in_subject);

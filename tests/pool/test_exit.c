@@ -278,6 +278,76 @@ BOTH(so_they_do_where_the_thread_that_made_it_exits)
     check_refused(exit_where_the_pool_was_made, method);
 }
 
+/* What a thread may do with a pool of another's before it exits. */
+static void *submit_and_exit_here(void *unused)
+{
+    hanging = submit_int(left, task_square, 5);
+    exit(0);
+    return unused;
+}
+
+static void *wait_and_exit_here(void *unused)
+{
+    pp_future_wait(hanging, -1);
+    exit(0);
+    return unused;
+}
+
+static void exit_well(pp_future *future, void *unused)
+{
+    (void)future, (void)unused;
+    exit(0);
+}
+
+static void exit_in_log(void *unused, const char *line)
+{
+    (void)unused;
+    if (strstr(line, "started"))
+        exit(0);
+}
+
+static void exit_where_it_was_submitted(pp_start_method method)
+{
+    left = kit_pool(method, 1);
+    CHECK_INT(atexit(use_in_later_handler), 0);
+    join_thread(start_thread(submit_and_exit_here, NULL));
+}
+
+static void exit_where_it_was_waited(pp_start_method method)
+{
+    leave_a_pool_to_a_later_handler(method);
+    join_thread(start_thread(wait_and_exit_here, NULL));
+}
+
+static void exit_in_a_thread_of_callbacks(pp_start_method method)
+{
+    leave_a_pool_to_a_later_handler(method);
+    CHECK_OK(pp_future_add_callback(submit_int(left, task_square, 2), exit_well, NULL));
+    for (;;)
+        pause();
+}
+
+static void exit_in_a_thread_of_the_log(pp_start_method method)
+{
+    left = open_pool((pp_pool_options){.max_workers = 1, .log = exit_in_log}, method);
+    CHECK_INT(atexit(use_in_later_handler), 0);
+    hanging = submit_int(left, task_square, 5);
+    for (;;)
+        pause();
+}
+
+BOTH(so_they_do_where_a_thread_exits_that_has_submitted_or_waited)
+{
+    check_refused(exit_where_it_was_submitted, method);
+    check_refused(exit_where_it_was_waited, method);
+}
+
+BOTH(so_they_do_where_a_callback_or_the_log_function_exits)
+{
+    check_refused(exit_in_a_thread_of_callbacks, method);
+    check_refused(exit_in_a_thread_of_the_log, method);
+}
+
 static void use_in_a_handler_that_came_first(void)
 {
     nap(left, 3, 1);
