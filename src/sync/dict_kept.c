@@ -16,11 +16,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DEFAULT_BYTES ((uint64_t)1 << 28)
 #define DEFAULT_READERS 126
-#define TRIES 4
+#define TRIES 5
+#define READING 4000000L /* ns, which reading takes; four times as long at each next try */
 
 /* One transaction of a handle. */
 struct step {
@@ -31,6 +33,8 @@ struct step {
     bool changes;  /* so it has that turn until its end */
     int code;      /* LMDB's, of the first function that failed */
     uint64_t used; /* bytes of the file, when it began */
+    bool unread;   /* when it last found no room, there was no reader; or no place, none that was dead */
+    int waits;     /* for readers */
 };
 
 /* The operation's error; what can be mended is in step->code. */
@@ -109,6 +113,46 @@ static int check_readers(struct step *step)
     return dead;
 }
 
+/* A line of mdb_reader_list's: process, thread, and what it reads, or "-"; above them a heading. */
+static int look_at_reader(const char *line, void *reads)
+{
+    const char *what = strrchr(line, ' ');
+    *(bool *)reads |= what && what[1] >= '0' && what[1] <= '9';
+    return 0;
+}
+
+static bool is_read(const struct step *step)
+{
+    bool reads = false;
+    step->lmdb->mdb_reader_list(step->process->env, look_at_reader, &reads);
+    return reads;
+}
+
+/*
+ * What was changed is room again when nobody reads the state before. Who is dead reads no more; who reads will soon be
+ * done, but for one that is stopped; and where neither is to be seen somebody else may have seen to it since this found
+ * no room: so it is out of room only if that comes twice.
+ */
+static bool find_room(struct step *step, bool deletes)
+{
+    PP_FAULT("kept.lacks");
+    if (check_readers(step) > 0 || (deletes && pp__kept_stretch(step->process) == 0))
+        return true;
+    bool reads = is_read(step), was_unread = step->unread;
+    step->unread = !reads;
+    if (reads)
+        nanosleep(&(struct timespec){.tv_nsec = READING << (2 * step->waits++)}, NULL);
+    return reads || !was_unread;
+}
+
+/* A place for a reader, likewise. */
+static bool find_place(struct step *step)
+{
+    bool was_unread = step->unread;
+    step->unread = check_readers(step) == 0;
+    return !step->unread || !was_unread;
+}
+
 /* Whether the step is to be tried again, what kept it being out of the way. `deletes`: it makes room, so it gets some.
  */
 static bool mend(struct step *step, bool deletes)
@@ -119,9 +163,9 @@ static bool mend(struct step *step, bool deletes)
     case MDB_MAP_RESIZED:
         return pp__kept_follow(step->process) == 0;
     case MDB_READERS_FULL:
-        return check_readers(step) > 0;
-    case MDB_MAP_FULL: /* dead readers keep pages from being used again */
-        return check_readers(step) > 0 || (deletes && pp__kept_stretch(step->process) == 0);
+        return find_place(step);
+    case MDB_MAP_FULL:
+        return find_room(step, deletes);
     default:
         return false;
     }

@@ -20,6 +20,7 @@
     F(mdb_env_set_maxreaders)                                                                                          \
     F(mdb_env_set_maxdbs)                                                                                              \
     F(mdb_reader_check)                                                                                                \
+    F(mdb_reader_list)                                                                                                 \
     F(mdb_txn_begin)                                                                                                   \
     F(mdb_txn_commit)                                                                                                  \
     F(mdb_txn_abort)                                                                                                   \

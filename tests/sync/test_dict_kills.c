@@ -294,6 +294,54 @@ static int change_until_full(pp_dict *dict, int most)
     return changes;
 }
 
+static void change_often(void *dict)
+{
+    CHECK_INT(change_until_full(dict, 1000), 1000);
+}
+
+/* One that changes, until it finds no room for the n-th time. */
+static pid_t stopped_writer(pp_dict *dict, unsigned n)
+{
+    pp__fault_arm("kept.lacks", n, PP__FAULT_STOP);
+    pid_t child = kit_fork(change_often, dict);
+    wait_until(test_process_state(child, NULL, NULL) == 'T', 10);
+    pp__fault_disarm();
+    return child;
+}
+
+/* Where several find no room at once, the first to look finds the dead reader, and the others none. */
+TEST(who_finds_no_room_in_a_kept_one_tries_again_where_somebody_else_has_buried_the_reader)
+{
+    pp_dict *dict = kit_kept(1 << 20);
+    if (!dict)
+        LEFT_OUT("LMDB is not here");
+    put_stage(dict, 0);
+    pid_t reader = stopped_reader(dict);
+    kit_kill(reader);
+    pid_t writer = stopped_writer(dict, 1);
+    CHECK_INT(change_until_full(dict, 100), 100);
+    kill(writer, SIGCONT);
+    kit_end_well(writer);
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
+/* One that reads, when it finds no room for the first time, and no more the second time. */
+TEST(who_finds_no_room_in_a_kept_one_waits_for_who_reads_it)
+{
+    pp_dict *dict = kit_kept(1 << 20);
+    if (!dict)
+        LEFT_OUT("LMDB is not here");
+    put_stage(dict, 0);
+    pid_t reader = stopped_reader(dict), writer = stopped_writer(dict, 2);
+    kill(reader, SIGCONT);
+    kit_end_well(reader);
+    kill(writer, SIGCONT);
+    kit_end_well(writer);
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
 TEST(a_stopped_reader_of_a_kept_one_takes_room_until_it_goes_on_or_is_killed)
 {
     pp_dict *dict = kit_kept(1 << 20);
