@@ -427,10 +427,10 @@ typedef struct pp_pool_options {
  * registered with each of the first 32 pools, then does as their exit_policy says. Futures can be waited for in all
  * handlers, and pools be destroyed. Where exit(3) is called by a thread that has never made a pool, submitted or
  * waited, and has not loaded the library (the main thread has, as a rule), or could not be watched for want of memory,
- * that handler is what shuts them: in handlers that were registered after it, which run before it, they work as ever. So they do in C++
- * destructors of that thread's own thread_local objects, which come first. Calls of an inline pool are not awaited, nor
- * is anything by _exit(2), quick_exit(3), a signal's end or a child that the program forked. In a task, exit(3) awaits
- * the pools that this task made.
+ * that handler is what shuts them: in handlers that were registered after it, which run before it, they work as ever.
+ * So they do in C++ destructors of that thread's own thread_local objects, which come first. Calls of an inline pool
+ * are not awaited, nor is anything by _exit(2), quick_exit(3), a signal's end or a child that the program forked. In a
+ * task, exit(3) awaits the pools that this task made.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value,
  * when_full or submit_timeout without max_pending or together, launcher together with options of one, stack too small,
@@ -984,8 +984,8 @@ typedef struct pp_process_options {
     const char *name; /* at most 63 bytes, of which ps shows 15; copied; NULL: "Process-1", and so on */
     /*
      * What becomes of it when the program ends. 0: by exit(3) or the end of main it is awaited; an owner that is
-     * killed, calls _exit or becomes another program it outlives. 1: it is killed, however the owner ends, and may
-     * start no processes itself.
+     * killed, calls _exit or becomes another program it outlives (but the kernel sends SIGHUP to one that is stopped
+     * then). 1: it is killed, however the owner ends, and may start no processes itself.
      */
     int daemon;
     pp_launcher *launcher; /* one without a starter; the process takes its own reference; NULL: it gets one of its own
@@ -1150,7 +1150,9 @@ PP_API void pp_cleanup_future(pp_future **future); /* pp_future_unref */
  *   - Any process and any thread may call them, but not signal handlers. Waits end early with -EINTR as everywhere.
  * -EINVAL: NULL.
  *   - An exec is the end of all threads but not of the process: its locks and values are released as by a death, and
- * what it holds of a semaphore is free, and what it has not done of a joinable queue is done.
+ * what it holds of a semaphore is free, and what it has not done of a joinable queue is done. For the last two images
+ * are told apart by where their stacks begin: where addresses are not randomised (under gdb, setarch -R), one of the
+ * same program with the same arguments is taken for the one before.
  *   - No death of a participant, at any instruction, blocks others: who sleeps looks again each 50 ms in any case. One
  * that is stopped (SIGSTOP) inside a function can hold up the others until it goes on or is killed; they time out then,
  * but up to a second late.
@@ -1332,7 +1334,8 @@ PP_API int pp_queue_close(pp_queue *queue);
  *
  * Functions wait for each other, for microseconds, or for as long as it takes to get an anonymous one's memory where
  * that grows, to flush a kept one's change, or to copy all for a view. Errors of all: -EINVAL, -EMSGSIZE (a key or a
- * value that can't be), -EPROTO (memory or file were overwritten); of an anonymous one -EDEADLK (a signal handler in a
+ * value that can't be), -EPROTO (memory or file were overwritten, where that is seen: what is damaged within a
+ * kept one's pages can end the program that reads them); of an anonymous one -EDEADLK (a signal handler in a
  * thread that is in such a function), and -EBADF of changes (its descriptor has been closed in this process and it
  * needs more memory, before Linux 5.14); of a kept one -ENOTSUP, -EUSERS (more threads of all processes than
  * max_readers) and those of files (-EIO: the disk failed). They have no timeouts: a process that is stopped in a change
@@ -1366,14 +1369,14 @@ typedef struct pp_dict_options {
  * kind, is no dictionary, and is left as it is; a named one is seen among the first 4096 keys, and behind them only by
  * changes, none of which harms it: -EPROTO. Of a kept one also: -ENOENT (a symbolic link that leads to no file; of
  * pp_dict_open, and of all functions in a forked child, which opens the file again: there is another file or none by
- * now), -EMLINK (the file has hard links, so that it could be locked under each of its names), -EBUSY (it or PATH-lock
- * was removed, replaced or renamed while a process has it open). A process that has more handles of one file keeps to
- * the largest max_bytes of them, and flushes unless all have no_flush; a full file grows by up to 1 MiB beyond
- * max_bytes while something is deleted. Of all functions of a kept one: -EBADF (the library's descriptors of the file
- * were closed in this process; nothing is written to what has their numbers), and -EPROTO (the file was cut; its size
- * is looked at before each transaction, each change of one and its end, and every 64 keys of a view: who reads the file
- * between that and the next look dies of SIGBUS, and so may who meets a file cut by less than is free in it). Of
- * changes: -EFBIG (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).
+ * now), -EISDIR, -EINVAL (it is no regular file), -EMLINK (it has hard links, so that it could be locked under each of
+ * its names), -EBUSY (it or PATH-lock was removed, replaced or renamed while a process has it open). A process that has
+ * more handles of one file keeps to the largest max_bytes of them, and flushes unless all have no_flush; a full file
+ * grows by up to 1 MiB beyond max_bytes while something is deleted. Of all functions of a kept one: -EBADF (the
+ * library's descriptors of the file were closed in this process; nothing is written to what has their numbers), and
+ * -EPROTO (the file was cut; its size is looked at before each transaction, each change of one and its end, and every
+ * 64 keys of a view: who reads the file between that and the next look dies of SIGBUS, and so may who meets a file cut
+ * by less than is free in it). Of changes: -EFBIG (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).
  */
 PP_API int pp_dict_create(const pp_dict_options *options, pp_dict **dict);
 PP_API int pp_dict_open(int fd, pp_dict **dict);

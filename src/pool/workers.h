@@ -92,7 +92,7 @@ struct pp__worker {
     uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
     uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, was told to leave, or got a call
                           when it had none */
-    uint64_t asked_at;    /* when it was asked for */
+    uint64_t asked_at; /* when it was asked for */
     uint64_t free_before; /* what free_at was when results were last taken in */
     uint8_t *knows;       /* modules it was told of, a byte each */
     size_t knows_count;

@@ -222,9 +222,21 @@ static int check_path(const struct pp__shared_kept *shared)
     return same ? 0 : fail_replaced(shared);
 }
 
+/* LMDB would wait for ever for what a pipe has to say, for one; and a lock file beside it would stay. */
+static int check_kind(const char *path)
+{
+    struct stat status;
+    if (PP_SYS(stat)(path, &status) != 0 || S_ISREG(status.st_mode))
+        return 0; /* one that can't be had is told when it is opened */
+    return S_ISDIR(status.st_mode) ? pp__fail(-EISDIR, "%s is a directory", path)
+                                   : pp__fail(-EINVAL, "%s is no regular file", path);
+}
+
 static int open_files(struct pp__kept_process *process, const struct pp__shared_kept *shared)
 {
-    int code, error = pp__kept_open_lock(process, shared, shared->dict.max_readers + DEAD_READERS);
+    int code, error = check_kind(shared->path);
+    if (!error)
+        error = pp__kept_open_lock(process, shared, shared->dict.max_readers + DEAD_READERS);
     if (error)
         return error;
     code = open_environment(process, shared);

@@ -637,6 +637,33 @@ TEST(a_named_database_behind_many_keys_is_not_lost_by_any_change)
 }
 
 /* As long as what LMDB has of a database. */
+static void check_no_file(const char *path, int error)
+{
+    pp_dict *dict = NULL;
+    struct stat status;
+    char *lock;
+    CHECK(asprintf(&lock, "%s-lock", path) > 0);
+    CHECK_INT(open_path(path, 0, &dict), error);
+    CHECK_HAS(pp_last_error(), path);
+    CHECK(dict == NULL);
+    CHECK_INT(stat(lock, &status), -1);
+    free(lock);
+}
+
+TEST(what_is_no_regular_file_is_refused_and_has_no_lock_file)
+{
+    need_lmdb();
+    char *path = harness_keep(strdup(kit_path("other")));
+    CHECK_INT(mkfifo(path, 0600), 0);
+    check_no_file(path, -EINVAL);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(mkdir(path, 0700), 0);
+    check_no_file(path, -EISDIR);
+    CHECK_INT(rmdir(path), 0);
+    check_no_file("/dev/null", -EINVAL);
+    kit_remove_directory();
+}
+
 TEST(values_of_any_length_are_not_taken_for_databases)
 {
     static const char bytes[128];
