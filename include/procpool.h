@@ -388,7 +388,7 @@ typedef struct pp_pool_options {
     /* Of workers, besides what they inherit: NULL-ended, NAME=VALUE; copied; at most 8 KiB in all. */
     const char *const *environment;
     const char *directory; /* that workers run in; NULL: the one that they inherit; copied */
-    size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; at least 64 KiB */
+    size_t stack_size;     /* of the thread that runs tasks, bytes; 0: 8 MiB; 64 KiB to 1 TiB */
     uint64_t seed;         /* for pp_task_seed; 0: a random one */
 
     /* Calls accepted and not begun at any time, a map's chunk as one; 0: no bound. Maps wait for no room. */
@@ -433,15 +433,15 @@ typedef struct pp_pool_options {
  * task, exit(3) awaits the pools that this task made.
  *
  * Errors: -EINVAL (max_workers negative or above 1024, min_workers negative or above that, unknown enum value,
- * when_full or submit_timeout without max_pending or together, launcher together with options of one, stack too small,
- * an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment, library_threads,
- * capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR, -EACCES (no such
- * directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many workers), -EMFILE
- * (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE is less than a side of a worker's channel, about 100 KiB, or than
- * capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max allows fewer processes, or
- * the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a
- * sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names
- * the limit and what to do about it.
+ * when_full or submit_timeout without max_pending or together, launcher together with options of one, stack too small
+ * or too large, an initializer or finalizer that is in no loaded module, a bad pin, processors, nice, environment,
+ * library_threads, capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR,
+ * -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many
+ * workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE is less than a side of a worker's channel,
+ * about 100 KiB, or than capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max
+ * allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM
+ * (this is a forked child, or a sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program
+ * exits). pp_last_error() names the limit and what to do about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 
@@ -494,8 +494,9 @@ PP_API int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future
 
 /*
  * Submits `count` calls in order; futures[i] (or `futures` NULL) answers calls[i]. Returns how many were accepted,
- * always the first ones; if that is none and count is not 0, the error of pp_submit_call that the first one met. Each
- * call may wait for room. After a partial success pp_last_error() says why the next was refused.
+ * always the first ones; if that is none and count is not 0, the error of pp_submit_call that the first one met, or
+ * -EINVAL for more calls than any memory has room for. Each call may wait for room. After a partial success
+ * pp_last_error() says why the next was refused.
  */
 PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_future **futures);
 
@@ -837,8 +838,8 @@ typedef enum pp_when {
  * caller's, waiting consumes nothing. Each call looks at all of them, and takes memory for each if it has to wait: who
  * waits for the first of many, time and again, takes out all that are done each time, or uses pp_as_completed.
  *
- * Any thread. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no futures, a NULL among them, no such condition), -ENOMEM, -EPERM,
- * -EDEADLK (as at pp_future_wait).
+ * Any thread. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no futures, a NULL among them, more than any memory has room for, no
+ * such condition), -ENOMEM, -EPERM, -EDEADLK (as at pp_future_wait).
  */
 PP_API ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeout, unsigned char *done);
 
@@ -994,7 +995,7 @@ typedef struct pp_process_options {
     int close_fds;
     const int *inherit_fds;
     size_t inherit_fd_count;
-    size_t stack_size;      /* of the thread that runs the function, bytes; 0: 8 MiB; at least 64 KiB */
+    size_t stack_size;      /* of the thread that runs the function, bytes; 0: 8 MiB; 64 KiB to 1 TiB */
     uint32_t start_timeout; /* ms until it has begun; 0: 30000 */
     uint64_t reserved[4];
 } pp_process_options;

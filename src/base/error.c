@@ -47,3 +47,11 @@ const char *pp__strerror(int error)
     static _Thread_local char text[128];
     return strerror_r(error, text, sizeof text);
 }
+
+const char *pp__why_no_process(int error)
+{
+    if (error != EAGAIN)
+        return pp__strerror(error);
+    return "Resource temporarily unavailable: it may be that RLIMIT_NPROC or a control group's pids.max allow no more "
+           "processes and threads (raise it, with ulimit -u or setrlimit the first)";
+}

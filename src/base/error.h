@@ -48,4 +48,7 @@ static inline int pp__check_reserved(const uint64_t *words, size_t count)
 /* strerror that is safe in threads; the text belongs to the calling thread (or is constant). */
 const char *pp__strerror(int error);
 
+/* The same where a process or thread can't be made: EAGAIN is a limit then, and says which may be raised. */
+const char *pp__why_no_process(int error);
+
 #endif

@@ -230,7 +230,7 @@ void pp__dispatch_start_failed(pp_pool *pool, int error)
     if (pool->failing_since == 0)
         pool->failing_since = now;
     if (pool->alive == 0 && now - pool->failing_since >= limit * PP__MILLISECOND)
-        pp__pool_break(pool, error, "no worker could be started for %u ms: %s", limit, pp__strerror(error));
+        pp__pool_break(pool, error, "no worker could be started for %u ms: %s", limit, pp__why_no_process(error));
 }
 
 /* One item to one worker; false when nothing more can be sent now. */

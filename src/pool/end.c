@@ -300,7 +300,7 @@ void pp__worker_failed(struct pp__worker *worker, int error)
         pp__standby_lost(worker, pp__strerror(error));
         return;
     }
-    pp__pool_log(pool, "worker %d can't be started: %s", worker->number, pp__strerror(error));
+    pp__pool_log(pool, "worker %d can't be started: %s", worker->number, pp__why_no_process(error));
     pp__worker_free(worker);
     pp__dispatch_start_failed(pool, error);
 }

@@ -255,8 +255,6 @@ static void mark(struct pp_completed *group, struct part *part)
 
 static int open_group(pp_future *const *futures, size_t count, pp_when when, struct pp_completed **result)
 {
-    if (count > SIZE_MAX / 64)
-        return pp__fail(-ENOMEM, "no memory for %zu futures", count);
     struct pp_completed *group = create(count, when);
     if (!group)
         return pp__fail(-ENOMEM, "no memory for a group of %zu futures", count);
@@ -441,6 +439,8 @@ static int check(pp_future *const *futures, size_t count, const char *caller)
 {
     if (!futures && count > 0)
         return pp__fail(-EINVAL, "%s: no futures", caller);
+    if (count > PTRDIFF_MAX / sizeof(struct pp_future))
+        return pp__fail(-EINVAL, "%s: %zu futures are more than any memory has room for", caller, count);
     for (size_t i = 0; i < count; i++) {
         if (!futures[i])
             return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);

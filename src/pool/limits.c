@@ -3,6 +3,7 @@
 
 #include "base/cgroup.h"
 #include "base/error.h"
+#include "base/lines.h"
 #include "base/seam.h"
 #include "pool/channel.h"
 #include "shm/segment.h"
@@ -11,6 +12,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -77,39 +81,106 @@ static void look_at_group(const char *directory, void *data)
         *left = (struct left){.processes = most - now, .most = most};
 }
 
-/* RLIMIT_NPROC is for the user's processes together, and not for root's. */
-static int check_processes(int workers)
+/* The threads of a process, if it is that user's; a main thread alone is a process. */
+static rlim_t count_threads(const char *process, uid_t user)
+{
+    struct pp__lines lines;
+    char path[32];
+    unsigned long owner = ULONG_MAX, threads = 0;
+    snprintf(path, sizeof path, "/proc/%.16s/status", process);
+    pp__lines_open(&lines, path);
+    for (char *line; (line = pp__lines_next(&lines)) != NULL;) {
+        if (strncmp(line, "Uid:", 4) == 0)
+            owner = strtoul(line + 4, NULL, 10);
+        else if (strncmp(line, "Threads:", 8) == 0)
+            threads = strtoul(line + 8, NULL, 10);
+    }
+    pp__lines_close(&lines);
+    return owner == user ? threads : 0;
+}
+
+static rlim_t count_tasks(uid_t user)
+{
+    rlim_t count = 0;
+    const struct dirent *entry;
+    DIR *directory = PP_SYS(opendir)("/proc");
+    while (directory && (entry = readdir(directory)) != NULL)
+        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+            count += count_threads(entry->d_name, user);
+    if (directory)
+        closedir(directory);
+    return count;
+}
+
+/* Processes and threads of all users: "0.20 0.18 0.12 1/80 11206". */
+static rlim_t count_all_tasks(void)
+{
+    struct pp__lines lines;
+    pp__lines_open(&lines, "/proc/loadavg");
+    const char *line = pp__lines_next(&lines), *count = line ? strchr(line, '/') : NULL;
+    rlim_t tasks = count ? strtoul(count + 1, NULL, 10) : RLIM_INFINITY / 2;
+    pp__lines_close(&lines);
+    return tasks;
+}
+
+/* RLIMIT_NPROC is for all processes and threads of the user together, and not for root's. */
+static int check_user(int workers, rlim_t needed)
+{
+    rlim_t most = soft(RLIMIT_NPROC);
+    if (geteuid() == 0 || most == RLIM_INFINITY || count_all_tasks() + needed <= most)
+        return 0; /* to count one user's takes time */
+    rlim_t there = count_tasks(getuid());
+    if (there + needed <= most)
+        return 0;
+    return pp__fail(-EAGAIN,
+                    "%d workers need %llu processes and threads; RLIMIT_NPROC allows this user %llu, and %llu are "
+                    "there (raise it with ulimit -u or setrlimit, or take fewer workers)",
+                    workers, (unsigned long long)needed, (unsigned long long)most, (unsigned long long)there);
+}
+
+static int check_processes(int workers, int threads)
 {
     struct left left = {.processes = LLONG_MAX};
-    rlim_t most = soft(RLIMIT_NPROC), needed = (rlim_t)workers + 1;
-    if (geteuid() != 0 && most != RLIM_INFINITY && most < needed)
-        return pp__fail(-EAGAIN,
-                        "%d workers need %llu processes; RLIMIT_NPROC allows this user %llu (raise it with ulimit -u "
-                        "or setrlimit, or "
-                        "take fewer workers)",
-                        workers, (unsigned long long)needed, (unsigned long long)most);
+    rlim_t needed = (rlim_t)workers + (rlim_t)threads;
+    int error = check_user(workers, needed);
+    if (error)
+        return error;
     pp__cgroup_each("pids", look_at_group, &left);
     if (left.processes >= (long long)needed)
         return 0;
     return pp__fail(-EAGAIN,
-                    "%d workers need %llu processes; the control group allows %lld, and there is room for %lld (raise "
-                    "its pids.max, or "
-                    "take fewer workers)",
+                    "%d workers need %llu processes and threads; the control group allows %lld, and there is room for "
+                    "%lld (raise its pids.max, or take fewer workers)",
                     workers, (unsigned long long)needed, left.most, left.processes);
 }
 
-/* Both sides of each worker's channel are mapped here. */
-static int check_memory(int workers)
+/* What is mapped already, in pages, is the first number there; 0: nobody knows. */
+static rlim_t mapped(void)
+{
+    struct pp__lines lines;
+    pp__lines_open(&lines, "/proc/self/statm");
+    const char *line = pp__lines_next(&lines);
+    rlim_t pages = line ? strtoul(line, NULL, 10) : 0;
+    pp__lines_close(&lines);
+    return pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Both sides of each worker's channel are mapped here; and each worker has its stack, beside what a fork gives it. */
+static int check_memory(const pp_pool_options *options, int workers)
 {
     rlim_t most = soft(RLIMIT_AS);
-    rlim_t needed = (rlim_t)workers * (sizeof(struct pp__call_side) + sizeof(struct pp__result_side));
-    if (most == RLIM_INFINITY || needed < most)
+    if (most == RLIM_INFINITY)
+        return 0;
+    rlim_t channel = sizeof(struct pp__call_side) + sizeof(struct pp__result_side), there = mapped();
+    rlim_t needed = (rlim_t)workers * channel;
+    if (needed < channel + options->stack_size)
+        needed = channel + options->stack_size;
+    if (there + needed < most)
         return 0;
     return pp__fail(-ENOMEM,
-                    "%d workers need %llu bytes of address space; RLIMIT_AS allows %llu (raise it with ulimit -v or "
-                    "setrlimit, or take "
-                    "fewer workers)",
-                    workers, (unsigned long long)needed, (unsigned long long)most);
+                    "%d workers need %llu bytes of address space; RLIMIT_AS allows %llu, and %llu are in use (raise it "
+                    "with ulimit -v or setrlimit, or take fewer workers or a smaller stack_size)",
+                    workers, (unsigned long long)needed, (unsigned long long)most, (unsigned long long)there);
 }
 
 /* The larger side of a channel. */
@@ -119,12 +190,12 @@ static int check_file_size(void)
     return pp__segment_check_limit(call > result ? call : result);
 }
 
-int pp__limits_check(const pp_pool_options *options, int workers)
+int pp__limits_check(const pp_pool_options *options, int workers, int threads)
 {
     int error = check_descriptors(options, workers);
     if (!error)
-        error = check_processes(workers);
+        error = check_processes(workers, threads);
     if (!error)
         error = check_file_size();
-    return error ? error : check_memory(workers);
+    return error ? error : check_memory(options, workers);
 }

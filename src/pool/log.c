@@ -125,10 +125,14 @@ static void *run(void *argument)
     return NULL;
 }
 
+bool pp__log_is_needed(const pp_pool *pool)
+{
+    return pool->options.log || pool->options.finalized || pool->starter.start;
+}
+
 int pp__log_start(pp_pool *pool)
 {
-    bool needed = pool->options.log || pool->options.finalized || pool->starter.start;
-    if (!needed || pool->is_inline || pool->loop)
+    if (!pp__log_is_needed(pool) || pool->is_inline || pool->loop)
         return 0;
     int error = pp__pool_start_thread(pool, &pool->logger, run);
     pool->has_logger = error == 0;

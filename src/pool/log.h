@@ -14,7 +14,10 @@
 struct pp__finalized;
 bool pp__log_finalized(pp_pool *pool, struct pp__finalized *end);
 
-/* Starts the thread, if there is a log function, one for finalizers, or a starter. 0 or a negative errno. */
+/* Whether there is a log function, one for finalizers, or a starter. */
+bool pp__log_is_needed(const pp_pool *pool);
+
+/* Starts the thread, if it is needed. 0 or a negative errno. */
 int pp__log_start(pp_pool *pool);
 
 /* Under the lock: there are lines, or the pool has ended. */

@@ -176,9 +176,9 @@ static int check(const pp_pool_options *o)
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
-    if (o->stack_size && o->stack_size < SMALLEST_STACK)
-        return pp__fail(-EINVAL, "stack_size is %zu; it must be at least %llu", o->stack_size,
-                        (unsigned long long)SMALLEST_STACK);
+    if (o->stack_size && (o->stack_size < SMALLEST_STACK || o->stack_size > PP__STACK_MAX))
+        return pp__fail(-EINVAL, "stack_size is %zu; it must be 0 (the default) or %llu to %llu", o->stack_size,
+                        (unsigned long long)SMALLEST_STACK, (unsigned long long)PP__STACK_MAX);
     if ((!o->initializer_arg && o->initializer_arg_size) || (!o->finalizer_arg && o->finalizer_arg_size))
         return pp__fail(-EINVAL, "an argument is NULL and its size is not 0");
     if (o->initializer_arg_size > PTRDIFF_MAX / 2 || o->finalizer_arg_size > PTRDIFF_MAX / 2)
@@ -278,7 +278,7 @@ int pp__pool_start_thread(pp_pool *pool, pthread_t *thread, void *(*run)(void *)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
         atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_relaxed); /* not the last */
-    return error ? pp__fail_errno(error, "a thread of the pool's can't be made") : 0;
+    return error ? pp__fail(-error, "a thread of the pool's can't be made: %s", pp__why_no_process(error)) : 0;
 }
 
 static int start_threads(pp_pool *pool)
@@ -327,7 +327,8 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
         pool->options.capture = 0; /* what calls write is the owner's own output */
     error = open_duties(pool);
     if (!error && !pool->is_inline)
-        error = pp__limits_check(&pool->options, pool->max_workers);
+        error =
+            pp__limits_check(&pool->options, pool->max_workers, given->event_loop ? 0 : 1 + pp__log_is_needed(pool));
     if (error)
         return error;
     error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);

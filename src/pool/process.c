@@ -134,7 +134,7 @@ static int take_report(pp_process *process)
     if (report.type == PP__REPORT_STARTED)
         return note_begin(process, &report, pidfd);
     if (report.type == PP__REPORT_FAILED)
-        return pp__fail_errno(report.error, "a process can't be made");
+        return pp__fail(-report.error, "a process can't be made: %s", pp__why_no_process(report.error));
     note_end(process, &report);
     return 0;
 }
@@ -177,8 +177,9 @@ static int check_options(const pp_process_options *o)
 {
     if (o->name && strlen(o->name) >= PP__PROCESS_NAME_MAX)
         return pp__fail(-EINVAL, "a name of %zu bytes: it may have %d", strlen(o->name), PP__PROCESS_NAME_MAX - 1);
-    if (o->stack_size && o->stack_size < SMALLEST_STACK)
-        return pp__fail(-EINVAL, "stack_size is %zu; it must be at least %u", o->stack_size, SMALLEST_STACK);
+    if (o->stack_size && (o->stack_size < SMALLEST_STACK || o->stack_size > PP__STACK_MAX))
+        return pp__fail(-EINVAL, "stack_size is %zu; it must be 0 (the default) or %u to %llu", o->stack_size,
+                        SMALLEST_STACK, (unsigned long long)PP__STACK_MAX);
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
@@ -447,7 +448,7 @@ void pp_process_unref(pp_process *process)
 
 int pp_process_close(pp_process *process)
 {
-    int alive = pp_process_is_alive(process);
+    int error = check_handle(process, "pp_process_close"), alive = error ? error : pp_process_is_alive(process);
     if (alive < 0)
         return alive;
     if (alive)
@@ -532,7 +533,9 @@ int pp_process_exit_code(pp_process *process, int *code)
     pp_error end;
     if (!code)
         return pp__fail(-EINVAL, "pp_process_exit_code: no place for the code");
-    int error = pp_process_error(process, &end);
+    int error = check_handle(process, "pp_process_exit_code");
+    if (!error)
+        error = pp_process_error(process, &end);
     if (error)
         return error;
     if (!process->seen)

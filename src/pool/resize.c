@@ -86,7 +86,7 @@ int pp_pool_resize(pp_pool *pool, int max_workers)
     pp__pool_lock(pool);
     int more = pool->is_inline ? 0 : count - pool->max_workers;
     pp__pool_unlock(pool);
-    int error = more > 0 ? pp__limits_check(&pool->options, more) : 0; /* reads files, so without the lock */
+    int error = more > 0 ? pp__limits_check(&pool->options, more, 0) : 0; /* reads files, so without the lock */
     if (error)
         return error;
     pp__pool_lock(pool);

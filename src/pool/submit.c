@@ -443,6 +443,8 @@ ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count, pp_fut
     pp__exit_watch_once();
     if (!pool || (!calls && count > 0))
         return pp__fail(-EINVAL, "no %s", pool ? "calls" : "pool");
+    if (count > PTRDIFF_MAX / sizeof *calls)
+        return pp__fail(-EINVAL, "%zu calls are more than any memory has room for", count);
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     if (!pool->options.max_pending)

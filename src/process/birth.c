@@ -124,7 +124,7 @@ static int run_helper(struct helper *helper)
         error = *helper->error; /* of one that was killed: none, and a failure shows as a missing word */
     }
     pp__signals_set(mask);
-    return error ? pp__fail_errno(error, "fork of the process that starts workers") : 0;
+    return error ? pp__fail(-error, "fork of the process that starts workers: %s", pp__why_no_process(error)) : 0;
 }
 
 /* Where tools make a fork of the helper, its own memory is not ours. Else the page ends with it, and what it forks has

@@ -13,6 +13,7 @@
 
 #define PP__PLAN_MAX 256 /* bytes of a plan */
 #define PP__PLAN_FDS 6
+#define PP__STACK_MAX (UINT64_C(1) << 40) /* bytes */
 
 /* What the owner asks for; travels in one message to the zygote. */
 struct pp__plan {

@@ -38,7 +38,6 @@
 #define OWNER_LOOK_MS 100
 #define SPARE_PAUSE_MS 5 /* of quiet: it takes no processor from what a start is for */
 #define STACK_DEFAULT (8u << 20)
-#define STACK_MAX (UINT64_C(1) << 40)
 
 static struct {
     struct pp__zygote_setup setup;
@@ -114,7 +113,7 @@ static void go_on_by(int socket)
 /* The task's stack, with a page below it that faults. Kept for the next child of the same size. */
 static int prepare_stack(uint64_t wanted)
 {
-    if (wanted > STACK_MAX)
+    if (wanted > PP__STACK_MAX)
         return ENOMEM;
 #ifdef PP_TSAN
     return 0;

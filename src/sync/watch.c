@@ -60,7 +60,7 @@ int pp__watch_start(struct pp__watch *watch, pp_queue *queue, int bell)
     int error = PP_SYS(pthread_create)(&watch->thread, NULL, watch_queue, watch);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     watch->started = error == 0;
-    return error ? pp__fail_errno(error, "a thread that watches a queue can't be made") : 0;
+    return error ? pp__fail(-error, "a thread that watches a queue can't be made: %s", pp__why_no_process(error)) : 0;
 }
 
 /* Inside, so that the thread either sees that it is to stop or sleeps already. Where nobody can enter it sees it at the

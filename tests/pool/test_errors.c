@@ -162,6 +162,8 @@ TEST(bad_pool_options_are_refused)
     refuse_pool((pp_pool_options){.wait = (pp_wait_policy)-1}, -EINVAL);
     refuse_pool((pp_pool_options){.start_method = (pp_start_method)77}, -EINVAL);
     refuse_pool((pp_pool_options){.stack_size = 65535}, -EINVAL);
+    refuse_pool((pp_pool_options){.stack_size = SIZE_MAX}, -EINVAL);
+    refuse_pool((pp_pool_options){.stack_size = (size_t)1 << 50}, -EINVAL);
     refuse_pool((pp_pool_options){.initializer = nothing, .initializer_arg_size = 1}, -EINVAL);
     refuse_pool((pp_pool_options){.finalizer = nothing, .finalizer_arg_size = 1}, -EINVAL);
     refuse_pool((pp_pool_options){.initializer = homeless_function()}, -EINVAL);
@@ -298,6 +300,8 @@ BOTH(bad_calls_are_refused)
     REFUSED(pp_submit(pool, homeless_function(), NULL, 0, &future), -EINVAL);
     REFUSED(pp_submit_call(pool, NULL, &future), -EINVAL);
     REFUSED(pp_submit_many(pool, NULL, 1, &future), -EINVAL);
+    const pp_call single = {.function = echo};
+    REFUSED(pp_submit_many(pool, &single, SIZE_MAX / sizeof single, &future), -EINVAL);
     CHECK(future == UNTOUCHED(pp_future));
     expect_usable(pool);
     pp_pool_destroy(pool);
@@ -344,6 +348,8 @@ BOTH(bad_lists_of_futures_are_refused)
     REFUSED(pp_wait(NULL, 1, PP_ALL_COMPLETED, -1, done), -EINVAL);
     REFUSED(pp_wait(list, 3, PP_ALL_COMPLETED, -1, done), -EINVAL);
     CHECK_HAS(pp_last_error(), "future 1 of 3");
+    REFUSED(pp_wait(list, SIZE_MAX, PP_ALL_COMPLETED, -1, done), -EINVAL);
+    REFUSED(pp_wait(list, SIZE_MAX / sizeof *list, PP_ALL_COMPLETED, -1, done), -EINVAL);
     REFUSED(pp_wait(list, 1, (pp_when)3, -1, done), -EINVAL);
     REFUSED(pp_wait(list, 1, (pp_when)-1, -1, done), -EINVAL);
     REFUSED(pp_wait(NULL, 0, (pp_when)3, -1, NULL), -EINVAL);

@@ -96,7 +96,27 @@ BOTH(a_pool_for_which_there_is_too_little_address_space_is_refused)
         LEFT_OUT("a limit of the address space leaves no room for the tool's own");
     board_make();
     set_limit(RLIMIT_AS, (rlim_t)120 << 20);
-    expect_refused(method, 1024, -ENOMEM, "RLIMIT_AS allows 125829120");
+    expect_refused(method, 1024, -ENOMEM, "RLIMIT_AS allows 125829120, and ");
+}
+
+/* What the program has mapped counts, and the stack of a worker. */
+BOTH(address_space_that_is_in_use_is_not_there_for_workers)
+{
+    if (KIT_ASAN || KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("a limit of the address space leaves no room for the tool's own");
+    board_make();
+    pp_launcher *launcher;
+    pp_pool *pool = NULL;
+    CHECK_OK(pp_launcher_create(&(pp_launcher_options){.start_method = method}, &launcher));
+    CHECK(mmap(NULL, (size_t)1 << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED);
+    set_limit(RLIMIT_AS, (rlim_t)1040 << 20);
+    const pp_pool_options few = {.max_workers = 1, .launcher = launcher, .stack_size = (size_t)1 << 29};
+    CHECK_INT(pp_pool_create(&few, &pool), -ENOMEM);
+    CHECK_HAS(pp_last_error(), "RLIMIT_AS allows 1090519040, and ");
+    const pp_pool_options many = {.max_workers = 200, .launcher = launcher};
+    CHECK_INT(pp_pool_create(&many, &pool), -ENOMEM);
+    CHECK_HAS(pp_last_error(), "RLIMIT_AS allows 1090519040, and ");
+    pp_launcher_unref(launcher);
 }
 
 /* Of a user's processes there may be fewer than workers; root is not bound by that limit. */
@@ -118,7 +138,53 @@ BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
     CHECK_INT(pp_pool_resize(pool, 100), -EAGAIN);
     CHECK_HAS(pp_last_error(), "RLIMIT_NPROC allows this user 8");
     pp_pool_destroy(pool);
-    expect_refused(method, 8, -EAGAIN, "8 workers need 9 processes; RLIMIT_NPROC allows this user 8");
+    expect_refused(method, 8, -EAGAIN, "8 workers need 9 processes and threads; RLIMIT_NPROC allows this user 8, and ");
+}
+
+/* Whatever is there already counts, also the pool's own threads and the process that starts workers. */
+BOTH_WITHIN(a_pool_is_refused_for_want_of_processes_or_works_whole, 30)
+{
+    if (geteuid() != 0)
+        LEFT_OUT("needs root, to become another user");
+    if (TEST_ON_VALGRIND || KIT_TSAN)
+        LEFT_OUT("the tool has processes or threads of its own, and can't write for a fork as another user");
+    board_make();
+    CHECK_INT(setgroups(0, NULL), 0);
+    CHECK_INT(setresgid(65533, 65533, 65533), 0);
+    CHECK_INT(setresuid(65533, 65533, 65533), 0);
+    pp_pool *pool = NULL;
+    for (rlim_t most = 1; !pool; most++) {
+        set_limit(RLIMIT_NPROC, most);
+        if (create(method, 3, &pool) != 0)
+            CHECK_HAS(pp_last_error(), "RLIMIT_NPROC");
+        CHECK(most < 4096);
+    }
+    expect_all_to_work(pool, 3);
+    pp_pool_destroy(pool);
+}
+
+static void *sleep_here(void *unused)
+{
+    pause();
+    return unused;
+}
+
+TEST(threads_of_the_program_count_as_its_processes_do)
+{
+    enum { THREADS = 20 };
+    if (geteuid() != 0)
+        LEFT_OUT("needs root, to become another user");
+    if (TEST_ON_VALGRIND || KIT_TSAN)
+        LEFT_OUT("the tool has processes or threads of its own, and can't write for a fork as another user");
+    board_make();
+    CHECK_INT(setgroups(0, NULL), 0);
+    CHECK_INT(setresgid(65532, 65532, 65532), 0);
+    CHECK_INT(setresuid(65532, 65532, 65532), 0);
+    for (int i = 0; i < THREADS; i++)
+        start_thread(sleep_here, NULL);
+    set_limit(RLIMIT_NPROC, THREADS + 4);
+    expect_refused(PP_START_FORK, 4, -EAGAIN,
+                   "4 workers need 5 processes and threads; RLIMIT_NPROC allows this user 24, and 22 are there");
 }
 
 BOTH(a_pool_grows_by_no_more_than_there_are_descriptors_for)
@@ -188,5 +254,6 @@ BOTH(a_pool_for_which_a_control_group_has_too_few_processes_is_refused)
     if (code != 0)
         harness_fail(__FILE__, __LINE__, "8 workers were refused: %s", text);
     CHECK_INT(refused, -EAGAIN);
-    CHECK_HAS(pp_last_error(), "64 workers need 65 processes; the control group allows 24, and there is room for ");
+    CHECK_HAS(pp_last_error(),
+              "64 workers need 65 processes and threads; the control group allows 24, and there is room for ");
 }

@@ -593,6 +593,7 @@ TEST(bad_arguments_and_options_are_refused)
     CHECK_INT(refused(run_return, "", SIZE_MAX, (pp_process_options){0}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.name = name}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.stack_size = 4096}), -EINVAL);
+    CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.stack_size = SIZE_MAX}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.reserved = {0, 0, 0, 1}}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.start_method = (pp_start_method)99}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.launcher = launcher, .close_fds = 1}), -EINVAL);
@@ -649,10 +650,12 @@ TEST(nothing_is_asked_of_no_process)
     CHECK_INT(pp_process_is_alive(NULL), -EINVAL);
     CHECK_INT(pp_process_join(NULL, 0), -EINVAL);
     CHECK_INT(pp_process_exit_code(NULL, &code), -EINVAL);
+    CHECK_HAS(pp_last_error(), "pp_process_exit_code");
     CHECK_INT(pp_process_error(NULL, &(pp_error){0}), -EINVAL);
     CHECK_INT(pp_process_terminate(NULL), -EINVAL);
     CHECK_INT(pp_process_kill(NULL), -EINVAL);
     CHECK_INT(pp_process_close(NULL), -EINVAL);
+    CHECK_HAS(pp_last_error(), "pp_process_close");
     CHECK(pp_process_ref(NULL) == NULL);
     pp_process_unref(NULL);
     pp_process *process = start_int(PP_START_FORK, run_return, 0);
