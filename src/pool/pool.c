@@ -482,11 +482,17 @@ static void end(pp_pool *pool)
     pp__callbacks_wake(pool);
 }
 
+/* It was invited, and may never come. */
+static bool has_not_come(const struct pp__worker *worker)
+{
+    return worker->state == PP__WORKER_STARTING && worker->pid == 0 && worker->pool->starter.start;
+}
+
 static void send_home(struct pp__worker *worker)
 {
     if (worker->state == PP__WORKER_READY || worker->state == PP__WORKER_NEXT)
         pp__worker_dismiss(worker);
-    else if (worker->state == PP__WORKER_STANDBY)
+    else if (worker->state == PP__WORKER_STANDBY || has_not_come(worker))
         pp__worker_kill(worker); /* it has nothing to finish */
 }
 

@@ -392,6 +392,16 @@ TEST(a_worker_that_never_attaches_breaks_the_pool_in_time_and_is_stopped)
     CHECK_INT(starting.stops, 1);
 }
 
+TEST(a_worker_that_never_attaches_is_not_waited_for_when_nothing_is_to_be_run)
+{
+    pp_pool *pool = starting_pool(NULL, (pp_pool_options){.max_workers = 1});
+    pp_future *future = submit_u32(pool, echo, 1);
+    CHECK_INT(pp_future_wait(future, 20), -ETIMEDOUT);
+    CHECK_OK(pp_pool_shutdown(pool, PP_CANCEL_PENDING, 5000));
+    expect_end(future, -ECANCELED);
+    end_pool(pool);
+}
+
 static char late[160];
 
 static int keep_for_later(const char *invitation)
