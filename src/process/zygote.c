@@ -14,13 +14,13 @@
 #include "process/begin.h"
 #include "process/identity.h"
 #include "process/loop.h"
-#include "process/memory.h"
 #include "process/pid.h"
 #include "process/records.h"
 #include "process/sanitizer.h"
 #include "process/score.h"
 #include "process/spare.h"
 #include "process/spawn.h"
+#include "process/toll.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,12 +44,7 @@ static struct {
     pid_t pid;
     int epoll;
     struct pp__source control, owner, deaths;
-    /* Where the kernel counts kills for want of memory in the zygote's control group, which is that of its children;
-     * "": not looked for yet. */
-    char counter[PP__COUNTER_PATH_MAX];
-    uint64_t kills_told;    /* the count up to which each kill is known to be somebody's */
-    uint64_t machine_kills; /* on the whole machine, when it was looked for */
-    void *stack;            /* for the next child; never touched here, so each finds it untouched */
+    void *stack; /* for the next child; never touched here, so each finds it untouched */
     size_t stack_size;
 } zygote;
 
@@ -191,15 +186,6 @@ static void fail_start(struct pp__connection *connection, uint64_t serial, int e
     pp__record_owe(record, PP__OWES_FAILED);
 }
 
-static uint64_t count_kills(void)
-{
-    if (!zygote.counter[0]) {
-        pp__memory_counter(zygote.pid, zygote.counter);
-        zygote.machine_kills = pp__memory_kills(PP__COUNTER_OF_MACHINE);
-    }
-    return pp__memory_kills(zygote.counter);
-}
-
 /* It has started when it has taken its plan. */
 static void spawn_child(struct pp__child_record *record, const struct pp__plan *plan, const int *fds, size_t count)
 {
@@ -209,7 +195,7 @@ static void spawn_child(struct pp__child_record *record, const struct pp__plan *
         pp__record_owe(record, PP__OWES_FAILED); /* which frees the record as soon as it is told */
         return;
     }
-    record->kills_before = count_kills();
+    record->kills_before = pp__toll_count();
     if (zygote.setup.invites)
         pp__record_owe(record, PP__OWES_INVITED);
 }
@@ -260,7 +246,7 @@ static void handle_start(struct pp__connection *connection, const void *message,
         spawn_child(record, plan, fds, count);
         return;
     }
-    record->kills_before = count_kills();
+    record->kills_before = pp__toll_count();
     pid_t pid = pp__spare_take(plan, fds, count);
     if (pid == 0)
         pid = fork_child(plan, fds, count);
@@ -441,27 +427,6 @@ static void bury_spawned(struct pp__child_record *record, const siginfo_t *seen)
         pp__connection_pay(connection);
 }
 
-/*
- * Whether memory ran out for a child that ended by a SIGKILL which nobody here has asked for; it is a zombie still.
- * Each kill that was counted explains one end. Of a child that is in another group by now it is not known what was
- * counted there before: some kill there and some kill on the machine have to do. (Of a zombie's group of version 1 the
- * kernel says nothing: then it is taken to be this one.)
- */
-static bool lacked_memory(const struct pp__child_record *record)
-{
-    char counter[PP__COUNTER_PATH_MAX];
-    uint64_t before = record->kills_before > zygote.kills_told ? record->kills_before : zygote.kills_told;
-    if (!pp__memory_forgets_zombies(zygote.counter)) {
-        pp__memory_counter(record->pid, counter);
-        if (strcmp(counter, zygote.counter) != 0)
-            return pp__memory_kills(counter) > 0 && pp__memory_kills(PP__COUNTER_OF_MACHINE) > zygote.machine_kills;
-    }
-    if (pp__memory_kills(zygote.counter) <= before)
-        return false;
-    zygote.kills_told = before + 1;
-    return true;
-}
-
 /* Nobody waits for it; but a kill that explains its end must explain no other one's. */
 static bool bury_spare(const siginfo_t *seen)
 {
@@ -470,7 +435,7 @@ static bool bury_spare(const siginfo_t *seen)
     if (!pp__spare_is(seen->si_pid, &record.kills_before))
         return false;
     if (seen->si_status == SIGKILL && seen->si_code == CLD_KILLED)
-        lacked_memory(&record);
+        pp__toll_explains(record.pid, record.kills_before);
     PP_SYS(waitid)(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
     pp__spare_ended();
     return true;
@@ -488,7 +453,7 @@ static void bury(const siginfo_t *seen)
     if (record && !goes_on)
         PP_SYS(kill)(-seen->si_pid, SIGKILL);
     if (record && !goes_on && seen->si_status == SIGKILL && seen->si_code == CLD_KILLED && !record->killed &&
-        lacked_memory(record))
+        pp__toll_explains(record->pid, record->kills_before))
         record->error = ENOMEM;
     siginfo_t end;
     PP_SYS(waitid)(P_PID, (id_t)seen->si_pid, &end, WEXITED | WNOHANG);
@@ -570,7 +535,7 @@ static int patience(void)
 {
     if (pp__spare_is_wanted(&zygote.setup))
         return SPARE_PAUSE_MS;
-    return zygote.setup.owner >= 0 ? -1 : OWNER_LOOK_MS;
+    return zygote.setup.owner >= 0 ? pp__toll_patience() : OWNER_LOOK_MS;
 }
 
 /* One event at a time: what one handler frees, no other event of the same batch can name. */
@@ -579,8 +544,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.setup = *setup;
     zygote.pid = getpid();
     zygote.stack = NULL;
-    zygote.counter[0] = '\0'; /* a worker that makes pools of its own has its zygote's */
-    zygote.kills_told = 0;
+    pp__toll_init(); /* a worker that makes pools of its own has its zygote's */
     pp__records_init();
     pp__spare_init();
     pp__module_note_birth();
@@ -593,8 +557,9 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
         int count = PP_SYS(epoll_wait)(zygote.epoll, &event, 1, patience());
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
+        pp__toll_settle();
         if (count == 0 && pp__spare_is_wanted(setup))
-            pp__spare_make(&zygote.setup, zygote.pid, count_kills());
+            pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count());
         if (count == 1) {
             struct pp__source *source = event.data.ptr;
             source->ready(source, event.events);

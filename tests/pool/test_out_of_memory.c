@@ -123,6 +123,31 @@ BOTH_WITHIN(a_worker_that_the_kernel_kills_as_memory_runs_out_is_told_so, 60)
     run_with_group(be_killed, method, true);
 }
 
+/* Somebody else of the group, and later a kill from elsewhere. */
+static void be_killed_later(pp_start_method method)
+{
+    pp_pool *pool = open_workers(1, method);
+    pp_future *future = submit(pool, task_hang, NULL, 0);
+    gate_wait_arrived(0, 1);
+    pid_t eater = fork();
+    if (eater == 0) {
+        eat(NULL, NULL, 0);
+        _exit(0);
+    }
+    int status = wait_for(eater);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    test_sleep_ms(1500); /* longer than a kill may take to become a death */
+    kill(shared()->pid[0], SIGKILL);
+    check_killed(future, 0);
+    check_killed(submit(pool, eat, NULL, 0), 1);
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(a_kill_of_somebody_else_does_not_explain_a_workers_later_end, 60)
+{
+    run_with_group(be_killed_later, method, true);
+}
+
 static void break_by_it(pp_start_method method)
 {
     pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .on_crash = PP_BREAK_POOL}, method);
