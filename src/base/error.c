@@ -52,6 +52,6 @@ const char *pp__why_no_process(int error)
 {
     if (error != EAGAIN)
         return pp__strerror(error);
-    return "Resource temporarily unavailable: it may be that RLIMIT_NPROC or a control group's pids.max allow no more "
-           "processes and threads (raise it, with ulimit -u or setrlimit the first)";
+    return "Resource temporarily unavailable: it may be that RLIMIT_NPROC (ulimit -u), RLIMIT_AS (ulimit -v) or a "
+           "control group's pids.max allow no more: raise it";
 }

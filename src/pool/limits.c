@@ -165,21 +165,24 @@ static rlim_t mapped(void)
     return pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Both sides of each worker's channel are mapped here; and each worker has its stack, beside what a fork gives it. */
+/* Both sides of each worker's channel are mapped here. A worker has its stack besides; what else it has is what the
+ * process that starts workers had at its birth, which may have been less than is in use here by now. */
 static int check_memory(const pp_pool_options *options, int workers)
 {
-    rlim_t most = soft(RLIMIT_AS);
+    rlim_t most = soft(RLIMIT_AS), channel = sizeof(struct pp__call_side) + sizeof(struct pp__result_side);
     if (most == RLIM_INFINITY)
         return 0;
-    rlim_t channel = sizeof(struct pp__call_side) + sizeof(struct pp__result_side), there = mapped();
-    rlim_t needed = (rlim_t)workers * channel;
-    if (needed < channel + options->stack_size)
-        needed = channel + options->stack_size;
+    if (channel + options->stack_size >= most)
+        return pp__fail(-ENOMEM,
+                        "a worker needs %zu bytes of address space for its stack; RLIMIT_AS allows %llu (raise it with "
+                        "ulimit -v or setrlimit, or take a smaller stack_size)",
+                        options->stack_size, (unsigned long long)most);
+    rlim_t needed = (rlim_t)workers * channel, there = mapped();
     if (there + needed < most)
         return 0;
     return pp__fail(-ENOMEM,
                     "%d workers need %llu bytes of address space; RLIMIT_AS allows %llu, and %llu are in use (raise it "
-                    "with ulimit -v or setrlimit, or take fewer workers or a smaller stack_size)",
+                    "with ulimit -v or setrlimit, or take fewer workers)",
                     workers, (unsigned long long)needed, (unsigned long long)most, (unsigned long long)there);
 }
 

@@ -110,9 +110,9 @@ BOTH(address_space_that_is_in_use_is_not_there_for_workers)
     CHECK_OK(pp_launcher_create(&(pp_launcher_options){.start_method = method}, &launcher));
     CHECK(mmap(NULL, (size_t)1 << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED);
     set_limit(RLIMIT_AS, (rlim_t)1040 << 20);
-    const pp_pool_options few = {.max_workers = 1, .launcher = launcher, .stack_size = (size_t)1 << 29};
-    CHECK_INT(pp_pool_create(&few, &pool), -ENOMEM);
-    CHECK_HAS(pp_last_error(), "RLIMIT_AS allows 1090519040, and ");
+    const pp_pool_options deep = {.max_workers = 1, .launcher = launcher, .stack_size = (size_t)1 << 31};
+    CHECK_INT(pp_pool_create(&deep, &pool), -ENOMEM);
+    CHECK_HAS(pp_last_error(), "for its stack; RLIMIT_AS allows 1090519040");
     const pp_pool_options many = {.max_workers = 200, .launcher = launcher};
     CHECK_INT(pp_pool_create(&many, &pool), -ENOMEM);
     CHECK_HAS(pp_last_error(), "RLIMIT_AS allows 1090519040, and ");
