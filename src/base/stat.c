@@ -4,13 +4,17 @@
 #include "base/seam.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Counted from the third on, behind the name. */
-enum { THREADS = 17, START = 19, STACK = 25 };
+enum { FLAGS = 6, THREADS = 17, START = 19, STACK = 25, PENDING = 28 };
+
+#define EXITING 0x4 /* the kernel's PF_EXITING */
+#define KILLED (UINT64_C(1) << (SIGKILL - 1))
 
 static uint64_t field(const char *fields, int number)
 {
@@ -34,6 +38,7 @@ bool pp__stat_read(pid_t pid, struct pp__stat *line)
         return false;
     fields++;
     *line = (struct pp__stat){.state = fields[1],
+                              .ending = (field(fields, FLAGS) & EXITING) || (field(fields, PENDING) & KILLED),
                               .threads = field(fields, THREADS),
                               .start = field(fields, START),
                               .image = field(fields, STACK)};

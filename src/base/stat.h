@@ -10,6 +10,7 @@
 
 struct pp__stat {
     char state;
+    bool ending; /* its first thread has begun to end or has ended, or is to by a SIGKILL that it has not taken yet */
     uint64_t threads;
     uint64_t start; /* in the kernel's ticks since boot */
     uint64_t

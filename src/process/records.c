@@ -52,6 +52,24 @@ struct pp__child_record *pp__record_find_pid(pid_t pid)
     return find_pid_in(&forsaken, pid);
 }
 
+static bool some_in(struct pp__link *list, bool (*is_so)(pid_t pid))
+{
+    for (struct pp__link *l = list->next; l != list; l = l->next) {
+        struct pp__child_record *record = pp__container(l, struct pp__child_record, link);
+        if (record->pid > 0 && is_so(record->pid))
+            return true;
+    }
+    return false;
+}
+
+bool pp__records_some(bool (*is_so)(pid_t pid))
+{
+    for (struct pp__link *l = connections.next; l != &connections; l = l->next)
+        if (some_in(&pp__container(l, struct pp__connection, link)->records, is_so))
+            return true;
+    return some_in(&forsaken, is_so);
+}
+
 static void drop_pidfd(struct pp__child_record *record)
 {
     if (record->pidfd >= 0)

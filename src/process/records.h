@@ -61,6 +61,9 @@ struct pp__child_record *pp__record_create(struct pp__connection *connection, ui
 struct pp__child_record *pp__record_find(struct pp__connection *connection, uint64_t serial);
 struct pp__child_record *pp__record_find_pid(pid_t pid);
 
+/* Whether this is so of some child that is not reaped yet. */
+bool pp__records_some(bool (*is_so)(pid_t pid));
+
 /* Owes its connection reports of these kinds, and pays if that has room. The record may be gone behind it. */
 void pp__record_owe(struct pp__child_record *record, unsigned what);
 

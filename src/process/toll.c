@@ -4,8 +4,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "base/stat.h"
 #include "process/loop.h"
 #include "process/memory.h"
+#include "process/records.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,12 +16,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* So long a kill may take to become a death: who is killed gives its memory back first. */
+/* So long a kill may take to be seen as a death; one of a child that is ending, longer. */
 #define DYING_MS 1000
 
 static struct {
     pid_t zygote;
     char counter[PP__COUNTER_PATH_MAX]; /* the file in which the kernel counts; "": not looked for yet */
+    uint64_t seen;                      /* the count when there were news; version 2 tells of more than kills */
     uint64_t told;                      /* the count up to which each kill is known to be somebody's */
     uint64_t machine;                   /* on the whole machine, when the counter was looked for */
     struct pp__source news;             /* ready when something may have been counted */
@@ -61,7 +64,11 @@ static void take_news(struct pp__source *news, uint32_t events)
         pp__fd_clear(news->fd);
     else if (!clear_events(news->fd))
         go_deaf();
-    toll.settle_at = pp__deadline(DYING_MS); /* news come before the kill: so the last one has that time, too */
+    uint64_t count = pp__memory_kills(toll.counter);
+    if (count == toll.seen && !are_notices())
+        return;
+    toll.seen = count; /* notices come before the kill: so the last one has that time, too */
+    toll.settle_at = pp__deadline(DYING_MS);
 }
 
 /* Version 2: the file itself tells of changes, to who has read it. */
@@ -113,6 +120,7 @@ uint64_t pp__toll_count(void)
     if (!toll.counter[0]) {
         pp__memory_counter(toll.zygote, toll.counter);
         toll.machine = pp__memory_kills(PP__COUNTER_OF_MACHINE);
+        toll.seen = pp__memory_kills(toll.counter);
         listen_to_kernel();
     }
     return pp__memory_kills(toll.counter);
@@ -144,10 +152,20 @@ int pp__toll_patience(void)
     return toll.settle_at == 0 ? -1 : pp__to_milliseconds(pp__until(toll.settle_at));
 }
 
+static bool is_ending(pid_t child)
+{
+    struct pp__stat line;
+    return pp__stat_read(child, &line) && line.ending;
+}
+
 void pp__toll_settle(void)
 {
     if (toll.settle_at == 0 || pp__until(toll.settle_at) > 0)
         return;
+    if (pp__records_some(is_ending)) {
+        toll.settle_at = pp__deadline(DYING_MS);
+        return;
+    }
     uint64_t count = pp__memory_kills(toll.counter);
     toll.told = count > toll.told ? count : toll.told;
     toll.settle_at = 0;

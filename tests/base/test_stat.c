@@ -63,10 +63,12 @@ TEST(a_process_has_ended_before_it_is_waited_for_and_then_there_is_none)
         _exit(0);
     }
     CHECK(!is_zombie(child));
+    CHECK(!stat_of(child).ending);
     CHECK_INT(kill(child, SIGKILL), 0);
     siginfo_t end;
     CHECK_INT(waitid(P_PID, (id_t)child, &end, WEXITED | WNOWAIT), 0);
     CHECK(is_zombie(child));
+    CHECK(stat_of(child).ending);
     CHECK_INT(waitpid(child, NULL, 0), child);
     CHECK(!pp__stat_read(child, &line));
 }
