@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,9 +166,21 @@ static rlim_t mapped(void)
     return pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Both sides of each worker's channel are mapped here. A worker has its stack besides; what else it has is what the
- * process that starts workers had at its birth, which may have been less than is in use here by now. */
-static int check_memory(const pp_pool_options *options, int workers)
+/* Of a thread that is made without attributes, as the pool's are. */
+static rlim_t stack_of_thread(void)
+{
+    pthread_attr_t attributes;
+    size_t size = 0;
+    pthread_attr_init(&attributes);
+    pthread_attr_getstacksize(&attributes, &size);
+    pthread_attr_destroy(&attributes);
+    return size;
+}
+
+/* Both sides of each worker's channel are mapped here, and the stacks of the pool's threads. A worker has its stack
+ * besides; what else it has is what the process that starts workers had at its birth, which may have been less than is
+ * in use here by now. */
+static int check_memory(const pp_pool_options *options, int workers, int threads)
 {
     rlim_t most = soft(RLIMIT_AS), channel = sizeof(struct pp__call_side) + sizeof(struct pp__result_side);
     if (most == RLIM_INFINITY)
@@ -177,7 +190,7 @@ static int check_memory(const pp_pool_options *options, int workers)
                         "a worker needs %zu bytes of address space for its stack; RLIMIT_AS allows %llu (raise it with "
                         "ulimit -v or setrlimit, or take a smaller stack_size)",
                         options->stack_size, (unsigned long long)most);
-    rlim_t needed = (rlim_t)workers * channel, there = mapped();
+    rlim_t needed = (rlim_t)workers * channel + (rlim_t)threads * stack_of_thread(), there = mapped();
     if (there + needed < most)
         return 0;
     return pp__fail(-ENOMEM,
@@ -200,5 +213,5 @@ int pp__limits_check(const pp_pool_options *options, int workers, int threads)
         error = check_processes(workers, threads);
     if (!error)
         error = check_file_size();
-    return error ? error : check_memory(options, workers);
+    return error ? error : check_memory(options, workers, threads);
 }

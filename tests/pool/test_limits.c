@@ -119,6 +119,27 @@ BOTH(address_space_that_is_in_use_is_not_there_for_workers)
     pp_launcher_unref(launcher);
 }
 
+/* So may the stacks of the pool's own threads. */
+BOTH(a_pool_whose_threads_have_no_room_for_their_stacks_is_refused_by_that_limit)
+{
+    if (KIT_ASAN || KIT_TSAN || TEST_ON_VALGRIND)
+        LEFT_OUT("a limit of the address space leaves no room for the tool's own");
+    board_make();
+    pp_launcher *launcher;
+    pp_pool *pool = NULL;
+    pthread_attr_t attributes;
+    CHECK_OK(pp_launcher_create(&(pp_launcher_options){.start_method = method}, &launcher));
+    CHECK_INT(pthread_attr_init(&attributes), 0);
+    CHECK_INT(pthread_attr_setstacksize(&attributes, (size_t)1 << 30), 0);
+    CHECK_INT(pthread_setattr_default_np(&attributes), 0);
+    set_limit(RLIMIT_AS, (rlim_t)1 << 30);
+    const pp_pool_options options = {.max_workers = 1, .launcher = launcher};
+    CHECK_INT(pp_pool_create(&options, &pool), -ENOMEM);
+    CHECK(pool == NULL);
+    CHECK_HAS(pp_last_error(), "RLIMIT_AS allows 1073741824, and ");
+    pp_launcher_unref(launcher);
+}
+
 /* Of a user's processes there may be fewer than workers; root is not bound by that limit. */
 BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
 {
@@ -233,6 +254,23 @@ static void leave_group(char directory[64])
     *strrchr(above, '/') = 0;
     CHECK(write_text(above, "cgroup.procs", "0"));
     until(rmdir(directory) == 0);
+}
+
+/* Not even the process that starts workers: before anything was counted. */
+BOTH(where_a_control_group_has_no_process_left_the_fork_that_fails_names_it)
+{
+    char directory[64];
+    board_make();
+    if (!enter_group(directory, "1"))
+        LEFT_OUT("no control group can be made here");
+    pp_pool *pool = NULL;
+    int code = create(method, 1, &pool);
+    leave_group(directory);
+    CHECK_INT(code, -EAGAIN);
+    CHECK(pool == NULL);
+    CHECK_HAS(pp_last_error(), "pids.max");
+    CHECK_HAS(pp_last_error(), "RLIMIT_NPROC");
+    CHECK_HAS(pp_last_error(), "raise");
 }
 
 BOTH(a_pool_for_which_a_control_group_has_too_few_processes_is_refused)

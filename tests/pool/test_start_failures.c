@@ -276,6 +276,8 @@ SLOW_TEST_WITHIN(a_pool_that_gets_no_worker_for_half_a_minute_is_broken_with_the
     CHECK_INT(error->task_code < 0 ? -error->task_code : error->task_code, EAGAIN);
     CHECK_HAS(error->message, "no worker could be started");
     CHECK_HAS(error->message, strerror(EAGAIN));
+    CHECK_HAS(error->message, "RLIMIT_NPROC");
+    CHECK_HAS(error->message, "pids.max");
     pp_future_unref(future);
     CHECK_INT(pp_submit(pool, nothing, NULL, 0, NULL), -ENOTRECOVERABLE);
     pp_pool_destroy(pool);
