@@ -84,8 +84,8 @@ static int check(const pp_selectable *items, size_t count)
 {
     if (!items && count > 0)
         return pp__fail(-EINVAL, "pp_select: no items");
-    if (count > PTRDIFF_MAX / 256)
-        return pp__fail(-ENOMEM, "no memory for %zu items", count);
+    if (count > PTRDIFF_MAX / sizeof *items)
+        return pp__fail(-EINVAL, "pp_select: %zu items are more than any memory has room for", count);
     for (size_t i = 0; i < count; i++) {
         int error = check_item(&items[i], i);
         if (error)
