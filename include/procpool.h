@@ -8,7 +8,8 @@
  *   - Functions return 0 (or a count) or a negative errno. pp_last_error() then gives the calling thread's
  *     last failure in words.
  *   - Options structs are zeroed first (`{ 0 }` or a designated initializer); zero is the default of each
- *     field, and the reserved words must stay zero, else -EINVAL.
+ *     field, and the reserved words must stay zero, else -EINVAL. A field that switches something on is 0 or
+ *     1, else -EINVAL too.
  *   - Time arguments are milliseconds as in poll(2): 0 looks, -1 waits for ever, running out is
  *     -ETIMEDOUT. Time fields are milliseconds too, and 0 means no limit.
  *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
@@ -241,7 +242,7 @@ typedef struct pp_launcher_options {
     /* Forkserver, spawn: descriptors that workers keep, besides 1 and 2; fork: kept despite close_fds. */
     const int *inherit_fds;
     size_t inherit_fd_count;
-    int close_fds; /* fork: close all other descriptors of the owner in workers (0: keep them, as fork does) */
+    int close_fds; /* fork, 1: close all other descriptors of the owner in workers (0: keep them, as fork does) */
     /* Fork, forkserver: 0 has it keep one process forked ahead, "pp-spare", which the next start takes instead of
      * forking one; when nothing has been asked of it for 5 ms, it makes the next. Launchers that pools make for
      * themselves keep none. */
@@ -398,9 +399,9 @@ typedef struct pp_pool_options {
     pp_exit_policy exit_policy; /* see pp_pool_create */
     uint32_t exit_timeout;      /* ms; 0: no limit */
 
-    int event_loop; /* no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and callbacks
-                       and the log run in there */
-    int backtraces; /* pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each
+    int event_loop; /* 1: no thread is made: the program calls pp_pool_dispatch when pp_pool_fd is readable, and
+                       callbacks and the log run in there */
+    int backtraces; /* 1: pp_task_fail notes where it was called, for pp_error_backtrace: some microseconds for each
                        failure */
     /* PP_STDOUT, PP_STDERR or both: what calls write there is kept for pp_future_output; 0: it goes where the owner's
      * goes. */
@@ -888,8 +889,8 @@ typedef struct pp_map_options {
     /* Inputs pulled and not yet given out; 0: four chunks per worker, with an in_buffer 32; at least one chunk is
      * always pulled. */
     size_t max_in_flight;
-    int unordered;    /* results as they come; 0: in the order of the inputs */
-    int fail_fast;    /* after the first failed element given out: no more, what has not begun is cancelled */
+    int unordered;    /* 1: results as they come; 0: in the order of the inputs */
+    int fail_fast;    /* 1: after the first failed element given out: no more, what has not begun is cancelled */
     uint32_t timeout; /* of each element, as pp_call's */
     uint32_t retries; /* of each element, as pp_call's */
     /* Milliseconds from opening, of the whole map; 0: none. Then it ends: what has not begun is cancelled, what runs is
@@ -1014,11 +1015,11 @@ typedef struct pp_process_options {
  * exit(3)'s as pp_pool_create tells.
  *
  * Any thread. Errors: -EINVAL (no function, or one in no loaded module, arg NULL and size not 0, name too long, stack
- * too small, launcher together with options of one, a reserved word that is not zero, and as pp_launcher_create),
- * -ENOTSUP (PP_START_INLINE, or a launcher with a starter), -ETIMEDOUT (it has not begun in start_timeout; it is
- * killed), -ENOEXEC (what a launcher's command started ended before), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -EFBIG (the
- * argument is above RLIMIT_FSIZE), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program exits), -EPERM (in
- * a daemon, or a forked child), and those of pp_launcher_create.
+ * too small or too large, launcher together with options of one, a reserved word that is not zero, and as
+ * pp_launcher_create), -ENOTSUP (PP_START_INLINE, or a launcher with a starter), -ETIMEDOUT (it has not begun in
+ * start_timeout; it is killed), -ENOEXEC (what a launcher's command started ended before), -EAGAIN, -ENOMEM, -EMFILE,
+ * -ENFILE, -EFBIG (the argument is above RLIMIT_FSIZE), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the
+ * program exits), -EPERM (in a daemon, or a forked child), and those of pp_launcher_create.
  */
 PP_API int pp_process_start(pp_process_function *function, const void *arg, size_t size,
                             const pp_process_options *options, pp_process **process);
@@ -1109,11 +1110,11 @@ typedef struct pp_selectable {
  * pools with event_loop, it does what their loop would.
  *
  * While it waits there is a thread for each queue. Any thread; in a child that the owner forked for queues and
- * descriptors only. A thing may be in several items. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no items, an unknown kind,
- * nothing of that kind given, events that are negative or more than a short holds, or more descriptors than
- * RLIMIT_NOFILE, lowered since, allows), -EBADF (a descriptor is not open), -EDEADLK (nothing but what only the calling
- * thread could do, as pp_future_wait), -EAGAIN (no thread can be made), -EPROTO (a queue's memory was overwritten),
- * -ENOMEM, -EMFILE, -ENFILE, -EPERM.
+ * descriptors only. A thing may be in several items. Errors: -ETIMEDOUT, -EINTR, -EINVAL (no items, more than any
+ * memory has room for, an unknown kind, nothing of that kind given, events that are negative or more than a short
+ * holds, or more descriptors than RLIMIT_NOFILE, lowered since, allows), -EBADF (a descriptor is not open), -EDEADLK
+ * (nothing but what only the calling thread could do, as pp_future_wait), -EAGAIN (no thread can be made), -EPROTO (a
+ * queue's memory was overwritten), -ENOMEM, -EMFILE, -ENFILE, -EPERM.
  */
 PP_API ssize_t pp_select(pp_selectable *items, size_t count, int timeout);
 
@@ -1267,7 +1268,7 @@ typedef struct pp_queue_options {
     /* Of all messages in it together, and so of one; 0: 1 MiB. It is allocated at once, with 16 bytes for each of
      * max_items. */
     size_t max_bytes;
-    int joinable; /* not 0: for pp_queue_task_done and pp_queue_join */
+    int joinable; /* 1: for pp_queue_task_done and pp_queue_join */
     uint64_t reserved[4];
 } pp_queue_options;
 
@@ -1358,8 +1359,8 @@ typedef struct pp_dict_options {
                        * much is taken */
     int max_readers;  /* of a kept one: how many processes and threads read at the same moment; 0: 126. 16 more are kept
                          for dead ones */
-    int no_flush; /* of a kept one, not 0: changes need not have reached the disk: who dies still loses nothing, but a
-                     machine that does may */
+    int no_flush;     /* of a kept one, 1: changes need not have reached the disk: who dies still loses nothing, but a
+                         machine that does may */
     uint64_t reserved[4];
 } pp_dict_options;
 

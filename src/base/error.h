@@ -45,6 +45,12 @@ static inline int pp__check_reserved(const uint64_t *words, size_t count)
     return 0;
 }
 
+/* An option that is on or off: 0 or -EINVAL. Any other value may mean more one day. */
+static inline int pp__check_switch(const char *name, int value)
+{
+    return value == 0 || value == 1 ? 0 : pp__fail(-EINVAL, "%s is %d; it must be 0 or 1", name, value);
+}
+
 /* strerror that is safe in threads; the text belongs to the calling thread (or is constant). */
 const char *pp__strerror(int error);
 

@@ -253,7 +253,10 @@ static int check(const pp_map_options *o)
         return pp__fail(-EINVAL, "retries is %u; it must be at most %u", o->retries, PP__MOST_RETRIES);
     if (o->out_buffer && !o->out_buffer->shared)
         return pp__fail(-EINVAL, "out_buffer is one that workers can't write to (pp_buffer_create_shared)");
-    return pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
+    int error = pp__check_switch("unordered", o->unordered);
+    if (!error)
+        error = pp__check_switch("fail_fast", o->fail_fast);
+    return error ? error : pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
 static int resolve(pp_map *map, pp_function *function)

@@ -67,8 +67,11 @@ ssize_t pp_map_array(pp_pool *pool, pp_function *function, const void *inputs, s
         return pp__fail(-EINVAL, "pp_map_array: no %s", pool ? "place for the outputs" : "pool");
     if (!pp__map_array_fits(count, out_size))
         return pp__fail(-EINVAL, "%zu outputs of %zu bytes are larger than any memory", count, out_size);
+    int got = pp__check_switch("unordered", own.unordered);
+    if (got)
+        return got;
     own.unordered = 1;
-    int got = pp__map_open_array(pool, function, inputs, count, in_size, outputs, out_size, &own, &map);
+    got = pp__map_open_array(pool, function, inputs, count, in_size, outputs, out_size, &own, &map);
     if (got)
         return got;
     do {

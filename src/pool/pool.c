@@ -150,6 +150,16 @@ static void drop_handle(pp_pool *pool, struct pp__slab_rest calls)
 
 /* ---------------------------------------------------------------------------------------------- create */
 
+static int check_switches(const pp_pool_options *o)
+{
+    int error = pp__check_switch("pin", o->pin);
+    if (!error)
+        error = pp__check_switch("event_loop", o->event_loop);
+    if (!error)
+        error = pp__check_switch("backtraces", o->backtraces);
+    return error ? error : pp__check_switch("close_fds", o->close_fds);
+}
+
 static int check(const pp_pool_options *o)
 {
     if (o->max_workers < 0 || o->max_workers > PP__MAX_WORKERS)
@@ -183,7 +193,9 @@ static int check(const pp_pool_options *o)
         return pp__fail(-EINVAL, "an argument is NULL and its size is not 0");
     if (o->initializer_arg_size > PTRDIFF_MAX / 2 || o->finalizer_arg_size > PTRDIFF_MAX / 2)
         return pp__fail(-EINVAL, "an argument is larger than any memory");
-    int error = pp__output_check(o);
+    int error = check_switches(o);
+    if (!error)
+        error = pp__output_check(o);
     return error ? error : pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 

@@ -183,7 +183,10 @@ static int check_options(const pp_process_options *o)
     if (o->launcher && (o->start_method || o->inherit_fds || o->inherit_fd_count || o->close_fds))
         return pp__fail(-EINVAL,
                         "start_method, inherit_fds and close_fds are the launcher's and must be given to that");
-    return pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
+    int error = pp__check_switch("daemon", o->daemon);
+    if (!error)
+        error = pp__check_switch("close_fds", o->close_fds);
+    return error ? error : pp__check_reserved(o->reserved, sizeof o->reserved / sizeof *o->reserved);
 }
 
 static int check(pp_process_function *function, const void *arg, size_t size, const pp_process_options *options,

@@ -27,8 +27,6 @@ static_assert(sizeof(struct pp__setting) + CPU_SETSIZE * sizeof(int32_t) + PATH_
 
 static int check_numbers(const pp_pool_options *o)
 {
-    if (o->pin != 0 && o->pin != 1)
-        return pp__fail(-EINVAL, "pin is %d; it must be 0 or 1", o->pin);
     if (o->nice < -20 || o->nice > 19)
         return pp__fail(-EINVAL, "nice is %d; it must be -20 to 19", o->nice);
     if (o->library_threads < 0 || o->library_threads > THREADS_MAX)

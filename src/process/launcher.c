@@ -78,7 +78,11 @@ static int check_options(const pp_launcher_options *options)
 {
     if ((unsigned)options->start_method > PP_START_INLINE)
         return pp__fail(-EINVAL, "start_method %d is unknown", (int)options->start_method);
-    int error = pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved);
+    int error = pp__check_switch("close_fds", options->close_fds);
+    if (!error)
+        error = pp__check_switch("no_spare", options->no_spare);
+    if (!error)
+        error = pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved);
     return error ? error : check_inherit(options);
 }
 

@@ -18,6 +18,8 @@ static int check_options(const pp_dict_options *options)
 {
     if (pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved) != 0)
         return -EINVAL;
+    if (pp__check_switch("no_flush", options->no_flush) != 0)
+        return -EINVAL;
     if (options->path && !options->path[0])
         return pp__fail(-EINVAL, "an empty path for a dictionary");
     if (options->max_readers < 0 || options->max_readers > 65536)

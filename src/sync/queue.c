@@ -52,6 +52,8 @@ static int check_options(const pp_queue_options *options)
 {
     if (pp__check_reserved(options->reserved, sizeof options->reserved / sizeof *options->reserved) != 0)
         return -EINVAL;
+    if (pp__check_switch("joinable", options->joinable) != 0)
+        return -EINVAL;
     if (options->max_items > MAX_ITEMS)
         return pp__fail(-EINVAL, "max_items is %zu; it must be 0 (the default) to %llu", options->max_items,
                         (unsigned long long)MAX_ITEMS);

@@ -177,6 +177,29 @@ TEST(bad_pool_options_are_refused)
     until(count_fds() == before);
 }
 
+/* What only switches something on may mean more one day. */
+static void refuse_switches(int value)
+{
+    refuse_pool((pp_pool_options){.event_loop = value}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "event_loop is");
+    refuse_pool((pp_pool_options){.backtraces = value}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "backtraces is");
+    refuse_pool((pp_pool_options){.pin = value}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "pin is");
+    refuse_pool((pp_pool_options){.close_fds = value}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "close_fds is");
+    refuse_launcher((pp_launcher_options){.close_fds = value}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "close_fds is");
+    refuse_launcher((pp_launcher_options){.no_spare = value}, -EINVAL);
+    CHECK_HAS(pp_last_error(), "no_spare is");
+}
+
+TEST(a_switch_of_a_pool_or_launcher_is_0_or_1)
+{
+    refuse_switches(2);
+    refuse_switches(-1);
+}
+
 TEST(a_launcher_and_options_of_one_are_refused_together)
 {
     pp_launcher *launcher;
@@ -428,6 +451,10 @@ BOTH(bad_maps_are_refused)
     refuse_map(pool, homeless_function(), (pp_map_options){0});
     refuse_map(pool, echo, (pp_map_options){.chunk_size = 65537});
     refuse_map(pool, echo, (pp_map_options){.retries = 1001});
+    refuse_map(pool, echo, (pp_map_options){.unordered = 2});
+    CHECK_HAS(pp_last_error(), "unordered is 2");
+    refuse_map(pool, echo, (pp_map_options){.fail_fast = -1});
+    CHECK_HAS(pp_last_error(), "fail_fast is -1");
     for (int i = 0; i < 2; i++) {
         pp_map_options options = {0};
         options.reserved[i] = 1;

@@ -594,6 +594,10 @@ TEST(bad_arguments_and_options_are_refused)
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.name = name}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.stack_size = 4096}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.stack_size = SIZE_MAX}), -EINVAL);
+    CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.daemon = 2}), -EINVAL);
+    CHECK_HAS(pp_last_error(), "daemon is 2");
+    CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.close_fds = 2}), -EINVAL);
+    CHECK_HAS(pp_last_error(), "close_fds is 2");
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.reserved = {0, 0, 0, 1}}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.start_method = (pp_start_method)99}), -EINVAL);
     CHECK_INT(refused(run_return, NULL, 0, (pp_process_options){.launcher = launcher, .close_fds = 1}), -EINVAL);

@@ -548,6 +548,8 @@ TEST(arguments_that_cannot_be_are_refused)
     CHECK_INT(pp_dict_create(&(pp_dict_options){.reserved = {0, 0, 0, 1}}, &none), -EINVAL);
     CHECK_INT(pp_dict_create(&(pp_dict_options){.max_bytes = SIZE_MAX}, &none), -EINVAL);
     CHECK_INT(pp_dict_create(&(pp_dict_options){.max_readers = -1}, &none), -EINVAL);
+    CHECK_INT(pp_dict_create(&(pp_dict_options){.no_flush = 2}, &none), -EINVAL);
+    CHECK_HAS(pp_last_error(), "no_flush is 2");
     CHECK_INT(pp_dict_create(&(pp_dict_options){.path = ""}, &none), -EINVAL);
     CHECK_INT(pp_dict_open(-1, NULL), -EINVAL);
     CHECK_INT(pp_dict_open(-1, &none), -EBADF);

@@ -666,6 +666,8 @@ TEST(arguments_that_cannot_be_are_refused)
     char byte;
     CHECK_INT(pp_queue_create(NULL, NULL), -EINVAL);
     CHECK_INT(pp_queue_create(&(pp_queue_options){.reserved = {1}}, &none), -EINVAL);
+    CHECK_INT(pp_queue_create(&(pp_queue_options){.joinable = 2}, &none), -EINVAL);
+    CHECK_HAS(pp_last_error(), "joinable is 2");
     CHECK_INT(pp_queue_create(&(pp_queue_options){.max_items = (1 << 24) + 1}, &none), -EINVAL);
     CHECK_INT(pp_queue_create(&(pp_queue_options){.max_bytes = SIZE_MAX}, &none), -EINVAL);
     CHECK_INT(pp_queue_create(&(pp_queue_options){.max_bytes = (size_t)1 << 60}, &none), -ENOMEM);
