@@ -302,8 +302,10 @@ static void exit_well(pp_future *future, void *unused)
 static void exit_in_log(void *unused, const char *line)
 {
     (void)unused;
-    if (strstr(line, "started"))
-        exit(0);
+    if (!strstr(line, "started"))
+        return;
+    gate_wait(4); /* what the handler uses is there */
+    exit(0);
 }
 
 static void exit_where_it_was_submitted(pp_start_method method)
@@ -332,6 +334,7 @@ static void exit_in_a_thread_of_the_log(pp_start_method method)
     left = open_pool((pp_pool_options){.max_workers = 1, .log = exit_in_log}, method);
     CHECK_INT(atexit(use_in_later_handler), 0);
     hanging = submit_int(left, task_square, 5);
+    gate_open(4);
     for (;;)
         pause();
 }
