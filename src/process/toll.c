@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* So long a kill may take to be seen as a death; one of a child that is ending, longer. */
@@ -134,16 +133,16 @@ uint64_t pp__toll_count(void)
 bool pp__toll_explains(pid_t child, uint64_t before)
 {
     char counter[PP__COUNTER_PATH_MAX];
-    if (!pp__memory_forgets_zombies(toll.counter)) {
+    if (before < toll.told)
+        before = toll.told;
+    if (!are_notices()) {
         pp__memory_counter(child, counter);
         if (strcmp(counter, toll.counter) != 0)
             return pp__memory_kills(counter) > 0 && pp__memory_kills(PP__COUNTER_OF_MACHINE) > toll.machine;
     }
-    if (toll.told < before)
-        toll.told = before;
-    if (pp__memory_kills(toll.counter) <= toll.told)
-        return false;
-    toll.told++;
+    if (pp__memory_kills(toll.counter) <= before)
+        return false; /* what was counted before this child may be the end of one that is older and still dying */
+    toll.told = before + 1;
     return true;
 }
 

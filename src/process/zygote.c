@@ -557,10 +557,11 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
         int count = PP_SYS(epoll_wait)(zygote.epoll, &event, 1, patience());
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
-        if (count == 0)
+        if (count == 0) {
             pp__toll_settle(); /* no death is waiting to be looked at */
-        if (count == 0 && pp__spare_is_wanted(setup))
-            pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count());
+            if (pp__spare_is_wanted(setup))
+                pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count());
+        }
         if (count == 1) {
             struct pp__source *source = event.data.ptr;
             source->ready(source, event.events);

@@ -140,22 +140,35 @@ BOTH(a_pool_whose_threads_have_no_room_for_their_stacks_is_refused_by_that_limit
     pp_launcher_unref(launcher);
 }
 
-/* Of a user's processes there may be fewer than workers; root is not bound by that limit. */
-BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
+/* Root is not bound by the limit of a user's processes. `own`: none but these are that user's. */
+static void need_another_user(bool own)
 {
     if (geteuid() != 0)
         LEFT_OUT("needs root, to become another user");
     if (TEST_ON_VALGRIND)
         LEFT_OUT("as another user valgrind can't write a log for a fork, and ends it");
+    if (own && KIT_TSAN)
+        LEFT_OUT("thread sanitizer has a thread of its own");
+}
+
+static void become(uid_t user)
+{
+    CHECK_INT(setgroups(0, NULL), 0);
+    CHECK_INT(setresgid(user, user, user), 0);
+    CHECK_INT(setresuid(user, user, user), 0);
+}
+
+/* Of a user's processes there may be fewer than workers. */
+BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
+{
+    need_another_user(false);
     board_make();
     set_limit(RLIMIT_NPROC, 8);
     pp_pool *pool = NULL;
     CHECK_OK(create(method, 8, &pool));
     pp_pool_destroy(pool);
     CHECK_OK(create(method, 1, &pool));
-    CHECK_INT(setgroups(0, NULL), 0);
-    CHECK_INT(setresgid(65534, 65534, 65534), 0);
-    CHECK_INT(setresuid(65534, 65534, 65534), 0);
+    become(65534);
     CHECK_INT(pp_pool_resize(pool, 100), -EAGAIN);
     CHECK_HAS(pp_last_error(), "RLIMIT_NPROC allows this user 8");
     pp_pool_destroy(pool);
@@ -165,14 +178,9 @@ BOTH(a_pool_for_which_there_are_too_few_processes_is_refused)
 /* Whatever is there already counts, also the pool's own threads and the process that starts workers. */
 BOTH_WITHIN(a_pool_is_refused_for_want_of_processes_or_works_whole, 30)
 {
-    if (geteuid() != 0)
-        LEFT_OUT("needs root, to become another user");
-    if (TEST_ON_VALGRIND || KIT_TSAN)
-        LEFT_OUT("the tool has processes or threads of its own, and can't write for a fork as another user");
+    need_another_user(true);
     board_make();
-    CHECK_INT(setgroups(0, NULL), 0);
-    CHECK_INT(setresgid(65533, 65533, 65533), 0);
-    CHECK_INT(setresuid(65533, 65533, 65533), 0);
+    become(65533);
     pp_pool *pool = NULL;
     for (rlim_t most = 1; !pool; most++) {
         set_limit(RLIMIT_NPROC, most);
@@ -193,14 +201,9 @@ static void *sleep_here(void *unused)
 TEST(threads_of_the_program_count_as_its_processes_do)
 {
     enum { THREADS = 20 };
-    if (geteuid() != 0)
-        LEFT_OUT("needs root, to become another user");
-    if (TEST_ON_VALGRIND || KIT_TSAN)
-        LEFT_OUT("the tool has processes or threads of its own, and can't write for a fork as another user");
+    need_another_user(true);
     board_make();
-    CHECK_INT(setgroups(0, NULL), 0);
-    CHECK_INT(setresgid(65532, 65532, 65532), 0);
-    CHECK_INT(setresuid(65532, 65532, 65532), 0);
+    become(65532);
     for (int i = 0; i < THREADS; i++)
         start_thread(sleep_here, NULL);
     set_limit(RLIMIT_NPROC, THREADS + 4);
