@@ -47,6 +47,10 @@ uint32_t bench_steps(double nanoseconds);
 /* -------------------------------------------------------------------------------------------------- clocks */
 
 uint64_t bench_now(void); /* nanoseconds */
+
+/* ns: what is timed behind so long a rest finds little of its own in the caches. */
+#define BENCH_REST 20000000
+
 void bench_sleep_until(uint64_t when);
 void bench_sleep(uint64_t nanoseconds);
 

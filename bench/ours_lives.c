@@ -79,9 +79,7 @@ static uint64_t time_replacement(uint64_t n, uint64_t pause)
     return took;
 }
 
-/* A launcher that has rested so long has a process forked ahead, one that is asked for pools in a row has not. */
-#define REST 20000000
-
+/* A launcher that has rested has a process forked ahead, one that is asked for pools in a row has not. */
 static void time_starts(pp_launcher *launcher, uint64_t *times, unsigned count, uint64_t rest)
 {
     time_start(launcher, 0, rest); /* warms up */
@@ -113,7 +111,7 @@ void ours_start(char **params)
     bench_make_resident(before ? mebibytes : 0);
     pp_launcher *launcher = make_launcher(method);
     bench_make_resident(before ? 0 : mebibytes);
-    time_starts(launcher, times, count, REST);
+    time_starts(launcher, times, count, BENCH_REST);
     time_starts(launcher, times, count, 0);
     time_replacements(launcher, times, count, APART);
     time_replacements(launcher, times, count, 0);

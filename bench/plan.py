@@ -247,14 +247,15 @@ def claims_of_calls():
 
 
 def claims_of_lives():
-    small, large = other("raw", "fork and wait, small"), other("raw", "fork and wait, 1 GiB")
     for method in METHODS:
         for owner in OWNERS:
-            bare = large if method == "fork" and owner == "1 GiB before" else small
-            of = "of a bare fork and wait" + (" of 1 GiB" if bare is large else "")
-            yield Claim(f"start, {method}, {owner}: {of}", ours(f"{method}, {owner}", "first"), bare, 3)
-            replaced = ours(f"{method}, {owner}", "replaced")
-            yield Claim(f"replacement, crashes 10 ms apart, {method}, {owner}: {of}", replaced, bare, 2)
+            what, size = f"{method}, {owner}", "1 GiB" if (method, owner) == ("fork", "1 GiB before") else "small"
+            of = "of a bare fork and wait" + (" of 1 GiB" if size == "1 GiB" else "")
+            rested, row = (other("raw", f"fork and wait, {size}", pace) for pace in ("rested", "in_a_row"))
+            yield Claim(f"start, {what}: {of}, both rested", ours(what, "first"), rested, 3)
+            yield Claim(f"start, {what}: {of}, both in a row", ours(what, "first_in_a_row"), row, 3)
+            replaced = ours(what, "replaced")
+            yield Claim(f"replacement, crashes 10 ms apart, {what}: {of}, in a row", replaced, row, 2)
     yield Claim("bytes per pending call", ours("memory", "resident"), None, 128, True, "B")
     bare = other("raw", "kill", "failed")
     yield Claim("kill -9 to the failure, of a bare pidfd's poll", ours("kill", "failed"), bare, 2)

@@ -221,15 +221,24 @@ static uint64_t time_fork(void)
     return bench_now() - begin;
 }
 
-/* mebibytes resident, forks */
+static void time_forks(const char *name, uint64_t *times, unsigned count, uint64_t rest)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (rest)
+            bench_sleep(rest);
+        times[i] = time_fork();
+    }
+    bench_report(name, bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
+/* mebibytes resident, forks; in a row, and each behind a rest, when less is in the caches */
 static void fork_wait(char **params)
 {
     bench_make_resident(bench_number(&params));
     unsigned count = bench_number(&params);
     uint64_t *times = bench_alloc(count * sizeof *times);
-    for (unsigned i = 0; i < count; i++)
-        times[i] = time_fork();
-    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
+    time_forks("in_a_row", times, count, 0);
+    time_forks("rested", times, count < 60 ? count : 60, BENCH_REST);
 }
 
 static uint64_t time_kill(void)

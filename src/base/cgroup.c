@@ -145,20 +145,26 @@ void pp__cgroup_find(const char *groups, const char *mounts, const char *control
     pp__lines_close(&lines);
 }
 
-static void visit_upwards(struct pp__cgroup *group, void (*visit)(const char *, void *), void *data)
+void pp__cgroup_find_own(const char *controller, struct pp__cgroup found[PP__CGROUP_VERSIONS])
 {
-    visit(group->directory, data);
-    while (strlen(group->directory) > group->point) {
-        *strrchr(group->directory, '/') = '\0';
-        visit(group->directory, data);
+    pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", controller, found);
+}
+
+static void visit_upwards(const struct pp__cgroup *group, void (*visit)(const char *, void *), void *data)
+{
+    char directory[sizeof group->directory];
+    snprintf(directory, sizeof directory, "%s", group->directory);
+    visit(directory, data);
+    while (strlen(directory) > group->point) {
+        *strrchr(directory, '/') = '\0';
+        visit(directory, data);
     }
 }
 
-void pp__cgroup_each(const char *controller, void (*visit)(const char *directory, void *data), void *data)
+void pp__cgroup_each(const struct pp__cgroup groups[PP__CGROUP_VERSIONS],
+                     void (*visit)(const char *directory, void *data), void *data)
 {
-    struct pp__cgroup found[PP__CGROUP_VERSIONS];
-    pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", controller, found);
     for (int version = 0; version < PP__CGROUP_VERSIONS; version++)
-        if (*found[version].directory)
-            visit_upwards(&found[version], visit, data);
+        if (*groups[version].directory)
+            visit_upwards(&groups[version], visit, data);
 }

@@ -23,9 +23,13 @@ struct pp__cgroup {
 void pp__cgroup_find(const char *groups, const char *mounts, const char *controller,
                      struct pp__cgroup found[PP__CGROUP_VERSIONS]);
 
-/* Calls visit(directory, data) for this process's group with this controller and for each above it: a limit there holds
- * for all below. */
-void pp__cgroup_each(const char *controller, void (*visit)(const char *directory, void *data), void *data);
+/* The same of this process. Takes 0.1 to 0.2 ms. */
+void pp__cgroup_find_own(const char *controller, struct pp__cgroup found[PP__CGROUP_VERSIONS]);
+
+/* Calls visit(directory, data) for the groups that were found and for each above them: a limit there holds for all
+ * below. */
+void pp__cgroup_each(const struct pp__cgroup groups[PP__CGROUP_VERSIONS],
+                     void (*visit)(const char *directory, void *data), void *data);
 
 /* The numbers at the beginning of a group's file: how many of both were there. "max" is none. */
 int pp__cgroup_read(const char *directory, const char *file, long long *first, long long *second);

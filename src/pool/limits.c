@@ -6,6 +6,7 @@
 #include "base/lines.h"
 #include "base/seam.h"
 #include "pool/channel.h"
+#include "process/launcher.h"
 #include "shm/segment.h"
 
 #include <dirent.h>
@@ -139,14 +140,14 @@ static int check_user(int workers, rlim_t needed)
                     workers, (unsigned long long)needed, (unsigned long long)most, (unsigned long long)there);
 }
 
-static int check_processes(int workers, int threads)
+static int check_processes(const struct pp__cgroup *groups, int workers, int threads)
 {
     struct left left = {.processes = LLONG_MAX};
     rlim_t needed = (rlim_t)workers + (rlim_t)threads;
     int error = check_user(workers, needed);
     if (error)
         return error;
-    pp__cgroup_each("pids", look_at_group, &left);
+    pp__cgroup_each(groups, look_at_group, &left);
     if (left.processes >= (long long)needed)
         return 0;
     return pp__fail(-EAGAIN,
@@ -206,11 +207,11 @@ static int check_file_size(void)
     return pp__segment_check_limit(call > result ? call : result);
 }
 
-int pp__limits_check(const pp_pool_options *options, int workers, int threads)
+int pp__limits_check(const pp_pool_options *options, const pp_launcher *launcher, int workers, int threads)
 {
     int error = check_descriptors(options, workers);
     if (!error)
-        error = check_processes(workers, threads);
+        error = check_processes(pp__launcher_groups(launcher), workers, threads);
     if (!error)
         error = check_file_size();
     return error ? error : check_memory(options, workers, threads);

@@ -59,8 +59,10 @@ static void lower(const char *directory, void *least)
 
 static int by_quota(void)
 {
+    struct pp__cgroup groups[PP__CGROUP_VERSIONS];
     int least = INT_MAX;
-    pp__cgroup_each("cpu", lower, &least);
+    pp__cgroup_find_own("cpu", groups);
+    pp__cgroup_each(groups, lower, &least);
     return least;
 }
 

@@ -85,8 +85,10 @@ int pp_pool_resize(pp_pool *pool, int max_workers)
     count = count < PP__MAX_WORKERS ? count : PP__MAX_WORKERS;
     pp__pool_lock(pool);
     int more = pool->is_inline ? 0 : count - pool->max_workers;
+    pp_launcher *launcher = more > 0 ? pp_launcher_ref(pool->launcher) : NULL; /* NULL: the pool has ended */
     pp__pool_unlock(pool);
-    int error = more > 0 ? pp__limits_check(&pool->options, more, 0) : 0; /* reads files, so without the lock */
+    int error = launcher ? pp__limits_check(&pool->options, launcher, more, 0) : 0; /* reads files: without the lock */
+    pp_launcher_unref(launcher);
     if (error)
         return error;
     pp__pool_lock(pool);

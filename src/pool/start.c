@@ -178,6 +178,7 @@ void pp__worker_close_fds(const int fds[PP__FD_COUNT])
 int pp__worker_start_other(pp_pool *pool, int number, struct pp__worker **started)
 {
     int fds[PP__FD_COUNT] = {-1, -1, -1, -1, -1};
+    pp__workers_dispose(pool); /* it may need their descriptors */
     struct pp__worker *worker = pp__worker_create(pool);
     if (!worker)
         return pp__fail(-ENOMEM, "no memory for a worker");
@@ -199,7 +200,6 @@ int pp__worker_start(pp_pool *pool)
 {
     struct pp__worker *worker;
     int number = 0;
-    pp__workers_dispose(pool); /* it may need their descriptors */
     while (pool->workers[number])
         number++;
     int error = pool->standby ? pp__standby_take(pool, number, &worker) : pp__worker_start_other(pool, number, &worker);

@@ -35,6 +35,7 @@ struct pp_launcher {
     pp_start_method method;
     pp_starter starter;       /* zeros: none */
     struct pp__zygote zygote; /* none for inline: descriptors are -1 */
+    struct pp__cgroup groups[PP__CGROUP_VERSIONS];
 };
 
 /* ---------------------------------------------------------------------------------------------- options */
@@ -146,6 +147,8 @@ static int create(const pp_launcher_options *options, pp_launcher **launcher)
     made->method = method;
     if (options->starter && method == PP_START_SPAWN)
         made->starter = *options->starter;
+    if (method != PP_START_INLINE)
+        pp__cgroup_find_own("pids", made->groups); /* here, as no pool is to wait for it */
     error = make_zygote(method, options, &made->zygote);
     if (error) {
         free(made);
@@ -194,6 +197,11 @@ void pp_launcher_unref(pp_launcher *launcher)
 pp_start_method pp__launcher_method(const pp_launcher *launcher)
 {
     return launcher->method;
+}
+
+const struct pp__cgroup *pp__launcher_groups(const pp_launcher *launcher)
+{
+    return launcher->groups;
 }
 
 const pp_starter *pp__launcher_starter(const pp_launcher *launcher)

@@ -9,6 +9,7 @@
 #ifndef PP_PROCESS_LAUNCHER_H
 #define PP_PROCESS_LAUNCHER_H
 
+#include "base/cgroup.h"
 #include "process/child.h"
 #include "process/wire.h"
 #include "procpool.h"
@@ -17,6 +18,9 @@
 
 /* The start method of a launcher; never PP_START_DEFAULT. */
 pp_start_method pp__launcher_method(const pp_launcher *launcher);
+
+/* The control groups, for processes, that it was made in, and so those of its workers. Not for inline. */
+const struct pp__cgroup *pp__launcher_groups(const pp_launcher *launcher);
 
 /* A new connection: its descriptor (in base/fd.h's care), or -EPIPE (the zygote is gone; the text says how), -EMFILE,
  * -ENFILE, -ENOMEM. Not for inline. */

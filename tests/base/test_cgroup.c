@@ -114,7 +114,7 @@ TEST(the_groups_of_this_process_are_visited_up_to_the_mount_point)
 {
     struct pp__cgroup found[PP__CGROUP_VERSIONS];
     int count = 0, expected = 0;
-    pp__cgroup_find("/proc/self/cgroup", "/proc/self/mountinfo", "memory", found);
+    pp__cgroup_find_own("memory", found);
     for (int version = 0; version < PP__CGROUP_VERSIONS; version++) {
         if (!*found[version].directory)
             continue;
@@ -122,7 +122,7 @@ TEST(the_groups_of_this_process_are_visited_up_to_the_mount_point)
         for (const char *at = found[version].directory + found[version].point; *at; at++)
             expected += *at == '/';
     }
-    pp__cgroup_each("memory", note, &count);
+    pp__cgroup_each(found, note, &count);
     CHECK_INT(count, expected);
 }
 
