@@ -128,8 +128,9 @@ struct pp__pool_page {
 /*
  * Where a thread sleeps there the kernel likes to wake it: a call that comes after a pause so long, ns, finds its
  * worker asleep on the very processor of the thread that waits for it, while another idles. Each would spin in the
- * other's way; both sleep instead. Calls that come closer to one another are spun for even so, as the kernel parts two
- * that both want to run.
+ * other's way; both sleep instead. Calls that come closer to one another are spun for even so: the worker moves to
+ * another processor (worker_idle.c), or the kernel parts two that both want to run, which takes it tens of
+ * milliseconds.
  */
 #define PP__LONG_PAUSE PP__SPIN_MAX
 

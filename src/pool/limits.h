@@ -5,8 +5,8 @@
 
 #include "procpool.h"
 
-/* For so many workers of a pool with these options and that launcher, not inline, and `threads` of its own. 0, or -EMFILE, -EAGAIN (processes),
- * -ENOMEM, in words that name the limit, and what to do about it. */
+/* For so many workers of a pool with these options and that launcher, not inline, and `threads` of its own. 0, or
+ * -EMFILE, -EAGAIN (processes), -ENOMEM, in words that name the limit, and what to do about it. */
 int pp__limits_check(const pp_pool_options *options, const pp_launcher *launcher, int workers, int threads);
 
 #endif

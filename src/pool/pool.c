@@ -339,8 +339,8 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
         pool->options.capture = 0; /* what calls write is the owner's own output */
     error = open_duties(pool);
     if (!error && !pool->is_inline)
-        error =
-            pp__limits_check(&pool->options, pool->launcher, pool->max_workers, given->event_loop ? 0 : 1 + pp__log_is_needed(pool));
+        error = pp__limits_check(&pool->options, pool->launcher, pool->max_workers,
+                                 given->event_loop ? 0 : 1 + pp__log_is_needed(pool));
     if (error)
         return error;
     error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker process: take; run is in worker_run.c and worker_chunk.c, publish in worker_publish.c. One thread; it
- * enters at pp__child_entry and leaves only as the owner says (LEAVE), or by dying. It trusts the owner's memory; the
- * owner trusts nothing of what is written here.
+ * The worker process: take; run is in worker_run.c and worker_chunk.c, publish in worker_publish.c, and the wait for
+ * the next call in worker_idle.c. One thread; it enters at pp__child_entry and leaves only as the owner says (LEAVE),
+ * or by dying. It trusts the owner's memory; the owner trusts nothing of what is written here.
  */
 #include "pool/worker_run.h"
 
-#include "base/atomic.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
-#include "base/spin.h"
 #include "pool/setting.h"
 #include "process/child.h"
 #include "process/crash.h"
@@ -20,7 +17,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,62 +123,8 @@ static void take(const struct pp__record *record, const void *payload)
         handlers[record->type](record, payload);
 }
 
-static bool have_call(void)
-{
-    return pp__ring_waiting(&pp__self.calls);
-}
-
-/* While results lie unread the next is seldom waited for: the line of the tail is left to who writes it for some
- * microseconds (so many rounds), and then many calls are taken at once. */
-#define ROUNDS_UNREAD 256
-
-static bool is_due(const struct pp__spin *spin)
-{
-    return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read();
-}
-
-/* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
-static bool spin_for_call(void)
-{
-    struct pp__spin spin;
-    uint64_t allowed = pp__self.spins ? pp__load_relaxed(&pp__self.page->spin) : 0;
-    pp__spin_begin(&spin, allowed < pp__self.spin_limit ? allowed : pp__self.spin_limit);
-    bool found = have_call();
-    while (!found && pp__load_relaxed(&pp__self.page->spin) && pp__spin_on(&spin))
-        found = is_due(&spin) && have_call();
-    if (spin.jumped)
-        pp__self.spin_limit = pp__self.spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
-    else if (found && pp__self.spin_limit < PP__SPIN_MAX)
-        pp__self.spin_limit += PP__SPIN_MAX / 16;
-    if (found)
-        pp__set_time(spin.last); /* a microsecond ago at most: the call does not wait for the clock */
-    return found;
-}
-
-/* Its last sleep for want of calls. */
-struct sleep {
-    bool was_long;
-    uint64_t rung_epoch; /* pp__self's then */
-};
-
-/* Whether whoever it has rung since waits, by all that is known, for this very processor. */
-static bool is_in_the_way(const struct sleep *last)
-{
-    return last->was_long && pp__self.rung_epoch != last->rung_epoch &&
-           pp__load_relaxed(&pp__self.page->processor) == (uint32_t)sched_getcpu();
-}
-
-static void sleep_for_call(struct sleep *last)
-{
-    uint64_t begun = pp__now();
-    pp__self_wait(have_call, PP__NEVER);
-    last->was_long = pp__now() - begun >= PP__LONG_PAUSE;
-    last->rung_epoch = pp__self.rung_epoch;
-}
-
 static _Noreturn void serve(void)
 {
-    struct sleep last = {0};
     for (;;) {
         struct pp__record record;
         const void *payload;
@@ -201,10 +143,7 @@ static _Noreturn void serve(void)
         pp__shelf_take_in(&pp__self.shelf);
         if (pp__self.received.keeps)
             pp__received_tidy(&pp__self.received, pp__self.call_side);
-        if (!is_in_the_way(&last) && spin_for_call())
-            last.was_long = false;
-        else
-            sleep_for_call(&last);
+        pp__self_idle();
     }
 }
 

@@ -30,8 +30,10 @@ struct pp__announced {
 
 /* Its state; it has one thread. */
 extern struct pp__self {
-    bool spins;          /* it may spin when it runs dry */
-    uint64_t spin_limit; /* ns; halved by a spin in which somebody else wanted the processor, grows by one that paid */
+    bool spins;           /* it may spin when it runs dry */
+    bool slept_long;      /* its last sleep for want of calls was a long pause, */
+    uint64_t slept_epoch; /* begun behind that rung_epoch */
+    uint64_t spin_limit;  /* ns; halved by a spin in which somebody else wanted the processor, grows by one that paid */
     const struct pp__call_side *call_side;
     struct pp__result_side *result_side;
     const struct pp__pool_page *page;
@@ -42,6 +44,7 @@ extern struct pp__self {
     struct pp__ring_writer results;
     uint64_t rung_epoch;  /* the owner's sleep that was last rung */
     uint64_t rung_at;     /* and when */
+    uint64_t moved_at;    /* to another processor, or tried to */
     uint32_t most_behind; /* bytes in the call ring, since there was last little */
     struct pp__announced *modules;
     size_t module_count;
@@ -92,6 +95,9 @@ void pp__self_ring(void);
 
 /* Rings once for each sleep of the owner that asks for `mode` or more. Call after publishing. */
 void pp__self_ring_if_wanted(enum pp__want mode);
+
+/* There is no call: waits for one, awake for a while, then asleep. May come back without. */
+void pp__self_idle(void);
 
 /* Sleeps for up to `bound` ns, or PP__NEVER, until `ready` is true or the owner wakes this worker. */
 void pp__self_wait(bool (*ready)(void), uint64_t bound);

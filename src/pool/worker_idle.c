@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker without a call: it looks again for a while, then it sleeps. */
+#include "pool/worker_run.h"
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/seam.h"
+#include "base/spin.h"
+
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool have_call(void)
+{
+    return pp__ring_waiting(&pp__self.calls);
+}
+
+/* While results lie unread the next is seldom waited for: the line of the tail is left to who writes it for some
+ * microseconds (so many rounds), and then many calls are taken at once. */
+#define ROUNDS_UNREAD 256
+
+static bool is_due(const struct pp__spin *spin)
+{
+    return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read();
+}
+
+/* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
+static bool spin_for_call(void)
+{
+    struct pp__spin spin;
+    uint64_t allowed = pp__self.spins ? pp__load_relaxed(&pp__self.page->spin) : 0;
+    pp__spin_begin(&spin, allowed < pp__self.spin_limit ? allowed : pp__self.spin_limit);
+    bool found = have_call();
+    while (!found && pp__load_relaxed(&pp__self.page->spin) && pp__spin_on(&spin))
+        found = is_due(&spin) && have_call();
+    if (spin.jumped)
+        pp__self.spin_limit = pp__self.spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
+    else if (found && pp__self.spin_limit < PP__SPIN_MAX)
+        pp__self.spin_limit += PP__SPIN_MAX / 16;
+    if (found)
+        pp__set_time(spin.last); /* a microsecond ago at most: the call does not wait for the clock */
+    return found;
+}
+
+static void sleep_for_call(void)
+{
+    uint64_t begun = pp__now();
+    pp__self_wait(have_call, PP__NEVER);
+    pp__self.slept_long = pp__now() - begun >= PP__LONG_PAUSE;
+    pp__self.slept_epoch = pp__self.rung_epoch;
+}
+
+/* Whether whoever it has rung since waits, by all that is known, for this very processor. */
+static bool is_in_the_way(void)
+{
+    return pp__self.rung_epoch != pp__self.slept_epoch &&
+           pp__load_relaxed(&pp__self.page->processor) == (uint32_t)sched_getcpu();
+}
+
+/* It may be that no other processor is to be had for long: so often it is tried, ns. */
+#define MOVE_EACH PP__MILLISECOND
+
+/*
+ * To another processor, which becomes the one where it is woken. Only one that may run on all of them: then the mask
+ * that is left behind, of all that there can ever be, forbids no more than none does, which can't be had again.
+ */
+static void move_away(void)
+{
+    cpu_set_t others, all;
+    uint64_t now = pp__now();
+    if (now - pp__self.moved_at < MOVE_EACH)
+        return;
+    pp__self.moved_at = now;
+    if (PP_SYS(sched_getaffinity)(0, sizeof others, &others) != 0 ||
+        CPU_COUNT(&others) != sysconf(_SC_NPROCESSORS_ONLN))
+        return;
+    CPU_CLR((size_t)sched_getcpu(), &others);
+    memset(&all, 0xff, sizeof all);
+    if (PP_SYS(sched_setaffinity)(0, sizeof others, &others) == 0)
+        PP_SYS(sched_setaffinity)(0, sizeof all, &all);
+}
+
+/* On the processor of who waits for it, it sleeps behind a long pause; in the middle of calls it leaves that to him. */
+void pp__self_idle(void)
+{
+    bool in_the_way = is_in_the_way();
+    if (in_the_way && !pp__self.slept_long && pp__self.spins && pp__load_relaxed(&pp__self.page->spin))
+        move_away();
+    if (!(in_the_way && pp__self.slept_long) && spin_for_call())
+        pp__self.slept_long = false;
+    else
+        sleep_for_call();
+}
