@@ -307,8 +307,8 @@ typedef enum pp_crash_rule {
 /* What a thread that waits for a result, and a worker that waits for a call, do before they sleep. */
 typedef enum pp_wait_policy {
     /* They look again for some microseconds, as long as no running call wants the processor. Between calls in a row, a
-     * worker that may run on all processors leaves the one of the thread that waits for it, by sched_setaffinity; all
-     * are allowed to it again at once. */
+     * worker that may run on several processors leaves the one of the thread that waits for it, by sched_setaffinity;
+     * then it may run where it might before. */
     PP_WAIT_ADAPTIVE = 0,
     PP_WAIT_SLEEP /* nothing: no processor time is spent on waiting */
 } pp_wait_policy;

@@ -126,13 +126,13 @@ struct pp__pool_page {
 #define PP__SPIN_MAX UINT64_C(100000)
 
 /*
- * Where a thread sleeps there the kernel likes to wake it: a call that comes after a pause so long, ns, finds its
- * worker asleep on the very processor of the thread that waits for it, while another idles. Each would spin in the
- * other's way; both sleep instead. Calls that come closer to one another are spun for even so: the worker moves to
- * another processor (worker_idle.c), or the kernel parts two that both want to run, which takes it tens of
- * milliseconds.
+ * Where a thread sleeps there the kernel likes to wake it: so a worker comes to sleep on the very processor of the
+ * thread that waits for it, while another idles. Each would spin in the other's way. The thread sleeps instead, and so
+ * does the worker if it had slept for so long, ns, before: as long as calls are apart the two are quicker on one
+ * processor. Between calls that are closer than that it moves to another one (worker_idle.c); the kernel parts two that
+ * both want to run, too, but takes tens of milliseconds.
  */
-#define PP__LONG_PAUSE PP__SPIN_MAX
+#define PP__PAUSE UINT64_C(30000)
 
 static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_BYTES, "the call side is a page of words and the ring");
 static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES,

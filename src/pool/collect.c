@@ -197,16 +197,17 @@ static bool see(const struct eyes *eyes)
     return pp__load_relaxed(eyes->look) != eyes->look_seen;
 }
 
-/* Whether a worker that was woken after a long pause waits, by all that is known, for this very processor. */
+/* Whether a worker that was woken waits, by all that is known, for this very processor. */
 static bool holds_processor_of(const struct pp__worker *worker)
 {
     return worker->count > 0 && worker->woken_at != 0 &&
-           worker->woken_at >= worker->pool->collector.looked_at + PP__LONG_PAUSE &&
            pp__load_relaxed(&worker->result_side->processor) == (uint32_t)sched_getcpu();
 }
 
 static bool is_in_the_way(const pp_pool *pool)
 {
+    if (pool->busy > 1 || !pp__list_empty(&pool->collector.waiters))
+        return false; /* there is more to wait for than that one */
     for (struct pp__link *link = pool->active.next; link != &pool->active; link = link->next)
         if (holds_processor_of(pp__container(link, struct pp__worker, place)))
             return true;
@@ -215,7 +216,7 @@ static bool is_in_the_way(const pp_pool *pool)
 
 static uint64_t spin_budget(const pp_pool *pool, uint64_t deadline)
 {
-    if (pool->busy == 0 || pool->busy >= pool->processors || (pool->busy == 1 && is_in_the_way(pool)))
+    if (pool->busy == 0 || pool->busy >= pool->processors || is_in_the_way(pool))
         return 0;
     uint64_t budget = pool->spin_limit < 2 * pool->wake_cost ? pool->spin_limit : 2 * pool->wake_cost;
     uint64_t left = deadline == PP__NEVER ? budget : pp__until(deadline);

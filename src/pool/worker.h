@@ -30,20 +30,20 @@ struct pp__announced {
 
 /* Its state; it has one thread. */
 extern struct pp__self {
-    bool spins;           /* it may spin when it runs dry */
-    bool slept_long;      /* its last sleep for want of calls was a long pause, */
-    uint64_t slept_epoch; /* begun behind that rung_epoch */
-    uint64_t spin_limit;  /* ns; halved by a spin in which somebody else wanted the processor, grows by one that paid */
+    uint64_t spin_limit; /* ns; halved by a spin in which somebody else wanted the processor, grows by one that paid */
     const struct pp__call_side *call_side;
     struct pp__result_side *result_side;
     const struct pp__pool_page *page;
     int bell, socket;
     int shared_images;
+    bool spins; /* it may spin when it runs dry */
     uint64_t seed;
     struct pp__ring_reader calls;
     struct pp__ring_writer results;
     uint64_t rung_epoch;  /* the owner's sleep that was last rung */
     uint64_t rung_at;     /* and when */
+    uint64_t slept_for;   /* ns, its last sleep for want of calls; 0: it has spun for one since */
+    uint64_t slept_epoch; /* rung_epoch then */
     uint64_t moved_at;    /* to another processor, or tried to */
     uint32_t most_behind; /* bytes in the call ring, since there was last little */
     struct pp__announced *modules;

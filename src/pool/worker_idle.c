@@ -9,7 +9,6 @@
 
 #include <sched.h>
 #include <string.h>
-#include <unistd.h>
 
 static bool have_call(void)
 {
@@ -47,14 +46,16 @@ static void sleep_for_call(void)
 {
     uint64_t begun = pp__now();
     pp__self_wait(have_call, PP__NEVER);
-    pp__self.slept_long = pp__now() - begun >= PP__LONG_PAUSE;
+    pp__self.slept_for = pp__now() - begun;
     pp__self.slept_epoch = pp__self.rung_epoch;
 }
 
-/* Whether whoever it has rung since waits, by all that is known, for this very processor. */
+/* Whether who waits for it does so, by all that is known, for this very processor: whom it has rung since its last
+ * sleep, or, behind a longer one, who was about to sleep himself when it was woken. */
 static bool is_in_the_way(void)
 {
-    return pp__self.rung_epoch != pp__self.slept_epoch &&
+    bool rung = pp__self.rung_epoch != pp__self.slept_epoch;
+    return (rung || pp__self.slept_for >= PP__SPIN_MAX) &&
            pp__load_relaxed(&pp__self.page->processor) == (uint32_t)sched_getcpu();
 }
 
@@ -62,33 +63,37 @@ static bool is_in_the_way(void)
 #define MOVE_EACH PP__MILLISECOND
 
 /*
- * To another processor, which becomes the one where it is woken. Only one that may run on all of them: then the mask
- * that is left behind, of all that there can ever be, forbids no more than none does, which can't be had again.
+ * To another processor, which becomes the one where it is woken. A mask that was never set can't be had again, but one
+ * of all that there can ever be forbids no more; it is tried first, and where it allows more than before, there was one
+ * that was set.
  */
 static void move_away(void)
 {
-    cpu_set_t others, all;
+    cpu_set_t before, others, all, after;
     uint64_t now = pp__now();
     if (now - pp__self.moved_at < MOVE_EACH)
         return;
     pp__self.moved_at = now;
-    if (PP_SYS(sched_getaffinity)(0, sizeof others, &others) != 0 ||
-        CPU_COUNT(&others) != sysconf(_SC_NPROCESSORS_ONLN))
+    if (PP_SYS(sched_getaffinity)(0, sizeof before, &before) != 0 || CPU_COUNT(&before) < 2)
         return;
+    others = before;
     CPU_CLR((size_t)sched_getcpu(), &others);
     memset(&all, 0xff, sizeof all);
-    if (PP_SYS(sched_setaffinity)(0, sizeof others, &others) == 0)
-        PP_SYS(sched_setaffinity)(0, sizeof all, &all);
+    if (PP_SYS(sched_setaffinity)(0, sizeof others, &others) != 0)
+        return;
+    PP_SYS(sched_setaffinity)(0, sizeof all, &all);
+    if (PP_SYS(sched_getaffinity)(0, sizeof after, &after) != 0 || !CPU_EQUAL(&before, &after))
+        PP_SYS(sched_setaffinity)(0, sizeof before, &before);
 }
 
-/* On the processor of who waits for it, it sleeps behind a long pause; in the middle of calls it leaves that to him. */
+/* On the processor of who waits for it, it sleeps behind a pause; in the middle of calls it leaves that to him. */
 void pp__self_idle(void)
 {
-    bool in_the_way = is_in_the_way();
-    if (in_the_way && !pp__self.slept_long && pp__self.spins && pp__load_relaxed(&pp__self.page->spin))
+    bool in_the_way = is_in_the_way(), pause = pp__self.slept_for >= PP__PAUSE;
+    if (in_the_way && !pause && pp__self.spins && pp__load_relaxed(&pp__self.page->spin))
         move_away();
-    if (!(in_the_way && pp__self.slept_long) && spin_for_call())
-        pp__self.slept_long = false;
+    if (!(in_the_way && pause) && spin_for_call())
+        pp__self.slept_for = 0;
     else
         sleep_for_call();
 }

@@ -11,13 +11,23 @@
 #include <sched.h>
 #include <unistd.h>
 
-enum { MOVES };
+enum { SETS, LAST_SIZE, LOOKS };
 
 /* By the library, in a worker, which has the owner's seams by the fork. */
 static int counting_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
 {
-    atomic_fetch_add(word(MOVES), 1);
+    atomic_fetch_add(word(SETS), 1);
+    atomic_store(word(LAST_SIZE), (uint32_t)CPU_COUNT(set));
     return sched_setaffinity(pid, size, set);
+}
+
+/* Every second time, when a worker has set that it may run anywhere, there is one processor more than before. */
+static int growing_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+    int result = sched_getaffinity(pid, size, set);
+    if (atomic_fetch_add(word(LOOKS), 1) % 2 == 1)
+        CPU_SET(1000, set);
+    return result;
 }
 
 static cpu_set_t all_processors(void)
@@ -98,13 +108,32 @@ TEST(between_calls_a_worker_leaves_the_processor_of_who_waits_and_may_run_anywhe
     pp_pool *pool = open_counted(PP_WAIT_ADAPTIVE);
     do
         meet(pool, 0);
-    while (read_word(MOVES) < 2);
+    while (read_word(SETS) == 0);
     CHECK_INT(processors_of_worker(pool), sysconf(_SC_NPROCESSORS_ONLN));
-    CHECK_INT(read_word(MOVES) % 2, 0); /* there, and free again */
+    CHECK_INT(read_word(SETS) % 2, 0);                      /* there, and free again: */
+    CHECK_INT(read_word(LAST_SIZE), 8 * sizeof(cpu_set_t)); /* on all that there can ever be */
     pp_pool_destroy(pool);
 }
 
-TEST(a_worker_that_may_not_run_anywhere_stays_where_it_may)
+TEST(a_worker_that_was_told_where_it_may_run_may_run_there_behind_a_move)
+{
+    if (has_one_processor())
+        LEFT_OUT("one processor");
+    pp_pool *pool = open_counted(PP_WAIT_ADAPTIVE); /* which has looked, and does not again */
+    pp__sys.sched_getaffinity = growing_getaffinity;
+    pp_pool_destroy(pool);
+    pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1});
+    *word(LOOKS) = 0;
+    do
+        meet(pool, 0);
+    while (read_word(SETS) == 0);
+    expect_usable(pool);
+    CHECK_INT(read_word(SETS) % 3, 0);
+    CHECK_INT(read_word(LAST_SIZE), sysconf(_SC_NPROCESSORS_ONLN));
+    pp_pool_destroy(pool);
+}
+
+TEST(a_worker_that_may_run_on_one_processor_stays_there)
 {
     if (has_one_processor())
         LEFT_OUT("one processor");
@@ -112,7 +141,7 @@ TEST(a_worker_that_may_not_run_anywhere_stays_where_it_may)
     for (int i = 0; i < 50; i++)
         meet(pool, 1);
     CHECK_INT(processors_of_worker(pool), 1);
-    CHECK_INT(read_word(MOVES), 0);
+    CHECK_INT(read_word(SETS), 0);
     pp_pool_destroy(pool);
 }
 
@@ -121,6 +150,6 @@ TEST(where_waits_only_sleep_nobody_moves)
     pp_pool *pool = open_counted(PP_WAIT_SLEEP);
     for (int i = 0; i < 50; i++)
         meet(pool, 0);
-    CHECK_INT(read_word(MOVES), 0);
+    CHECK_INT(read_word(SETS), 0);
     pp_pool_destroy(pool);
 }
