@@ -442,10 +442,10 @@ typedef struct pp_pool_options {
  * library_threads, capture or capture_limit, reserved word not zero), -E2BIG (environment too long), -ENOENT, -ENOTDIR,
  * -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many
  * workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE is less than a side of a worker's channel,
- * about 100 KiB, or than capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or a control group's pids.max
- * allows fewer processes, or the launcher's process does not read), -ENOSYS (the kernel has no memfd_create), -EPERM
- * (this is a forked child, or a sandbox forbids it), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the program
- * exits). pp_last_error() names the limit and what to do about it.
+ * about 100 KiB, or than capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or the pids.max of a
+ * control group that its launcher was made in allows fewer processes, or the launcher's process does not read),
+ * -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a sandbox forbids it), -EPIPE (the
+ * launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 

@@ -125,12 +125,6 @@ uint64_t pp__toll_count(void)
     return pp__memory_kills(toll.counter);
 }
 
-/* A kill that is counted and not told of yet would explain a death too many, for the second until it is settled. */
-uint64_t pp__toll_known(void)
-{
-    return toll.news.fd >= 0 ? toll.seen : pp__toll_count();
-}
-
 /*
  * Of a child that is in another group by now it is not known what was counted there before: some kill there and some
  * kill on the machine have to do. (Of a zombie's group of version 1 the kernel says nothing: then it is taken to be

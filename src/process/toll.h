@@ -17,9 +17,6 @@ void pp__toll_init(void);
 /* What is counted now; for pp__toll_explains, of a child that is to be made. */
 uint64_t pp__toll_count(void);
 
-/* The same without asking, where the kernel tells of what it counts. */
-uint64_t pp__toll_known(void);
-
 /* Whether memory ran out for a child that has ended by a SIGKILL which nobody here has asked for, and is a zombie
  * still. `before`: what was counted before it was made. */
 bool pp__toll_explains(pid_t child, uint64_t before);

@@ -246,7 +246,7 @@ static void handle_start(struct pp__connection *connection, const void *message,
         spawn_child(record, plan, fds, count);
         return;
     }
-    record->kills_before = pp__toll_known();
+    record->kills_before = pp__toll_count();
     pid_t pid = pp__spare_take(plan, fds, count);
     if (pid == 0)
         pid = fork_child(plan, fds, count);
