@@ -308,7 +308,9 @@ typedef enum pp_crash_rule {
 typedef enum pp_wait_policy {
     /* They look again for some microseconds, as long as no running call wants the processor. Between calls in a row, a
      * worker that may run on several processors leaves the one of the thread that waits for it, by sched_setaffinity;
-     * then it may run where it might before. */
+     * then it may run where it might before; but where that is set at this very moment, from outside, is lost. Not
+     * under a filter of system calls (seccomp) that was there when the worker started; one that a task installs must
+     * allow sched_getaffinity and sched_setaffinity, or the policy be PP_WAIT_SLEEP. */
     PP_WAIT_ADAPTIVE = 0,
     PP_WAIT_SLEEP /* nothing: no processor time is spent on waiting */
 } pp_wait_policy;
@@ -443,9 +445,10 @@ typedef struct pp_pool_options {
  * -EACCES (no such directory), those of pp_launcher_create, -ENOMEM (also where RLIMIT_AS has no place for so many
  * workers), -EMFILE (also RLIMIT_NOFILE), -ENFILE, -EFBIG (RLIMIT_FSIZE is less than a side of a worker's channel,
  * about 100 KiB, or than capture_limit), -EAGAIN (no thread can be made, RLIMIT_NPROC or the pids.max of a
- * control group that its launcher was made in allows fewer processes, or the launcher's process does not read),
- * -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a sandbox forbids it), -EPIPE (the
- * launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do about it.
+ * control group that its launcher was made in, and is in still, allows fewer processes, or the launcher's process does
+ * not read), -ENOSYS (the kernel has no memfd_create), -EPERM (this is a forked child, or a sandbox forbids it), -EPIPE
+ * (the launcher's process is gone), -ESHUTDOWN (the program exits). pp_last_error() names the limit and what to do
+ * about it.
  */
 PP_API int pp_pool_create(const pp_pool_options *options, pp_pool **pool);
 

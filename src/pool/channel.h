@@ -118,8 +118,8 @@ struct pp__pool_page {
     _Atomic uint32_t manager;                /* the manager's futex: grows when it is called; wait.c */
     alignas(PP__LINE) _Atomic uint32_t
         spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
-    _Atomic uint32_t
-        processor; /* owner -> workers: on which the thread was that last went to sleep to be rung; a hint */
+    _Atomic uint32_t processor; /* owner -> workers: on which the thread was that last slept for a result; UINT32_MAX:
+                                   none; a hint */
 };
 
 /* Nobody spins longer than this, ns. */

@@ -432,7 +432,8 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     enum pp__want mode = wanted(pool, every, gather > 0);
     ask(pool, mode);
     uint64_t epoch = pool->want_epoch;
-    pp__store_relaxed(&pool->page->processor, (uint32_t)sched_getcpu());
+    if (every)
+        pp__store_relaxed(&pool->page->processor, (uint32_t)sched_getcpu());
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     bool report_due = pool->collector.report_due;
     pool->collector.asleep = true;

@@ -140,14 +140,30 @@ static int check_user(int workers, rlim_t needed)
                     workers, (unsigned long long)needed, (unsigned long long)most, (unsigned long long)there);
 }
 
-static int check_processes(const struct pp__cgroup *groups, int workers, int threads)
+static struct left left_in(const struct pp__cgroup *groups)
 {
     struct left left = {.processes = LLONG_MAX};
+    pp__cgroup_each(groups, look_at_group, &left);
+    return left;
+}
+
+/* Those that a launcher was made in say no: it may have been moved since. */
+__attribute__((noinline)) static struct left left_by_now(const pp_launcher *launcher)
+{
+    struct pp__cgroup groups[PP__CGROUP_VERSIONS];
+    pp__launcher_find_groups(launcher, groups);
+    return left_in(groups);
+}
+
+static int check_processes(const pp_launcher *launcher, int workers, int threads)
+{
     rlim_t needed = (rlim_t)workers + (rlim_t)threads;
     int error = check_user(workers, needed);
     if (error)
         return error;
-    pp__cgroup_each(groups, look_at_group, &left);
+    struct left left = left_in(pp__launcher_groups(launcher));
+    if (left.processes < (long long)needed)
+        left = left_by_now(launcher);
     if (left.processes >= (long long)needed)
         return 0;
     return pp__fail(-EAGAIN,
@@ -211,7 +227,7 @@ int pp__limits_check(const pp_pool_options *options, const pp_launcher *launcher
 {
     int error = check_descriptors(options, workers);
     if (!error)
-        error = check_processes(pp__launcher_groups(launcher), workers, threads);
+        error = check_processes(launcher, workers, threads);
     if (!error)
         error = check_file_size();
     return error ? error : check_memory(options, workers, threads);

@@ -209,7 +209,7 @@ static int get_launcher(pp_process *process, const pp_process_options *o)
                                          .close_fds = o->close_fds,
                                          .no_spare = 1}; /* it starts one */
     if (!o->launcher) {
-        int error = pp_launcher_create(&options, &process->launcher);
+        int error = pp__launcher_create_for_process(&options, &process->launcher);
         if (error)
             return error;
     } else {

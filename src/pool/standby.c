@@ -68,6 +68,8 @@ int pp__standby_take(pp_pool *pool, int number, struct pp__worker **taken)
 {
     struct pp__worker *worker = pool->standby;
     pool->standby = NULL;
+    if (pool->options.capture)
+        pp__workers_dispose(pool); /* its files may need their descriptors */
     int error = pp__worker_begin(worker, number);
     if (error) {
         pp__worker_kill(worker);

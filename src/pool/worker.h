@@ -36,7 +36,8 @@ extern struct pp__self {
     const struct pp__pool_page *page;
     int bell, socket;
     int shared_images;
-    bool spins; /* it may spin when it runs dry */
+    bool spins;    /* it may spin when it runs dry */
+    bool filtered; /* system calls may be forbidden on pain of death: only those are made that always were */
     uint64_t seed;
     struct pp__ring_reader calls;
     struct pp__ring_writer results;

@@ -64,14 +64,14 @@ static bool is_in_the_way(void)
 
 /*
  * To another processor, which becomes the one where it is woken. A mask that was never set can't be had again, but one
- * of all that there can ever be forbids no more; it is tried first, and where it allows more than before, there was one
- * that was set.
+ * of all that there can ever be forbids no more; it is tried first. Where it allows more than before, one was set, and
+ * is set again; one that was set and allows all that may be had now is not told from none.
  */
 static void move_away(void)
 {
     cpu_set_t before, others, all, after;
     uint64_t now = pp__now();
-    if (now - pp__self.moved_at < MOVE_EACH)
+    if (pp__self.filtered || now - pp__self.moved_at < MOVE_EACH)
         return;
     pp__self.moved_at = now;
     if (PP_SYS(sched_getaffinity)(0, sizeof before, &before) != 0 || CPU_COUNT(&before) < 2)

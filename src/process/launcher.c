@@ -129,7 +129,7 @@ static int make_zygote(pp_start_method method, const pp_launcher_options *option
     }
 }
 
-static int create(const pp_launcher_options *options, pp_launcher **launcher)
+static int create(const pp_launcher_options *options, bool for_pools, pp_launcher **launcher)
 {
     pp_start_method method;
     int error = check_options(options);
@@ -147,7 +147,7 @@ static int create(const pp_launcher_options *options, pp_launcher **launcher)
     made->method = method;
     if (options->starter && method == PP_START_SPAWN)
         made->starter = *options->starter;
-    if (method != PP_START_INLINE)
+    if (for_pools && method != PP_START_INLINE)
         pp__cgroup_find_own("pids", made->groups); /* here, as no pool is to wait for it */
     error = make_zygote(method, options, &made->zygote);
     if (error) {
@@ -158,19 +158,29 @@ static int create(const pp_launcher_options *options, pp_launcher **launcher)
     return 0;
 }
 
-int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher)
+static int create_uncancelled(const pp_launcher_options *options, bool for_pools, pp_launcher **launcher)
 {
-    static const pp_launcher_options defaults;
-    if (!launcher)
-        return pp__fail(-EINVAL, "pp_launcher_create: launcher is NULL");
     int error = pp__owner_enter();
     if (error)
         return error;
     int state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    error = create(options ? options : &defaults, launcher);
+    error = create(options, for_pools, launcher);
     pthread_setcancelstate(state, NULL);
     return error;
+}
+
+int pp_launcher_create(const pp_launcher_options *options, pp_launcher **launcher)
+{
+    static const pp_launcher_options defaults;
+    if (!launcher)
+        return pp__fail(-EINVAL, "pp_launcher_create: launcher is NULL");
+    return create_uncancelled(options ? options : &defaults, true, launcher);
+}
+
+int pp__launcher_create_for_process(const pp_launcher_options *options, pp_launcher **launcher)
+{
+    return create_uncancelled(options, false, launcher);
 }
 
 pp_launcher *pp_launcher_ref(pp_launcher *launcher)
@@ -202,6 +212,13 @@ pp_start_method pp__launcher_method(const pp_launcher *launcher)
 const struct pp__cgroup *pp__launcher_groups(const pp_launcher *launcher)
 {
     return launcher->groups;
+}
+
+void pp__launcher_find_groups(const pp_launcher *launcher, struct pp__cgroup groups[PP__CGROUP_VERSIONS])
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)launcher->zygote.pid);
+    pp__cgroup_find(path, "/proc/self/mountinfo", "pids", groups);
 }
 
 const pp_starter *pp__launcher_starter(const pp_launcher *launcher)

@@ -19,8 +19,13 @@
 /* The start method of a launcher; never PP_START_DEFAULT. */
 pp_start_method pp__launcher_method(const pp_launcher *launcher);
 
-/* The control groups, for processes, that it was made in, and so those of its workers. Not for inline. */
+/* As pp_launcher_create, for one process and no pool: nobody will ask for its groups. */
+int pp__launcher_create_for_process(const pp_launcher_options *options, pp_launcher **launcher);
+
+/* The control groups, for processes, that it was made in; and those that its zygote, and so its workers, are in by now.
+ * Not for inline. */
 const struct pp__cgroup *pp__launcher_groups(const pp_launcher *launcher);
+void pp__launcher_find_groups(const pp_launcher *launcher, struct pp__cgroup groups[PP__CGROUP_VERSIONS]);
 
 /* A new connection: its descriptor (in base/fd.h's care), or -EPIPE (the zygote is gone; the text says how), -EMFILE,
  * -ENFILE, -ENOMEM. Not for inline. */

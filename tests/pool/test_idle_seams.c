@@ -8,8 +8,12 @@
 
 #include "base/seam.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
-#include <unistd.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 enum { SETS, LAST_SIZE, LOOKS };
 
@@ -96,20 +100,30 @@ static void meet(pp_pool *pool, int stays)
         expect_usable(pool);
 }
 
+/* That this container has, before any of them is left. */
+static int count_processors(void)
+{
+    cpu_set_t all = all_processors();
+    CHECK_INT(sched_setaffinity(0, sizeof all, &all), 0);
+    CHECK_INT(sched_getaffinity(0, sizeof all, &all), 0);
+    return CPU_COUNT(&all);
+}
+
 static bool has_one_processor(void)
 {
-    return sysconf(_SC_NPROCESSORS_ONLN) < 2 || pp_usable_processors() < 2;
+    return pp_usable_processors() < 2;
 }
 
 TEST(between_calls_a_worker_leaves_the_processor_of_who_waits_and_may_run_anywhere_still)
 {
     if (has_one_processor())
         LEFT_OUT("one processor");
+    int count = count_processors();
     pp_pool *pool = open_counted(PP_WAIT_ADAPTIVE);
     do
         meet(pool, 0);
     while (read_word(SETS) == 0);
-    CHECK_INT(processors_of_worker(pool), sysconf(_SC_NPROCESSORS_ONLN));
+    CHECK_INT(processors_of_worker(pool), count);
     CHECK_INT(read_word(SETS) % 2, 0);                      /* there, and free again: */
     CHECK_INT(read_word(LAST_SIZE), 8 * sizeof(cpu_set_t)); /* on all that there can ever be */
     pp_pool_destroy(pool);
@@ -119,6 +133,7 @@ TEST(a_worker_that_was_told_where_it_may_run_may_run_there_behind_a_move)
 {
     if (has_one_processor())
         LEFT_OUT("one processor");
+    int count = count_processors();
     pp_pool *pool = open_counted(PP_WAIT_ADAPTIVE); /* which has looked, and does not again */
     pp__sys.sched_getaffinity = growing_getaffinity;
     pp_pool_destroy(pool);
@@ -129,7 +144,7 @@ TEST(a_worker_that_was_told_where_it_may_run_may_run_there_behind_a_move)
     while (read_word(SETS) == 0);
     expect_usable(pool);
     CHECK_INT(read_word(SETS) % 3, 0);
-    CHECK_INT(read_word(LAST_SIZE), sysconf(_SC_NPROCESSORS_ONLN));
+    CHECK_INT(read_word(LAST_SIZE), count);
     pp_pool_destroy(pool);
 }
 
@@ -152,4 +167,34 @@ TEST(where_waits_only_sleep_nobody_moves)
         meet(pool, 0);
     CHECK_INT(read_word(SETS), 0);
     pp_pool_destroy(pool);
+}
+
+/* In the process that starts workers, and so in all of them: whoever calls it dies. */
+static void filter_setaffinity(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_sched_setaffinity, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = sizeof code / sizeof *code, .filter = code};
+    CHECK_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        LEFT_OUT("no seccomp");
+}
+
+/* The owner sets nothing either, so the worker comes to it as the kernel likes, and as often as not. */
+TEST(under_a_filter_of_system_calls_that_kills_for_it_nobody_moves)
+{
+    pp_pool *pool = open_counted(PP_WAIT_ADAPTIVE);
+    pp_pool_destroy(pool);
+    filter_setaffinity();
+    for (int i = 0; i < 20; i++) {
+        pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1});
+        for (int k = 0; k < 1000; k++)
+            expect_usable(pool);
+        pp_pool_destroy(pool);
+    }
+    CHECK_INT(read_word(SETS), 0);
 }

@@ -825,6 +825,29 @@ BOTH(a_worker_that_finds_no_descriptors_for_its_files_comes_later)
     pp_pool_destroy(pool);
 }
 
+/* Its files get those of the worker that has died. Not by a worker's files alone: the standby is there already. */
+BOTH(a_standby_takes_a_dead_workers_place_where_there_are_no_descriptors_besides)
+{
+    static int taken[4096];
+    struct rlimit limit;
+    int count = 0, fd;
+    pp_pool *pool = open_capturing(method, (pp_pool_options){.standby = PP_STANDBY_ALWAYS});
+    drop_failed(submit(pool, crash, NULL, 0), PP_ERROR_CRASH);
+    check_and_drop(submit_script(pool, RETURN, 1), "out 1\n", "err 1\n");
+    await_child(zygote_of(pool), "pp-standby");
+    test_sleep_ms(50); /* its start is told */
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit_files(400);
+    while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        taken[count++] = fd;
+    drop_failed(submit(pool, crash, NULL, 0), PP_ERROR_CRASH);
+    check_and_drop(submit_script(pool, RETURN, 2), "out 2\n", "err 2\n");
+    while (count > 0)
+        close(taken[--count]);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    pp_pool_destroy(pool);
+}
+
 /* Its own file, which may get the number of a stream that is closed, has nothing of what it prints. */
 static int say_beside_a_file(pp_task *task, const void *arg, size_t size)
 {
