@@ -4,6 +4,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "pool/end.h"
 #include "pool/recycle.h"
 #include "pool/room.h"
 #include "pool/start.h"
@@ -290,6 +291,7 @@ static void start_missing(pp_pool *pool)
             send_pending(pool);
             pp__worker_wake_sent(pool);
         }
+        pp__workers_dispose(pool); /* it is at work meanwhile */
     }
 }
 
