@@ -284,6 +284,14 @@ static inline uint32_t result_u32(pp_future *future)
     return value;
 }
 
+/* The same, and it is given up. */
+static inline uint32_t take_u32(pp_future *future)
+{
+    uint32_t value = result_u32(future);
+    pp_future_unref(future);
+    return value;
+}
+
 /* Waits until the call has ended with `code` (0: with a result), and gives the future up. */
 static inline void expect_end(pp_future *future, int code)
 {

@@ -250,12 +250,24 @@ static bool enter_group(char directory[64], const char *most)
     return false;
 }
 
-static void leave_group(char directory[64])
+static void need_group(char directory[64], const char *most)
+{
+    if (!enter_group(directory, most))
+        LEFT_OUT("no control group can be made here");
+}
+
+/* To the one above. */
+static bool move_out(const char directory[64], const char *pid)
 {
     char above[64];
     snprintf(above, sizeof above, "%s", directory);
     *strrchr(above, '/') = 0;
-    CHECK(write_text(above, "cgroup.procs", "0"));
+    return write_text(above, "cgroup.procs", pid);
+}
+
+static void leave_group(char directory[64])
+{
+    CHECK(move_out(directory, "0"));
     until(rmdir(directory) == 0);
 }
 
@@ -264,8 +276,7 @@ BOTH(where_a_control_group_has_no_process_left_the_fork_that_fails_names_it)
 {
     char directory[64];
     board_make();
-    if (!enter_group(directory, "1"))
-        LEFT_OUT("no control group can be made here");
+    need_group(directory, "1");
     pp_pool *pool = NULL;
     int code = create(method, 1, &pool);
     leave_group(directory);
@@ -276,35 +287,30 @@ BOTH(where_a_control_group_has_no_process_left_the_fork_that_fails_names_it)
     CHECK_HAS(pp_last_error(), "raise");
 }
 
-/* All processes of the group go to the one above. */
-static void move_out(const char directory[64])
+static void move_all_out(const char directory[64])
 {
-    char path[128], above[64], pid[32];
-    snprintf(above, sizeof above, "%s", directory);
-    *strrchr(above, '/') = 0;
+    char path[128], pid[32];
     snprintf(path, sizeof path, "%s/cgroup.procs", directory);
     for (FILE *file; (file = fopen(path, "r")) != NULL;) { /* one by one, as the list changes */
         bool some = fgets(pid, sizeof pid, file) != NULL;
         fclose(file);
         if (!some)
             return;
-        write_text(above, "cgroup.procs", pid);
+        move_out(directory, pid);
     }
 }
 
 BOTH(a_launcher_that_was_moved_to_a_larger_control_group_has_that_ones_limit)
 {
     char directory[64];
-    board_make();
-    if (!enter_group(directory, "10"))
-        LEFT_OUT("no control group can be made here");
+    need_group(directory, "10");
     pp_launcher *launcher = NULL;
     pp_pool *pool = NULL, *other = NULL;
     const pp_pool_options *options;
     int made = pp_launcher_create(&(pp_launcher_options){.start_method = method}, &launcher);
     options = &(pp_pool_options){.max_workers = 20, .launcher = launcher};
     int before = pp_pool_create(options, &pool);
-    move_out(directory);
+    move_all_out(directory);
     int behind = pp_pool_create(options, &other);
     pp_pool_destroy(other);
     pp_launcher_unref(launcher);
@@ -318,8 +324,7 @@ BOTH(a_pool_for_which_a_control_group_has_too_few_processes_is_refused)
 {
     char directory[64];
     board_make();
-    if (!enter_group(directory, "24"))
-        LEFT_OUT("no control group can be made here");
+    need_group(directory, "24");
     pp_pool *pool = NULL;
     int code = create(method, 8, &pool);
     char text[256];

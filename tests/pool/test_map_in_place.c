@@ -444,10 +444,7 @@ static int count_descriptors(pp_task *task, const void *arg, size_t size)
 
 static uint32_t descriptors_of(pp_pool *pool)
 {
-    pp_future *future = submit(pool, count_descriptors, NULL, 0);
-    uint32_t count = result_u32(future);
-    pp_future_unref(future);
-    return count;
+    return take_u32(submit(pool, count_descriptors, NULL, 0));
 }
 
 static int count_buffers(pp_task *task, const void *arg, size_t size)
