@@ -294,12 +294,6 @@ void pp__fd_close_inherited(const int *keep, size_t count)
     }
 }
 
-static int compare_int(const void *a, const void *b)
-{
-    int x = *(const int *)a, y = *(const int *)b;
-    return (x > y) - (x < y);
-}
-
 /* Without memory, which this may share with others. */
 static void close_listed(unsigned from, unsigned to)
 {
@@ -322,20 +316,23 @@ static void close_between(unsigned from, unsigned to)
         close_listed(from, to);
 }
 
-/* Between the kept ones in ascending order. */
+/* The least that is kept, from `from` on; UINT_MAX: there is none. */
+static unsigned next_kept(unsigned from, const int *keep, size_t count)
+{
+    unsigned next = UINT_MAX;
+    for (size_t i = 0; i < count; i++)
+        if (keep[i] >= 0 && (unsigned)keep[i] >= from && (unsigned)keep[i] < next)
+            next = (unsigned)keep[i];
+    return next;
+}
+
 void pp__fd_close_from(int first, const int *keep, size_t count)
 {
-    int sorted[count + 1];
-    for (size_t i = 0; i < count; i++)
-        sorted[i] = keep[i];
-    qsort(sorted, count, sizeof *sorted, compare_int);
-    unsigned from = (unsigned)first;
-    for (size_t i = 0; i < count; i++) {
-        if (sorted[i] < (int)from)
-            continue;
-        if ((unsigned)sorted[i] > from)
-            close_between(from, (unsigned)sorted[i] - 1);
-        from = (unsigned)sorted[i] + 1;
+    unsigned from = (unsigned)first, next;
+    while ((next = next_kept(from, keep, count)) != UINT_MAX) {
+        if (next > from)
+            close_between(from, next - 1);
+        from = next + 1;
     }
     close_between(from, UINT_MAX);
 }

@@ -96,8 +96,9 @@ static void begin_image(void)
     struct pp__score before;
     if (pp__child_take_exits() != 0)
         _exit(127);
-    pp__score_raise(&before);
-    pp__score_close(&before);
+    int score = pp__score_open();
+    pp__score_raise(score, &before);
+    pp__fd_close(score);
 }
 
 /*

@@ -407,7 +407,7 @@ void pp__module_note_birth(void)
 
 /* ------------------------------------------------------------------------------------------------ the worker */
 
-static bool decode(const void *travel, size_t size, struct identity *identity, char path[PATH_MAX])
+static bool decode(const void *travel, size_t size, struct identity *identity)
 {
     if (size < sizeof *identity)
         return false;
@@ -415,7 +415,7 @@ static bool decode(const void *travel, size_t size, struct identity *identity, c
     if (identity->path_size == 0 || identity->path_size > PATH_MAX || identity->id_size > PP__BUILD_ID_MAX ||
         size != sizeof *identity + identity->path_size)
         return false;
-    memcpy(path, (const char *)travel + sizeof *identity, identity->path_size);
+    const char *path = (const char *)travel + sizeof *identity;
     return memchr(path, 0, identity->path_size) == path + identity->path_size - 1;
 }
 
@@ -439,6 +439,15 @@ static int check_main(const struct identity *wanted, const struct identity *here
                              : look_at_file("/proc/self/exe", &file) && same_file(&file, &wanted->file))
         return 0;
     return pp__fail(-EBADMSG, "this worker's executable is not the one of the owner");
+}
+
+/* As the zygote has noted it; NULL: this process is no fork of one. */
+static const struct identity *main_of_birth(void)
+{
+    for (size_t i = 0; i < born_count; i++)
+        if (born[i].is_main)
+            return &born[i];
+    return NULL;
 }
 
 /* Before the loader sees it. */
@@ -480,26 +489,40 @@ static int open_file(const struct identity *wanted, const char *path, uintptr_t 
     return 0;
 }
 
+/* Asks the loader. Apart from what workers begin with, for its room on the stack: pages that they would have to copy. */
+__attribute__((noinline)) static int find_here(const struct identity *wanted, const char *travelled, uintptr_t *base)
+{
+    char path[PATH_MAX];
+    struct view view = {.like = wanted};
+    memcpy(path, travelled, wanted->path_size);
+    path[wanted->path_size - 1] = '\0';
+    if (!dl_iterate_phdr(visit_for_identity, &view))
+        return wanted->is_main ? check_main(wanted, &view.identity) : open_file(wanted, path, base);
+    int error = wanted->is_main ? check_main(wanted, &view.identity) : 0;
+    if (error)
+        return error;
+    if (!wanted->is_main)
+        PP_SYS(dlopen)(view.name, RTLD_NOLOAD | RTLD_LAZY); /* pinned, for as long as the worker lives */
+    *base = view.identity.base;
+    return 0;
+}
+
 int pp__module_open(const void *travel, size_t size, int shared_images, uintptr_t *base)
 {
     struct identity wanted;
-    char path[PATH_MAX];
-    if (!decode(travel, size, &wanted, path))
+    if (!decode(travel, size, &wanted))
         return pp__fail(-EBADMSG, "the description of a module is damaged");
     if (shared_images && was_born_with(&wanted)) {
         *base = wanted.base;
         return 0;
     }
-    struct view view = {.like = &wanted};
-    if (!dl_iterate_phdr(visit_for_identity, &view))
-        return wanted.is_main ? check_main(&wanted, &view.identity) : open_file(&wanted, path, base);
-    int error = wanted.is_main ? check_main(&wanted, &view.identity) : 0;
-    if (error)
-        return error;
-    if (!wanted.is_main)
-        PP_SYS(dlopen)(view.name, RTLD_NOLOAD | RTLD_LAZY); /* pinned, for as long as the worker lives */
-    *base = view.identity.base;
-    return 0;
+    const struct identity *here = wanted.is_main ? main_of_birth() : NULL;
+    if (!here)
+        return find_here(&wanted, (const char *)travel + sizeof wanted, base);
+    int error = check_main(&wanted, here);
+    if (!error)
+        *base = here->base;
+    return error;
 }
 
 /* -------------------------------------------------------------------------------------------------- names */

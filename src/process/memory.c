@@ -67,16 +67,22 @@ static bool search_on(struct search *search, const char *text, size_t size)
  * All three have it in a line of its own: "oom_kill 3". In small pieces: this is done before each fork, and what the
  * zygote writes to while it has children is copied for it, page by page.
  */
-uint64_t pp__memory_kills(const char *path)
+uint64_t pp__memory_kills_in(int fd)
 {
     char text[256];
     struct search search = {.matched = 1}; /* as at the start of a line */
     ssize_t size;
-    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    while ((size = PP_SYS(read)(fd, text, sizeof text)) > 0 && !search_on(&search, text, (size_t)size)) {
-    }
-    close(fd);
+    for (off_t at = 0; (size = PP_SYS(pread)(fd, text, sizeof text, at)) > 0; at += size)
+        if (search_on(&search, text, (size_t)size))
+            break;
     return search.kills;
+}
+
+uint64_t pp__memory_kills(const char *path)
+{
+    int fd = PP_SYS(open)(path, O_RDONLY | O_CLOEXEC);
+    uint64_t kills = pp__memory_kills_in(fd);
+    if (fd >= 0)
+        close(fd);
+    return kills;
 }

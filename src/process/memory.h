@@ -28,6 +28,9 @@ bool pp__memory_forgets_zombies(const char *path);
 /* What it counts there; 0 if it can't be read. */
 uint64_t pp__memory_kills(const char *path);
 
+/* The same where it is open; -1 can't be read. */
+uint64_t pp__memory_kills_in(int fd);
+
 /* For tests, the first from other files than /proc/PID/cgroup and /proc/self/mountinfo. False: the process is in no
  * group with a counter. */
 bool pp__memory_find(const char *groups, const char *mounts, char path[PP__COUNTER_PATH_MAX]);

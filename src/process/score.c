@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "process/score.h"
 
+#include "base/fd.h"
 #include "base/seam.h"
 
 #include <errno.h>
@@ -31,30 +32,26 @@ static size_t print(char *end, int value)
     return (size_t)(end - at);
 }
 
-void pp__score_raise(struct pp__score *before)
+int pp__score_open(void)
+{
+    return pp__fd_adopt(PP_SYS(open)("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), "the score for want of memory");
+}
+
+void pp__score_raise(int score, struct pp__score *before)
 {
     char text[16];
-    *before = (struct pp__score){.fd = PP_SYS(open)("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)};
-    if (before->fd < 0)
+    *before = (struct pp__score){.raised = false};
+    before->size = PP_SYS(pread)(score, before->text, sizeof before->text - 1, 0);
+    if (before->size <= 0)
         return;
-    before->size = PP_SYS(read)(before->fd, before->text, sizeof before->text - 1);
-    int score = parse(before->text) + RAISED;
-    size_t size = print(text + sizeof text, score < HIGHEST ? score : HIGHEST);
-    if (before->size > 0 && PP_SYS(pwrite)(before->fd, text + sizeof text - size, size, 0) > 0)
-        return;
-    close(before->fd);
-    before->fd = -1;
+    int raised = parse(before->text) + RAISED;
+    size_t size = print(text + sizeof text, raised < HIGHEST ? raised : HIGHEST);
+    before->raised = PP_SYS(pwrite)(score, text + sizeof text - size, size, 0) > 0;
 }
 
 /* A process may always go back to what it had: the kernel refuses what is lower than that alone. */
-void pp__score_lower(const struct pp__score *before)
+void pp__score_lower(int score, const struct pp__score *before)
 {
-    if (before->fd >= 0 && PP_SYS(pwrite)(before->fd, before->text, (size_t)before->size, 0) < 0)
+    if (before->raised && PP_SYS(pwrite)(score, before->text, (size_t)before->size, 0) < 0)
         errno = 0;
-}
-
-void pp__score_close(const struct pp__score *before)
-{
-    if (before->fd >= 0)
-        close(before->fd);
 }

@@ -4,21 +4,24 @@
 #ifndef PP_PROCESS_SCORE_H
 #define PP_PROCESS_SCORE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-/* What the calling process had. */
+/* What a process had. */
 struct pp__score {
-    int fd; /* -1: it was not raised */
+    bool raised;
     ssize_t size;
     char text[16];
 };
 
-/* Raises that of the calling process, and so that of the children that it makes from here on. */
-void pp__score_raise(struct pp__score *before);
+/* That of the calling process, for the others: one of the library's descriptors, or a negative one, with which nothing
+ * is raised. */
+int pp__score_open(void);
 
-/* Gives it back what it had; `before` is not closed by this. */
-void pp__score_lower(const struct pp__score *before);
+/* Raises it, and so that of the children that the process makes from here on. */
+void pp__score_raise(int score, struct pp__score *before);
 
-void pp__score_close(const struct pp__score *before);
+/* Gives it back what it had. */
+void pp__score_lower(int score, const struct pp__score *before);
 
 #endif

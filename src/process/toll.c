@@ -21,6 +21,7 @@
 static struct {
     pid_t zygote;
     char counter[PP__COUNTER_PATH_MAX]; /* the file in which the kernel counts; "": not looked for yet */
+    int file;                           /* that, open; -1 */
     uint64_t seen;                      /* the count when there were news; version 2 tells of more than kills */
     uint64_t told;                      /* the count up to which each kill is known to be somebody's */
     uint64_t machine;                   /* on the whole machine, when the counter was looked for */
@@ -32,6 +33,7 @@ void pp__toll_init(void)
 {
     memset(&toll, 0, sizeof toll);
     toll.zygote = getpid();
+    toll.file = -1;
     toll.news.fd = -1;
 }
 
@@ -63,7 +65,7 @@ static void take_news(struct pp__source *news, uint32_t events)
         pp__fd_clear(news->fd);
     else if (!clear_events(news->fd))
         go_deaf();
-    uint64_t count = pp__memory_kills(toll.counter);
+    uint64_t count = pp__memory_kills_in(toll.file);
     if (count == toll.seen && !are_notices())
         return;
     toll.seen = count; /* notices come before the kill: so the last one has that time, too */
@@ -119,10 +121,11 @@ uint64_t pp__toll_count(void)
     if (!toll.counter[0]) {
         pp__memory_counter(toll.zygote, toll.counter);
         toll.machine = pp__memory_kills(PP__COUNTER_OF_MACHINE);
-        toll.seen = pp__memory_kills(toll.counter);
+        toll.file = pp__fd_adopt(PP_SYS(open)(toll.counter, O_RDONLY | O_CLOEXEC), "a counter of kills");
+        toll.seen = pp__memory_kills_in(toll.file);
         listen_to_kernel();
     }
-    return pp__memory_kills(toll.counter);
+    return pp__memory_kills_in(toll.file);
 }
 
 /*
@@ -140,7 +143,7 @@ bool pp__toll_explains(pid_t child, uint64_t before)
         if (strcmp(counter, toll.counter) != 0)
             return pp__memory_kills(counter) > 0 && pp__memory_kills(PP__COUNTER_OF_MACHINE) > toll.machine;
     }
-    if (pp__memory_kills(toll.counter) <= before)
+    if (pp__memory_kills_in(toll.file) <= before)
         return false; /* what was counted before this child may be the end of one that is older and still dying */
     toll.told = before + 1;
     return true;
@@ -165,7 +168,7 @@ void pp__toll_settle(void)
         toll.settle_at = pp__deadline(DYING_MS);
         return;
     }
-    uint64_t count = pp__memory_kills(toll.counter);
+    uint64_t count = pp__memory_kills_in(toll.file);
     toll.told = count > toll.told ? count : toll.told;
     toll.settle_at = 0;
 }

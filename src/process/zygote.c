@@ -43,6 +43,7 @@ static struct {
     struct pp__zygote_setup setup;
     pid_t pid;
     int epoll;
+    int score; /* its own (score.h) */
     struct pp__source control, owner, deaths;
     void *stack; /* for the next child; never touched here, so each finds it untouched */
     size_t stack_size;
@@ -149,15 +150,15 @@ int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size)
 pid_t pp__zygote_fork(void)
 {
     struct pp__score score;
-    pp__score_raise(&score);
+    pp__score_raise(zygote.score, &score);
     pid_t pid = PP_SYS(fork)();
-    int error = errno;
+    if (pid < 0)
+        pid = -errno;
     if (pid != 0)
-        pp__score_lower(&score);
-    pp__score_close(&score);
+        pp__score_lower(zygote.score, &score);
     if (pid > 0)
         setpgid(pid, pid); /* the child does so too: whoever comes first */
-    return pid < 0 ? -error : pid;
+    return pid;
 }
 
 static pid_t fork_child(const struct pp__plan *plan, const int *fds, size_t count)
@@ -545,6 +546,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.pid = getpid();
     zygote.stack = NULL;
     pp__toll_init(); /* a worker that makes pools of its own has its zygote's */
+    zygote.score = pp__score_open();
     pp__records_init();
     pp__spare_init();
     pp__module_note_birth();
