@@ -489,7 +489,7 @@ static int open_file(const struct identity *wanted, const char *path, uintptr_t 
     return 0;
 }
 
-/* Asks the loader. Apart from what workers begin with, for its room on the stack: pages that they would have to copy. */
+/* Asks the loader. Apart, for its room on the stack: pages that who does not come here need not touch. */
 __attribute__((noinline)) static int find_here(const struct identity *wanted, const char *travelled, uintptr_t *base)
 {
     char path[PATH_MAX];
