@@ -28,31 +28,33 @@
 
 struct entry {
     pp_future *future; /* a reference of the group's, until it was given out */
-    size_t index;      /* where it stands first in the caller's array */
-    bool noted;        /* its end was seen */
+    size_t index : 63; /* where it stands first in the caller's array */
+    size_t noted : 1;  /* its end was seen */
 };
 
 /* What belongs to one pool. */
 struct part {
-    struct pp__link in_pool; /* under the pool's lock, as is `left` */
+    struct pp__link in_pool; /* under the pool's lock, as are `left` and `table` */
     size_t left;             /* its futures whose ends were not seen */
     pp_pool *pool;           /* a reference of its own */
     struct pp_completed *group;
+    size_t most;            /* so many futures, those that are there twice counted twice */
+    uint64_t first_id, ids; /* theirs: the least, and how far the greatest is from it */
+    uint32_t *table;        /* of 2^bits places: 1 + number of an entry, or 0 */
+    unsigned bits;
 };
 
 struct pp_completed {
     pp_when when;
-    struct entry *entries; /* each future once, in the order of the array */
-    size_t count;
-    size_t *table; /* of 2^bits places: 1 + number of an entry, or 0 */
-    unsigned bits;
-    struct part *parts; /* those with several pools are waited for in their managers' care */
+    struct entry *entries; /* each future once; where all are of one pool in the order of the array */
+    struct part *parts;    /* those with several pools are waited for in their managers' care */
     size_t part_count;
     struct pp__subject subject; /* of the only part: under its pool's lock */
 
     /* Ends come from several pools. Taken within the pools' locks. */
     pthread_mutex_t lock;
-    size_t *ended; /* numbers of entries, in the order of their ends */
+    size_t count;    /* of entries; more than there can be, until all are there */
+    uint32_t *ended; /* numbers of entries, in the order of their ends */
     size_t ended_count;
     size_t failed;         /* of them, those with an error; cancelled ones have none */
     size_t given;          /* of them, those that were given out */
@@ -64,19 +66,29 @@ struct pp_completed {
 
 /* ------------------------------------------------------------------------------------------- table */
 
-static size_t place_of(const struct pp_completed *group, const pp_future *future)
+static size_t size_of(const struct part *part)
 {
-    uint64_t mixed = (uint64_t)(uintptr_t)future * UINT64_C(0x9e3779b97f4a7c15);
-    return mixed >> (64 - group->bits);
+    return (size_t)1 << part->bits;
 }
 
-/* Where the future's number is, or would be. The table is never more than half full. */
-static size_t *find(const struct pp_completed *group, const pp_future *future)
+/* Futures that were submitted one behind the other have their places so, too: where all ids fit into the table each has
+ * its own. */
+static size_t place_of(const struct part *part, uint64_t id)
 {
-    size_t place = place_of(group, future);
-    while (group->table[place] && group->entries[group->table[place] - 1].future != future)
-        place = (place + 1) & (((size_t)1 << group->bits) - 1);
-    return &group->table[place];
+    uint64_t from_first = id - part->first_id;
+    return part->ids < size_of(part) ? from_first : from_first * UINT64_C(0x9e3779b97f4a7c15) >> (64 - part->bits);
+}
+
+/* Where the future's number is, or would be; NULL: it is none of them. The table is never more than half full. */
+static uint32_t *find(const struct part *part, const pp_future *future)
+{
+    const struct entry *entries = part->group->entries;
+    size_t place = place_of(part, future->item.id);
+    if (future->item.id - part->first_id > part->ids)
+        return NULL;
+    while (part->table[place] && entries[part->table[place] - 1].future != future)
+        place = (place + 1) & (size_of(part) - 1);
+    return &part->table[place];
 }
 
 /* ------------------------------------------------------------------------------------------- noting */
@@ -100,7 +112,7 @@ static void note(struct part *part, struct entry *entry)
         return;
     entry->noted = true;
     part->left--;
-    group->ended[group->ended_count++] = (size_t)(entry - group->entries);
+    group->ended[group->ended_count++] = (uint32_t)(entry - group->entries);
     group->failed += item->outcome.code != 0 && item->outcome.code != -ECANCELED;
 }
 
@@ -122,10 +134,10 @@ static void note_in(struct part *part, pp_future *future)
 {
     struct pp_completed *group = part->group;
     pthread_mutex_lock(&group->lock);
-    size_t number = *find(group, future);
-    if (number)
-        note(part, &group->entries[number - 1]);
-    bool wake = number && is_satisfied(group);
+    const uint32_t *number = find(part, future);
+    if (number && *number)
+        note(part, &group->entries[*number - 1]);
+    bool wake = number && *number && is_satisfied(group);
     if (wake)
         wake_sleeper(group);
     pthread_mutex_unlock(&group->lock);
@@ -160,31 +172,42 @@ static struct part *part_of(const struct pp_completed *group, const pp_pool *poo
     return NULL;
 }
 
-static struct part *add_part(struct pp_completed *group, pp_pool *pool)
+static struct part *add_part(struct pp_completed *group, pp_pool *pool, uint64_t first_id)
 {
     struct part *grown = PP_SYS(realloc)(group->parts, (group->part_count + 1) * sizeof *grown);
     if (!grown)
         return NULL;
     group->parts = grown;
     pp__pool_ref(pool);
-    grown[group->part_count] = (struct part){.pool = pool, .group = group};
+    grown[group->part_count] = (struct part){.pool = pool, .group = group, .first_id = first_id};
     return &grown[group->part_count++];
 }
 
-static int add(struct pp_completed *group, pp_future *future, size_t index)
+/* Counts it for its pool's part. */
+static int count_in(struct pp_completed *group, const pp_future *future)
 {
-    size_t *number = find(group, future);
-    if (*number)
-        return 0;
+    uint64_t id = future->item.id;
     struct part *part = part_of(group, future->item.pool);
     if (!part)
-        part = add_part(group, future->item.pool);
+        part = add_part(group, future->item.pool, id);
     if (!part)
         return pp__fail(-ENOMEM, "no memory for a group's pools");
-    part->left++;
-    group->entries[group->count++] = (struct entry){.future = pp_future_ref(future), .index = index};
-    *number = group->count;
+    if (id < part->first_id) {
+        part->ids += part->first_id - id;
+        part->first_id = id;
+    } else if (id - part->first_id > part->ids) {
+        part->ids = id - part->first_id;
+    }
+    part->most++;
     return 0;
+}
+
+static int make_table(struct part *part)
+{
+    for (part->bits = 4; part->most > size_of(part) / 2; part->bits++) {
+    }
+    part->table = PP_SYS(calloc)(size_of(part), sizeof *part->table);
+    return part->table ? 0 : pp__fail(-ENOMEM, "no memory for a group of %zu futures", part->most);
 }
 
 static void close_group(struct pp_completed *group)
@@ -198,11 +221,12 @@ static void close_group(struct pp_completed *group)
     }
     for (size_t i = 0; i < group->count; i++)
         pp_future_unref(group->entries[i].future);
-    for (size_t i = 0; i < group->part_count; i++)
+    for (size_t i = 0; i < group->part_count; i++) {
         pp__pool_unref(group->parts[i].pool);
+        free(group->parts[i].table);
+    }
     pthread_mutex_destroy(&group->lock);
     free(group->entries);
-    free(group->table);
     free(group->parts);
     free(group->ended);
     free(group);
@@ -217,40 +241,57 @@ static struct pp_completed *create(size_t most, pp_when when)
     pp__subject_init(&group->subject);
     group->when = when;
     group->bell = -1;
-    for (group->bits = 4; most > ((size_t)1 << group->bits) / 2; group->bits++) {
-    }
-    group->entries = PP_SYS(calloc)(most ? most : 1, sizeof *group->entries);
-    group->ended = PP_SYS(calloc)(most ? most : 1, sizeof *group->ended);
-    group->table = PP_SYS(calloc)((size_t)1 << group->bits, sizeof *group->table);
-    if (group->entries && group->ended && group->table)
+    group->entries = most < UINT32_MAX ? PP_SYS(malloc)((most + 1) * sizeof *group->entries) : NULL;
+    group->ended = PP_SYS(malloc)((most + 1) * sizeof *group->ended);
+    if (group->entries && group->ended)
         return group;
     close_group(group);
     return NULL;
 }
 
-/* An end between the part's announcement and the mark is seen here, one behind the mark is told. */
-static void mark(struct pp_completed *group, struct part *part)
+/* An end between the part's announcement and the mark is seen here, one behind the mark is told. Under both locks. */
+static void mark(struct part *part, pp_future *future, size_t index, size_t *entered)
+{
+    struct entry *entry = &part->group->entries[*entered];
+    uint32_t *number = find(part, future);
+    if (*number)
+        return; /* it is there twice */
+    *entry = (struct entry){.future = pp_future_ref(future), .index = index};
+    *number = (uint32_t)++ * entered;
+    part->left++;
+    future->item.waited_for = true;
+    if (pp__future_is_done(future))
+        note(part, entry);
+}
+
+static void lock_both(const struct part *part)
 {
     pp__pool_lock(part->pool);
+    pthread_mutex_lock(&part->group->lock);
+}
+
+static void unlock_both(const struct part *part)
+{
+    pthread_mutex_unlock(&part->group->lock);
+    pp__pool_unlock(part->pool);
+}
+
+/* The futures of one pool become entries from *entered on. */
+static void fill(struct part *part, pp_future *const *futures, size_t count, size_t *entered)
+{
+    lock_both(part);
     pp__list_init(&part->in_pool);
     pp__list_insert(&part->pool->groups, &part->in_pool);
-    size_t marked = 0;
-    for (size_t i = 0; i < group->count; i++) {
-        struct entry *entry = &group->entries[i];
-        if (entry->future->item.pool != part->pool)
+    for (size_t i = 0, marked = 0; i < count; i++) {
+        if (futures[i]->item.pool != part->pool)
             continue;
-        entry->future->item.waited_for = true;
-        if (pp__future_is_done(entry->future)) {
-            pthread_mutex_lock(&group->lock);
-            note(part, entry);
-            pthread_mutex_unlock(&group->lock);
-        }
+        mark(part, futures[i], i, entered);
         if (++marked % MARK_EACH == 0) {
-            pp__pool_unlock(part->pool);
-            pp__pool_lock(part->pool);
+            unlock_both(part);
+            lock_both(part);
         }
     }
-    pp__pool_unlock(part->pool);
+    unlock_both(part);
 }
 
 static int open_group(pp_future *const *futures, size_t count, pp_when when, struct pp_completed **result)
@@ -260,13 +301,20 @@ static int open_group(pp_future *const *futures, size_t count, pp_when when, str
         return pp__fail(-ENOMEM, "no memory for a group of %zu futures", count);
     int error = 0;
     for (size_t i = 0; i < count && !error; i++)
-        error = add(group, futures[i], i);
+        error = count_in(group, futures[i]);
+    for (size_t i = 0; i < group->part_count && !error; i++)
+        error = make_table(&group->parts[i]);
     if (error) {
         close_group(group);
         return error;
     }
+    size_t entered = 0;
+    group->count = SIZE_MAX;
     for (size_t i = 0; i < group->part_count; i++)
-        mark(group, &group->parts[i]);
+        fill(&group->parts[i], futures, count, &entered);
+    pthread_mutex_lock(&group->lock);
+    group->count = entered;
+    pthread_mutex_unlock(&group->lock);
     *result = group;
     return 0;
 }

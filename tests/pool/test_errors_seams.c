@@ -620,7 +620,7 @@ BOTH_WITHIN(many_futures_are_awaited_whole_or_not_at_all, 60)
         }
     }
     check_all_met(met);
-    CHECK_INT(last_armed, 2 * (4 + POOLS) + 1); /* each of both has a group of four parts, and its pools */
+    CHECK_INT(last_armed, 2 * (3 + 2 * POOLS) + 1); /* each of both has a group of three parts, and two for each pool */
     pp_future_unref(futures[COUNT]);
     for (int i = 0; i < POOLS; i++)
         pp_pool_destroy(pools[i]);

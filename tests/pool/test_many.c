@@ -741,6 +741,61 @@ ONE_TO_THREE(a_hundred_thousand_that_are_done_come_one_by_one)
     close_field(&field);
 }
 
+#define FEW 80u
+#define ALL (FEW * FEW)
+
+/* Which of all is listed: the last first, no two of them as far from each other as two others. */
+static uint32_t place_in_all(size_t index)
+{
+    uint32_t i = FEW - 1 - (uint32_t)index;
+    return i * i;
+}
+
+/* Those of each pool behind a gated one, so that all are pending. */
+static pp_future **have_all_pending(struct field *field, pp_future **listed)
+{
+    pp_future **futures = calloc(ALL, sizeof *futures);
+    for (size_t i = 0; i < field->pool_count; i++)
+        add_gated(field, gated);
+    for (uint32_t i = 0; i < ALL; i++)
+        futures[i] = submit_u32(field->pools[i % field->pool_count], echo, i);
+    for (uint32_t i = 0; i < FEW; i++)
+        listed[i] = futures[place_in_all(i)];
+    return futures;
+}
+
+static void expect_few(pp_completed *completed)
+{
+    bool seen[FEW] = {false};
+    pp_future *future;
+    for (size_t sum = 0, index; sum < FEW; sum++) {
+        CHECK_INT(pp_completed_next(completed, -1, &future, &index), 1);
+        CHECK(index < FEW && !seen[index]);
+        seen[index] = true;
+        CHECK_INT(result_u32(future), place_in_all(index));
+    }
+    expect_no_more(completed);
+    pp_completed_close(completed);
+}
+
+ONE_TO_THREE(few_out_of_many_come_one_by_one)
+{
+    struct field field = open_pools(method, pools, 1);
+    pp_completed *completed;
+    pp_future *listed[FEW], **futures = have_all_pending(&field, listed);
+    CHECK_OK(pp_as_completed(listed, FEW, &completed));
+    expect_nothing_yet(completed);
+    open_gates(&field);
+    expect_few(completed);
+    CHECK_INT(pp_wait(futures, ALL, PP_ALL_COMPLETED, -1, NULL), ALL);
+    CHECK_OK(pp_as_completed(listed, FEW, &completed));
+    expect_few(completed);
+    for (uint32_t i = 0; i < ALL; i++)
+        pp_future_unref(futures[i]);
+    free(futures);
+    close_field(&field);
+}
+
 /* --------------------------------------------------------------------------------------- many threads */
 
 #define THREADS 8
