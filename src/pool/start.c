@@ -31,8 +31,6 @@ int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (fds[PP__FD_RESULT] < 0)
         return fds[PP__FD_RESULT];
     worker->result_side = memory;
-    pp__segment_look_around(worker->call_side);
-    pp__segment_look_around(worker->result_side);
     pp__doorbell_init(&worker->call_side->bell, &worker->rung);
     worker->call_side->magic = PP__MAGIC;
     worker->call_side->version = PP__VERSION;

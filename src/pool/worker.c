@@ -164,7 +164,6 @@ static int open_channel(const int *fds)
     pp__self.call_side = call_side;
     pp__self.result_side = result_side;
     pp__self.page = page;
-    pp__segment_look_around(result_side);
     if (pp__self.call_side->magic != PP__MAGIC || pp__self.call_side->version != PP__VERSION ||
         pp__self.call_side->size != sizeof *pp__self.call_side)
         return -EPROTO;

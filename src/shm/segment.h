@@ -36,12 +36,6 @@ int pp__segment_allocate(int fd, size_t offset, size_t size);
  */
 int pp__segment_map(int fd, size_t size, bool writable, void **memory);
 
-/* Before the first write to what is allocated: a read has the kernel map the pages around with it, a write does not. */
-static inline void pp__segment_look_around(const void *memory)
-{
-    (void)*(const volatile char *)memory;
-}
-
 /* 0, or -EFBIG where a file of `size` bytes exceeds RLIMIT_FSIZE; the text names it. Where memory was made before the
  * limit, this asks for it. */
 int pp__segment_check_limit(size_t size);
