@@ -115,7 +115,7 @@ static void remove_entry(struct pp__callbacks *c, struct entry *entry)
 /* Whether the manager collects for this one. */
 static bool is_collected(const pp_future *future)
 {
-    return !future->item.pool->is_inline && !future->item.promised;
+    return !pp__future_pool(future)->is_inline && !future->item.promised;
 }
 
 /* ------------------------------------------------------------------------------------------- running */
@@ -267,9 +267,9 @@ static int add_unless_over(pp_future *future, pp_callback *function, void *conte
 {
     if (!future || !function)
         return pp__fail(-EINVAL, "pp_future_add_callback: no %s", future ? "callback" : "future");
-    if (!pp__pool_is_own(future->item.pool))
+    if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
-    pp_pool *pool = future->item.pool;
+    pp_pool *pool = pp__future_pool(future);
     pp__pool_lock(pool);
     bool over = pp__future_is_done(future) && !future->item.has_callbacks;
     int error = over ? 1 : add(pool, future, function, context);

@@ -15,13 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void pp__outcome_free(struct pp__outcome *outcome)
-{
-    pp__block_free(outcome->data);
-    pp__error_free(outcome->error);
-    *outcome = (struct pp__outcome){0};
-}
-
 /* What it has but for its own memory and that of results. */
 static void empty_chunk(struct pp__chunk *chunk)
 {
@@ -112,7 +105,8 @@ static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32
 {
     struct pp__chunk *chunk = pp__container(receiver, struct pp__chunk, receiver);
     pp_map *map = chunk->map;
-    bool in_results = chunk->each != PP__CHUNK_UNKNOWN && outcome.data == chunk->results + index * chunk->each;
+    bool in_results =
+        !outcome.code && chunk->each != PP__CHUNK_UNKNOWN && outcome.data == chunk->results + index * chunk->each;
     memset(chunk->in_results + index, in_results, count);
     if (!in_results)
         chunk->outcomes[index] = outcome;
@@ -130,7 +124,7 @@ static void deliver(struct pp__receiver *receiver, struct pp__item *item, uint32
     if (pp__list_empty(&chunk->in_ready) && (!map->patient || chunk->ended == chunk->count))
         pp__list_insert(&map->ready, &chunk->in_ready);
     if (pp__map_has_result(map))
-        pp__subject_wake(&map->subject, item->pool, map);
+        pp__subject_wake(&map->subject, pp__item_pool(item), map);
 }
 
 static struct pp__chunk *take_spare(pp_map *map, uint32_t count)
@@ -211,10 +205,10 @@ void pp__chunk_abandon(const pp_map *map, struct pp__chunk *chunk)
     }
     item->abandoned = true;
     item->retries = 0;
-    if (pp__inline_runs(item->pool, item))
+    if (pp__inline_runs(pp__item_pool(item), item))
         return;
     if (!item->worker)
-        pp__pending_remove(item->pool, item);
+        pp__pending_remove(pp__item_pool(item), item);
     else if (!pp__worker_take_back(item->worker, item)) {
         pp__worker_stop_chunk(item->worker, item);
         return;

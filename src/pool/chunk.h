@@ -53,6 +53,4 @@ void pp__chunk_free_spare(struct pp__chunk *chunk);
  * Under the lock. */
 void pp__chunk_abandon(const pp_map *map, struct pp__chunk *chunk);
 
-void pp__outcome_free(struct pp__outcome *outcome);
-
 #endif

@@ -89,6 +89,7 @@ void pp__descriptors_bring_back(struct pp__item *item, struct pp__descriptors *d
         item->x.wish->back = descriptors;
         return;
     }
+    pp__item_forget_tries(item);
     item->has_back = true;
     item->back = descriptors;
 }
@@ -198,10 +199,10 @@ static struct pp__descriptors *back_of(const struct pp__item *item)
 /* Of a future that is done. The lock: a call is done some moments before its future has them. */
 static uint32_t count_back(const pp_future *future)
 {
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     const struct pp__descriptors *back = back_of(&future->item);
     uint32_t count = back ? back->count : 0;
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return count;
 }
 
@@ -214,13 +215,13 @@ int pp_future_fd_count(pp_future *future, int timeout)
 static int take_out(const pp_future *future, size_t index)
 {
     int fd = -EINVAL;
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     struct pp__descriptors *back = back_of(&future->item);
     if (back && index < back->count) {
         fd = back->fds[index] < 0 ? -ENODATA : back->fds[index];
         back->fds[index] = -1;
     }
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return fd;
 }
 

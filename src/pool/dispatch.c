@@ -88,8 +88,7 @@ static inline uint64_t backlog(const pp_pool *pool, const struct pp__worker *wor
 static uint64_t patience_ends(const pp_pool *pool, const struct pp__worker *worker)
 {
     const struct pp__item *front = pp__container(worker->items.next, struct pp__item, link);
-    uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
-    return since + 4 * expected(pool, front) + PATIENCE;
+    return pp__worker_front_since(worker, front) + 4 * expected(pool, front) + PATIENCE;
 }
 
 static inline uint32_t most_chunks(const struct pp__item *chunk)

@@ -18,31 +18,24 @@ struct pp__finalized {
 
 struct pp__item pp__finalized_duty(pp_pool *pool)
 {
-    return (struct pp__item){.pool = pool,
-                             .function = pp__functions_find(pool->functions, pool->options.finalizer),
+    return (struct pp__item){.function = pp__functions_find(pool->functions, pool->options.finalizer),
                              .x = {.fd = -1, .count = 1}};
-}
-
-static void drop(const struct pp__outcome *outcome)
-{
-    pp__block_free(outcome->data);
-    pp__error_free(outcome->error);
 }
 
 void pp__finalized_add(pp_pool *pool, int worker, pid_t pid, struct pp__outcome outcome)
 {
     struct pp__finalized *end = pool->options.finalized ? PP_SYS(malloc)(sizeof *end) : NULL;
     if (!end) {
-        drop(&outcome);
+        pp__outcome_free(&outcome);
         return;
     }
     end->outcome = outcome;
     end->told = (pp_finalized){.worker = worker,
                                .pid = pid,
                                .code = outcome.code,
-                               .data = outcome.data,
+                               .data = outcome.code ? NULL : outcome.data,
                                .size = outcome.size,
-                               .error = outcome.error};
+                               .error = outcome.code ? outcome.error : NULL};
     if (!pp__log_finalized(pool, end))
         pp__finalized_free(end);
 }
@@ -72,6 +65,6 @@ void pp__finalized_hand_out(const pp_pool *pool, struct pp__finalized *end)
 
 void pp__finalized_free(struct pp__finalized *end)
 {
-    drop(&end->outcome);
+    pp__outcome_free(&end->outcome);
     free(end);
 }

@@ -113,6 +113,7 @@ int pp__functions_resolve(pp_pool *pool, pp_function *function, const struct pp_
         return pp__fail(-ENOMEM, "no memory to note a function");
     const void *address;
     memcpy(&address, &function, sizeof address);
+    new->pool = pool;
     int error = pp__module_find(address, &new->module, &new->offset);
     if (error) {
         free(new);

@@ -8,6 +8,7 @@
 #include "procpool.h"
 
 struct pp__function {
+    pp_pool *pool; /* whose it is */
     pp_function *function;
     struct pp__module *module;
     uint64_t offset;

@@ -65,12 +65,12 @@ __attribute__((noinline)) static void drop_beside(pp_future *future)
 
 static inline __attribute__((always_inline)) void destroy(pp_future *future)
 {
-    pp_pool *pool = future->item.pool;
+    pp_pool *pool = pp__future_pool(future);
     bool wanted = future->item.wanted, is_inline = pool->is_inline;
-    if (!is_taken(future))
-        drop_data(future, future->item.outcome.data);
-    if (future->item.outcome.error)
+    if (future->item.outcome.code)
         pp__error_free(future->item.outcome.error);
+    else if (!is_taken(future))
+        drop_data(future, future->item.outcome.data);
     if (future->item.keeps || future->item.has_back)
         drop_beside(future);
     bool stays = pp__slab_give(&pool->calls, future);
@@ -97,7 +97,7 @@ bool pp__future_is_forsaken(const struct pp__item *item)
 
 void pp__future_cancel_forsaken(struct pp__item *item)
 {
-    pp__pending_remove(item->pool, item);
+    pp__pending_remove(pp__item_pool(item), item);
     pp__item_fail(item, PP_ERROR_CANCELLED, 0, "its pool was released, and nobody is left to wait for it");
 }
 
@@ -109,7 +109,7 @@ void pp__future_cancel_forsaken(struct pp__item *item)
 __attribute__((noinline)) static void drop_inline(pp_future *future)
 {
     PP__NO_CANCELLATION();
-    pp_pool *pool = future->item.pool;
+    pp_pool *pool = pp__future_pool(future);
     pp__pool_ref(pool);
     pp__pool_lock(pool);
     uint32_t before =
@@ -136,14 +136,14 @@ __attribute__((noinline)) static void drop_inline(pp_future *future)
 static inline void finish(struct pp__item *item, uint8_t state)
 {
     pp__store_release(&item->state, state); /* pairs with the load in pp__future_state */
-    if (item->promised && item->pool->is_inline)
-        item->pool->promised--;
+    if (item->promised && pp__item_pool(item)->is_inline)
+        pp__item_pool(item)->promised--;
     if (item->waited_for) {
-        pp__subject_wake(&item->pool->futures, item->pool, item);
-        pp__groups_note(item->pool, item);
+        pp__subject_wake(&pp__item_pool(item)->futures, pp__item_pool(item), item);
+        pp__groups_note(pp__item_pool(item), item);
     }
     if (item->has_callbacks)
-        pp__callbacks_due(item->pool, pp__container(item, pp_future, item));
+        pp__callbacks_due(pp__item_pool(item), pp__container(item, pp_future, item));
 }
 
 /* Where nobody wants it, it goes with the item's own reference, which is given up when this has returned. */
@@ -155,14 +155,13 @@ void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
 
 void pp__future_end_plain(struct pp__item *item, size_t size)
 {
-    pp_pool *pool = item->pool;
+    pp_pool *pool = pp__item_pool(item);
     if (item->earlier)
         pp__error_free(item->earlier);
     item->earlier = NULL;
     pool->delivered++;
     /* One by one: a struct that is made and copied at once would be loaded before its stores have reached the cache. */
     item->outcome.code = 0;
-    item->outcome.error = NULL;
     item->outcome.data = item->room;
     item->outcome.size = size;
     finish(item, PP_FINISHED);
@@ -170,7 +169,7 @@ void pp__future_end_plain(struct pp__item *item, size_t size)
     pp__future_item_ended(item);
 }
 
-pp_future *pp__future_create(pp_pool *pool, bool wanted)
+pp_future *pp__future_create(pp_pool *pool, const struct pp__function *function, bool wanted)
 {
     bool fresh;
     pp_future *future = pp__slab_take(&pool->calls, &fresh);
@@ -181,7 +180,7 @@ pp_future *pp__future_create(pp_pool *pool, bool wanted)
     memset(future, 0, offsetof(struct pp_future, item.room));
     pp__store_relaxed(&future->item.refs,
                       wanted ? 2 : 1); /* it is handed out with the lock's release, or by the submitter itself */
-    future->item.pool = pool;
+    future->item.function = function;
     future->item.in_future = true;
     future->item.wanted = wanted;
     if (pool->is_inline ? wanted : fresh)
@@ -196,8 +195,8 @@ void pp__future_promise(pp_future *future, uint64_t id)
     future->item.promised = true;
     future->item.plain = true;
     future->item.id = id;
-    if (future->item.pool->is_inline)
-        future->item.pool->promised++;
+    if (pp__future_pool(future)->is_inline)
+        pp__future_pool(future)->promised++;
 }
 
 void pp__future_begin(pp_future *future)
@@ -224,16 +223,16 @@ void pp__future_item_ended(struct pp__item *item)
 
 pp_future *pp_future_ref(pp_future *future)
 {
-    if (future && pp__pool_is_own(future->item.pool))
+    if (future && pp__pool_is_own(pp__future_pool(future)))
         atomic_fetch_add_explicit(&future->item.refs, 1, memory_order_relaxed);
     return future;
 }
 
 void pp_future_unref(pp_future *future)
 {
-    if (!future || !pp__pool_is_own(future->item.pool))
+    if (!future || !pp__pool_is_own(pp__future_pool(future)))
         return;
-    if (future->item.pool->is_inline)
+    if (pp__future_pool(future)->is_inline)
         drop_inline(future);
     else
         drop(future);
@@ -251,7 +250,7 @@ static int sleep_until_done(pp_future *future, int timeout)
 {
     PP__NO_CANCELLATION();
     uint64_t deadline = pp__deadline(timeout);
-    pp_pool *pool = future->item.pool;
+    pp_pool *pool = pp__future_pool(future);
     pp__pool_lock(pool);
     future->item.waited_for = true;
     int error = pp__wait(pool, &pool->futures, is_done, future, deadline, false);
@@ -271,17 +270,17 @@ __attribute__((noinline)) static int wait_longer(pp_future *future, int timeout,
 {
     if (!future)
         return pp__fail(-EINVAL, "%s: no future", caller);
-    if (!pp__pool_is_own(future->item.pool))
+    if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
     int error = sleep_until_done(future, timeout);
     if (!error)
-        pp__pool_unlock(future->item.pool);
+        pp__pool_unlock(pp__future_pool(future));
     return error;
 }
 
 static inline int wait_done(pp_future *future, int timeout, const char *caller)
 {
-    if (!future || !pp__pool_is_own(future->item.pool) || !is_done(future))
+    if (!future || !pp__pool_is_own(pp__future_pool(future)) || !is_done(future))
         return wait_longer(future, timeout, caller);
     return 0;
 }
@@ -318,11 +317,11 @@ static int copy_result(pp_future *future, void *buffer, size_t size)
         pp__copy_few(buffer, data, size);
         return 0;
     }
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     bool there = !is_taken(future);
     if (there && size > 0)
         memcpy(buffer, data, size);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return there ? 0 : refuse_result(future);
 }
 
@@ -373,7 +372,7 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
     int error = await_result(future, timeout, "pp_future_take");
     if (error)
         return error;
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     bool there = !is_taken(future);
     void *moved = there ? move_out(future) : NULL;
     if (moved) {
@@ -381,7 +380,7 @@ int pp_future_take(pp_future *future, int timeout, void **data, size_t *size)
         *size = future->item.outcome.size;
         pp__store_release(&future->item.state, PP_FINISHED | PP__TAKEN); /* pairs with the load in is_taken */
     }
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     if (!there)
         return refuse_result(future);
     return moved ? 0 : pp__fail(-ENOMEM, "no memory for a result of %zu bytes", future->item.outcome.size);
@@ -394,14 +393,14 @@ int pp_future_output(pp_future *future, int timeout, pp_stream stream, pp_output
         return pp__fail(-EINVAL, "pp_future_output: no place for the output");
     int error = wait_done(future, timeout, "pp_future_output");
     if (!error)
-        error = pp__output_is_captured(future->item.pool, stream);
+        error = pp__output_is_captured(pp__future_pool(future), stream);
     if (error)
         return error;
     if (future->item.promised)
         return pp__fail(-ENOTSUP, "call %llu is the program's own", (unsigned long long)future->item.id);
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     error = pp__output_show(future->item.keeps ? future->item.kept->output : NULL, stream, output);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return error;
 }
 
@@ -412,7 +411,7 @@ int pp_future_error(pp_future *future, int timeout, const pp_error **error)
     int code = wait_done(future, timeout, "pp_future_error");
     if (code)
         return code;
-    *error = future->item.outcome.error;
+    *error = future->item.outcome.code ? future->item.outcome.error : NULL;
     return 0;
 }
 
@@ -434,16 +433,16 @@ int pp_future_state(pp_future *future)
     PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_state: no future");
-    if (!pp__pool_is_own(future->item.pool))
+    if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
     if (is_done(future))
         return pp__future_state(future);
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     pp__future_refresh(future);
     int state = pp__future_state(future);
-    if (state == PP_PENDING && (has_begun(&future->item) || pp__inline_runs(future->item.pool, &future->item)))
+    if (state == PP_PENDING && (has_begun(&future->item) || pp__inline_runs(pp__future_pool(future), &future->item)))
         state = PP_RUNNING;
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return state;
 }
 
@@ -455,22 +454,22 @@ int pp__future_cancel(pp_future *future)
     struct pp__item *item = &future->item;
     if (item->promised)
         return cancel_promised(item);
-    if (pp__inline_runs(future->item.pool, item) || item->tries > 0)
+    if (pp__inline_runs(pp__future_pool(future), item) || item->tries > 0)
         return -EBUSY;
     if (!item->worker)
-        pp__pending_remove(future->item.pool, item);
+        pp__pending_remove(pp__future_pool(future), item);
     else if (!pp__worker_take_back(item->worker, item))
         return -EBUSY;
     pp__item_fail(item, PP_ERROR_CANCELLED, 0, "cancelled before it began");
-    pp__dispatch(future->item.pool); /* the worker may have room now */
-    pp__pool_settle(future->item.pool);
+    pp__dispatch(pp__future_pool(future)); /* the worker may have room now */
+    pp__pool_settle(pp__future_pool(future));
     return 0;
 }
 
 bool pp__future_give_up(pp_future *future)
 {
     struct pp__item *item = &future->item;
-    pp_pool *pool = item->pool;
+    pp_pool *pool = pp__item_pool(item);
     if (!item->worker)
         pp__pending_remove(pool, item);
     else if (!pp__worker_take_back(item->worker, item))
@@ -486,11 +485,11 @@ int pp_future_cancel(pp_future *future)
     PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_cancel: no future");
-    if (!pp__pool_is_own(future->item.pool))
+    if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     int code = pp__future_cancel(future);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     if (code)
         pp__fail(code, "call %llu has %s", (unsigned long long)future->item.id, code == -EBUSY ? "begun" : "ended");
     return code;

@@ -16,9 +16,14 @@ struct pp_future {
     struct pp__item item;
 };
 
-/* A call from the slab, under the lock: NULL without memory. `wanted`: somebody gets its future. The item is zeroed but
- * for what makes it this call's. */
-pp_future *pp__future_create(pp_pool *pool, bool wanted);
+static inline pp_pool *pp__future_pool(const pp_future *future)
+{
+    return pp__item_pool(&future->item);
+}
+
+/* A call of a function of the pool's from the slab, under the lock: NULL without memory. `wanted`: somebody gets its
+ * future. The item is zeroed but for what makes it this call's. */
+pp_future *pp__future_create(pp_pool *pool, const struct pp__function *function, bool wanted);
 
 bool pp__future_is_done(const pp_future *future);
 int pp__future_state(const pp_future *future);

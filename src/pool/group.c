@@ -187,9 +187,9 @@ static struct part *add_part(struct pp_completed *group, pp_pool *pool, uint64_t
 static int count_in(struct pp_completed *group, const pp_future *future)
 {
     uint64_t id = future->item.id;
-    struct part *part = part_of(group, future->item.pool);
+    struct part *part = part_of(group, pp__future_pool(future));
     if (!part)
-        part = add_part(group, future->item.pool, id);
+        part = add_part(group, pp__future_pool(future), id);
     if (!part)
         return pp__fail(-ENOMEM, "no memory for a group's pools");
     if (id < part->first_id) {
@@ -283,7 +283,7 @@ static void fill(struct part *part, pp_future *const *futures, size_t count, siz
     pp__list_init(&part->in_pool);
     pp__list_insert(&part->pool->groups, &part->in_pool);
     for (size_t i = 0, marked = 0; i < count; i++) {
-        if (futures[i]->item.pool != part->pool)
+        if (pp__future_pool(futures[i]) != part->pool)
             continue;
         mark(part, futures[i], i, entered);
         if (++marked % MARK_EACH == 0) {
@@ -492,7 +492,7 @@ static int check(pp_future *const *futures, size_t count, const char *caller)
     for (size_t i = 0; i < count; i++) {
         if (!futures[i])
             return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);
-        if (!pp__pool_is_own(futures[i]->item.pool))
+        if (!pp__pool_is_own(pp__future_pool(futures[i])))
             return pp__owner_refuse();
     }
     return 0;

@@ -95,6 +95,7 @@ static void close_elements(struct pp__arguments *x)
 
 void pp__item_close(struct pp__item *item)
 {
+    pp__item_forget_tries(item);
     if (pp__item_home(item))
         pp__argument_leave(item);
     if (item->wishes)
@@ -103,8 +104,6 @@ void pp__item_close(struct pp__item *item)
         item->x.elements = NULL;
     if (!item->plain)
         close_elements(&item->x);
-    pp__error_free(item->earlier);
-    item->earlier = NULL;
 }
 
 void pp__item_free(struct pp__item *item)
@@ -229,6 +228,23 @@ void pp__error_free(pp_error *error)
     }
 }
 
+void pp__item_forget_tries(struct pp__item *item)
+{
+    if (item->has_back || item->keeps)
+        return; /* that lies there, and they were forgotten for it */
+    pp__error_free(item->earlier);
+    item->earlier = NULL;
+}
+
+void pp__outcome_free(struct pp__outcome *outcome)
+{
+    if (outcome->code)
+        pp__error_free(outcome->error);
+    else
+        pp__block_free(outcome->data);
+    *outcome = (struct pp__outcome){0};
+}
+
 /* ----------------------------------------------------------------------------------------- delivery */
 
 bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome outcome)
@@ -237,9 +253,8 @@ bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome 
     bool last = index + count == pp__item_count(item);
     item->tries = 0;
     item->timed_out = false;
-    pp__error_free(item->earlier);
-    item->earlier = NULL;
-    item->pool->delivered += count;
+    pp__item_forget_tries(item);
+    pp__item_pool(item)->delivered += count;
     if (!item->plain) {
         item->x.next += count;
         if (item->wishes) /* before anybody sees that it has ended */
@@ -250,7 +265,7 @@ bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome 
     else
         item->x.receiver->deliver(item->x.receiver, item, index, count, outcome);
     if (last) {
-        item->pool->outstanding--;
+        pp__item_pool(item)->outstanding--;
         pp__item_free(item);
     }
     return last;

@@ -4,8 +4,9 @@
  * is sent, and sent again, is copied from here. All fields under the pool's lock once it is submitted, but for refs and
  * state.
  *
- * There may be millions of calls, so a call with its future is two cache lines: what is needed only until it has ended
- * shares its place with the outcome, and a small argument (`plain`) lies where others have the description of theirs.
+ * There may be millions of calls, so a call with its future is 112 bytes: what is needed only until it has ended shares
+ * its place with the outcome, a small argument (`plain`) lies where others have the description of theirs, the pool is
+ * its function's, and when it was sent is known by its slot.
  *
  * Element i has id `id + i`. Elements below `next` have ended and been delivered, the others have not.
  */
@@ -15,6 +16,7 @@
 #include "base/copy.h"
 #include "base/list.h"
 #include "pool/channel.h"
+#include "pool/function.h"
 #include "procpool.h"
 
 #include <assert.h>
@@ -23,7 +25,6 @@
 #include <stdbool.h>
 
 struct pp__worker;
-struct pp__function;
 struct pp__item;
 struct pp__wish;
 struct pp__output;
@@ -43,10 +44,12 @@ struct pp__buffers {
 
 /* How one element ended. Who receives it owns data and error. */
 struct pp__outcome {
-    int code;        /* 0, or as at pp_error_kind */
-    pp_error *error; /* for pp__error_free; NULL if code is 0 */
-    void *data;      /* a block (block.h) if code is 0 */
-    size_t size;
+    int code; /* 0, or as at pp_error_kind */
+    union {
+        pp_error *error; /* for pp__error_free; if code is not 0 */
+        void *data;      /* a block (block.h) or NULL; if it is */
+    };
+    size_t size; /* of data */
 };
 
 /* Who receives a chunk's outcomes. */
@@ -99,18 +102,16 @@ struct pp__item {
         struct {
             struct pp__link link;      /* in the pool's pending queue or the worker's calls, in id order in both */
             struct pp__worker *worker; /* whose ring it is in; NULL: pending */
-            uint64_t sent_at;          /* when it was sent, or the one that it was sent behind */
         };
         struct pp__outcome outcome; /* a future's, once it is done */
     };
-    pp_pool *pool;
+    const struct pp__function *function; /* NULL of a duty without one, which has no pool */
     uint64_t id;
     union {
-        const struct pp__function *function;
-        struct pp__descriptors *back; /* a future's, once it is done, if it `has_back` some and has no wish */
-        struct pp__wish *kept;        /* its wish, with these or its output, if it `keeps` that */
+        pp_error *earlier;            /* errors of the tries so far, the latest first */
+        struct pp__descriptors *back; /* of a call that `has_back` some, and so a result, and no wish */
+        struct pp__wish *kept;        /* a future's wish, once it is done, if it `keeps` that */
     };
-    pp_error *earlier;       /* errors of the tries so far, the latest first */
     uint32_t timeout;        /* ms, 0: none */
     uint32_t retries : 10;   /* allowed for each element */
     uint32_t tries : 10;     /* so far, of element `next` */
@@ -143,11 +144,16 @@ struct pp__item {
     };
 };
 
-static_assert(sizeof(struct pp__item) == 128, "a pending call costs two cache lines");
+static_assert(sizeof(struct pp__item) == 112, "what a pending call costs");
 static_assert(PP__SLOTS <= UINT8_MAX + 1, "a slot's number fits");
 static_assert(PP__MOST_RETRIES < PP__RETRIES_MASK, "tries fit, the last included");
 static_assert(PP__PLACES <= PP__PLACE_MASK, "a place fits");
 static_assert(PP__ROOM <= 1 << 6, "a plain argument's size fits");
+
+static inline pp_pool *pp__item_pool(const struct pp__item *item)
+{
+    return item->function->pool;
+}
 
 static inline uint32_t pp__item_count(const struct pp__item *item)
 {
@@ -227,6 +233,12 @@ void *pp__item_run_room(struct pp__item *item, size_t each);
 pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_code, const struct pp__worker *worker,
                          uint64_t run_time, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void pp__error_free(pp_error *error);
+
+/* It has ended: how its tries before did is nobody's affair. */
+void pp__item_forget_tries(struct pp__item *item);
+
+/* What it owns. */
+void pp__outcome_free(struct pp__outcome *outcome);
 
 /* Whether it is this call's alone and may be added to; not so the one that says that there was no memory for it. */
 bool pp__error_is_own(const pp_error *error);

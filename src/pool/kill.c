@@ -23,9 +23,9 @@ static int kill_running(pp_future *future)
     struct pp__item *item = &future->item;
     pp__worker_kill_on_request(item->worker, item);
     if (!item->worker && !pp__future_is_done(future))
-        pp__future_give_up(future); /* its slot said once more that it has not begun */
-    pp__dispatch(item->pool);       /* what waited behind it moves on */
-    pp__wait_attend(item->pool);    /* somebody is to hear of the death */
+        pp__future_give_up(future);       /* its slot said once more that it has not begun */
+    pp__dispatch(pp__item_pool(item));    /* what waited behind it moves on */
+    pp__wait_attend(pp__item_pool(item)); /* somebody is to hear of the death */
     return pp__future_is_done(future) ? ended(future) : 0;
 }
 
@@ -36,7 +36,7 @@ static int kill_call(pp_future *future)
     int code = pp__future_cancel(future);
     if (code != -EBUSY)
         return code;
-    if (item->promised || pp__inline_runs(item->pool, item))
+    if (item->promised || pp__inline_runs(pp__item_pool(item), item))
         return -ENOTSUP;
     return pp__future_give_up(future) ? 0 : kill_running(future);
 }
@@ -46,11 +46,11 @@ int pp_future_kill(pp_future *future)
     PP__NO_CANCELLATION();
     if (!future)
         return pp__fail(-EINVAL, "pp_future_kill: no future");
-    if (!pp__pool_is_own(future->item.pool))
+    if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     int code = kill_call(future);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     if (code)
         pp__fail(code, "call %llu %s", (unsigned long long)future->item.id,
                  code == -EALREADY ? "has ended" : "runs in this process, which is not killed for it");

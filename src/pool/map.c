@@ -65,9 +65,11 @@ static void give(pp_map *map, pp_map_result *result)
     }
     map->current = chunk->outcomes[i];
     result->code = map->current.code;
-    result->data = map->current.data;
     result->size = map->current.size;
-    result->error = map->current.error;
+    if (map->current.code)
+        result->error = map->current.error;
+    else
+        result->data = map->current.data;
 }
 
 /* The next outcomes that lie together, or one. */

@@ -244,7 +244,8 @@ static inline uint64_t plausible(const struct pp__worker *worker, const struct p
 {
     if (run_time < BELIEVED)
         return run_time;
-    uint64_t since = item->sent_at > worker->free_before ? item->sent_at : worker->free_before;
+    uint64_t sent_at = pp__worker_sent_at(worker, item);
+    uint64_t since = sent_at > worker->free_before ? sent_at : worker->free_before;
     uint64_t most = pp__now() - since;
     return run_time < most ? run_time : most;
 }
@@ -461,7 +462,7 @@ static const char *take_left(struct pp__worker *worker, const struct pp__record 
         outcome = failure(worker, &duty, header, payload, size);
     }
     worker->finalizes = false;
-    if (outcome.error)
+    if (outcome.code)
         pp__pool_log(pool, "the finalizer failed in worker %d: %s", worker->number, outcome.error->message);
     pp__finalized_add(pool, worker->number, worker->pid, outcome);
     return NULL;

@@ -387,6 +387,7 @@ int pp_pool_create(const pp_pool_options *options, pp_pool **result)
     pp__list_init(&pool->active);
     pp__list_init(&pool->others);
     pp__list_init(&pool->dead);
+    pool->promise.pool = pool;
     pp__slab_init(&pool->calls, sizeof(struct pp_future));
     pool->wake_cost = FIRST_WAKE_COST;
     pool->spin_limit = PP__SPIN_MAX;

@@ -67,6 +67,7 @@ struct pp_pool {
     struct pp__subject room;
     struct pp__wishes *wishes; /* priorities and deadlines (wish.h); NULL before the first */
     struct pp__functions *functions;
+    struct pp__function promise;       /* in place of one, for futures that the program completes */
     struct pp__setting *setting;       /* that workers are to run in, or NULL (setting.h) */
     const struct pp__function *called; /* the one that was submitted last, or NULL */
     uint64_t mean_run;                 /* ns, of late; 0: unknown */

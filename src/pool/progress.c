@@ -16,7 +16,7 @@ static int check(const pp_future *future, const void *place, const char *caller)
 {
     if (!future || !place)
         return pp__fail(-EINVAL, "%s: no %s", caller, future ? "place for the progress" : "future");
-    return pp__pool_is_own(future->item.pool) ? 0 : pp__owner_refuse();
+    return pp__pool_is_own(pp__future_pool(future)) ? 0 : pp__owner_refuse();
 }
 
 /* ----------------------------------------------------------------------------------------------- stop */
@@ -25,7 +25,7 @@ static int check(const pp_future *future, const void *place, const char *caller)
 static void ask_to_stop(struct pp__item *item)
 {
     _Atomic uint64_t *word =
-        item->worker ? &item->worker->call_side->stop : &pp__inline_words(item->pool, item->id)->stop;
+        item->worker ? &item->worker->call_side->stop : &pp__inline_words(pp__item_pool(item), item->id)->stop;
     item->stopping = true;
     pp__store_release(word, item->id + 1); /* pairs with the load in pp_task_cancelled (task.c) */
 }
@@ -39,7 +39,7 @@ static int request_stop(pp_future *future)
         return code;
     if (item->promised)
         return -ENOTSUP;
-    if (pp__inline_runs(item->pool, item) || !pp__future_give_up(future))
+    if (pp__inline_runs(pp__item_pool(item), item) || !pp__future_give_up(future))
         ask_to_stop(item);
     return 0;
 }
@@ -50,9 +50,9 @@ int pp_future_request_stop(pp_future *future)
     int code = check(future, future, "pp_future_request_stop");
     if (code)
         return code;
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     code = request_stop(future);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     if (code)
         pp__fail(code, "call %llu %s", (unsigned long long)future->item.id,
                  code == -EALREADY ? "has ended" : "is the program's own");
@@ -71,8 +71,8 @@ static uint64_t read_progress(const struct pp__item *item)
     const struct pp__progress *progress = NULL;
     if (item->worker)
         progress = &item->worker->result_side->progress;
-    else if (pp__inline_runs(item->pool, item))
-        progress = &pp__inline_words(item->pool, item->id)->progress;
+    else if (pp__inline_runs(pp__item_pool(item), item))
+        progress = &pp__inline_words(pp__item_pool(item), item->id)->progress;
     if (!progress || pp__load_acquire(&progress->id) != item->id + 1)
         return 0;
     return pp__load_acquire(&progress->value);
@@ -93,9 +93,9 @@ int pp_future_progress(pp_future *future, uint64_t *progress)
     int code = check(future, progress, "pp_future_progress");
     if (code)
         return code;
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     code = look_at_progress(future, &value);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     if (code)
         return pp__fail(code, "call %llu has ended", (unsigned long long)future->item.id);
     *progress = value;

@@ -28,7 +28,7 @@ int pp_future_create(pp_pool *pool, pp_future **future)
     if (!pp__pool_is_own(pool))
         return pp__owner_refuse();
     pp__pool_lock(pool);
-    pp_future *created = pp__future_create(pool, true);
+    pp_future *created = pp__future_create(pool, &pool->promise, true);
     if (created)
         pp__future_promise(created, pool->next_id++);
     pp__pool_unlock(pool);
@@ -42,7 +42,7 @@ static int check(const pp_future *future, const char *caller)
 {
     if (!future)
         return pp__fail(-EINVAL, "%s: no future", caller);
-    if (!pp__pool_is_own(future->item.pool))
+    if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
     return 0;
 }
@@ -76,9 +76,9 @@ int pp_future_set_running_or_notify_cancel(pp_future *future)
     int error = check(future, "pp_future_set_running_or_notify_cancel");
     if (error)
         return error;
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     int begun = begin(future);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return begun;
 }
 
@@ -119,7 +119,7 @@ int pp_future_set_result(pp_future *future, const void *data, size_t size)
         error = copy_large(data, size, &block); /* not under the lock, which is held for short */
     if (error)
         return error;
-    pp_pool *pool = future->item.pool;
+    pp_pool *pool = pp__future_pool(future);
     pp__pool_lock(pool);
     error = finish(future, data, size, block);
     pp__pool_unlock(pool);
@@ -147,8 +147,8 @@ int pp_future_set_error(pp_future *future, int code, const char *message)
         error = pp__fail(-EINVAL, "an error with the code 0");
     if (error)
         return error;
-    pp__pool_lock(future->item.pool);
+    pp__pool_lock(pp__future_pool(future));
     error = fail(future, code, message);
-    pp__pool_unlock(future->item.pool);
+    pp__pool_unlock(pp__future_pool(future));
     return error;
 }

@@ -62,7 +62,7 @@ static int check_item(const pp_selectable *item, size_t i)
     switch (item->kind) {
     case PP_SELECT_FUTURE:
         if (item->future)
-            return pp__pool_is_own(item->future->item.pool) ? 0 : pp__owner_refuse();
+            return pp__pool_is_own(pp__future_pool(item->future)) ? 0 : pp__owner_refuse();
         break;
     case PP_SELECT_QUEUE:
         if (item->queue)

@@ -89,7 +89,6 @@ static inline bool add(pp_pool *pool, struct pp__item *item)
 {
     if (++pool->unlooked >= HELP_EACH)
         help(pool);
-    item->pool = pool;
     item->id = pool->next_id;
     pool->next_id += pp__item_count(item);
     pool->outstanding++;
@@ -200,19 +199,17 @@ struct large {
     struct pp__wish *wish;
 };
 
-static void fill_large(struct pp__item *item, const pp_call *call, const struct pp__function *function,
-                       struct large large)
+static void fill_large(struct pp__item *item, const pp_call *call, struct large large)
 {
     pp__list_init(&item->link);
-    item->function = function;
     item->timeout = call->timeout;
     item->retries = call->retries & PP__RETRIES_MASK; /* as it is: it was checked */
     if (large.item)
         item->x = large.item->x;
     else
-        pp__loan_turn_over(item->pool, large.loan, item, pp__element_room(call->size));
+        pp__loan_turn_over(pp__item_pool(item), large.loan, item, pp__element_room(call->size));
     if (large.wish)
-        pp__wish_give(item->pool, large.wish, item);
+        pp__wish_give(pp__item_pool(item), large.wish, item);
 }
 
 /* The worker whose buffer it is has ended. */
@@ -231,10 +228,10 @@ static int enqueue_large(pp_pool *pool, const pp_call *call, struct large large,
         return LOST;
     if (large.wish && (error = pp__wish_admit(pool, large.wish)) != 0)
         return error;
-    pp_future *future = pp__future_create(pool, result != NULL);
+    pp_future *future = pp__future_create(pool, function, result != NULL);
     if (!future)
         return -ENOMEM;
-    fill_large(&future->item, call, function, large);
+    fill_large(&future->item, call, large);
     if (add(pool, &future->item)) /* without a future it may be gone */
         pp__pending_insert(pool, &future->item);
     if (result)
@@ -270,10 +267,9 @@ static inline __attribute__((always_inline)) int create_small(pp_pool *pool, str
         error = pp__room_wait(pool);
     if (error)
         return error;
-    pp_future *future = pp__future_create(pool, result != NULL);
+    pp_future *future = pp__future_create(pool, function, result != NULL);
     if (!future)
         return -ENOMEM;
-    future->item.function = function;
     future->item.timeout = call.timeout;
     future->item.retries = call.retries & PP__RETRIES_MASK;
     pp__item_fill(&future->item, call.arg, call.size);

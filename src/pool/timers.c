@@ -43,7 +43,7 @@ static struct pp__item *front_of(const struct pp__worker *worker)
  * it: a worker that does not begin it is not its fault. */
 static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
-    uint64_t id, begun_at = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    uint64_t id, begun_at = pp__worker_front_since(worker, front);
     if (pp__worker_unbegun(worker, front))
         begun_at = now;
     else
@@ -67,7 +67,7 @@ static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
  * others. */
 static void nudge(struct pp__worker *worker, const struct pp__item *front, uint64_t now)
 {
-    uint64_t since = front->sent_at > worker->free_at ? front->sent_at : worker->free_at;
+    uint64_t since = pp__worker_front_since(worker, front);
     if (now - since < RING_AGAIN)
         return;
     if (passed_over(worker, front)) {

@@ -121,7 +121,7 @@ static int find_rank(struct pp__wishes *w, int priority, struct pp__rank **found
 struct pp__link *pp__wish_list(const struct pp__item *item)
 {
     struct pp__rank *rank = item->x.wish->rank;
-    return rank ? &rank->items : &item->pool->pending;
+    return rank ? &rank->items : &pp__item_pool(item)->pending;
 }
 
 struct pp__item *pp__wishes_first(const pp_pool *pool)
@@ -207,7 +207,7 @@ void pp__wish_free(struct pp__wish *wish)
     if (!wish)
         return;
     if (wish->place)
-        withdraw(wish->item->pool->wishes, wish);
+        withdraw(pp__item_pool(wish->item)->wishes, wish);
     pp__output_free(wish->output);
     pp__wish_drop_attachments(wish);
     pp__descriptors_free(wish->back);
@@ -223,7 +223,7 @@ void pp__wish_end(struct pp__item *item)
         return;
     }
     if (wish->place)
-        withdraw(item->pool->wishes, wish);
+        withdraw(pp__item_pool(item)->wishes, wish);
     item->kept = wish;
     item->keeps = true;
 }

@@ -443,7 +443,7 @@ static inline uint64_t sending_time(const struct pp__worker *worker, const struc
     if (item->timeout)
         return pp__now();
     if (worker->count > 0)
-        return pp__container(worker->items.previous, struct pp__item, link)->sent_at;
+        return pp__worker_sent_at(worker, pp__container(worker->items.previous, struct pp__item, link));
     return pp__now_coarse();
 }
 
@@ -459,8 +459,8 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     item->slot = (uint8_t)slot;
     if (!plain)
         item->x.end = item->x.count;
-    item->sent_at = sending_time(worker, item);
-    worker->slots[slot] = (struct pp__slot){.item = item, .end = worker->calls.position};
+    worker->slots[slot] =
+        (struct pp__slot){.item = item, .end = worker->calls.position, .sent_at = sending_time(worker, item)};
     pp__list_insert(&worker->items, &item->link);
     if (++worker->count == 1)
         pp__worker_count_busy(worker, 1);
@@ -621,13 +621,13 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
     uint64_t word = pp__worker_slot_word(worker, item);
     uint64_t begun = pp__load_relaxed(&worker->result_side->begun_at[item->slot]);
-    uint64_t earliest = item->sent_at > worker->free_at ? item->sent_at : worker->free_at;
+    uint64_t earliest = pp__worker_front_since(worker, item);
     uint64_t now = pp__now();
     uint64_t last = (word >> 2) - item->id; /* of those that have begun, together perhaps */
     if ((word & 3) == PP__SLOT_READY || last < pp__item_next(item) || last >= pp__item_count(item))
         return NULL;
     *id = pp__item_next_id(item);
-    *begun_at = begun >= item->sent_at && begun <= now ? begun : earliest;
+    *begun_at = begun >= pp__worker_sent_at(worker, item) && begun <= now ? begun : earliest;
     return item;
 }
 

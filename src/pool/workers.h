@@ -27,6 +27,7 @@ enum pp__worker_state {
 struct pp__slot {
     struct pp__item *item; /* whose it is; NULL: nobody's */
     uint64_t end;          /* where its record ends in the call ring */
+    uint64_t sent_at;      /* when that was sent, or the one that it was sent behind */
     bool taken;            /* taken back: not given out again before the worker's head has passed `end` */
 };
 
@@ -151,6 +152,19 @@ static inline uint64_t pp__worker_slot_word(const struct pp__worker *worker, con
 {
     return pp__slot_look(
         &worker->result_side->slots[item->slot]); /* behind pp__begin (worker_run.h): begun_at is seen */
+}
+
+/* When it was sent, or the one that it was sent behind. */
+static inline uint64_t pp__worker_sent_at(const struct pp__worker *worker, const struct pp__item *item)
+{
+    return worker->slots[item->slot].sent_at;
+}
+
+/* Since when it might have begun its front call. */
+static inline uint64_t pp__worker_front_since(const struct pp__worker *worker, const struct pp__item *front)
+{
+    uint64_t sent_at = pp__worker_sent_at(worker, front);
+    return sent_at > worker->free_at ? sent_at : worker->free_at;
 }
 
 /* Whether it has certainly not begun the item: the slot still says so. */

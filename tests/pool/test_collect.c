@@ -20,7 +20,8 @@ static void let_end_silently(pp_pool *pool, int gate)
     gate_open(gate);
     wait_until(pp__ring_passed(&worker->calls, worker->slots[item->slot].end), 10);
     CHECK(pp__ring_waiting(&worker->results));
-    item->sent_at = worker->free_at = pp__now() - PP__SECOND / 10; /* so that the timers look after it */
+    worker->slots[item->slot].sent_at = worker->free_at =
+        pp__now() - PP__SECOND / 10; /* so that the timers look after it */
 }
 
 /* The look at what is due takes results in, too. Whoever waits for one of them must not go to sleep on it. */
