@@ -75,8 +75,9 @@ static size_t size_of(const struct part *part)
  * its own. */
 static size_t place_of(const struct part *part, uint64_t id)
 {
-    uint64_t from_first = id - part->first_id;
-    return part->ids < size_of(part) ? from_first : from_first * UINT64_C(0x9e3779b97f4a7c15) >> (64 - part->bits);
+    const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t from_first = id - part->first_id, mixed = from_first * factor;
+    return part->ids < size_of(part) ? from_first : (mixed ^ mixed >> 32) * factor >> (64 - part->bits);
 }
 
 /* Where the future's number is, or would be; NULL: it is none of them. The table is never more than half full. */

@@ -21,7 +21,7 @@
 static struct {
     pid_t zygote;
     char counter[PP__COUNTER_PATH_MAX]; /* the file in which the kernel counts; "": not looked for yet */
-    int file;                           /* that, open; -1 */
+    int file;                           /* that, open; -1: it is opened when it is read next */
     uint64_t seen;                      /* the count when there were news; version 2 tells of more than kills */
     uint64_t told;                      /* the count up to which each kill is known to be somebody's */
     uint64_t machine;                   /* on the whole machine, when the counter was looked for */
@@ -41,6 +41,13 @@ void pp__toll_init(void)
 static bool are_notices(void)
 {
     return pp__memory_forgets_zombies(toll.counter);
+}
+
+static uint64_t count_kills(void)
+{
+    if (toll.file < 0)
+        toll.file = pp__fd_adopt(PP_SYS(open)(toll.counter, O_RDONLY | O_CLOEXEC), "a counter of kills");
+    return pp__memory_kills_in(toll.file);
 }
 
 /* What it says is read elsewhere. False: there would be news all the time, as of a group that is gone. */
@@ -65,7 +72,7 @@ static void take_news(struct pp__source *news, uint32_t events)
         pp__fd_clear(news->fd);
     else if (!clear_events(news->fd))
         go_deaf();
-    uint64_t count = pp__memory_kills_in(toll.file);
+    uint64_t count = count_kills();
     if (count == toll.seen && !are_notices())
         return;
     toll.seen = count; /* notices come before the kill: so the last one has that time, too */
@@ -121,11 +128,10 @@ uint64_t pp__toll_count(void)
     if (!toll.counter[0]) {
         pp__memory_counter(toll.zygote, toll.counter);
         toll.machine = pp__memory_kills(PP__COUNTER_OF_MACHINE);
-        toll.file = pp__fd_adopt(PP_SYS(open)(toll.counter, O_RDONLY | O_CLOEXEC), "a counter of kills");
-        toll.seen = pp__memory_kills_in(toll.file);
+        toll.seen = count_kills();
         listen_to_kernel();
     }
-    return pp__memory_kills_in(toll.file);
+    return count_kills();
 }
 
 /*
@@ -143,10 +149,21 @@ bool pp__toll_explains(pid_t child, uint64_t before)
         if (strcmp(counter, toll.counter) != 0)
             return pp__memory_kills(counter) > 0 && pp__memory_kills(PP__COUNTER_OF_MACHINE) > toll.machine;
     }
-    if (pp__memory_kills_in(toll.file) <= before)
+    if (count_kills() <= before)
         return false; /* what was counted before this child may be the end of one that is older and still dying */
     toll.told = before + 1;
     return true;
+}
+
+bool pp__toll_is_open(void)
+{
+    return toll.file >= 0;
+}
+
+void pp__toll_close(void)
+{
+    pp__fd_close(toll.file);
+    toll.file = -1;
 }
 
 int pp__toll_patience(void)
@@ -168,7 +185,7 @@ void pp__toll_settle(void)
         toll.settle_at = pp__deadline(DYING_MS);
         return;
     }
-    uint64_t count = pp__memory_kills_in(toll.file);
+    uint64_t count = count_kills();
     toll.told = count > toll.told ? count : toll.told;
     toll.settle_at = 0;
 }

@@ -21,6 +21,10 @@ uint64_t pp__toll_count(void);
  * still. `before`: what was counted before it was made. */
 bool pp__toll_explains(pid_t child, uint64_t before);
 
+/* Its file stays open from one reading to the next, until this closes it. */
+bool pp__toll_is_open(void);
+void pp__toll_close(void);
+
 /* In how many ms pp__toll_settle is to be called, if nothing has happened until then; -1: not before the next event. */
 int pp__toll_patience(void);
 void pp__toll_settle(void);

@@ -36,14 +36,14 @@
 #include <unistd.h>
 
 #define OWNER_LOOK_MS 100
-#define SPARE_PAUSE_MS 5 /* of quiet: it takes no processor from what a start is for */
+#define REST_MS 5 /* of quiet: a spare that is made then takes no processor from what a start is for */
 #define STACK_DEFAULT (8u << 20)
 
 static struct {
     struct pp__zygote_setup setup;
     pid_t pid;
     int epoll;
-    int score; /* its own (score.h) */
+    int score; /* its own (score.h); -1: it is opened for the next fork */
     struct pp__source control, owner, deaths;
     void *stack; /* for the next child; never touched here, so each finds it untouched */
     size_t stack_size;
@@ -150,6 +150,8 @@ int pp__zygote_stack(uint64_t wanted, void **stack, size_t *size)
 pid_t pp__zygote_fork(void)
 {
     struct pp__score score;
+    if (zygote.score < 0)
+        zygote.score = pp__score_open();
     pp__score_raise(zygote.score, &score);
     pid_t pid = PP_SYS(fork)();
     if (pid < 0)
@@ -532,10 +534,18 @@ static void take_exits(void)
     _exit(1);
 }
 
+/* Starts in a row find these files open; while there are none nothing is kept from being unmounted. */
+static void close_files(void)
+{
+    pp__toll_close();
+    pp__fd_close(zygote.score);
+    zygote.score = -1;
+}
+
 static int patience(void)
 {
-    if (pp__spare_is_wanted(&zygote.setup))
-        return SPARE_PAUSE_MS;
+    if (pp__spare_is_wanted(&zygote.setup) || pp__toll_is_open() || zygote.score >= 0)
+        return REST_MS;
     return zygote.setup.owner >= 0 ? pp__toll_patience() : OWNER_LOOK_MS;
 }
 
@@ -546,7 +556,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.pid = getpid();
     zygote.stack = NULL;
     pp__toll_init(); /* a worker that makes pools of its own has its zygote's */
-    zygote.score = pp__score_open();
+    zygote.score = -1;
     pp__records_init();
     pp__spare_init();
     pp__module_note_birth();
@@ -563,6 +573,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
             pp__toll_settle(); /* no death is waiting to be looked at */
             if (pp__spare_is_wanted(setup))
                 pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count());
+            close_files();
         }
         if (count == 1) {
             struct pp__source *source = event.data.ptr;

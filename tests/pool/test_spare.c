@@ -2,6 +2,8 @@
 /* The process that a launcher has forked ahead of the next start. */
 #include "process_kit.h"
 
+#include <dirent.h>
+
 /* That of this zygote; 0: there is none. */
 static pid_t spare_of(pid_t zygote)
 {
@@ -43,6 +45,41 @@ FORKED_WITHIN(the_next_start_takes_the_process_that_was_forked_ahead, HARNESS_SE
     for (int i = 0; i < 20; i++) {
         pid_t spare = await_spare(zygote);
         CHECK_INT(run_one(launcher), spare);
+    }
+    pp_launcher_unref(launcher);
+}
+
+/* How many files below that it has open. */
+static int count_open_below(pid_t pid, const char *place)
+{
+    char name[64], target[256];
+    int count = 0;
+    snprintf(name, sizeof name, "/proc/%d/fd", (int)pid);
+    DIR *directory = opendir(name);
+    CHECK(directory != NULL);
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
+        target[size > 0 ? size : 0] = 0;
+        count += strncmp(target, place, strlen(place)) == 0;
+    }
+    closedir(directory);
+    return count;
+}
+
+/* But for what tells it of kills, if that is a file. */
+static bool keeps_nothing(pid_t zygote)
+{
+    return count_open_below(zygote, "/proc/") == 0 && count_open_below(zygote, "/sys/") <= 1;
+}
+
+FORKED_WITHIN(a_launcher_that_rests_keeps_nothing_from_being_unmounted, HARNESS_SECONDS)
+{
+    pp_launcher *launcher = launcher_of(method);
+    pid_t zygote = forker_of(launcher);
+    for (int i = 0; i < 3; i++) {
+        await_spare(zygote);
+        wait_until(keeps_nothing(zygote), 10);
+        run_one(launcher);
     }
     pp_launcher_unref(launcher);
 }
