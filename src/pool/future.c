@@ -156,9 +156,7 @@ void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
 void pp__future_end_plain(struct pp__item *item, size_t size)
 {
     pp_pool *pool = pp__item_pool(item);
-    if (item->earlier)
-        pp__error_free(item->earlier);
-    item->earlier = NULL;
+    pp__item_forget_tries(item);
     pool->delivered++;
     /* One by one: a struct that is made and copied at once would be loaded before its stores have reached the cache. */
     item->outcome.code = 0;

@@ -84,9 +84,9 @@ static size_t place_of(const struct part *part, uint64_t id)
 static uint32_t *find(const struct part *part, const pp_future *future)
 {
     const struct entry *entries = part->group->entries;
-    size_t place = place_of(part, future->item.id);
     if (future->item.id - part->first_id > part->ids)
         return NULL;
+    size_t place = place_of(part, future->item.id);
     while (part->table[place] && entries[part->table[place] - 1].future != future)
         place = (place + 1) & (size_of(part) - 1);
     return &part->table[place];
@@ -242,6 +242,7 @@ static struct pp_completed *create(size_t most, pp_when when)
     pp__subject_init(&group->subject);
     group->when = when;
     group->bell = -1;
+    /* One more than there can be: for none, malloc may have nothing. */
     group->entries = most < UINT32_MAX ? PP_SYS(malloc)((most + 1) * sizeof *group->entries) : NULL;
     group->ended = PP_SYS(malloc)((most + 1) * sizeof *group->ended);
     if (group->entries && group->ended)
@@ -258,7 +259,8 @@ static void mark(struct part *part, pp_future *future, size_t index, size_t *ent
     if (*number)
         return; /* it is there twice */
     *entry = (struct entry){.future = pp_future_ref(future), .index = index};
-    *number = (uint32_t)++ * entered;
+    ++*entered;
+    *number = (uint32_t)*entered;
     part->left++;
     future->item.waited_for = true;
     if (pp__future_is_done(future))

@@ -228,14 +228,6 @@ void pp__error_free(pp_error *error)
     }
 }
 
-void pp__item_forget_tries(struct pp__item *item)
-{
-    if (item->has_back || item->keeps)
-        return; /* that lies there, and they were forgotten for it */
-    pp__error_free(item->earlier);
-    item->earlier = NULL;
-}
-
 void pp__outcome_free(struct pp__outcome *outcome)
 {
     if (outcome->code)

@@ -234,8 +234,14 @@ pp_error *pp__item_error(struct pp__item *item, pp_error_kind kind, int task_cod
                          uint64_t run_time, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void pp__error_free(pp_error *error);
 
-/* It has ended: how its tries before did is nobody's affair. */
-void pp__item_forget_tries(struct pp__item *item);
+/* It has ended: how its tries before did is nobody's affair. What took their place is left. */
+static inline void pp__item_forget_tries(struct pp__item *item)
+{
+    if (!item->earlier || item->has_back || item->keeps)
+        return;
+    pp__error_free(item->earlier);
+    item->earlier = NULL;
+}
 
 /* What it owns. */
 void pp__outcome_free(struct pp__outcome *outcome);

@@ -495,7 +495,7 @@ __attribute__((noinline)) static int find_here(const struct identity *wanted, co
     char path[PATH_MAX];
     struct view view = {.like = wanted};
     memcpy(path, travelled, wanted->path_size);
-    path[wanted->path_size - 1] = '\0';
+    path[wanted->path_size - 1] = '\0'; /* as it was when it was checked */
     if (!dl_iterate_phdr(visit_for_identity, &view))
         return wanted->is_main ? check_main(wanted, &view.identity) : open_file(wanted, path, base);
     int error = wanted->is_main ? check_main(wanted, &view.identity) : 0;

@@ -399,6 +399,54 @@ BOTH(a_launcher_without_room_for_descriptors_starts_fewer_workers)
     pp_pool_destroy(pool);
 }
 
+/* The zygote's: the first look at its score finds no descriptor. */
+static int open_score_later(const char *path, int flags, ...)
+{
+    static int looks;
+    if (strcmp(path, "/proc/self/oom_score_adj") != 0 || looks++ > 0)
+        return open(path, flags);
+    errno = EMFILE;
+    return -1;
+}
+
+static int read_score(void)
+{
+    char text[32] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    CHECK(read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    return atoi(text);
+}
+
+static int task_score(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t score = (uint32_t)read_score();
+    (void)arg, (void)size;
+    return pp_task_return(task, &score, sizeof score);
+}
+
+static int score_of_worker(pp_launcher *launcher)
+{
+    pp_pool *pool = kit_pool_with(0, (pp_pool_options){.max_workers = 1, .launcher = launcher});
+    int score = (int)take_u32(submit(pool, task_score, NULL, 0));
+    pp_pool_destroy(pool);
+    return score;
+}
+
+/* Of a fork, which has the seams of this process. */
+TEST(a_launcher_that_could_not_raise_the_score_of_a_worker_raises_that_of_the_next)
+{
+    pp_launcher *launcher = NULL;
+    int score = read_score();
+    pp__sys.open = open_score_later;
+    CHECK_OK(pp_launcher_create(&(pp_launcher_options){.start_method = PP_START_FORK}, &launcher));
+    pp__sys.open = open;
+    CHECK_INT(score_of_worker(launcher), score);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(score_of_worker(launcher), score > 800 ? 1000 : score + 200);
+    pp_launcher_unref(launcher);
+}
+
 /* ------------------------------------------------------------------------- ends and stops of a worker */
 
 /*
