@@ -9,7 +9,8 @@
  * A worker publishes, and asks whether to ring, for each result; and when it has run dry, which it does at any time, and
  * has done in the end. The bells are eventfds that are told by edges: the kernel orders them, so they have no buffer, and
  * what was told is gone. That the owner looks at
- * the rings for a while before it stores `want` is what its loop here does anyway.
+ * the rings for a while before it stores `want` is what its loop here does anyway. EVERY stands for results of all ids; of
+ * sleeps that ask for some is claim.pml.
  *
  * mutant 1: no fence in the owner (WANT_SLEEPER_FENCE)
  * mutant 2: no fence in the workers (WANT_RINGER_FENCE)

@@ -257,8 +257,10 @@ static int add(pp_pool *pool, pp_future *future, pp_callback *function, void *co
     }
     *callback = (struct callback){.function = function, .context = context};
     pp__list_insert(&entry->callbacks, &callback->link);
-    if (is_new && is_collected(future) && pool->apart++ == 0)
-        pp__wait_attend(pool); /* results are wanted at once from now on */
+    if (is_new && is_collected(future)) {
+        pool->apart++;
+        pp__wait_hear(pool);
+    }
     return 0;
 }
 

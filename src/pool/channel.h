@@ -114,8 +114,8 @@ struct pp__result_side {
 };
 
 struct pp__pool_page {
-    alignas(PP__LINE) _Atomic uint64_t want; /* owner -> workers: what it is to be rung for; want.h */
-    _Atomic uint32_t manager;                /* the manager's futex: grows when it is called; wait.c */
+    alignas(PP__LINE) struct pp__wanted wanted; /* owner -> workers: what it is to be rung for; want.h */
+    _Atomic uint32_t manager;                   /* the manager's futex: grows when it is called; wait.c */
     alignas(PP__LINE) _Atomic uint32_t
         spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
     _Atomic uint32_t processor; /* owner -> workers: on which the thread was that last slept for a result; UINT32_MAX:

@@ -153,16 +153,17 @@ void pp__collect(pp_pool *pool)
 
 /* Whoever asks looks at the rings behind this, and then sleeps: a worker publishes and looks at the word
  * (pp__self_ring_if_wanted, worker_publish.c). */
-static void ask(pp_pool *pool, enum pp__want mode)
+static void ask(pp_pool *pool, enum pp__want mode, uint64_t below)
 {
     pool->collector.left = false;
-    pp__want_ask(&pool->page->want, ++pool->want_epoch, mode, PP__WANT_BELL);
+    pool->collector.below = below;
+    pp__want_ask(&pool->page->wanted, ++pool->want_epoch, mode, PP__WANT_BELL, below);
 }
 
 static void ask_nothing(pp_pool *pool)
 {
     pool->collector.left = false;
-    pp__want_nothing(&pool->page->want, ++pool->want_epoch);
+    pp__want_nothing(&pool->page->wanted, ++pool->want_epoch);
 }
 
 /* The tails of the busy workers' result rings, as they were last seen. */
@@ -331,13 +332,18 @@ static bool wants_attention(const pp_pool *pool)
            pool->shut;
 }
 
-/* What the manager sleeps through while nobody waits, and who waits patiently: results, as long as there is room for
- * more and no call to be sent for them. */
-static enum pp__want wanted(const pp_pool *pool, bool every, bool gathering)
+/* Results of what is outstanding now, each of which somebody may wait for. Those of calls that are submitted during the
+ * sleep are asked for by who waits for them, if he sleeps too (pp__collect_claim). */
+static bool wants_results(const pp_pool *pool, bool every, bool gathering)
 {
-    if ((every && !gathering && pool->collector.impatient > 0) || pool->apart > 0)
-        return PP__WANT_EVERY;
-    return every || wants_attention(pool) ? PP__WANT_ATTENTION : PP__WANT_ROOM;
+    return (every && !gathering && pool->collector.impatient > 0) || pool->apart > 0;
+}
+
+/* The other ones the manager sleeps through, and who waits patiently, as long as there is room for more and no call to
+ * be sent for them. */
+static enum pp__want wanted(const pp_pool *pool, bool patient)
+{
+    return patient || wants_attention(pool) ? PP__WANT_ATTENTION : PP__WANT_ROOM;
 }
 
 static void look_at_stream(pp_pool *pool, bool every)
@@ -349,15 +355,15 @@ static void look_at_stream(pp_pool *pool, bool every)
 
 bool pp__collect_hears(const pp_pool *pool)
 {
-    return pool->collector.asleep && pp__want_mode(&pool->page->want) == PP__WANT_EVERY;
+    return pool->collector.asleep && pool->collector.below >= pool->next_id;
 }
 
 void pp__collect_ask(pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;
-    if (!c->asleep || c->streaming || pp__want_mode(&pool->page->want) != PP__WANT_ROOM)
+    if (!c->asleep || c->streaming || pp__want_mode(&pool->page->wanted) != PP__WANT_ROOM)
         return;
-    ask(pool, PP__WANT_ATTENTION);
+    ask(pool, PP__WANT_ATTENTION, c->below);
     pp__collect_results(pool); /* a worker that ran dry before is seen */
     pp__dispatch(pool);
 }
@@ -429,8 +435,9 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     struct epoll_event events[EVENTS];
     uint64_t gather = every ? gathers(pool) : 0;
     look_at_stream(pool, every);
-    enum pp__want mode = wanted(pool, every, gather > 0);
-    ask(pool, mode);
+    bool hears = wants_results(pool, every, gather > 0);
+    enum pp__want mode = wanted(pool, every && !hears);
+    ask(pool, mode, hears ? pool->next_id : 0);
     uint64_t epoch = pool->want_epoch;
     if (every)
         pp__store_relaxed(&pool->page->processor, (uint32_t)sched_getcpu());
@@ -448,8 +455,8 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     pool->in_epoll--;
     pool->collector.looked_at = pp__now();
     pool->collector.manager_in_epoll &= every;
-    if (count == 0 && milliseconds != 0 && mode >= PP__WANT_ATTENTION && pool->want_epoch == epoch && gather == 0)
-        pp__lost_look(pool);
+    if (count == 0 && milliseconds != 0 && pool->want_epoch == epoch && gather == 0)
+        pp__lost_look(pool, mode == PP__WANT_ATTENTION ? UINT64_MAX : pool->collector.below);
     bool mine = every || pool->collector.manager;
     if (mine) {
         pool->collector.asleep = false;
@@ -489,8 +496,25 @@ int pp__collect_sleep(pp_pool *pool, uint64_t deadline, bool every, struct pp__h
     return error;
 }
 
-/* The sleeper is not rung for what is seen here; what was published until it is asked for again is collected behind
- * that, as in pp__collect_ask. Should it wake, it waits until nobody spins (sleep_for_events). */
+/* Beside somebody who sleeps. True: what the caller waits for may be among what came. */
+static bool collect_beside(pp_pool *pool, uint64_t now)
+{
+    struct pp__collector *c = &pool->collector;
+    uint64_t delivered = pool->delivered;
+    pp__collect_results(pool);
+    if (pool->pending_count > 0 || pool->deep > 0 || now - c->beside_at > LOOK_EACH) {
+        c->beside_at = now;
+        if (look_after(pool) < c->wake_at)
+            pp__wait_look(pool); /* as what has begun now has its time, of which the sleeper does not know */
+    } else {
+        pp__dispatch(pool);
+        pp__pool_settle(pool);
+    }
+    return pool->delivered != delivered;
+}
+
+/* The sleeper is not rung for calls that are younger than its sleep. Should it wake, it waits until nobody spins
+ * (sleep_for_events). */
 bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
 {
     const struct pp__collector *c = &pool->collector;
@@ -498,22 +522,26 @@ bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
     uint64_t budget = c->waiter && c->asleep && !c->spinning ? spin_budget(pool, deadline) : 0;
     if (budget == 0)
         return false;
-    ask_nothing(pool);
     pp__spin_begin(&spin, budget);
     bool found = spin_on(pool, spin);
-    uint64_t delivered = pool->delivered;
-    if (c->asleep)
-        ask(pool, wanted(pool, true, false));
-    pp__collect_results(pool);
-    if (look_after(pool) < c->wake_at)
-        pp__wait_look(pool); /* as what has begun now has its time, of which the sleeper does not know */
-    return found || pool->delivered != delivered; /* what the caller waits for may be among it */
+    return collect_beside(pool, spin.begun) || found;
+}
+
+bool pp__collect_claim(pp_pool *pool)
+{
+    struct pp__collector *c = &pool->collector;
+    if (!c->asleep || c->below == 0 || c->below >= pool->next_id)
+        return false;
+    c->below = pool->next_id;
+    pp__want_raise(&pool->page->wanted, c->below);
+    return collect_beside(pool, pp__now()); /* what came before the worker could see that */
 }
 
 void pp__collect_leave(pp_pool *pool)
 {
     pool->collector.left = true;
-    pp__want_ask(&pool->page->want, ++pool->want_epoch, PP__WANT_ATTENTION, PP__WANT_CALL);
+    pool->collector.below = 0;
+    pp__want_ask(&pool->page->wanted, ++pool->want_epoch, PP__WANT_ATTENTION, PP__WANT_CALL, 0);
     pp__collect_results(pool); /* a worker that ran dry before is seen */
     pp__dispatch(pool);
 }
@@ -532,7 +560,7 @@ bool pp__collect_arm(pp_pool *pool, uint64_t *next)
         pp__pool_close_epoll(pool);
         return true;
     }
-    ask(pool, PP__WANT_EVERY);
+    ask(pool, PP__WANT_ATTENTION, UINT64_MAX);
     bool some = anything_waiting(pool);
     bounded(pool, *next);
     *next = c->wake_at;

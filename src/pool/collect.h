@@ -14,8 +14,12 @@ void pp__collect_results(pp_pool *pool);
 /* There are calls for which no worker has room: the sleeping manager is to be rung when one runs dry. */
 void pp__collect_ask(pp_pool *pool);
 
-/* Whoever collects sleeps, and any result wakes it. */
+/* Whoever collects sleeps, and any result of what is outstanding wakes it. */
 bool pp__collect_hears(const pp_pool *pool);
+
+/* If who collects sleeps, and results wake it: from now on those of all that has an id by now do. For who is about to
+ * sleep beside it. True: something came, and what the caller waits for may be among it. */
+bool pp__collect_claim(pp_pool *pool);
 
 /* The same for one worker's results. */
 struct pp__worker;

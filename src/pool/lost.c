@@ -25,17 +25,19 @@ static bool may_have_rung(const pp_pool *pool)
  * A worker publishes, rings, and then says that it sleeps; and says that it does not before it publishes more. So where
  * it says so behind a look that saw a result, it has rung for that result, or never will.
  */
-static bool has_not_rung(struct pp__worker *worker)
+static bool has_not_rung(struct pp__worker *worker, uint64_t below)
 {
-    return !worker->poisoned && worker->pid != 0 && worker->count > 0 && pp__ring_waiting(&worker->results) &&
+    return !worker->poisoned && worker->pid != 0 && worker->count > 0 &&
+           pp__item_next_id(pp__container(worker->items.next, struct pp__item, link)) < below &&
+           pp__ring_waiting(&worker->results) &&
            pp__load_relaxed(&worker->result_side->sleeping) != 0 /* behind the acquire in pp__ring_waiting */ &&
            !may_have_rung(worker->pool);
 }
 
-void pp__lost_look(pp_pool *pool)
+void pp__lost_look(pp_pool *pool, uint64_t below)
 {
     for (struct pp__link *link = pool->active.next; link != &pool->active; link = link->next) {
-        if (!has_not_rung(pp__container(link, struct pp__worker, place)))
+        if (!has_not_rung(pp__container(link, struct pp__worker, place), below))
             continue;
         pp__lost_count(pool, "that of who takes results, for one of a worker that sleeps now");
         return;

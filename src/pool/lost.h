@@ -12,8 +12,8 @@
 /* Counts one in pool->lost_wakes. The first is told to the log. `what` was to be told to whom: for that line. */
 void pp__lost_count(pp_pool *pool, const char *what);
 
-/* The collector's sleep, for which workers were to ring when they run dry at least, has ended by its bound, and nobody
- * has asked for anything else since. */
-void pp__lost_look(pp_pool *pool);
+/* The collector's sleep, for which workers were to ring for results of ids `below` that, if not for others too, has
+ * ended by its bound, and nobody has asked for anything else since. */
+void pp__lost_look(pp_pool *pool, uint64_t below);
 
 #endif

@@ -33,7 +33,7 @@ struct pp__waiter {
     struct pp__link in_pool;    /* in collector.waiters while it sleeps on its word */
     struct pp__link in_subject; /* all the time */
     const void *what;           /* of the subject's it waits for */
-    _Atomic uint32_t word;      /* 1: look */
+    _Atomic uint32_t word;      /* 0: it sleeps on this; 1: it does not, or was told to look */
     bool unroused;              /* it has slept to its bound, and nobody has said that it is to look */
 };
 
@@ -42,9 +42,12 @@ void pp__subject_init(struct pp__subject *subject)
     pp__list_init(&subject->waiters);
 }
 
+/* Both sides of the word are under the lock; the kernel alone looks at it without. */
 static void rouse(struct pp__waiter *waiter)
 {
-    pp__store_relaxed(&waiter->word, 1); /* for the futex alone; what is to be seen is under the lock */
+    if (pp__load_relaxed(&waiter->word) != 0)
+        return;
+    pp__store_relaxed(&waiter->word, 1);
     pp__futex_wake(&waiter->word, 1, false);
 }
 
@@ -206,7 +209,8 @@ static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline
     int error = pp__hold_futex(hold, &me->word, 0, deadline < bound ? deadline : bound, false);
     PP_FAULT("wait.word");
     pp__pool_lock(pool);
-    me->unroused = error == -ETIMEDOUT && pp__load_relaxed(&me->word) == 0; /* which is stored under the lock */
+    me->unroused = error == -ETIMEDOUT && pp__load_relaxed(&me->word) == 0;
+    pp__store_relaxed(&me->word, 1);
     return error == -EINTR ? error : 0;
 }
 
@@ -249,7 +253,8 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
     if (run_errand(pool, me, hold))
         return 0;
     if (!take_duty(pool, me))
-        return pp__collect_beside(pool, deadline) ? 0 : sleep_on_word(pool, me, deadline, hold);
+        return pp__collect_beside(pool, deadline) || pp__collect_claim(pool) ? 0
+                                                                             : sleep_on_word(pool, me, deadline, hold);
     pp__list_remove(&me->in_pool);
     if (*looked)
         return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true, hold);
@@ -273,7 +278,7 @@ static int look_for_signals(pp_pool *pool, struct pp__hold *hold)
 static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
                     uint64_t deadline, bool deaf)
 {
-    struct pp__waiter me = {.what = what};
+    struct pp__waiter me = {.what = what, .word = 1};
     struct pp__hold hold;
     bool looked = false;
     int error = 0;
@@ -335,6 +340,15 @@ void pp__wait_pass_inline(pp_pool *pool)
         rouse(pp__container(pool->collector.waiters.next, struct pp__waiter, in_pool));
 }
 
+/* Who waits patiently does not hear of each result, nor does a manager that sleeps since before. */
+void pp__wait_hear(pp_pool *pool)
+{
+    const struct pp__collector *c = &pool->collector;
+    pp__collect_claim(pool);
+    if ((!c->waiter || c->impatient == 0) && !pp__collect_hears(pool))
+        pp__wait_attend(pool);
+}
+
 /* A waiting thread calls the manager when it leaves. A manager that sleeps may do so through results: unless it began
  * when others waited so. */
 void pp__wait_apart(pp_pool *pool, int change)
@@ -344,9 +358,8 @@ void pp__wait_apart(pp_pool *pool, int change)
     pp__pool_lock(pool);
     pool->apart += change;
     if (change > 0) {
+        pp__wait_hear(pool);
         pp__collect(pool);
-        if ((!pool->collector.waiter || pool->collector.impatient == 0) && !pp__collect_hears(pool))
-            pp__wait_attend(pool); /* who waits patiently does not hear of each result */
     }
     pp__pool_unlock(pool);
 }

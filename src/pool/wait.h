@@ -35,6 +35,8 @@ struct pp__collector {
     bool spinning; /* it, or another beside it, looks at the rings without the lock, until `look` changes at the latest
                     */
     _Atomic uint32_t look;
+    uint64_t below;          /* who sleeps is rung for results of ids below this; 0: for none */
+    uint64_t beside_at;      /* when another last looked at all that is due, beside it */
     uint64_t wake_at;        /* and comes back then at the latest */
     bool told_of_queued;     /* and knows, since it went there, of a call behind another */
     bool kicked;             /* and has been kicked since it went there */
@@ -72,6 +74,11 @@ int pp__wait(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(co
  * each of them. */
 int pp__wait_patiently(struct pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what),
                        const void *what, uint64_t deadline);
+
+/* Results of all that is outstanding are wanted at once from now on, while somebody is `apart` or waits. Under the
+ * lock.
+ */
+void pp__wait_hear(struct pp_pool *pool);
 
 /* Threads that wait for this pool's futures and others' come (1) and go (-1). What is there when one comes is taken;
  * meanwhile the manager collects, if no other thread does. Takes the lock. */

@@ -88,7 +88,7 @@ static void take_init(const struct pp__record *record, const void *payload)
                                  pp__self.unfit_text);
     else
         pp__run_duty(payload, PP__RECORD_READY);
-    pp__self_ring_if_wanted(PP__WANT_ATTENTION);
+    pp__self_ring_if_wanted(PP__WANT_ATTENTION, PP__WANT_NO_ID);
 }
 
 static void take_call(const struct pp__record *record, const void *payload)
@@ -138,7 +138,8 @@ static _Noreturn void serve(void)
             pp__ring_release(&pp__self.calls); /* arguments were read in place until here */
             continue;
         }
-        pp__self_ring_if_wanted(PP__WANT_ATTENTION);
+        pp__self_ring_if_wanted(PP__WANT_ATTENTION, pp__self.untold);
+        pp__self.untold = PP__WANT_NO_ID;
         pp__self.clock.now = 0;
         pp__shelf_take_in(&pp__self.shelf);
         if (pp__self.received.keeps)
@@ -200,6 +201,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     pp__self.filtered = prctl(PR_GET_SECCOMP) > 0;
     pp__self.spin_limit = PP__SPIN_MAX;
     pp__self.rung_epoch = UINT64_MAX;
+    pp__self.untold = PP__WANT_NO_ID;
     pp__self.run.each = UINT64_MAX;
     pp__shelf_init(&pp__self.shelf, pp__self.call_side->returned);
     if (pp__task_init(&pp__self.task, &pp__self.shelf, plan.number, &pp__self.state) != 0 ||

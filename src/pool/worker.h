@@ -43,6 +43,7 @@ extern struct pp__self {
     struct pp__ring_writer results;
     uint64_t rung_epoch;  /* the owner's sleep that was last rung */
     uint64_t rung_at;     /* and when */
+    uint64_t untold;      /* id of a chunk whose last results it may not have been rung for; PP__WANT_NO_ID: of none */
     uint64_t slept_for;   /* ns, its last sleep for want of calls; 0: it has spun for one since */
     uint64_t slept_epoch; /* rung_epoch then */
     uint64_t moved_at;    /* to another processor, or tried to */
@@ -95,7 +96,7 @@ extern struct pp__self {
 void pp__self_ring(void);
 
 /* Rings once for each sleep of the owner that asks for `mode` or more. Call after publishing. */
-void pp__self_ring_if_wanted(enum pp__want mode);
+void pp__self_ring_if_wanted(enum pp__want mode, uint64_t id);
 
 /* There is no call: waits for one, awake for a while, then asleep. May come back without. */
 void pp__self_idle(void);

@@ -85,7 +85,7 @@ __attribute__((noinline)) static void end_element(const struct pp__call_record *
     uint64_t took = pp__run_time(failed);
     if (failed || !append(id))
         send_other(call->slot, id, call->count - i, took);
-    pp__tell(call, i + 1 == call->count);
+    pp__tell(call, id, i + 1 == call->count);
     pp__begin_time(0);
 }
 
@@ -137,7 +137,7 @@ static void fail_begun(const struct pp__call_record *call, uint64_t id, const st
     for (; i < end; i++) {
         pp__store_relaxed(&pp__self.result_side->started, id + i); /* for has_started */
         pp__fail_to_run(call, id + i, taken);
-        pp__tell(call, i + 1 == call->count);
+        pp__tell(call, id, i + 1 == call->count);
     }
 }
 
@@ -206,4 +206,5 @@ void pp__run_chunk(const struct pp__call_record *call, uint64_t id, struct pp__t
     }
     pp__self.task.carried = &pp__self.carried;
     pp__self_close_run();
+    pp__self.untold = id; /* not each is followed by a ring (pp__tell), nor do all reach their last element */
 }

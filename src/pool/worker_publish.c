@@ -24,17 +24,18 @@
 void pp__self_ring(void)
 {
     pp__self.rung_at = pp__self.clock.now ? pp__self.clock.now : pp__now();
-    /* What was published before the look; pairs with the fence in pp__want_ask. */
+    /* What was published before the look; pairs with the fence in pp__want_raise. */
     pp__fence_ordered(memory_order_seq_cst);
-    if (pp__want_way(&pp__self.page->want) == PP__WANT_CALL)
+    if (pp__want_way(&pp__self.page->wanted) == PP__WANT_CALL)
         pp__futex_wake((_Atomic uint32_t *)&pp__self.page->manager, 1, true); /* which only reads it */
     else if (pp__fd_ring(pp__self.bell) < 0)
         pp__child_exit(EXIT_FAILURE);
 }
 
-void pp__self_ring_if_wanted(enum pp__want mode)
+/* Against ask and pp__collect_claim (collect.c). */
+void pp__self_ring_if_wanted(enum pp__want mode, uint64_t id)
 {
-    if (pp__want_unrung(&pp__self.page->want, mode, &pp__self.rung_epoch)) /* against pp__want_ask in ask (collect.c) */
+    if (pp__want_unrung(&pp__self.page->wanted, mode, id, &pp__self.rung_epoch))
         pp__self_ring();
 }
 

@@ -118,18 +118,18 @@ static bool runs_low(const struct pp__call_record *call)
     return true;
 }
 
-void pp__tell(const struct pp__call_record *call, bool last)
+void pp__tell(const struct pp__call_record *call, uint64_t id, bool last)
 {
     uint64_t now = pp__self.clock.now;
     if (pp__self.run.record && (last || now - pp__self.run.opened_at >= RUN_INTERVAL))
         pp__self_close_run();
     if (pp__ring_used(&pp__self.results) > PP__RING_BYTES / 2)
-        pp__self_ring_if_wanted(PP__WANT_ROOM);
+        pp__self_ring_if_wanted(PP__WANT_ROOM, id);
     else if (last && call->count > 1 && runs_low(call))
-        pp__self_ring_if_wanted(PP__WANT_ATTENTION);
+        pp__self_ring_if_wanted(PP__WANT_ATTENTION, id);
     else if ((last && call->count == 1) ||
              (int64_t)(now - pp__self.rung_at) >= (int64_t)RING_INTERVAL) /* the clock may be behind the last ring */
-        pp__self_ring_if_wanted(PP__WANT_EVERY);
+        pp__self_ring_if_wanted(PP__WANT_RESULT, id);
 }
 
 void pp__fail_to_run(const struct pp__call_record *call, uint64_t id, const struct pp__taken *taken)
@@ -167,7 +167,7 @@ static void run_single(const struct pp__call_record *call, uint64_t id, struct p
         pp__carried_drop_given(&pp__self.carried);
         pp__fail_to_run(call, id, taken);
     }
-    pp__tell(call, true);
+    pp__tell(call, id, true);
 }
 
 /* Where the next call's output begins. What was told and not read stays; if there is too little room behind it, it is
@@ -224,7 +224,7 @@ static void run_captured(const struct pp__call_record *call, uint64_t id, struct
         pp__capture_end(&pp__self.capture, &output);
         pp__fail_to_run(call, id, taken);
     }
-    pp__tell(call, true);
+    pp__tell(call, id, true);
 }
 
 /* What runs when its elements have been opened. */

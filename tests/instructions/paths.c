@@ -151,7 +151,7 @@ static void open_worker(pp_pool *pool)
 static void settle(pp_pool *pool)
 {
     pool->collector.manager = pool->collector.asleep = true;
-    pp__want_ask(&pool->page->want, ++pool->want_epoch, PP__WANT_ROOM, PP__WANT_BELL);
+    pp__want_ask(&pool->page->wanted, ++pool->want_epoch, PP__WANT_ROOM, PP__WANT_BELL, 0);
     pool->queued = false;
     pool->mean_run = 100;
     pool->wake_cost = PP__SPIN_MAX;

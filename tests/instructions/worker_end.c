@@ -28,7 +28,7 @@ bool worker_end_step(void)
     struct pp__record record;
     const void *payload;
     if (pp__ring_next(&pp__self.calls, &record, &payload) <= 0) {
-        pp__self_ring_if_wanted(PP__WANT_ATTENTION);
+        pp__self_ring_if_wanted(PP__WANT_ATTENTION, PP__WANT_NO_ID);
         pp__self.clock.now = 0;
         return false;
     }

@@ -16,7 +16,7 @@ static void let_end_silently(pp_pool *pool, int gate)
     struct pp__worker *worker = pool->workers[0];
     struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
     CHECK_INT(worker->count, 1);
-    pp__want_nothing(&pool->page->want, ++pool->want_epoch);
+    pp__want_nothing(&pool->page->wanted, ++pool->want_epoch);
     gate_open(gate);
     wait_until(pp__ring_passed(&worker->calls, worker->slots[item->slot].end), 10);
     CHECK(pp__ring_waiting(&worker->results));

@@ -5,6 +5,8 @@
 
 #include "lost_kit.h"
 
+#include <sys/resource.h>
+
 enum { BEGUN, GATE, RUNS, GATES = 100 };
 
 #define THREADS 8
@@ -264,6 +266,111 @@ BOTH(who_sleeps_hears_of_a_promise_while_another_looks_beside_it)
         pp_future_unref(kept.promise);
         pp_future_unref(future);
     }
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------- younger than the collector's sleep */
+
+struct sleeper {
+    pp_future *promise;
+    pthread_t thread;
+    long switches; /* how often it gave its processor up while it waited */
+};
+
+static void *sleep_for_promise(void *argument)
+{
+    struct sleeper *sleeper = argument;
+    struct rusage before, after;
+    CHECK_INT(getrusage(RUSAGE_THREAD, &before), 0);
+    CHECK_OK(pp_future_wait(sleeper->promise, -1));
+    CHECK_INT(getrusage(RUSAGE_THREAD, &after), 0);
+    sleeper->switches = after.ru_nvcsw - before.ru_nvcsw;
+    return NULL;
+}
+
+/* A thread that has the duty, and sleeps, until the end. */
+static void put_to_sleep(pp_pool *pool, struct sleeper *sleeper)
+{
+    CHECK_OK(pp_future_create(pool, &sleeper->promise));
+    sleeper->thread = start_thread(sleep_for_promise, sleeper);
+    test_sleep_ms(5);
+}
+
+static void wake_up(struct sleeper *sleeper)
+{
+    CHECK_OK(pp_future_set_result(sleeper->promise, NULL, 0));
+    join_thread(sleeper->thread);
+    pp_future_unref(sleeper->promise);
+}
+
+#define YOUNGER 200
+
+/* Each has its result before anybody looks for it, and no worker rings for that. */
+BOTH(who_sleeps_is_not_woken_by_younger_calls_of_others)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    struct sleeper sleeper;
+    put_to_sleep(pool, &sleeper);
+    for (uint32_t i = 0; i < YOUNGER; i++) {
+        pp_future *future = submit_u32(pool, echo, i);
+        test_sleep_ms(1);
+        CHECK_INT(result_u32(future), i);
+        pp_future_unref(future);
+    }
+    wake_up(&sleeper);
+    CHECK(sleeper.switches < YOUNGER / 2);
+    pp_pool_destroy(pool);
+}
+
+static void *open_later(void *gate)
+{
+    test_sleep_ms(2);
+    open_gate((uint32_t)(uintptr_t)gate);
+    return NULL;
+}
+
+/* Two sleep, and the worker has to ring for the one that came later. Were it not to, each round would take until the
+ * other one looks by itself. */
+BOTH(who_sleeps_is_woken_for_a_younger_call_that_another_sleeps_for)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    struct sleeper sleeper;
+    put_to_sleep(pool, &sleeper);
+    for (uint32_t i = 0; i < YOUNGER; i++) {
+        pp_future *future = submit_gated(pool, BEGUN, GATES + i, i);
+        pthread_t thread = start_thread(open_later, (void *)(uintptr_t)(GATES + i));
+        CHECK_INT(result_u32(future), i);
+        join_thread(thread);
+        pp_future_unref(future);
+    }
+    wake_up(&sleeper);
+    pp_pool_destroy(pool);
+}
+
+static void count_call(pp_future *future, void *context)
+{
+    (void)future;
+    atomic_fetch_add((_Atomic uint32_t *)context, 1);
+}
+
+/* The same for a callback. */
+BOTH(who_sleeps_is_woken_for_a_younger_call_with_a_callback)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    _Atomic uint32_t called = 0;
+    struct sleeper sleeper;
+    put_to_sleep(pool, &sleeper);
+    for (uint32_t i = 0; i < YOUNGER; i++) {
+        pp_future *future = submit_gated(pool, BEGUN, GATES + i, i);
+        CHECK_OK(pp_future_add_callback(future, count_call, &called));
+        until(read_word(BEGUN) == i + 1);
+        open_gate(GATES + i);
+        until(atomic_load(&called) == i + 1);
+        pp_future_unref(future);
+    }
+    wake_up(&sleeper);
     pp_pool_destroy(pool);
 }
 

@@ -66,8 +66,8 @@ static bool others_wait(pp_pool *pool)
 static void hide_sleep(pp_pool *pool)
 {
     pp__pool_lock(pool);
-    uint64_t want = pp__load_relaxed(&pool->page->want);
-    pp__store_relaxed(&pool->page->want, want & ~UINT64_C(3));
+    uint64_t want = pp__load_relaxed(&pool->page->wanted.word);
+    pp__store_relaxed(&pool->page->wanted.word, want & ~UINT64_C(3));
     pp__pool_unlock(pool);
 }
 

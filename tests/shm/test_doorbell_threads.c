@@ -186,7 +186,7 @@ TEST_WITHIN(a_wake_and_a_sleep_that_cross_do_not_miss_each_other, 120)
 /* The owner's: it says what it wants, looks, and sleeps on an eventfd, for which a worker rings once for each sleep. */
 struct wanted_ring {
     struct kit kit;
-    _Alignas(64) _Atomic uint64_t want;
+    _Alignas(64) struct pp__wanted wanted;
     int bell;
     bool lost;
 };
@@ -197,7 +197,7 @@ static void *publish_in_step(void *argument)
     uint64_t pauses = 9, rung = UINT64_MAX, one = 1;
     for (uint64_t id = 0; id < STEPS; id++) {
         put_in_step(&ring->kit, id, &pauses);
-        if (pp__want_unrung(&ring->want, PP__WANT_EVERY, &rung))
+        if (pp__want_unrung(&ring->wanted, PP__WANT_RESULT, id, &rung))
             CHECK_INT(write(ring->bell, &one, sizeof one), sizeof one);
     }
     return NULL;
@@ -208,11 +208,11 @@ static void sleep_for_results(struct wanted_ring *ring, uint64_t *epoch)
 {
     struct pollfd set = {.fd = ring->bell, .events = POLLIN};
     uint64_t rings;
-    pp__want_ask(&ring->want, ++*epoch, PP__WANT_EVERY, PP__WANT_BELL);
+    pp__want_ask(&ring->wanted, ++*epoch, PP__WANT_ROOM, PP__WANT_BELL, STEPS);
     bool some = pp__ring_waiting(&ring->kit.reader);
     int ready = poll(&set, 1, some ? 0 : (int)(LOST / PP__MILLISECOND));
     ring->lost = !some && ready == 0 && pp__ring_waiting(&ring->kit.reader);
-    pp__want_nothing(&ring->want, ++*epoch);
+    pp__want_nothing(&ring->wanted, ++*epoch);
     if (ready > 0)
         CHECK_INT(read(ring->bell, &rings, sizeof rings), sizeof rings);
 }
