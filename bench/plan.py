@@ -179,7 +179,7 @@ def add_growth(plan):
     for threads in SUBMITTERS:
         plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
     for threads in WAITERS:
-        plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 16000), (threads, 1600))
+        plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 80000), (threads, 8000))
     for threads in BYSTANDERS:
         plan.add("scale", f"{threads} standing by", "ours", "beside", (threads, 4000), (threads, 400))
 

@@ -12,6 +12,9 @@
  * publishes and rings in one step, once for each sleep, and a ring that comes before the manager has fallen into its nap
  * is kept (there it ends with the nap). A thread may look at the rings without the lock before it sleeps.
  *
+ * Two threads nap once in their wait if they like. Whether one is woken for its result, or given the duty, while it does so is
+ * anybody's guess; a nap ends at any time.
+ *
  * Two threads wait for future 0; one waits for future 1, with a deadline that passes at any time, and then nobody does.
  * Future 0 may be one whose call no worker has, and which another thread ends, as pp_future_cancel does.
  *
@@ -27,6 +30,8 @@
  * mutant 10: a worker that runs dry does not wake the manager from the nap in which it was left
  * mutant 11: who leaves the manager in its nap does not look behind the word that says so
  * mutant 12: a manager that was relieved does not pass on that a bell was rung, of which it was told
+ * mutant 13: who has napped leaves without a look whether anybody has the duty
+ * mutant 14: the duty is left to who naps, though another sleeps
  */
 #ifndef MUTANT
 #define MUTANT 0
@@ -37,6 +42,7 @@
 #define NOBODY 255
 #define FUTURE(thread) (thread % 2)
 #define HAS_DEADLINE(thread) (thread == 1)
+#define MAY_NAP(thread) (thread != 2)
 
 #define NOTHING 0
 #define ATTENTION 1
@@ -55,9 +61,12 @@ byte collector = NOBODY;
 bool manager, asleep, spinning, busy;
 bool manager_word, manager_called, manager_in_epoll, manager_sound, manager_naps, left;
 chan waiters = [THREADS] of { byte };
-bool word[THREADS], waits[THREADS];
+bool word[THREADS], waits[THREADS], naps[THREADS];
 
-#define somebody_if_waiters assert(collector != NOBODY || len(waiters) == 0)
+#define sleeps(thread) (waiters ?? [eval(thread)] && !naps[thread])
+#define somebody_sleeps (sleeps(0) || sleeps(1) || sleeps(2))
+#define somebody_naps (naps[0] || naps[1] || naps[2])
+#define somebody_if_waiters assert(collector != NOBODY || !somebody_sleeps)
 
 inline ask(mode)
 {
@@ -69,6 +78,7 @@ inline wake_thread(thread, future)
 {
     if
     :: waits[thread] && FUTURE(thread) == future && collector != thread -> word[thread] = true
+    :: waits[thread] && FUTURE(thread) == future && collector != thread && naps[thread]
     :: waits[thread] && FUTURE(thread) == future && collector == thread && spinning -> look = true
     :: waits[thread] && FUTURE(thread) == future && collector == thread && asleep ->
 #if MUTANT != 6
@@ -142,11 +152,19 @@ inline pass_duty_on()
     busy = true;
     if
     :: len(waiters) > 0 -> waiters ? collector; word[collector] = true
-    :: len(waiters) == 0 && work && manager_naps && !manager_called -> leave_to_nap()
-#if MUTANT == 4
-    :: len(waiters) == 0 && !(manager_naps && !manager_called) && (manager_in_epoll || work) -> call_manager()
+    :: sleeps(0) -> waiters ?? eval(0); collector = 0; word[0] = true
+    :: sleeps(1) -> waiters ?? eval(1); collector = 1; word[1] = true
+    :: sleeps(2) -> waiters ?? eval(2); collector = 2; word[2] = true
+#if MUTANT == 14
+    :: somebody_naps
 #else
-    :: len(waiters) == 0 && !(manager_naps && !manager_called) && (manager_sound || manager_in_epoll || work) -> call_manager()
+    :: somebody_naps && !somebody_sleeps
+#endif
+    :: len(waiters) == 0 && !somebody_naps && work && manager_naps && !manager_called -> leave_to_nap()
+#if MUTANT == 4
+    :: len(waiters) == 0 && !somebody_naps && !(manager_naps && !manager_called) && (manager_in_epoll || work) -> call_manager()
+#else
+    :: len(waiters) == 0 && !somebody_naps && !(manager_naps && !manager_called) && (manager_sound || manager_in_epoll || work) -> call_manager()
 #endif
     :: else
     fi
@@ -177,6 +195,7 @@ inline take_duty()
 inline leave()
 {
     waits[me] = false;
+    naps[me] = false;
     if
     :: waiters ?? [eval(me)] -> waiters ?? eval(me)
     :: else
@@ -188,6 +207,9 @@ inline leave()
     :: collector == me && !done[FUTURE(me)] -> pass_duty_on()
 #else
     :: collector == me -> pass_duty_on()
+#endif
+#if MUTANT != 13
+    :: has_napped && collector == NOBODY && !manager -> pass_duty_on()
 #endif
     :: else
     fi
@@ -201,7 +223,7 @@ inline fall_asleep()
 
 proctype thread(byte me)
 {
-    bool late, saw_bell, saw_kick;
+    bool late, saw_bell, saw_kick, has_napped;
 #if MUTANT == 9
     bool found;
 #endif
@@ -216,12 +238,17 @@ again:
         :: done[FUTURE(me)] || late -> goto out
         :: else
         fi;
+        naps[me] = false;
         take_duty();
         if
         :: collector != me ->
             if
             :: waiters ?? [eval(me)]
             :: else -> waiters ! me
+            fi;
+            if
+            :: MAY_NAP(me) && !has_napped -> has_napped = true; naps[me] = true
+            :: true
             fi;
 #if MUTANT == 1
             given = true;
@@ -276,11 +303,12 @@ in_epoll:
 on_word:
     if
     :: word[me]
+    :: naps[me]
     :: HAS_DEADLINE(me) -> late = true
     fi;
     goto again;
 out:
-    atomic { leave(); somebody_if_waiters }
+    atomic { leave(); somebody_if_waiters; late = false; has_napped = false }
 }
 
 proctype the_manager()

@@ -45,6 +45,9 @@
 /* After the hang-up of a worker with calls who sleeps looks for its parent's report for so long. */
 #define REPORT_MOST (300 * PP__MICROSECOND)
 
+/* A sleep of a thread for a result, beyond which calls are no short ones. */
+#define CALM (100 * PP__MICROSECOND)
+
 #define EVENTS 64
 #define YIELDS 16
 #define EYES 64 /* busy workers that a spinning thread looks at */
@@ -443,6 +446,7 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
         pp__store_relaxed(&pool->page->processor, (uint32_t)sched_getcpu());
     int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
     bool report_due = pool->collector.report_due;
+    uint64_t begun = pp__now();
     pool->collector.asleep = true;
     pool->collector.kicked = pool->collector.report_due = false;
     pool->collector.manager_in_epoll |= !every;
@@ -454,6 +458,8 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
         wait_for_spinner(pool);
     pool->in_epoll--;
     pool->collector.looked_at = pp__now();
+    if (every && pool->collector.looked_at - begun > CALM)
+        pp__wait_calm(pool);
     pool->collector.manager_in_epoll &= every;
     if (count == 0 && milliseconds != 0 && pool->want_epoch == epoch && gather == 0)
         pp__lost_look(pool, mode == PP__WANT_ATTENTION ? UINT64_MAX : pool->collector.below);

@@ -28,6 +28,14 @@
 /* A sleeper on its own word looks again after so long, should its wake have been lost. */
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
 
+/* Waits that have ended since one took its time, from which on the threads take turns. */
+#define BRISK 8
+/* Calls are short of which so many are over in the time of a wake. */
+#define SHORT 4
+#define TURN (100 * PP__MICROSECOND)
+#define NAP_OF_THREAD_MOST PP__MILLISECOND
+#define NAPS_OF_THREAD 2
+
 /* A thread in pp__wait; on its stack. */
 struct pp__waiter {
     struct pp__link in_pool;    /* in collector.waiters while it sleeps on its word */
@@ -35,6 +43,8 @@ struct pp__waiter {
     const void *what;           /* of the subject's it waits for */
     _Atomic uint32_t word;      /* 0: it sleeps on this; 1: it does not, or was told to look */
     bool unroused;              /* it has slept to its bound, and nobody has said that it is to look */
+    bool naps;                  /* it sleeps there for its turn */
+    unsigned has_napped;        /* so often */
 };
 
 void pp__subject_init(struct pp__subject *subject)
@@ -58,6 +68,17 @@ static void look_up(struct pp__collector *c)
         pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1);
 }
 
+static bool is_brisk(const pp_pool *pool)
+{
+    const struct pp__collector *c = &pool->collector;
+    return c->ended - c->calm_ended >= BRISK && pool->mean_run * SHORT < pool->wake_cost && pool->processors > 1;
+}
+
+void pp__wait_calm(pp_pool *pool)
+{
+    pool->collector.calm_ended = pool->collector.ended;
+}
+
 /* The one that collects sleeps in epoll, if it sleeps; the others on their words. */
 void pp__subject_wake(struct pp__subject *subject, pp_pool *pool, const void *what)
 {
@@ -67,7 +88,7 @@ void pp__subject_wake(struct pp__subject *subject, pp_pool *pool, const void *wh
             continue;
         if (pool->collector.waiter == waiter) {
             pp__wait_look(pool);
-        } else {
+        } else if (!waiter->naps || !is_brisk(pool)) {
             look_up(&pool->collector); /* it may spin beside the one that has the duty */
             rouse(waiter);
         }
@@ -139,18 +160,36 @@ static void leave_to_manager(pp_pool *pool)
         call_manager(pool);
 }
 
+/* Threads that nap will look by themselves, unless there is something to do at once. */
+static bool may_nap_on_too(const pp_pool *pool, const struct pp__waiter *waiter)
+{
+    return waiter->naps && is_brisk(pool) && !is_wanted(pool);
+}
+
+/* The first thread that is to have the duty; NULL: none. */
+static struct pp__waiter *heir(const pp_pool *pool)
+{
+    const struct pp__link *waiters = &pool->collector.waiters;
+    for (struct pp__link *link = waiters->next; link != waiters; link = link->next) {
+        struct pp__waiter *waiter = pp__container(link, struct pp__waiter, in_pool);
+        if (!may_nap_on_too(pool, waiter))
+            return waiter;
+    }
+    return NULL;
+}
+
 static void pass_duty_on(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;
+    struct pp__waiter *next = heir(pool);
     c->waiter = NULL;
     c->asleep = false;
     c->leaves++;
-    if (!pp__list_empty(&c->waiters)) {
-        struct pp__waiter *next = pp__container(c->waiters.next, struct pp__waiter, in_pool);
+    if (next) {
         pp__list_remove(&next->in_pool);
         c->waiter = next;
         rouse(next);
-    } else {
+    } else if (c->napping == 0) {
         leave_to_manager(pool);
     }
 }
@@ -199,9 +238,9 @@ void pp__wait_attend(pp_pool *pool)
 
 /* ------------------------------------------------------------------------------------------ waiting */
 
-static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
+static int sleep_for(pp_pool *pool, struct pp__waiter *me, uint64_t most, uint64_t deadline, struct pp__hold *hold)
 {
-    uint64_t bound = pp__now() + SLEEP_BOUND;
+    uint64_t bound = pp__now() + most;
     pp__store_relaxed(&me->word, 0);
     if (pp__list_empty(&me->in_pool))
         pp__list_insert(&pool->collector.waiters, &me->in_pool);
@@ -212,6 +251,32 @@ static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline
     me->unroused = error == -ETIMEDOUT && pp__load_relaxed(&me->word) == 0;
     pp__store_relaxed(&me->word, 1);
     return error == -EINTR ? error : 0;
+}
+
+static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
+{
+    return sleep_for(pool, me, SLEEP_BOUND, deadline, hold);
+}
+
+static bool may_nap(const pp_pool *pool, const struct pp__waiter *me)
+{
+    return me->has_napped < NAPS_OF_THREAD && is_brisk(pool) && !is_wanted(pool) && !pool->loop &&
+           (unsigned)pool->busy + pool->collector.impatient > (unsigned)pool->processors;
+}
+
+/* Until its turn. Where no wait has ended meanwhile, and nobody looks, whose turn it was has gone. */
+static int nap(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
+{
+    struct pp__collector *c = &pool->collector;
+    uint64_t ended = c->ended, most = ++c->napping * TURN;
+    me->naps = true;
+    me->has_napped++;
+    int error = sleep_for(pool, me, most < NAP_OF_THREAD_MOST ? most : NAP_OF_THREAD_MOST, deadline, hold);
+    me->naps = me->unroused = false;
+    c->napping--;
+    if (c->ended == ended && !c->spinning && (!c->waiter || c->asleep))
+        pp__wait_calm(pool);
+    return error;
 }
 
 /* An inline pool's waiting thread does the work, if nobody else is at it. */
@@ -239,6 +304,16 @@ static bool run_errand(pp_pool *pool, struct pp__waiter *me, struct pp__hold *ho
     return pp__log_run_errand(pool);
 }
 
+/* Somebody else has the duty. */
+static int wait_beside(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
+{
+    if (pp__collect_beside(pool, deadline))
+        return 0;
+    if (may_nap(pool, me))
+        return nap(pool, me, deadline, hold);
+    return pp__collect_claim(pool) ? 0 : sleep_on_word(pool, me, deadline, hold);
+}
+
 static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *looked, struct pp__hold *hold)
 {
     if (pool->is_inline)
@@ -253,8 +328,7 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
     if (run_errand(pool, me, hold))
         return 0;
     if (!take_duty(pool, me))
-        return pp__collect_beside(pool, deadline) || pp__collect_claim(pool) ? 0
-                                                                             : sleep_on_word(pool, me, deadline, hold);
+        return wait_beside(pool, me, deadline, hold);
     pp__list_remove(&me->in_pool);
     if (*looked)
         return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true, hold);
@@ -304,7 +378,8 @@ static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(co
     }
     pp__list_remove(&me.in_subject);
     pp__list_remove(&me.in_pool);
-    if (pool->collector.waiter == &me)
+    bool nobody = me.has_napped > 0 && !pool->collector.waiter && !pool->collector.manager;
+    if (pool->collector.waiter == &me || nobody)
         pass_duty_on(pool);
     else if (pool->is_inline)
         pp__wait_pass_inline(pool);
@@ -320,6 +395,7 @@ int pp__wait(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const voi
         pp__wait_look(pool); /* that one sleeps patiently */
     int error = wait_for(pool, subject, ready, what, deadline, deaf);
     c->impatient--;
+    c->ended++;
     return error;
 }
 

@@ -11,6 +11,10 @@
  * that waits for one call after the other wakes nobody. While calls are pending a worker that runs dry ends the nap.
  * It goes on for NAPS_MOST at most without a look at deaths and timeouts.
  *   - A waiter that leaves after it was given the duty passes it on likewise.
+ *   - Where threads and busy workers outnumber the processors, and calls are over in a moment one after the other
+ * (brisk), the wake of another thread would cost as much as twenty calls. There the threads take turns: one goes on
+ * from call to call, and each of the others naps. It is neither woken for its result nor given the duty, but comes back
+ * by itself, after TURN for each that naps and a millisecond at most; twice in a wait, then it sleeps.
  */
 #ifndef PP_POOL_WAIT_H
 #define PP_POOL_WAIT_H
@@ -55,6 +59,9 @@ struct pp__collector {
     bool streaming;        /* many calls had come since the one before: who submits takes results and sends calls on */
     unsigned staying;   /* threads that come back at once whenever they leave: the manager is not called in between */
     unsigned impatient; /* threads that wait, but for those that do so patiently: each result may be one's */
+    unsigned napping;
+    uint64_t ended;      /* waits */
+    uint64_t calm_ended; /* what that was when calls were last seen to take their time */
 };
 
 void pp__subject_init(struct pp__subject *subject);
@@ -91,6 +98,9 @@ void pp__wait_pass_inline(struct pp_pool *pool);
  * the lock. */
 void pp__wait_stay(struct pp_pool *pool);
 void pp__wait_leave(struct pp_pool *pool);
+
+/* Who collects has slept for long: calls take their time. Under the lock. */
+void pp__wait_calm(struct pp_pool *pool);
 
 /* The thread that collects, and sleeps or spins, is to look again. Under the lock. */
 void pp__wait_look(struct pp_pool *pool);

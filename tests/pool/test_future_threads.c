@@ -125,6 +125,66 @@ BOTH(eight_threads_wait_for_answers_of_their_own)
     pp_pool_destroy(crew.pool);
 }
 
+static void call_some(struct crew *crew, uint32_t calls)
+{
+    for (uint32_t i = 0; i < calls; i++) {
+        pp_future *future = submit_u32(crew->pool, echo, i);
+        CHECK_INT(result_u32(future), i);
+        pp_future_unref(future);
+    }
+}
+
+#define TURN_CALLS 500u
+#define TURN_ROUNDS 8u
+
+static void *call_and_count_switches(void *argument)
+{
+    struct crew *crew = argument;
+    struct rusage before, after;
+    CHECK_INT(getrusage(RUSAGE_THREAD, &before), 0);
+    call_some(crew, TURN_CALLS);
+    CHECK_INT(getrusage(RUSAGE_THREAD, &after), 0);
+    atomic_fetch_add(&crew->counted, (uint32_t)(after.ru_nvcsw - before.ru_nvcsw));
+    return NULL;
+}
+
+/* Were each to sleep until it is woken for its result, that would be one switch for each call, but in a few rounds.
+ * Beside other work in the machine there may be some; so it is tried again. */
+BOTH(threads_that_outnumber_the_processors_take_turns)
+{
+    if (pp_usable_processors() < 2 || pp_usable_processors() > THREADS)
+        LEFT_OUT("one processor, or as many as threads");
+    if (KIT_TSAN || KIT_ASAN)
+        LEFT_OUT("with a sanitizer a call is not short beside a wake");
+    struct crew crew = {.pool = kit_pool(method, 2)};
+    do {
+        atomic_store(&crew.counted, 0);
+        for (unsigned i = 0; i < TURN_ROUNDS; i++) {
+            start_crew(&crew, call_and_count_switches);
+            join_crew(&crew);
+        }
+    } while (atomic_load(&crew.counted) > TURN_ROUNDS * THREADS * TURN_CALLS / 4);
+    pp_pool_destroy(crew.pool);
+}
+
+static void *call_and_go(void *argument)
+{
+    call_some(argument, ROUNDS);
+    return NULL;
+}
+
+/* Whoever has the turn goes away with it, and the others come back by themselves. Were they to sleep until they are
+ * woken, or as long as one that is, that would be 100 ms each time. */
+BOTH(a_turn_is_over_when_its_thread_has_gone)
+{
+    struct crew crew = {.pool = kit_pool(method, 2)};
+    for (int i = 0; i < 200; i++) {
+        start_crew(&crew, call_and_go);
+        join_crew(&crew);
+    }
+    pp_pool_destroy(crew.pool);
+}
+
 static void *wait_for_mine(void *argument)
 {
     struct crew *crew = argument;
