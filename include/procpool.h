@@ -310,9 +310,10 @@ typedef enum pp_wait_policy {
      * worker that may run on several processors leaves the one of the thread that waits for it, by sched_setaffinity;
      * then it may run where it might before; but where that is set at this very moment, from outside, is lost. Not
      * under a filter of system calls (seccomp) that was there when the worker started; one that a task installs must
-     * allow sched_getaffinity and sched_setaffinity, or the policy be PP_WAIT_SLEEP. Where more threads wait than there
-     * are processors, for calls of some microseconds at most, these take turns: a result may come to its thread a
-     * millisecond later, or twice that, while another thread goes on from call to call. */
+     * allow sched_getaffinity and sched_setaffinity, or the policy be PP_WAIT_SLEEP. Where threads that wait and workers
+     * that are busy outnumber the processors, and calls last some microseconds at most on average, the threads take
+     * turns: what one waits for may come to it a millisecond later, or twice that, while another goes on from call to
+     * call. */
     PP_WAIT_ADAPTIVE = 0,
     PP_WAIT_SLEEP /* nothing: no processor time is spent on waiting */
 } pp_wait_policy;

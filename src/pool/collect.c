@@ -512,6 +512,8 @@ static bool collect_beside(pp_pool *pool, uint64_t now)
         c->beside_at = now;
         if (look_after(pool) < c->wake_at)
             pp__wait_look(pool); /* as what has begun now has its time, of which the sleeper does not know */
+        if (wants_attention(pool))
+            pp__collect_ask(pool);
     } else {
         pp__dispatch(pool);
         pp__pool_settle(pool);

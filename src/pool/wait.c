@@ -258,20 +258,30 @@ static int sleep_on_word(pp_pool *pool, struct pp__waiter *me, uint64_t deadline
     return sleep_for(pool, me, SLEEP_BOUND, deadline, hold);
 }
 
-static bool may_nap(const pp_pool *pool, const struct pp__waiter *me)
+static uint64_t nap_time(const struct pp__collector *c)
 {
-    return me->has_napped < NAPS_OF_THREAD && is_brisk(pool) && !is_wanted(pool) && !pool->loop &&
-           (unsigned)pool->busy + pool->collector.impatient > (unsigned)pool->processors;
+    uint64_t time = (c->napping + 1) * TURN;
+    return time < NAP_OF_THREAD_MOST ? time : NAP_OF_THREAD_MOST;
+}
+
+/* While somebody is at it, nothing is to be done at once, and nobody would be late. */
+static bool may_nap(const pp_pool *pool, const struct pp__waiter *me, uint64_t deadline)
+{
+    const struct pp__collector *c = &pool->collector;
+    return me->has_napped < NAPS_OF_THREAD && is_brisk(pool) && (c->spinning || !c->asleep) && !is_wanted(pool) &&
+           pp__list_empty(&pool->blocked) && !pool->loop &&
+           (unsigned)pool->busy + c->impatient > (unsigned)pool->processors && pp__until(deadline) > nap_time(c);
 }
 
 /* Until its turn. Where no wait has ended meanwhile, and nobody looks, whose turn it was has gone. */
 static int nap(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, struct pp__hold *hold)
 {
     struct pp__collector *c = &pool->collector;
-    uint64_t ended = c->ended, most = ++c->napping * TURN;
+    uint64_t ended = c->ended, time = nap_time(c);
+    c->napping++;
     me->naps = true;
     me->has_napped++;
-    int error = sleep_for(pool, me, most < NAP_OF_THREAD_MOST ? most : NAP_OF_THREAD_MOST, deadline, hold);
+    int error = sleep_for(pool, me, time, deadline, hold);
     me->naps = me->unroused = false;
     c->napping--;
     if (c->ended == ended && !c->spinning && (!c->waiter || c->asleep))
@@ -309,7 +319,7 @@ static int wait_beside(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, 
 {
     if (pp__collect_beside(pool, deadline))
         return 0;
-    if (may_nap(pool, me))
+    if (may_nap(pool, me, deadline))
         return nap(pool, me, deadline, hold);
     return pp__collect_claim(pool) ? 0 : sleep_on_word(pool, me, deadline, hold);
 }

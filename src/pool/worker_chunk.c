@@ -206,5 +206,6 @@ void pp__run_chunk(const struct pp__call_record *call, uint64_t id, struct pp__t
     }
     pp__self.task.carried = &pp__self.carried;
     pp__self_close_run();
-    pp__self.untold = id; /* not each is followed by a ring (pp__tell), nor do all reach their last element */
+    if (id < pp__self.untold) /* not each is followed by a ring (pp__tell), nor do all reach their last element */
+        pp__self.untold = id;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Map: what is pulled when, in which order results come, and how a map ends. */
+#include "base/clock.h"
 #include "map_kit.h"
 
 #include <sys/resource.h>
@@ -913,6 +914,91 @@ BOTH(two_maps_share_a_pool_in_one_thread)
         pp_map_close(maps[i]);
     }
     check_runs(0, 1000, 2);
+    pp_pool_destroy(pool);
+}
+
+static void burn(uint32_t microseconds)
+{
+    for (uint64_t end = pp__now() + microseconds * PP__MICROSECOND; pp__now() < end;) {
+    }
+}
+
+static int work(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t microseconds;
+    CHECK(size >= sizeof microseconds);
+    memcpy(&microseconds, arg, sizeof microseconds);
+    burn(microseconds);
+    return pp_task_return(task, arg, sizeof microseconds);
+}
+
+struct younger {
+    pp_pool *pool;
+    _Atomic bool go;
+    uint32_t given;
+    uint32_t arg[750];
+};
+
+/* Two short elements, later two that are long and large; then it rests, when all have been sent. */
+static int give_some(void *context, pp_map_input *input)
+{
+    struct younger *younger = context;
+    bool large = younger->given >= 2;
+    if (younger->given == 2)
+        burn(80);
+    if (younger->given == 4) {
+        test_sleep_ms(6);
+        return 0;
+    }
+    younger->arg[0] = large ? 150 : 30;
+    younger->given++;
+    input->data = younger->arg;
+    input->size = large ? sizeof younger->arg : sizeof *younger->arg;
+    return 1;
+}
+
+static void *map_younger(void *argument)
+{
+    struct younger *younger = argument;
+    pp_map *map;
+    pp_map_result result;
+    while (!atomic_load(&younger->go)) {
+    }
+    burn(100);
+    CHECK_OK(pp_map_open(younger->pool, work, give_some, younger,
+                         &(pp_map_options){.chunk_size = 2, .max_in_flight = 1000}, &map));
+    while (pp_map_next(map, -1, &result) == 1) {
+    }
+    pp_map_close(map);
+    return NULL;
+}
+
+#define OLDER 40u
+
+/*
+ * One thread sleeps for results of a chunk, and another sends two more, which nobody waits for, behind that, so that
+ * the end of the first one is none to ring for by itself. Its worker has nothing left when all three are through, and
+ * rings for the oldest. It takes some rounds until all this meets.
+ */
+BOTH(a_chunk_that_somebody_sleeps_for_is_told_of_behind_younger_ones)
+{
+    pp_pool *pool = kit_pool(method, 1);
+    uint32_t times[OLDER];
+    for (uint32_t i = 0; i < OLDER; i++)
+        times[i] = 40;
+    for (int round = 0; round < 120; round++) {
+        struct younger younger = {.pool = pool};
+        pthread_t thread = start_thread(map_younger, &younger);
+        pp_map *map;
+        CHECK_OK(
+            pp_map_open_array(pool, work, times, OLDER, sizeof *times, &(pp_map_options){.chunk_size = OLDER}, &map));
+        for (uint32_t i = 0; i < OLDER; i++) {
+            next_of(map);
+            atomic_store(&younger.go, true);
+        }
+        pp_map_close(map);
+        join_thread(thread);
+    }
     pp_pool_destroy(pool);
 }
 
