@@ -244,8 +244,10 @@ typedef struct pp_launcher_options {
     size_t inherit_fd_count;
     int close_fds; /* fork, 1: close all other descriptors of the owner in workers (0: keep them, as fork does) */
     /* Fork, forkserver: 0 has it keep one process forked ahead, "pp-spare", which the next start takes instead of
-     * forking one; when nothing has been asked of it for 5 ms, it makes the next. Launchers that pools make for
-     * themselves keep none. */
+     * forking one; when nothing has been asked of it for 5 ms, it makes the next. Where pools follow each other in a
+     * row, it does so when the last one's workers have left, and for that leaves its owner's processor for a moment, by
+     * sched_setaffinity: what is set for the launcher's processors at this very moment, from outside, is lost.
+     * Launchers that pools make for themselves keep none. */
     int no_spare;
     uint64_t reserved[4];
 } pp_launcher_options;
@@ -310,10 +312,10 @@ typedef enum pp_wait_policy {
      * worker that may run on several processors leaves the one of the thread that waits for it, by sched_setaffinity;
      * then it may run where it might before; but where that is set at this very moment, from outside, is lost. Not
      * under a filter of system calls (seccomp) that was there when the worker started; one that a task installs must
-     * allow sched_getaffinity and sched_setaffinity, or the policy be PP_WAIT_SLEEP. Where threads that wait and workers
-     * that are busy outnumber the processors, and calls last some microseconds at most on average, the threads take
-     * turns: what one waits for may come to it a millisecond later, or twice that, while another goes on from call to
-     * call. */
+     * allow sched_getaffinity and sched_setaffinity, or the policy be PP_WAIT_SLEEP. Where threads that wait and
+     * workers that are busy outnumber the processors, and calls last some microseconds at most on average, the threads
+     * take turns: what one waits for may come to it a millisecond later, or twice that, while another goes on from call
+     * to call. */
     PP_WAIT_ADAPTIVE = 0,
     PP_WAIT_SLEEP /* nothing: no processor time is spent on waiting */
 } pp_wait_policy;

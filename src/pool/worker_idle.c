@@ -2,13 +2,12 @@
 /* The worker without a call: it looks again for a while, then it sleeps. */
 #include "pool/worker_run.h"
 
+#include "base/affinity.h"
 #include "base/atomic.h"
 #include "base/clock.h"
-#include "base/seam.h"
 #include "base/spin.h"
 
 #include <sched.h>
-#include <string.h>
 
 static bool have_call(void)
 {
@@ -62,28 +61,16 @@ static bool is_in_the_way(void)
 /* It may be that no other processor is to be had for long: so often it is tried, ns. */
 #define MOVE_EACH PP__MILLISECOND
 
-/*
- * To another processor, which becomes the one where it is woken. A mask that was never set can't be had again, but one
- * of all that there can ever be forbids no more; it is tried first. Where it allows more than before, one was set, and
- * is set again; one that was set and allows all that may be had now is not told from none.
- */
+/* To another processor, which becomes the one where it is woken. */
 static void move_away(void)
 {
-    cpu_set_t before, others, all, after;
+    cpu_set_t before;
     uint64_t now = pp__now();
     if (pp__self.filtered || now - pp__self.moved_at < MOVE_EACH)
         return;
     pp__self.moved_at = now;
-    if (PP_SYS(sched_getaffinity)(0, sizeof before, &before) != 0 || CPU_COUNT(&before) < 2)
-        return;
-    others = before;
-    CPU_CLR((size_t)sched_getcpu(), &others);
-    memset(&all, 0xff, sizeof all);
-    if (PP_SYS(sched_setaffinity)(0, sizeof others, &others) != 0)
-        return;
-    PP_SYS(sched_setaffinity)(0, sizeof all, &all);
-    if (PP_SYS(sched_getaffinity)(0, sizeof after, &after) != 0 || !CPU_EQUAL(&before, &after))
-        PP_SYS(sched_setaffinity)(0, sizeof before, &before);
+    if (pp__affinity_leave((unsigned)sched_getcpu(), &before))
+        pp__affinity_restore(&before);
 }
 
 /* On the processor of who waits for it, it sleeps behind a pause; in the middle of calls it leaves that to him. */

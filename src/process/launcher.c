@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -347,7 +348,7 @@ void pp__launcher_disconnect(int connection)
 
 int pp__launcher_start(int connection, const struct pp__plan *plan, const int *fds, size_t count)
 {
-    struct pp__wire_start message = {.type = PP__WIRE_START, .plan = *plan};
+    struct pp__wire_start message = {.type = PP__WIRE_START, .processor = (uint32_t)sched_getcpu(), .plan = *plan};
     return pp__fd_send(connection, &message, sizeof message, fds, count);
 }
 

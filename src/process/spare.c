@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "process/spare.h"
 
+#include "base/affinity.h"
 #include "base/fd.h"
 #include "base/seam.h"
 #include "process/become.h"
@@ -68,12 +69,12 @@ static void populate(uintptr_t begin, uintptr_t end, int how)
     PP_SYS(madvise)((void *)begin, end - begin, how);
 }
 
-/* What was read-only after relocation stays so: it is mapped alone, the rest of a writable segment is copied. */
-static int warm_module(struct dl_phdr_info *module, size_t size, void *data)
+/* What was read-only after relocation stays so: it is mapped alone, the rest of a writable segment is copied. To map
+ * what is only read takes longer than anything else here, so it is left to a process that has the time. */
+static int warm_module(struct dl_phdr_info *module, size_t size, void *has_time)
 {
     uintptr_t sealed = 0;
     (void)size;
-    (void)data;
     if (!is_on_the_way(module))
         return 0;
     for (int i = 0; i < module->dlpi_phnum; i++)
@@ -84,7 +85,8 @@ static int warm_module(struct dl_phdr_info *module, size_t size, void *data)
         uintptr_t begin = module->dlpi_addr + segment->p_vaddr, end = begin + segment->p_memsz;
         if (segment->p_type != PT_LOAD)
             continue;
-        populate(begin, end, MADV_POPULATE_READ);
+        if (*(const bool *)has_time)
+            populate(begin, end, MADV_POPULATE_READ);
         if (segment->p_flags & PF_W && sealed < end)
             populate(sealed > begin ? sealed : begin, end, MADV_POPULATE_WRITE);
     }
@@ -92,9 +94,9 @@ static int warm_module(struct dl_phdr_info *module, size_t size, void *data)
 }
 
 /* What every worker comes to touch is mapped, and copied for it, while nobody waits. */
-static void warm_up(struct pp__beginning *b)
+static void warm_up(struct pp__beginning *b, bool has_time)
 {
-    dl_iterate_phdr(warm_module, NULL);
+    dl_iterate_phdr(warm_module, &has_time);
     free(PP_SYS(malloc)(1));
     if (pp__zygote_stack(0, &b->stack, &b->stack_size) == 0 && b->stack)
         populate((uintptr_t)b->stack + b->stack_size - STACK_WARM, (uintptr_t)b->stack + b->stack_size,
@@ -108,7 +110,8 @@ static void warm_up(struct pp__beginning *b)
  * outlive that, and the zygote tells that it has started when the plan is sent. Signals come as to any idle process:
  * one that was kept back would be that of what it becomes.
  */
-static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t zygote, int line)
+static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t zygote, int line,
+                                    const cpu_set_t *processors)
 {
     struct pp__plan plan = {.outlives = 0};
     int fds[PP__PLAN_FDS];
@@ -117,7 +120,9 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
     pp__child_detach(&beginning);
     pp__signals_set(0);
     prctl(PR_SET_NAME, "pp-spare");
-    warm_up(&beginning);
+    warm_up(&beginning, !processors);
+    if (processors)
+        pp__affinity_restore(processors);
     PP_FAULT("spare.waits");
     beginning.count = PP__PLAN_FDS;
     if (pp__fd_receive(line, &plan, sizeof plan, fds, &beginning.count, 0) != sizeof plan)
@@ -132,7 +137,8 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
 
 /* ---------------------------------------------------------------------------------------- the zygote's side */
 
-void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before)
+void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before,
+                    const cpu_set_t *processors)
 {
     int pair[2];
     spare.unwanted = true;
@@ -140,7 +146,7 @@ void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t
         return;
     pid_t pid = pp__zygote_fork();
     if (pid == 0)
-        wait_for_plan(setup, zygote, pair[1]);
+        wait_for_plan(setup, zygote, pair[1], processors);
     pp__fd_close(pair[1]);
     if (pid < 0) {
         pp__fd_close(pair[0]);

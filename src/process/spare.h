@@ -8,6 +8,7 @@
 
 #include "process/zygote.h"
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +20,10 @@ void pp__spare_init(void);
 /* Whether one is to be made as soon as nothing else is to be done. */
 bool pp__spare_is_wanted(const struct pp__zygote_setup *setup);
 
-void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before);
+/* `processors`: it is wanted soon, and those are where it is to be able to run when it has warmed up; NULL: it is not,
+ * and can. */
+void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before,
+                    const cpu_set_t *processors);
 
 /* Gives it a plan with its descriptors: the pid of what is now that plan's child. 0: none is there, or it has ended. */
 pid_t pp__spare_take(const struct pp__plan *plan, const int *fds, size_t count);

@@ -37,7 +37,7 @@ struct pp__wire_connect {
 
 struct pp__wire_start {
     uint32_t type;
-    uint32_t reserved;
+    uint32_t processor; /* on which its owner runs; a hint */
     struct pp__plan plan;
 };
 

@@ -9,6 +9,8 @@
  */
 #include "process/zygote.h"
 
+#include "base/affinity.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/seam.h"
 #include "process/begin.h"
@@ -30,6 +32,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -47,6 +50,10 @@ static struct {
     struct pp__source control, owner, deaths;
     void *stack; /* for the next child; never touched here, so each finds it untouched */
     size_t stack_size;
+    bool filtered; /* system calls may be forbidden on pain of death */
+    bool in_a_row; /* the last start came within a rest behind the end of a worker that had left */
+    uint64_t left_at;
+    unsigned owner_processor; /* that of the last start, then */
 } zygote;
 
 /* -------------------------------------------------------------------------------------------- small things */
@@ -230,7 +237,8 @@ static bool plan_is_sound(const struct pp__plan *plan)
 
 static void handle_start(struct pp__connection *connection, const void *message, const int *fds, size_t count)
 {
-    const struct pp__plan *plan = &((const struct pp__wire_start *)message)->plan;
+    const struct pp__wire_start *start = message;
+    const struct pp__plan *plan = &start->plan;
     if (!plan_is_sound(plan) || pp__record_find(connection, plan->serial)) {
         pp__connection_drop(connection);
         return;
@@ -249,6 +257,8 @@ static void handle_start(struct pp__connection *connection, const void *message,
         spawn_child(record, plan, fds, count);
         return;
     }
+    zygote.owner_processor = start->processor;
+    zygote.in_a_row = pp__now() - zygote.left_at < REST_MS * PP__MILLISECOND;
     record->kills_before = pp__toll_count();
     pid_t pid = pp__spare_take(plan, fds, count);
     if (pid == 0)
@@ -465,10 +475,33 @@ static void bury(const siginfo_t *seen)
         return;
     }
     record->pid = 0;
+    if (seen->si_code == CLD_EXITED && seen->si_status == 0)
+        zygote.left_at = pp__now();
     if (record->spawned)
         bury_spawned(record, seen);
     else
         pp__zygote_ended(record, seen->si_code, seen->si_status);
+}
+
+static bool is_any(pid_t pid)
+{
+    (void)pid;
+    return true;
+}
+
+/*
+ * Where starts follow each other in a row, the next one is to find a process forked ahead, too. It is made when the
+ * last worker has left, while its owner ends the pool and makes the next one, and so on another processor than the
+ * owner's; where there is none it would be in its way.
+ */
+static void make_spare_in_a_row(void)
+{
+    cpu_set_t before;
+    if (!zygote.in_a_row || zygote.filtered || !pp__spare_is_wanted(&zygote.setup) || pp__records_some(is_any) ||
+        !pp__affinity_leave(zygote.owner_processor, &before))
+        return;
+    pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count(), &before);
+    pp__affinity_restore(&before);
 }
 
 static void deaths_ready(struct pp__source *source, uint32_t events)
@@ -480,10 +513,11 @@ static void deaths_ready(struct pp__source *source, uint32_t events)
     for (;;) {
         siginfo_t seen = {.si_pid = 0};
         if (PP_SYS(waitid)(P_ALL, 0, &seen, WEXITED | WNOHANG | WNOWAIT) != 0 || seen.si_pid == 0)
-            return;
+            break;
         if (!bury_spare(&seen))
             bury(&seen);
     }
+    make_spare_in_a_row();
 }
 
 /* -------------------------------------------------------------------------------------------------- the loop */
@@ -557,6 +591,8 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.stack = NULL;
     pp__toll_init(); /* a worker that makes pools of its own has its zygote's */
     zygote.score = -1;
+    zygote.in_a_row = false;
+    zygote.filtered = prctl(PR_GET_SECCOMP) > 0;
     pp__records_init();
     pp__spare_init();
     pp__module_note_birth();
@@ -572,7 +608,7 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
         if (count == 0) {
             pp__toll_settle(); /* no death is waiting to be looked at */
             if (pp__spare_is_wanted(setup))
-                pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count());
+                pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count(), NULL);
             close_files();
         }
         if (count == 1) {
