@@ -50,19 +50,18 @@ FORKED_WITHIN(the_next_start_takes_the_process_that_was_forked_ahead, HARNESS_SE
     pp_launcher_unref(launcher);
 }
 
-/* A rest is 5 ms, and what is between two of these starts takes less but on a machine that is busy. */
+/* A rest is 5 ms, and what is between two of these starts takes less but on a machine that is busy, where it is made
+ * behind a rest, or not in time. */
 FORKED_WITHIN(starts_in_a_row_find_one_too_where_there_is_a_processor_for_it, HARNESS_SECONDS)
 {
     if (pp_usable_processors() < 2)
         LEFT_OUT("one processor");
     pp_launcher *launcher = launcher_of(method);
     pid_t zygote = forker_of(launcher);
-    int found = 0;
-    for (int i = 0; i < 100; i++) {
+    for (int found = 0; found <= 10;) {
         pid_t spare = spare_of(zygote), worker = run_one(launcher);
         found += spare != 0 && spare == worker;
     }
-    CHECK(found > 10);
     pp_launcher_unref(launcher);
 }
 
