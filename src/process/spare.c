@@ -69,12 +69,12 @@ static void populate(uintptr_t begin, uintptr_t end, int how)
     PP_SYS(madvise)((void *)begin, end - begin, how);
 }
 
-/* What was read-only after relocation stays so: it is mapped alone, the rest of a writable segment is copied. To map
- * what is only read takes longer than anything else here, so it is left to a process that has the time. */
-static int warm_module(struct dl_phdr_info *module, size_t size, void *has_time)
+/* What was read-only after relocation stays so: it is mapped alone, the rest of a writable segment is copied. */
+static int warm_module(struct dl_phdr_info *module, size_t size, void *data)
 {
     uintptr_t sealed = 0;
     (void)size;
+    (void)data;
     if (!is_on_the_way(module))
         return 0;
     for (int i = 0; i < module->dlpi_phnum; i++)
@@ -85,8 +85,7 @@ static int warm_module(struct dl_phdr_info *module, size_t size, void *has_time)
         uintptr_t begin = module->dlpi_addr + segment->p_vaddr, end = begin + segment->p_memsz;
         if (segment->p_type != PT_LOAD)
             continue;
-        if (*(const bool *)has_time)
-            populate(begin, end, MADV_POPULATE_READ);
+        populate(begin, end, MADV_POPULATE_READ);
         if (segment->p_flags & PF_W && sealed < end)
             populate(sealed > begin ? sealed : begin, end, MADV_POPULATE_WRITE);
     }
@@ -94,9 +93,9 @@ static int warm_module(struct dl_phdr_info *module, size_t size, void *has_time)
 }
 
 /* What every worker comes to touch is mapped, and copied for it, while nobody waits. */
-static void warm_up(struct pp__beginning *b, bool has_time)
+static void warm_up(struct pp__beginning *b)
 {
-    dl_iterate_phdr(warm_module, &has_time);
+    dl_iterate_phdr(warm_module, NULL);
     free(PP_SYS(malloc)(1));
     if (pp__zygote_stack(0, &b->stack, &b->stack_size) == 0 && b->stack)
         populate((uintptr_t)b->stack + b->stack_size - STACK_WARM, (uintptr_t)b->stack + b->stack_size,
@@ -120,9 +119,10 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
     pp__child_detach(&beginning);
     pp__signals_set(0);
     prctl(PR_SET_NAME, "pp-spare");
-    warm_up(&beginning, !processors);
     if (processors)
-        pp__affinity_restore(processors);
+        pp__affinity_restore(processors); /* and no time for more */
+    else
+        warm_up(&beginning);
     PP_FAULT("spare.waits");
     beginning.count = PP__PLAN_FDS;
     if (pp__fd_receive(line, &plan, sizeof plan, fds, &beginning.count, 0) != sizeof plan)

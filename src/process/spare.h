@@ -20,8 +20,7 @@ void pp__spare_init(void);
 /* Whether one is to be made as soon as nothing else is to be done. */
 bool pp__spare_is_wanted(const struct pp__zygote_setup *setup);
 
-/* `processors`: it is wanted soon, and those are where it is to be able to run when it has warmed up; NULL: it is not,
- * and can. */
+/* `processors`: it is wanted at once, and is to be able to run on these; NULL: it has time to warm up, and is. */
 void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before,
                     const cpu_set_t *processors);
 
