@@ -244,10 +244,11 @@ typedef struct pp_launcher_options {
     size_t inherit_fd_count;
     int close_fds; /* fork, 1: close all other descriptors of the owner in workers (0: keep them, as fork does) */
     /* Fork, forkserver: 0 has it keep one process forked ahead, "pp-spare", which the next start takes instead of
-     * forking one; when nothing has been asked of it for 5 ms, it makes the next. Where pools follow each other in a
-     * row, it does so when the last one's workers have left, and for that leaves its owner's processor for a moment, by
-     * sched_setaffinity: what is set for the launcher's processors at this very moment, from outside, is lost.
-     * Launchers that pools make for themselves keep none. */
+     * forking one; when nothing has been asked of it for 5 ms, it makes the next. Where starts follow each other
+     * within that time, it does so once no worker of it is left, if it may run on all processors and has no filter of
+     * system calls (seccomp), and for that leaves its owner's processor for a moment, by sched_setaffinity: what is set
+     * for the launcher's processors at this very moment, from outside, is lost. Launchers that pools make for
+     * themselves keep none. */
     int no_spare;
     uint64_t reserved[4];
 } pp_launcher_options;

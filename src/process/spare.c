@@ -22,8 +22,12 @@ static struct {
     pid_t pid;             /* 0: there is none */
     int line;              /* by which it gets its plan */
     bool unwanted;         /* one has ended, or none could be made: the next start is served first */
+    bool cold;             /* it has not warmed up */
     uint64_t kills_before; /* as in a child's record */
 } spare;
+
+/* What it is sent ahead of a plan to warm up, by its size alone. */
+static const char warmth[1];
 
 void pp__spare_init(void)
 {
@@ -104,6 +108,12 @@ static void warm_up(struct pp__beginning *b)
 
 /* --------------------------------------------------------------------------------------------------- waiting */
 
+static ssize_t receive_plan(struct pp__beginning *b, struct pp__plan *plan, int *fds)
+{
+    b->count = PP__PLAN_FDS;
+    return pp__fd_receive(b->line, plan, sizeof *plan, fds, &b->count, 0);
+}
+
 /*
  * The line ends with the zygote. Nothing else ties this process to it before it has its plan, which may tell it to
  * outlive that, and the zygote tells that it has started when the plan is sent. Signals come as to any idle process:
@@ -124,9 +134,11 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
     else
         warm_up(&beginning);
     PP_FAULT("spare.waits");
-    beginning.count = PP__PLAN_FDS;
-    if (pp__fd_receive(line, &plan, sizeof plan, fds, &beginning.count, 0) != sizeof plan)
-        _exit(127);
+    for (ssize_t size; (size = receive_plan(&beginning, &plan, fds)) != sizeof plan;) {
+        if (size != sizeof warmth)
+            _exit(127);
+        warm_up(&beginning);
+    }
     PP_FAULT("spare.has_plan");
     pp__fd_close(line);
     pp__child_follow(&beginning);
@@ -154,6 +166,7 @@ void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t
     }
     spare.pid = pid;
     spare.line = pair[0];
+    spare.cold = processors != NULL;
     spare.kills_before = kills_before;
     spare.unwanted = false;
 }
@@ -178,6 +191,19 @@ pid_t pp__spare_take(const struct pp__plan *plan, const int *fds, size_t count)
         PP_SYS(kill)(pid, SIGKILL);
     forget();
     return sent ? pid : 0;
+}
+
+bool pp__spare_is_cold(void)
+{
+    return spare.pid != 0 && spare.cold;
+}
+
+/* It has ended if it can't be reached. */
+void pp__spare_rest(void)
+{
+    if (pp__spare_is_cold())
+        pp__fd_send(spare.line, warmth, sizeof warmth, NULL, 0);
+    spare.cold = false;
 }
 
 bool pp__spare_is(pid_t pid, uint64_t *kills_before)

@@ -24,6 +24,10 @@ bool pp__spare_is_wanted(const struct pp__zygote_setup *setup);
 void pp__spare_make(const struct pp__zygote_setup *setup, pid_t zygote, uint64_t kills_before,
                     const cpu_set_t *processors);
 
+/* Whether it was wanted at once, and has not warmed up since; nobody was in a hurry after all, so it is to do that. */
+bool pp__spare_is_cold(void);
+void pp__spare_rest(void);
+
 /* Gives it a plan with its descriptors: the pid of what is now that plan's child. 0: none is there, or it has ended. */
 pid_t pp__spare_take(const struct pp__plan *plan, const int *fds, size_t count);
 

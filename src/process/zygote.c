@@ -50,8 +50,9 @@ static struct {
     struct pp__source control, owner, deaths;
     void *stack; /* for the next child; never touched here, so each finds it untouched */
     size_t stack_size;
-    bool filtered; /* system calls may be forbidden on pain of death */
-    bool in_a_row; /* the last start came within a rest behind the end of a worker that had left */
+    bool may_leave; /* its processor: no mask is set that could be lost, nor a filter that kills for it */
+    bool in_a_row;  /* the last start came within a rest behind the end of a worker that had left */
+    bool all_left;  /* and no worker is there any more, since one that has left, too */
     uint64_t left_at;
     unsigned owner_processor; /* that of the last start, then */
 } zygote;
@@ -257,6 +258,7 @@ static void handle_start(struct pp__connection *connection, const void *message,
         spawn_child(record, plan, fds, count);
         return;
     }
+    zygote.all_left = false;
     zygote.owner_processor = start->processor;
     zygote.in_a_row = pp__now() - zygote.left_at < REST_MS * PP__MILLISECOND;
     record->kills_before = pp__toll_count();
@@ -454,6 +456,19 @@ static bool bury_spare(const siginfo_t *seen)
     return true;
 }
 
+static bool is_any(pid_t pid)
+{
+    (void)pid;
+    return true;
+}
+
+/* Its record has no pid any more. */
+static void note_leave(void)
+{
+    zygote.left_at = pp__now();
+    zygote.all_left = zygote.in_a_row && zygote.may_leave && !pp__records_some(is_any);
+}
+
 /*
  * One dead child: its group is killed while its number, which is the group's, can't be another's. Orphans of children
  * come here too, since the zygote is a subreaper; they are only reaped.
@@ -476,32 +491,11 @@ static void bury(const siginfo_t *seen)
     }
     record->pid = 0;
     if (seen->si_code == CLD_EXITED && seen->si_status == 0)
-        zygote.left_at = pp__now();
+        note_leave();
     if (record->spawned)
         bury_spawned(record, seen);
     else
         pp__zygote_ended(record, seen->si_code, seen->si_status);
-}
-
-static bool is_any(pid_t pid)
-{
-    (void)pid;
-    return true;
-}
-
-/*
- * Where starts follow each other in a row, the next one is to find a process forked ahead, too. It is made when the
- * last worker has left, while its owner ends the pool and makes the next one, and so on another processor than the
- * owner's; where there is none it would be in its way.
- */
-static void make_spare_in_a_row(void)
-{
-    cpu_set_t before;
-    if (!zygote.in_a_row || zygote.filtered || !pp__spare_is_wanted(&zygote.setup) || pp__records_some(is_any) ||
-        !pp__affinity_leave(zygote.owner_processor, &before))
-        return;
-    pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count(), &before);
-    pp__affinity_restore(&before);
 }
 
 static void deaths_ready(struct pp__source *source, uint32_t events)
@@ -513,11 +507,10 @@ static void deaths_ready(struct pp__source *source, uint32_t events)
     for (;;) {
         siginfo_t seen = {.si_pid = 0};
         if (PP_SYS(waitid)(P_ALL, 0, &seen, WEXITED | WNOHANG | WNOWAIT) != 0 || seen.si_pid == 0)
-            break;
+            return;
         if (!bury_spare(&seen))
             bury(&seen);
     }
-    make_spare_in_a_row();
 }
 
 /* -------------------------------------------------------------------------------------------------- the loop */
@@ -576,9 +569,51 @@ static void close_files(void)
     zygote.score = -1;
 }
 
+/* A mask of all processors that there are is none, or says no more. */
+static bool may_leave(void)
+{
+    cpu_set_t mine;
+    return prctl(PR_GET_SECCOMP) == 0 && PP_SYS(sched_getaffinity)(0, sizeof mine, &mine) == 0 &&
+           CPU_COUNT(&mine) >= sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* Whether the next one is to be forked as soon as nothing else is to be done. */
+static bool is_next_due(void)
+{
+    return zygote.all_left && pp__spare_is_wanted(&zygote.setup);
+}
+
+/*
+ * Where starts follow each other in a row, the next one is to find a process forked ahead, too. It is made while the
+ * owner ends one pool and makes the next, and so on another processor than that; where there is none it would be in the
+ * way.
+ */
+static void make_next(void)
+{
+    cpu_set_t before;
+    zygote.all_left = false;
+    if (!pp__affinity_leave(zygote.owner_processor, &before))
+        return;
+    pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count(), &before);
+    pp__affinity_restore(&before);
+}
+
+/* Nothing was asked for a while, and no death is waiting to be looked at. */
+static void rest(void)
+{
+    pp__toll_settle();
+    if (pp__spare_is_wanted(&zygote.setup))
+        pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count(), NULL);
+    else
+        pp__spare_rest();
+    close_files();
+}
+
 static int patience(void)
 {
-    if (pp__spare_is_wanted(&zygote.setup) || pp__toll_is_open() || zygote.score >= 0)
+    if (is_next_due())
+        return 0;
+    if (pp__spare_is_wanted(&zygote.setup) || pp__spare_is_cold() || pp__toll_is_open() || zygote.score >= 0)
         return REST_MS;
     return zygote.setup.owner >= 0 ? pp__toll_patience() : OWNER_LOOK_MS;
 }
@@ -591,8 +626,9 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
     zygote.stack = NULL;
     pp__toll_init(); /* a worker that makes pools of its own has its zygote's */
     zygote.score = -1;
-    zygote.in_a_row = false;
-    zygote.filtered = prctl(PR_GET_SECCOMP) > 0;
+    zygote.in_a_row = zygote.all_left = false;
+    zygote.left_at = 0;
+    zygote.may_leave = may_leave();
     pp__records_init();
     pp__spare_init();
     pp__module_note_birth();
@@ -605,12 +641,10 @@ void pp__zygote_run(const struct pp__zygote_setup *setup)
         int count = PP_SYS(epoll_wait)(zygote.epoll, &event, 1, patience());
         if (setup->owner < 0 && owner_is_gone_by_look(setup))
             leave();
-        if (count == 0) {
-            pp__toll_settle(); /* no death is waiting to be looked at */
-            if (pp__spare_is_wanted(setup))
-                pp__spare_make(&zygote.setup, zygote.pid, pp__toll_count(), NULL);
-            close_files();
-        }
+        if (count == 0 && is_next_due())
+            make_next();
+        else if (count == 0)
+            rest();
         if (count == 1) {
             struct pp__source *source = event.data.ptr;
             source->ready(source, event.events);
