@@ -67,6 +67,22 @@ FORKED_WITHIN(starts_in_a_row_find_one_too_where_there_is_a_processor_for_it, HA
     pp_launcher_unref(launcher);
 }
 
+/* It warms up meanwhile. */
+FORKED_WITHIN(one_that_was_forked_in_a_row_is_the_next_worker_behind_a_rest, HARNESS_SECONDS)
+{
+    pp_launcher *launcher = launcher_of(method);
+    pid_t zygote = forker_of(launcher);
+    for (int i = 0; i < 5; i++) {
+        for (int k = 0; k < 5; k++)
+            run_one(launcher);
+        pid_t spare = await_spare(zygote);
+        test_sleep_ms(20);
+        CHECK_INT(spare_of(zygote), spare);
+        CHECK_INT(run_one(launcher), spare);
+    }
+    pp_launcher_unref(launcher);
+}
+
 static bool may_run_on(pid_t pid, const cpu_set_t *processors)
 {
     cpu_set_t its;
