@@ -127,7 +127,7 @@ expect_notice() { # ORDER PROGRAM TEST WAY
         return
     fi
     tries=3
-    [ "$4" = race ] || tries=20
+    [ "$4" = race ] || tries=60
     for try in $(seq $tries); do
         if notices "$4" "$name" "$3"; then
             pass "$1" "relaxed: $4, at try $try of $3"
