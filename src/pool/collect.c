@@ -291,9 +291,8 @@ static bool heard_bell(const struct epoll_event *events, int count)
     return false;
 }
 
-static int bounded(pp_pool *pool, uint64_t deadline)
+static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
 {
-    uint64_t now = pp__now();
     bool busy = pool->outstanding > 0 || pool->shut || pool->delivered != pool->collector.delivered_seen;
     pool->collector.delivered_seen = pool->delivered;
     if (pool->queued) {
@@ -444,9 +443,10 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     uint64_t epoch = pool->want_epoch;
     if (every)
         pp__store_relaxed(&pool->page->processor, (uint32_t)sched_getcpu());
-    int milliseconds = anything_waiting(pool) ? 0 : bounded(pool, deadline); /* reports are looked at in any case */
-    bool report_due = pool->collector.report_due;
     uint64_t begun = pp__now();
+    int milliseconds =
+        anything_waiting(pool) ? 0 : bounded(pool, begun, deadline); /* reports are looked at in any case */
+    bool report_due = pool->collector.report_due;
     pool->collector.asleep = true;
     pool->collector.kicked = pool->collector.report_due = false;
     pool->collector.manager_in_epoll |= !every;
@@ -570,7 +570,7 @@ bool pp__collect_arm(pp_pool *pool, uint64_t *next)
     }
     ask(pool, PP__WANT_ATTENTION, UINT64_MAX);
     bool some = anything_waiting(pool);
-    bounded(pool, *next);
+    bounded(pool, pp__now(), *next);
     *next = c->wake_at;
     c->manager = c->asleep = true;
     c->kicked = false;

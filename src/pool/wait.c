@@ -32,6 +32,7 @@
 #define BRISK 8
 /* Calls are short of which so many are over in the time of a wake. */
 #define SHORT 4
+/* A nap leaves so much time to each thread that naps, within NAP_OF_THREAD_MOST, so often in a wait. */
 #define TURN (100 * PP__MICROSECOND)
 #define NAP_OF_THREAD_MOST PP__MILLISECOND
 #define NAPS_OF_THREAD 2
@@ -68,6 +69,7 @@ static void look_up(struct pp__collector *c)
         pp__store_relaxed(&c->look, pp__load_relaxed(&c->look) + 1);
 }
 
+/* Calls are short, and have been answered one right after the other, by threads that can spin for that. */
 static bool is_brisk(const pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;

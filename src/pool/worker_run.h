@@ -113,7 +113,7 @@ static inline bool pp__begin(uint32_t slot, uint64_t before, uint64_t begun, uin
 }
 
 /* Behind an element. The owner is rung at the end, and in the middle of a chunk when it has waited for a millisecond or
- * the result ring fills. */
+ * the result ring fills. `id`: of the element, or of its chunk. */
 void pp__tell(const struct pp__call_record *call, uint64_t id, bool last);
 
 /* ----------------------------------------------------------------------------------- what worker.c takes */
