@@ -92,11 +92,10 @@ typedef int pp_function(pp_task *task, const void *arg, size_t size);
 
 /*
  * The result of the call: `size` bytes at `data`, copied at once. Returns 0, so that a task can end with
- * `return pp_task_return(...)`. A second call replaces the first. Room for more than 256 KiB now and then takes longer,
- * up to some ms for each MiB: when it is new, and when it goes onto huge pages. -EINVAL: data is NULL and size is not
- * 0; -ENOMEM, -EMFILE, -ENFILE, -EFBIG (RLIMIT_FSIZE): no room for the result; a task that returns that fails with kind
- * PP_ERROR_TRAVEL, unless it has called pp_task_fail. Task only: call it from the thread that runs the task, during the
- * task.
+ * `return pp_task_return(...)`. A second call replaces the first. New room for more than 256 KiB now and then takes
+ * longer, up to some ms for each MiB. -EINVAL: data is NULL and size is not 0; -ENOMEM, -EMFILE, -ENFILE, -EFBIG
+ * (RLIMIT_FSIZE): no room for the result; a task that returns that fails with kind PP_ERROR_TRAVEL, unless it has
+ * called pp_task_fail. Task only: call it from the thread that runs the task, during the task.
  */
 PP_API int pp_task_return(pp_task *task, const void *data, size_t size);
 

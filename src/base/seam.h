@@ -55,7 +55,6 @@
     CALL(realloc)                                                                                                      \
     CALL(strdup)                                                                                                       \
     CALL(mmap)                                                                                                         \
-    CALL(mremap)                                                                                                       \
     CALL(mprotect)                                                                                                     \
     CALL(madvise)                                                                                                      \
     CALL(memfd_create)                                                                                                 \

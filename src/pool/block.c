@@ -7,6 +7,7 @@
 #include "pool/channel.h"
 #include "pool/results.h"
 #include "procpool.h"
+#include "shm/huge.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -49,9 +50,8 @@ static int map(int fd, size_t size, void **data)
     pp__payload_unmap(payload, size);
     size_t page = pp__block_before();
     size_t total = page + size + 1;
-    char *memory =
-        PP_SYS(mmap)(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    char *memory = pp__huge_reserve(page, size + 1, PROT_READ | PROT_WRITE);
+    if (!memory)
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
     if (PP_SYS(mmap)(memory + page, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
         munmap(memory, total);

@@ -2,7 +2,6 @@
 #include "pool/shelf.h"
 
 #include "base/atomic.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "shm/buffer.h"
@@ -22,14 +21,13 @@ void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned)
 
 static void clear(struct pp__shelf *shelf, struct pp__place *place)
 {
-    pp__buffer_unmap(place->memory, place->mapped, 0);
+    pp__buffer_unmap(place->memory, place->room, 0);
     pp__fd_close(place->fd);
     shelf->size -= place->room;
     place->memory = NULL;
-    place->room = place->mapped = 0;
+    place->room = 0;
     place->fd = -1;
-    place->guarded = place->collapsed = place->doubtful = false;
-    place->guarding = 0;
+    place->guarded = place->doubtful = false;
     place->state = PP__PLACE_FREE;
     place->item = NULL;
     place->used = 0;
@@ -132,28 +130,15 @@ static struct pp__place *find_victim(struct pp__shelf *shelf, size_t room)
 int pp__shelf_guard(struct pp__shelf *shelf, int place)
 {
     struct pp__place *p = &shelf->places[place];
-    uint64_t begin = pp__now();
     p->guarded = true;
-    int error = pp__buffer_guard(p->memory, p->mapped);
-    p->guarding += pp__now() - begin;
-    return error;
+    return pp__buffer_guard(p->memory, p->room);
 }
 
-/* Once guards have cost as much as huge pages do, or will, these are worth it: a nanosecond for each byte, within a
- * factor of three or so. */
 static bool is_ready(struct pp__place *place)
 {
-    if (!place->guarded)
-        return true;
-    uint64_t begin = pp__now();
-    if (pp__buffer_unguard(place->memory, place->mapped) != 0)
+    if (place->guarded && pp__buffer_unguard(place->memory, place->room) != 0)
         return false;
     place->guarded = false;
-    place->guarding += pp__now() - begin;
-    if (place->guarding >= place->room && !place->collapsed) {
-        place->collapsed = true;
-        place->mapped = pp__buffer_collapse(&place->memory, place->room);
-    }
     return true;
 }
 
@@ -168,7 +153,7 @@ int pp__shelf_reserve(struct pp__shelf *shelf, size_t size)
         victim = find_victim(shelf, pp__buffer_room(size));
     if (victim) {
         clear(shelf, victim);
-        victim->room = victim->mapped = pp__buffer_room(size);
+        victim->room = pp__buffer_room(size);
         shelf->size += victim->room;
         place = victim;
     }

@@ -28,12 +28,9 @@ enum pp__place_state {
 struct pp__place {
     void *memory; /* NULL: there is none */
     size_t room;
-    size_t mapped; /* bytes: room, or more (pp__buffer_collapse) */
-    int fd;        /* not yet sent; -1: the reader has it */
+    int fd; /* not yet sent; -1: the reader has it */
     enum pp__place_state state;
     bool guarded;          /* not writable */
-    bool collapsed;        /* or that was tried */
-    uint64_t guarding;     /* worker: what that and undoing it have cost so far, ns */
     bool doubtful;         /* the reader may not have it after all */
     uint64_t bringer;      /* owner: the id of the item that its buffer was sent with */
     uint32_t count;        /* worker: results published here, in whatever buffer; owner: buffers sent for it */

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/seam.h"
+#include "shm/huge.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -14,17 +15,12 @@
 /* Of 64 KiB at least, so that every page size divides it. */
 #define UNIT ((size_t)64 << 10)
 
-#define HUGE_PAGE ((size_t)2 << 20) /* where others have 4 KiB */
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* Linux 6.1 */
-#endif
-
 size_t pp__buffer_room(size_t size)
 {
     size_t needed = size + 1, step = UNIT;
     while (step < needed / 8)
         step *= 2;
-    return (needed + step - 1) / step * step;
+    return pp__huge_room((needed + step - 1) / step * step);
 }
 
 int pp__buffer_create(size_t room, void **memory)
@@ -47,34 +43,6 @@ int pp__buffer_guard(void *memory, size_t room)
 int pp__buffer_unguard(void *memory, size_t room)
 {
     return protect(memory, room, PROT_READ | PROT_WRITE);
-}
-
-/* The place for a mapping of `length` bytes, inaccessible until it is there; NULL: none. */
-static char *reserve_aligned(size_t length)
-{
-    char *place = PP_SYS(mmap)(NULL, length + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (place == MAP_FAILED)
-        return NULL;
-    size_t before = -(uintptr_t)place % HUGE_PAGE;
-    if (before > 0)
-        munmap(place, before);
-    munmap(place + before + length, HUGE_PAGE - before);
-    return place + before;
-}
-
-/* A huge page must lie within the mapping, which may be longer than the file. The kernel gives it even where the system
- * gives none to shared memory unasked. */
-size_t pp__buffer_collapse(void **memory, size_t room)
-{
-    size_t length = (room + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    char *place = room >= HUGE_PAGE / 2 ? reserve_aligned(length) : NULL;
-    if (!place)
-        return room;
-    if (PP_SYS(mremap)(*memory, room, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED)
-        return room; /* the place may have been unmapped, and be anybody's: so it is left alone */
-    PP_SYS(madvise)(place, length, MADV_COLLAPSE);
-    *memory = place;
-    return length;
 }
 
 /* A hole would be filled, on the reader's account, when it is looked at; FUTURE_WRITE keeps everybody from making one
@@ -102,9 +70,8 @@ int pp__buffer_map(int fd, size_t room, size_t before, void **memory)
     int error = room < PTRDIFF_MAX / 2 ? check(fd, room) : pp__fail(-EPROTO, "a buffer larger than an address space");
     if (error)
         return error;
-    char *place =
-        PP_SYS(mmap)(NULL, before + room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (place == MAP_FAILED)
+    char *place = pp__huge_reserve(before, room, PROT_READ | PROT_WRITE);
+    if (!place)
         return pp__fail(-ENOMEM, "no memory to map a buffer of %zu bytes", room);
     if (PP_SYS(mmap)(place + before, room, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
         munmap(place, before + room);

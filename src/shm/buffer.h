@@ -13,7 +13,7 @@
 #include <stddef.h>
 
 /* The size of a buffer for a payload of `size` bytes and its NUL: payloads of similar sizes can share one. At most a
- * quarter more, or 64 KiB. */
+ * quarter more, or 64 KiB, but for what makes the rest a whole huge page. */
 size_t pp__buffer_room(size_t size);
 
 /* Zeroed, mapped for reading and writing, `room` as above. The descriptor, or an error of pp__segment_create. */
@@ -22,13 +22,6 @@ int pp__buffer_create(size_t room, void **memory);
 /* The writer's own mapping: read-only, or writable again. 0 or a negative errno. */
 int pp__buffer_guard(void *memory, size_t room);
 int pp__buffer_unguard(void *memory, size_t room);
-
-/*
- * Moves the writer's own mapping onto huge pages, as far as the kernel gives them; what lies in it stays. Guarding it
- * then costs next to nothing, where in a virtual machine it can cost more than copying. It takes long, and up to twice
- * the memory. Returns how long the mapping is now: `room` for the functions above and for pp__buffer_unmap.
- */
-size_t pp__buffer_collapse(void **memory, size_t room);
 
 /*
  * Maps a buffer that came from elsewhere, for reading; before it lie `before` bytes (a multiple of the page size) that

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "shm/huge.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,8 +102,9 @@ static int fail_allocation(int error, size_t size)
  */
 static int map(int fd, size_t size, int protection, int flags, void **memory)
 {
-    void *place = PP_SYS(mmap)(NULL, size, protection, flags, fd, 0);
-    if (place == MAP_FAILED)
+    void *reserved = size < PP__HUGE_PAGE ? NULL : pp__huge_reserve(0, size, PROT_NONE);
+    void *place = PP_SYS(mmap)(reserved, size, protection, flags | (reserved ? MAP_FIXED : 0), fd, 0);
+    if (place == MAP_FAILED) /* then what was reserved may be anybody's, and is left alone */
         return pp__fail_errno(errno, "mapping %zu bytes of shared memory", size);
     PP_SYS(madvise)(place, size, MADV_DONTFORK);
     *memory = place;
@@ -126,12 +128,20 @@ static int seal(int fd, int seals)
     return pp__fail_errno(errno, "sealing shared memory");
 }
 
-static int allocate_and_map(int fd, size_t size, void **memory)
+static int map_and_allocate(int fd, size_t size, void **memory)
 {
-    int error = allocate(fd, 0, size);
+    void *place;
+    int error = map(fd, size, PROT_READ | PROT_WRITE, MAP_SHARED, &place);
     if (error)
+        return error;
+    pp__huge_back(fd, place, size);
+    error = allocate(fd, 0, size);
+    if (error) {
+        munmap(place, size);
         return fail_allocation(error, size);
-    return map(fd, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory);
+    }
+    *memory = place;
+    return 0;
 }
 
 /* The descriptor, or a negative errno with nothing left behind. */
@@ -145,7 +155,7 @@ static int create(const char *name, size_t size, void **memory)
     int fd = make_memfd(name);
     if (fd < 0)
         return fd;
-    error = allocate_and_map(fd, size, memory);
+    error = map_and_allocate(fd, size, memory);
     if (error == 0)
         return fd;
     pp__fd_close(fd);

@@ -39,7 +39,6 @@ static const int errors[CALLS][2] = {
     [CALL_realloc] = {ENOMEM, ENOMEM},
     [CALL_strdup] = {ENOMEM, ENOMEM},
     [CALL_mmap] = {ENOMEM, ENOMEM},
-    [CALL_mremap] = {ENOMEM, EINVAL},
     [CALL_mprotect] = {ENOMEM, ENOMEM},
     [CALL_madvise] = {ENOMEM, EINVAL},
     [CALL_memfd_create] = {EMFILE, ENOSYS},
@@ -298,15 +297,6 @@ static long failing_syscall(long number, ...)
         return -1;
     }
     return syscall(number, more[0], more[1], more[2], more[3], more[4], more[5]);
-}
-
-static void *failing_mremap(void *memory, size_t size, size_t length, int flags, ...)
-{
-    va_list arguments;
-    va_start(arguments, flags);
-    void *place = va_arg(arguments, void *);
-    va_end(arguments);
-    return fails(CALL_mremap) ? MAP_FAILED : mremap(memory, size, length, flags, place);
 }
 
 static int failing_clone(int (*run)(void *), void *stack, int flags, void *argument, ...)

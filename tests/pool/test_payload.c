@@ -154,7 +154,6 @@ BOTH(a_result_in_place_outlives_its_worker_and_its_pool)
     }
 }
 
-/* Where guards are dear its worker moves it onto huge pages, between two results that are looked at in place. */
 BOTH(a_buffer_that_is_used_often_shows_each_result)
 {
     pp_pool *pool = kit_pool(method, 1);

@@ -48,7 +48,7 @@ TEST(the_smallest_buffer_that_fits_is_taken)
     pp__shelf_give(&shelf, middle);
     CHECK_INT(take_sent(110 * KIB), small);
     CHECK_INT(take_sent(110 * KIB), middle);
-    CHECK_INT(take_sent(200 * KIB), large);
+    CHECK_INT(take_sent(300 * KIB), large);
     CHECK_INT(count_buffers(), 3);
     pp__shelf_destroy(&shelf);
     CHECK_INT(count_buffers(), 0);
@@ -194,33 +194,19 @@ TEST(a_place_is_used_again_when_its_result_was_given_back)
     CHECK_INT(count_buffers(), 0);
 }
 
-/* Published with a guard, and given back. */
-static struct pp__place *show_guarded(char fill)
-{
-    int place = publish(MIB, fill);
-    CHECK_INT(pp__shelf_guard(&shelf, place), 0);
-    char *shown = open_result(place, MIB);
-    CHECK_INT(shown[0], fill);
-    CHECK_INT(shown[MIB - 1], fill);
-    pp__block_free(shown);
-    return &shelf.places[place];
-}
-
-TEST(a_buffer_whose_guards_have_become_dear_goes_onto_huge_pages_once)
+/* A guard would end the process that writes. */
+TEST(what_was_guarded_can_be_written_to_when_it_is_taken_again)
 {
     open_both();
-    struct pp__place *place = show_guarded('a');
-    place->guarding = 0;
-    CHECK_INT(show_guarded('b') - place, 0);
-    CHECK(place->guarding > 0);
-    CHECK(!place->collapsed || place->guarding >= place->room); /* on a slow machine two of them are dear */
-    place->guarding = place->room;
-    CHECK_INT(show_guarded('c') - place, 0);
-    CHECK(place->collapsed && place->mapped >= place->room);
-    void *memory = place->memory;
-    place->guarding = 10 * place->room;
-    CHECK_INT(show_guarded('d') - place, 0);
-    CHECK(place->memory == memory);
+    for (char fill = 'a'; fill < 'd'; fill++) {
+        int place = publish(MIB, fill);
+        CHECK_INT(place, 0);
+        CHECK_INT(pp__shelf_guard(&shelf, place), 0);
+        char *shown = open_result(place, MIB);
+        CHECK_INT(shown[0], fill);
+        CHECK_INT(shown[MIB - 1], fill);
+        pp__block_free(shown);
+    }
     CHECK_INT(count_buffers(), 2);
     end_worker();
     CHECK_INT(count_buffers(), 0);

@@ -3,18 +3,19 @@
 #include "segment_kit.h"
 
 #include "shm/buffer.h"
+#include "shm/huge.h"
 
 #include <setjmp.h>
 
 #define ROOM (16 * KIT_PAGE)
 #define SEALED (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE)
 
-TEST(rooms_hold_a_payload_and_its_nul_and_are_at_most_a_quarter_larger)
+TEST(rooms_hold_a_payload_and_its_nul_and_are_at_most_a_quarter_larger_or_all_of_a_huge_page)
 {
     for (size_t size = 0; size < (size_t)1 << 40; size = size * 9 / 8 + 1) {
         size_t room = pp__buffer_room(size);
         CHECK(room > size);
-        CHECK(room <= size + size / 4 + (64 << 10));
+        CHECK(room <= pp__huge_room(size + size / 4 + (64 << 10)));
         CHECK_INT(room % (64 << 10), 0);
         CHECK_INT(pp__buffer_room(room - 1), room);
     }
@@ -85,92 +86,6 @@ TEST(its_maker_can_not_write_either_while_it_is_guarded)
     pp__buffer_unmap(seen, ROOM, 0);
     pp__buffer_unmap(written, ROOM, 0);
     pp__fd_close(fd);
-}
-
-/* In both, whether the kernel gives huge pages here or not. */
-TEST(on_huge_pages_it_is_the_same_memory)
-{
-    static const size_t rooms[] = {ROOM, (size_t)18 << 16, (size_t)2 << 20, (size_t)72 << 16};
-    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
-        size_t room = rooms[i];
-        void *written, *seen;
-        struct kit_state before = kit_state();
-        int fd = (int)CHECK_OK(pp__buffer_create(room, &written));
-        CHECK_INT(pp__buffer_map(fd, room, KIT_PAGE, &seen), 0);
-        memset(written, 'a', room);
-        void *moved = written;
-        size_t mapped = pp__buffer_collapse(&moved, room);
-        CHECK(room < (size_t)1 << 20 ? mapped == room && moved == written : mapped >= room && mapped < 2 * room + 1);
-        CHECK(mapped == room || ((uintptr_t)moved | mapped) % ((size_t)2 << 20) == 0);
-        CHECK(memcmp(moved, seen, room) == 0);
-        CHECK_INT(((const char *)seen)[room - 1], 'a');
-        for (int k = 0; k < 3; k++) {
-            memset(moved, 'b' + k, room);
-            CHECK_INT(pp__buffer_guard(moved, mapped), 0);
-            CHECK(!can_write((char *)moved + room - 1));
-            CHECK(memcmp(moved, seen, room) == 0);
-            CHECK_INT(pp__buffer_unguard(moved, mapped), 0);
-        }
-        CHECK(!kit_child_has_it_mapped(moved, KIT_PAGE));
-        pp__buffer_unmap(moved, mapped, 0);
-        CHECK_INT(((const char *)seen)[room - 1], 'd');
-        CHECK_INT(pp__buffer_own(seen, room, KIT_PAGE), 0);
-        memset(seen, 'x', room);
-        pp__buffer_unmap(seen, room, KIT_PAGE);
-        pp__fd_close(fd);
-        kit_check_unchanged(before);
-    }
-}
-
-/* Of shared memory, in the mapping that begins there. */
-static size_t kib_on_huge_pages(const void *mapping)
-{
-    char line[512];
-    size_t kib = 0;
-    bool inside = false;
-    FILE *maps = fopen("/proc/self/smaps", "r");
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps)) {
-        unsigned long begin, end;
-        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
-            inside = begin == (uintptr_t)mapping;
-        else if (inside)
-            sscanf(line, "ShmemPmdMapped: %zu", &kib);
-    }
-    fclose(maps);
-    return kib;
-}
-
-#define HUGE_PAGE ((size_t)2 << 20)
-
-/* Whether the kernel gives a huge page now, by its own word. */
-static bool kernel_gives_one(void)
-{
-    char *place = mmap(NULL, 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(place != MAP_FAILED);
-    char *aligned = place + -(uintptr_t)place % HUGE_PAGE;
-    CHECK(mmap(aligned, HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == aligned);
-    memset(aligned, 1, HUGE_PAGE);
-    bool gives = madvise(aligned, HUGE_PAGE, 25 /* MADV_COLLAPSE */) == 0;
-    munmap(place, 2 * HUGE_PAGE);
-    return gives;
-}
-
-TEST(huge_pages_are_taken_where_the_kernel_gives_them)
-{
-    size_t room = (size_t)18 << 16, kib = 0;
-    for (int i = 0; i < 10 && kib == 0; i++) { /* none may be left when it is our turn */
-        void *memory;
-        if (!kernel_gives_one())
-            LEFT_OUT("no huge pages for shared memory here");
-        int fd = (int)CHECK_OK(pp__buffer_create(room, &memory));
-        memset(memory, 'a', room);
-        size_t mapped = pp__buffer_collapse(&memory, room);
-        kib = kib_on_huge_pages(memory);
-        pp__buffer_unmap(memory, mapped, 0);
-        pp__fd_close(fd);
-    }
-    CHECK_INT(kib, HUGE_PAGE >> 10);
 }
 
 TEST(what_became_ones_own_is_written_to_alone_and_inherited)
