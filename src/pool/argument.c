@@ -18,6 +18,7 @@
 static bool borrow(pp_pool *pool, uint64_t size, struct pp__loan *loan)
 {
     struct pp__worker *worker = pp__dispatch_idle(pool);
+    pp__shelf_widen(&pool->page->shelf_most, size, pool->max_workers);
     int place = worker ? pp__shelf_reserve(&worker->arguments, PP__ELEMENTS_AT + size) : -1;
     if (place < 0)
         return false;

@@ -118,8 +118,9 @@ struct pp__pool_page {
     _Atomic uint32_t manager;                   /* the manager's futex: grows when it is called; wait.c */
     alignas(PP__LINE) _Atomic uint32_t
         spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
-    _Atomic uint32_t processor; /* owner -> workers: on which the thread was that last slept for a result; UINT32_MAX:
-                                   none; a hint */
+    _Atomic uint32_t processor;  /* owner -> workers: on which the thread was that last slept for a result; UINT32_MAX:
+                                    none; a hint */
+    _Atomic uint64_t shelf_most; /* owner -> workers: bytes that a shelf may have; 0: the least (shelf.h) */
 };
 
 /* Nobody spins longer than this, ns. */

@@ -90,8 +90,9 @@ static int receive_ahead(struct pp__worker *worker, const struct pp__item *item,
 }
 
 /* A result in a memfd of its own. */
-static int open_single(const struct arrival *arrival, uint64_t size, void **data)
+static int open_single(const pp_pool *pool, const struct arrival *arrival, uint64_t size, void **data)
 {
+    pp__shelf_widen(&pool->page->shelf_most, size, pool->max_workers);
     return arrival->size == size && size < PTRDIFF_MAX / 2 ? pp__block_open(arrival->fd, size, data) : -EPROTO;
 }
 
@@ -115,7 +116,7 @@ static int open_large(struct pp__worker *worker, const struct pp__result_record 
 {
     if (header->flags & PP__KEPT)
         return open_kept(worker, header, arrival, error, data);
-    return error ? error : open_single(arrival, header->size, data);
+    return error ? error : open_single(worker->pool, arrival, header->size, data);
 }
 
 static struct pp__outcome not_received(struct pp__worker *worker, struct pp__item *item, int error, uint64_t size)

@@ -2,19 +2,52 @@
 #include "pool/shelf.h"
 
 #include "base/atomic.h"
+#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "shm/buffer.h"
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <sys/sysinfo.h>
 
 /* A small payload is not put into a buffer so many times its size, as long as there is room for another. */
 #define TOO_LARGE 8
 
-void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned)
+/* A visit, with the least memory so far. */
+static void lower(const char *directory, void *least)
 {
-    *shelf = (struct pp__shelf){.returned = returned};
+    long long limit, unused;
+    uint64_t *memory = least;
+    if ((pp__cgroup_read(directory, "memory.max", &limit, &unused) >= 1 ||
+         pp__cgroup_read(directory, "memory.limit_in_bytes", &limit, &unused) >= 1) &&
+        (uint64_t)limit < *memory)
+        *memory = (uint64_t)limit;
+}
+
+static uint64_t find_memory(void)
+{
+    struct pp__cgroup groups[PP__CGROUP_VERSIONS];
+    struct sysinfo info;
+    if (sysinfo(&info) != 0)
+        return 0;
+    uint64_t memory = (uint64_t)info.totalram * info.mem_unit;
+    pp__cgroup_find_own("memory", groups);
+    pp__cgroup_each(groups, lower, &memory);
+    return memory;
+}
+
+void pp__shelf_widen(_Atomic uint64_t *most, size_t size, int workers)
+{
+    if (size <= PP__SHELF_LEAST / 2 || pp__load_relaxed(most) != 0)
+        return;
+    uint64_t share = find_memory() / 4 / (2 * (unsigned)workers); /* each has two */
+    pp__store_relaxed(most, share > PP__SHELF_LEAST ? share : PP__SHELF_LEAST);
+}
+
+void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint64_t *most, const _Atomic uint32_t *returned)
+{
+    *shelf = (struct pp__shelf){.most = most, .returned = returned};
     for (unsigned i = 0; i < PP__PLACES; i++)
         shelf->places[i].fd = -1;
 }
@@ -114,13 +147,21 @@ static struct pp__place *find(struct pp__shelf *shelf, size_t size)
     return best;
 }
 
+/* Relaxed: a number of its own. */
+static size_t most_of(const struct pp__shelf *shelf)
+{
+    uint64_t most = shelf->most ? pp__load_relaxed(shelf->most) : 0;
+    return most ? most : PP__SHELF_LEAST;
+}
+
 /* Where a new one can stand: an empty place, or that of the one that was not used for longest. */
 static struct pp__place *find_victim(struct pp__shelf *shelf, size_t room)
 {
     struct pp__place *victim = NULL;
+    size_t most = most_of(shelf);
     for (unsigned i = 0; i < PP__PLACES; i++) {
         struct pp__place *place = &shelf->places[i];
-        if (place->state == PP__PLACE_FREE && shelf->size - place->room + room <= PP__SHELF_MAX &&
+        if (place->state == PP__PLACE_FREE && shelf->size - place->room + room <= most &&
             (!victim || place->used < victim->used))
             victim = place;
     }
@@ -145,7 +186,7 @@ static bool is_ready(struct pp__place *place)
 /* The limit counts for what is written, wherever: what the caller sees must not depend on which buffers there are. */
 int pp__shelf_reserve(struct pp__shelf *shelf, size_t size)
 {
-    if (size >= PP__SHELF_MAX || pp__segment_check_limit(size + 1) != 0)
+    if (size >= most_of(shelf) || pp__segment_check_limit(size + 1) != 0)
         return -EFBIG;
     pp__shelf_take_in(shelf);
     struct pp__place *place = find(shelf, size), *victim = NULL;

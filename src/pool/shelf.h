@@ -16,8 +16,8 @@
 
 struct pp__item;
 
-/* Together, and so also the largest one: payloads beyond have memory of their own. */
-#define PP__SHELF_MAX ((size_t)128 << 20)
+/* Together, and so also the largest one, at least: payloads beyond have memory of their own. */
+#define PP__SHELF_LEAST ((size_t)128 << 20)
 
 enum pp__place_state {
     PP__PLACE_FREE,
@@ -41,13 +41,19 @@ struct pp__place {
 struct pp__shelf {
     struct pp__place places[PP__PLACES];
     const _Atomic uint32_t *returned; /* worker: what the owner gives back (channel.h) */
+    const _Atomic uint64_t *most;     /* bytes that all buffers may have (channel.h), or NULL: the least */
     size_t size;                      /* bytes of all buffers */
     uint64_t uses;
     uint64_t tidied; /* what uses was when pp__shelf_tidy was last called */
 };
 
 /* `returned` is NULL for the owner's. */
-void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint32_t *returned);
+void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint64_t *most, const _Atomic uint32_t *returned);
+
+/* Owner: a payload of `size` bytes comes. If the least is too little for two like that, says how much each shelf of so
+ * many workers may have: together a quarter of the memory that there is for this process. Once for each pool; takes
+ * 0.2 ms. */
+void pp__shelf_widen(_Atomic uint64_t *most, size_t size, int workers);
 
 /* What is out is left to who has it. */
 void pp__shelf_destroy(struct pp__shelf *shelf);

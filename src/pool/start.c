@@ -70,7 +70,7 @@ struct pp__worker *pp__worker_create(pp_pool *pool)
     pp__list_init(&worker->unwoken);
     pp__list_init(&worker->place);
     pp__list_init(&worker->other);
-    pp__shelf_init(&worker->arguments, NULL);
+    pp__shelf_init(&worker->arguments, &pool->page->shelf_most, NULL);
     return worker;
 }
 

@@ -203,7 +203,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     pp__self.rung_epoch = UINT64_MAX;
     pp__self.untold = PP__WANT_NO_ID;
     pp__self.run.each = UINT64_MAX;
-    pp__shelf_init(&pp__self.shelf, pp__self.call_side->returned);
+    pp__shelf_init(&pp__self.shelf, &pp__self.page->shelf_most, pp__self.call_side->returned);
     if (pp__task_init(&pp__self.task, &pp__self.shelf, plan.number, &pp__self.state) != 0 ||
         (plan.traces && pp__task_trace(&pp__self.task) != 0))
         pp__child_exit(EXIT_FAILURE);

@@ -18,7 +18,7 @@ void worker_end_open(const struct pp__call_side *call_side, struct pp__result_si
                          &result_side->call_head, 0);
     pp__ring_writer_init(&pp__self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,
                          &call_side->result_head, 0);
-    pp__shelf_init(&pp__self.shelf, call_side->returned);
+    pp__shelf_init(&pp__self.shelf, NULL, call_side->returned);
     if (pp__task_init(&pp__self.task, &pp__self.shelf, 0, &pp__self.state) != 0)
         abort();
 }

@@ -5,6 +5,8 @@
  */
 #include "payload_kit.h"
 
+#include "pool/shelf.h"
+
 enum { BEGUN, GATE, SEEN, PIDS, FIRST_RUN = 1024 };
 
 /* The most that owner and one worker share: eight for each direction. */
@@ -123,6 +125,66 @@ BOTH_WITHIN(results_that_are_held_stay_as_they_are_while_others_travel, 60)
         if (held[i])
             check_result(held[i], MIB + i + 1, MIB + i);
     CHECK_INT(own_mappings(), 0);
+}
+
+/* Larger than all buffers of a worker are without need; only the ends are looked at. */
+#define VERY_LARGE (PP__SHELF_LEAST + 3)
+
+static int answer_with_end(pp_task *task, const void *arg, size_t size)
+{
+    CHECK_INT(size, VERY_LARGE);
+    return pp_task_return(task, (const char *)arg + size - 1, 1);
+}
+
+static int answer_at_length(pp_task *task, const void *arg, size_t size)
+{
+    CHECK_INT(size, 1);
+    char *result = pp_task_reserve(task, VERY_LARGE);
+    CHECK(result != NULL);
+    result[0] = 'x';
+    result[VERY_LARGE - 1] = *(const char *)arg;
+    return 0;
+}
+
+static void check_end(pp_future *future, size_t size, char end)
+{
+    const char *back;
+    size_t back_size;
+    CHECK_OK(pp_future_view(future, -1, (const void **)&back, &back_size));
+    CHECK_INT(back_size, size);
+    CHECK_INT(back[size - 1], end);
+    pp_future_unref(future);
+}
+
+/* One buffer, on both sides, once it is known that such large ones come, until it is not used any more. */
+static void check_one_buffer(pp_pool *pool, pid_t worker, pp_function *function, char *data, size_t size,
+                             size_t back_size)
+{
+    do {
+        data[size - 1]++;
+        check_end(submit(pool, function, data, size), back_size, data[size - 1]);
+    } while (own_mappings() != 1 || mappings_of(worker).count != 1); /* where all is slow, it is given up before */
+    until(own_mappings() == 0 && mappings_of(worker).count == 0);
+}
+
+BOTH_WITHIN(what_is_very_large_has_buffers_too_where_there_is_memory_for_it, 60)
+{
+    _Atomic uint64_t most = 0;
+    pp__shelf_widen(&most, VERY_LARGE, 1);
+    if (most < 2 * VERY_LARGE)
+        LEFT_OUT("too little memory here");
+    char *data = calloc(1, VERY_LARGE);
+    CHECK(data != NULL);
+    for (int direction = 0; direction < 2; direction++) {
+        pp_pool *pool = kit_pool(method, 1);
+        pid_t worker = pid_of(pool);
+        if (direction == 0)
+            check_one_buffer(pool, worker, answer_with_end, data, VERY_LARGE, 1);
+        else
+            check_one_buffer(pool, worker, answer_at_length, data, 1, VERY_LARGE);
+        pp_pool_destroy(pool);
+    }
+    free(data);
 }
 
 BOTH(a_result_that_was_taken_is_the_callers_alone)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -41,7 +42,7 @@ static _Atomic uint32_t discarded[PP__PLACES];
 
 TEST(the_smallest_buffer_that_fits_is_taken)
 {
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     int large = take_sent(MIB), small = take_sent(100 * KIB), middle = take_sent(300 * KIB);
     pp__shelf_give(&shelf, large);
     pp__shelf_give(&shelf, small);
@@ -56,7 +57,7 @@ TEST(the_smallest_buffer_that_fits_is_taken)
 
 TEST(a_small_payload_gets_a_buffer_of_its_own_where_others_are_much_larger)
 {
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     int large = take_sent(10 * MIB);
     pp__shelf_give(&shelf, large);
     CHECK(take_sent(20 * KIB) != large);
@@ -67,7 +68,7 @@ TEST(a_small_payload_gets_a_buffer_of_its_own_where_others_are_much_larger)
 TEST(what_was_not_used_for_longest_makes_way)
 {
     int places[PP__PLACES];
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     for (size_t i = 0; i < PP__PLACES; i++)
         places[i] = take_sent((i + 1) * 100 * KIB);
     CHECK(pp__shelf_take(&shelf, 10 * KIB) < 0);
@@ -82,23 +83,58 @@ TEST(what_was_not_used_for_longest_makes_way)
 
 TEST(together_they_have_a_bounded_size)
 {
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     int first = take_sent(70 * MIB);
-    CHECK(pp__shelf_take(&shelf, PP__SHELF_MAX) < 0);
+    CHECK(pp__shelf_take(&shelf, PP__SHELF_LEAST) < 0);
     CHECK(pp__shelf_take(&shelf, 70 * MIB) < 0);
     int second = take_sent(30 * MIB);
     pp__shelf_give(&shelf, first);
-    CHECK(shelf.size <= PP__SHELF_MAX);
+    CHECK(shelf.size <= PP__SHELF_LEAST);
     CHECK_INT(take_sent(80 * MIB), first); /* no other place makes room enough */
-    CHECK(shelf.size <= PP__SHELF_MAX);
+    CHECK(shelf.size <= PP__SHELF_LEAST);
     CHECK(second != first);
     pp__shelf_destroy(&shelf);
     CHECK_INT(shelf.size, 0);
 }
 
+static void check_share(int workers, uint64_t all)
+{
+    _Atomic uint64_t most = 0;
+    pp__shelf_widen(&most, PP__SHELF_LEAST / 2, workers);
+    CHECK_INT(most, 0);
+    pp__shelf_widen(&most, PP__SHELF_LEAST / 2 + 1, workers);
+    CHECK(most >= PP__SHELF_LEAST);
+    CHECK(most == PP__SHELF_LEAST || most * 8 * (unsigned)workers <= all);
+    uint64_t known = most;
+    pp__shelf_widen(&most, SIZE_MAX, workers + 1);
+    CHECK_INT(most, known);
+}
+
+TEST(a_wide_shelf_has_its_share_of_the_memory)
+{
+    struct sysinfo info;
+    CHECK_OK(sysinfo(&info));
+    for (int workers = 1; workers < 5000; workers *= 3)
+        check_share(workers, (uint64_t)info.totalram * info.mem_unit);
+}
+
+TEST(a_wide_shelf_has_room_for_what_is_larger)
+{
+    _Atomic uint64_t most = 0;
+    pp__shelf_init(&shelf, &most, NULL);
+    CHECK_INT(pp__shelf_take(&shelf, PP__SHELF_LEAST), -EFBIG);
+    most = 2 * PP__SHELF_LEAST;
+    int first = take_sent(PP__SHELF_LEAST + MIB);
+    CHECK(pp__shelf_take(&shelf, PP__SHELF_LEAST + MIB) < 0);
+    pp__shelf_give(&shelf, first);
+    CHECK_INT(take_sent(PP__SHELF_LEAST), first);
+    CHECK_INT(count_buffers(), 1);
+    pp__shelf_destroy(&shelf);
+}
+
 TEST(a_buffer_that_the_reader_never_got_goes)
 {
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     int place = (int)CHECK_OK(pp__shelf_take(&shelf, MIB));
     pp__shelf_give(&shelf, place);
     CHECK_INT(count_buffers(), 0);
@@ -118,7 +154,7 @@ TEST(a_buffer_that_the_reader_never_got_goes)
 TEST(a_file_size_limit_counts_for_buffers_that_are_there)
 {
     struct rlimit limit = {.rlim_cur = 100 * KIB, .rlim_max = RLIM_INFINITY};
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     pp__shelf_give(&shelf, take_sent(300 * KIB));
     CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
     CHECK_INT(pp__shelf_take(&shelf, 100 * KIB), -EFBIG);
@@ -133,7 +169,7 @@ static struct pp__results *results;
 
 static void open_both(void)
 {
-    pp__shelf_init(&shelf, returned);
+    pp__shelf_init(&shelf, NULL, returned);
     results = pp__results_create(returned);
     CHECK(results != NULL);
 }
@@ -311,7 +347,7 @@ TEST(what_is_not_used_between_two_looks_is_given_up)
     CHECK_INT(count_buffers(), 0);
     end_worker();
 
-    pp__shelf_init(&shelf, NULL);
+    pp__shelf_init(&shelf, NULL, NULL);
     pp__shelf_give(&shelf, take_sent(MIB));
     take_sent(2 * MIB);
     CHECK(!pp__shelf_tidy(&shelf, discarded, &left));
