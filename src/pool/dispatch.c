@@ -303,12 +303,18 @@ static void cancel_pending(pp_pool *pool)
     }
 }
 
+/* Another one that begins with a half of it now is through before this one would be. */
+static inline bool is_worth_sharing(const pp_pool *pool, const struct pp__worker *worker)
+{
+    return queued_behind(pool, worker) >= 4 * pool->wake_cost;
+}
+
 /* A worker without work gets half of what is queued behind another, where it would have begun with it long before that
  * one. */
 static void share(pp_pool *pool)
 {
     struct pp__worker *from = best_of_few(pool, NULL, is_deeper);
-    if (!from || queued_behind(pool, from) < 4 * pool->wake_cost)
+    if (!from || !is_worth_sharing(pool, from))
         return;
     pp__worker_take_back_most(from, (from->count + 1) / 2);
     send_pending(pool);
@@ -340,12 +346,16 @@ void pp__dispatch(pp_pool *pool)
 #define DEAL 8
 #define DEAL_TIME (16 * PP__MICROSECOND)
 
-/* The one that got the last, as long as it is none too bad a choice. NULL: it is. */
+/* The one that got the last, as long as it is none too bad a choice: who is idle sleeps, and would be awake only when
+ * it is done with what it has. NULL: it is. */
 static inline struct pp__worker *choose_again(pp_pool *pool)
 {
     struct pp__worker *worker = pool->dealt_to;
-    if (!worker || pool->mean_run * DEAL >= DEAL_TIME || pp__dispatch_idle(pool) || worker->state != PP__WORKER_READY ||
-        worker->withdrawn || worker->count < FEW || worker->count >= DEPTH_MAX)
+    if (!worker || pool->mean_run * DEAL >= DEAL_TIME || worker->state != PP__WORKER_READY || worker->withdrawn ||
+        worker->count < FEW || worker->count >= DEPTH_MAX)
+        return NULL;
+    const struct pp__worker *idle = pp__dispatch_idle(pool);
+    if (idle && (!pp__worker_sleeps(idle) || backlog(pool, worker) >= pool->wake_cost))
         return NULL;
     if (--pool->deal == 0)
         pool->dealt_to = NULL;
@@ -385,8 +395,8 @@ bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item)
     if (!worker || pp__worker_send_plain(worker, item) != 0)
         return false;
     pool->queued |= worker->count > 1;
-    if (pool->deep > 0 && pp__dispatch_idle(pool))
-        look_around(pool);
+    if (pool->deep > 0 && pp__dispatch_idle(pool) && (pool->unlooked == 0 || is_worth_sharing(pool, worker)))
+        look_around(pool); /* all workers, whenever results were taken in: others may have become slow */
     return true;
 }
 

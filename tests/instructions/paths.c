@@ -44,7 +44,7 @@
 #define CHUNKS 3
 #define SIZE 16
 
-enum place { NOWHERE, SUBMIT_IDLE, SUBMIT_BEHIND, TAKE, PUBLISH, COLLECT, GET, MAP, CHUNK, NOTHING };
+enum place { NOWHERE, SUBMIT_IDLE, SUBMIT_BEHIND, SUBMIT_BESIDE, TAKE, PUBLISH, COLLECT, GET, MAP, CHUNK, NOTHING };
 
 static const struct path {
     const char *name;
@@ -61,6 +61,7 @@ static const struct path {
     {"get", GET, MANY},                     /* pp_future_result and pp_future_unref of a finished one */
     {"map", MAP, 0},     /* all that the owner does for a chunk of 1,024 elements of a map over an array */
     {"chunk", CHUNK, 0}, /* all that the worker does for it, with a task that returns its argument */
+    {"submit_beside", SUBMIT_BESIDE, MANY}, /* as submit_behind, while another worker sleeps, from here on */
 };
 
 static struct {
@@ -121,7 +122,7 @@ static pp_pool *open_pool(void)
     pp_pool *pool;
     int pair[2];
     void *page;
-    const pp_pool_options options = {.max_workers = 1, .start_method = PP_START_INLINE};
+    const pp_pool_options options = {.max_workers = 2, .start_method = PP_START_INLINE};
     must(pp_pool_create(&options, &pool) == 0, "no pool");
     must(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0, "no socketpair");
     pool->is_inline = false;
@@ -147,6 +148,18 @@ static void open_worker(pp_pool *pool)
     pp__pool_unlock(pool);
 }
 
+/* It has no calls, and who submits is not to wake it for short ones. */
+static void open_sleeper(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    must(pp__worker_start(pool) == 0, "no second worker");
+    struct pp__worker *worker = pool->workers[1];
+    worker->pid = getpid();
+    pp__worker_is_ready(worker);
+    atomic_store(&worker->result_side->sleeping, 1);
+    pp__pool_unlock(pool);
+}
+
 /* As when the manager has gone to sleep, and the last calls were short. */
 static void settle(pp_pool *pool)
 {
@@ -164,7 +177,7 @@ static void submit(pp_pool *pool, int count, pp_future **futures)
     for (int i = 0; i < count; i++) {
         char arg[SIZE];
         memset(arg, i, SIZE);
-        enum place place = i == 0 ? SUBMIT_IDLE : SUBMIT_BEHIND;
+        enum place place = i == 0 ? SUBMIT_IDLE : pool->alive == 1 ? SUBMIT_BEHIND : SUBMIT_BESIDE;
         begin_count(place);
         int error = pp_submit(pool, echo, arg, SIZE, &futures[i]);
         end_count(place, 1);
@@ -318,8 +331,11 @@ int main(int argc, char **argv)
     pp_pool *pool = open_pool();
     open_worker(pool);
     first_call(pool);
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        if (paths[i].place == SUBMIT_BESIDE)
+            open_sleeper(pool);
         count_path(pool, &paths[i]);
+    }
     fflush(stdout);
     _exit(0); /* exit(3) would wait for a worker that there is not */
 }
