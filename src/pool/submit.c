@@ -95,16 +95,16 @@ static inline bool add(pp_pool *pool, struct pp__item *item)
     return !(pool->broken || pool->shut) || !fail_late(pool, item);
 }
 
-/* Sends what is in the queue. `timeout`: the shortest of theirs. */
+/* Sends what is in the queue. `timeout`: the shortest of theirs. Cancellation is put off. */
 static void send_queued(pp_pool *pool, uint32_t timeout)
 {
-    PP__NO_CANCELLATION();
     pp__dispatch(pool); /* some may fail, and so be gone */
     attend(pool, timeout);
 }
 
 static void send_item(pp_pool *pool, struct pp__item *item, uint32_t timeout)
 {
+    PP__NO_CANCELLATION();
     pp__pending_insert(pool, item);
     send_queued(pool, timeout);
 }
