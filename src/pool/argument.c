@@ -15,10 +15,18 @@
 
 /* -------------------------------------------------------------------------------------------- loans */
 
+/* Too large to be copied under the lock when its home is busy after all. */
+static bool is_very_large(uint64_t size)
+{
+    return size > PP__SHELF_LEAST;
+}
+
 static bool borrow(pp_pool *pool, uint64_t size, struct pp__loan *loan)
 {
     struct pp__worker *worker = pp__dispatch_idle(pool);
     pp__shelf_widen(&pool->page->shelf_most, size, pool->max_workers);
+    if (worker && is_very_large(size) && pp__shelf_is_used(&worker->arguments))
+        return false; /* that one may get another call first */
     int place = worker ? pp__shelf_reserve(&worker->arguments, PP__ELEMENTS_AT + size) : -1;
     if (place < 0)
         return false;
@@ -52,7 +60,8 @@ void *pp__loan_elements(const struct pp__loan *loan)
 
 bool pp__loan_stands(pp_pool *pool, const struct pp__loan *loan)
 {
-    return pp__worker_by_serial(pool, loan->worker) != NULL;
+    const struct pp__worker *worker = pp__worker_by_serial(pool, loan->worker);
+    return worker && (worker->idle || !is_very_large(loan->room));
 }
 
 /* Back on the shelf, with its memory. */

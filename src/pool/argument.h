@@ -28,7 +28,7 @@ bool pp__loan_open(pp_pool *pool, uint64_t size, struct pp__loan *loan);
 /* Where they are to be written, with pp__item_add. */
 void *pp__loan_elements(const struct pp__loan *loan);
 
-/* Whether the worker is still there. */
+/* Whether the worker is still there, and would get it at once if it is too large to be copied elsewhere. */
 bool pp__loan_stands(pp_pool *pool, const struct pp__loan *loan);
 
 /* It stands, and is what `item`, a call's, has from now on: elements of `size` bytes. */

@@ -62,6 +62,8 @@ static int resize(pp_pool *pool, int count)
     if (error)
         return error;
     pool->max_workers = count;
+    if (pool->page)
+        pp__store_relaxed(&pool->page->shelf_most, 0); /* until the next large payload, which shares anew */
     for (int i = count; i < pool->places; i++)
         if (pool->workers[i])
             pp__recycle_retire(pool->workers[i]);

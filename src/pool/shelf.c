@@ -147,11 +147,24 @@ static struct pp__place *find(struct pp__shelf *shelf, size_t size)
     return best;
 }
 
-/* Relaxed: a number of its own. */
-static size_t most_of(const struct pp__shelf *shelf)
+/* Relaxed: a number of its own. A worker may live in another control group than its owner. */
+static size_t most_of(struct pp__shelf *shelf)
 {
     uint64_t most = shelf->most ? pp__load_relaxed(shelf->most) : 0;
-    return most ? most : PP__SHELF_LEAST;
+    if (most <= PP__SHELF_LEAST)
+        return PP__SHELF_LEAST;
+    if (shelf->returned && shelf->own == 0)
+        shelf->own = find_memory() / 4 + 1;
+    if (shelf->returned && shelf->own < most)
+        most = shelf->own;
+    return most > PP__SHELF_LEAST ? most : PP__SHELF_LEAST;
+}
+
+/* What was there longest goes first. Where all would be more than the least, what nobody uses makes way although there
+ * are empty places. */
+static uint64_t rank(const struct pp__place *place, bool is_much)
+{
+    return place->memory || !is_much ? place->used : UINT64_MAX;
 }
 
 /* Where a new one can stand: an empty place, or that of the one that was not used for longest. */
@@ -159,13 +172,22 @@ static struct pp__place *find_victim(struct pp__shelf *shelf, size_t room)
 {
     struct pp__place *victim = NULL;
     size_t most = most_of(shelf);
+    bool is_much = shelf->size + room > PP__SHELF_LEAST;
     for (unsigned i = 0; i < PP__PLACES; i++) {
         struct pp__place *place = &shelf->places[i];
         if (place->state == PP__PLACE_FREE && shelf->size - place->room + room <= most &&
-            (!victim || place->used < victim->used))
+            (!victim || rank(place, is_much) < rank(victim, is_much)))
             victim = place;
     }
     return victim;
+}
+
+bool pp__shelf_is_used(const struct pp__shelf *shelf)
+{
+    for (unsigned i = 0; i < PP__PLACES; i++)
+        if (shelf->places[i].state != PP__PLACE_FREE)
+            return true;
+    return false;
 }
 
 int pp__shelf_guard(struct pp__shelf *shelf, int place)

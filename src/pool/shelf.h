@@ -42,6 +42,7 @@ struct pp__shelf {
     struct pp__place places[PP__PLACES];
     const _Atomic uint32_t *returned; /* worker: what the owner gives back (channel.h) */
     const _Atomic uint64_t *most;     /* bytes that all buffers may have (channel.h), or NULL: the least */
+    uint64_t own;                     /* worker: and as many by the memory that there is for itself; 0: not asked for */
     size_t size;                      /* bytes of all buffers */
     uint64_t uses;
     uint64_t tidied; /* what uses was when pp__shelf_tidy was last called */
@@ -51,12 +52,15 @@ struct pp__shelf {
 void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint64_t *most, const _Atomic uint32_t *returned);
 
 /* Owner: a payload of `size` bytes comes. If the least is too little for two like that, says how much each shelf of so
- * many workers may have: together a quarter of the memory that there is for this process. Once for each pool; takes
- * 0.2 ms. */
+ * many workers may have: together a quarter of the memory that there is for this process. Once, until that
+ * is zeroed for another number of workers; takes 0.2 ms. */
 void pp__shelf_widen(_Atomic uint64_t *most, size_t size, int workers);
 
 /* What is out is left to who has it. */
 void pp__shelf_destroy(struct pp__shelf *shelf);
+
+/* Owner: whether a payload lies there, or comes to. */
+bool pp__shelf_is_used(const struct pp__shelf *shelf);
 
 /* A place whose buffer has room for `size` bytes and a NUL, or a negative errno: then there is none for it, for
  * whatever reason. */

@@ -22,19 +22,22 @@ size_t pp__huge_room(size_t room)
     return rest < PP__HUGE_PAGE / 2 ? room : room - rest + PP__HUGE_PAGE;
 }
 
+static char *reserve(size_t length, int protection)
+{
+    char *place = PP_SYS(mmap)(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return place == MAP_FAILED ? NULL : place;
+}
+
 void *pp__huge_reserve(size_t before, size_t size, int protection)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), length = (before + size + page - 1) & -page;
-    size_t more = size < PP__HUGE_PAGE ? 0 : PP__HUGE_PAGE;
-    char *place = PP_SYS(mmap)(NULL, length + more, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (place == MAP_FAILED)
-        return NULL;
-    if (more == 0)
-        return place;
+    char *place = size < PP__HUGE_PAGE ? NULL : reserve(length + PP__HUGE_PAGE, protection);
+    if (!place)
+        return reserve(length, protection);
     size_t shift = -((uintptr_t)place + before) % PP__HUGE_PAGE;
     if (shift > 0)
         munmap(place, shift);
-    munmap(place + shift + length, more - shift);
+    munmap(place + shift + length, PP__HUGE_PAGE - shift);
     return place + shift;
 }
 

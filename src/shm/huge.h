@@ -17,7 +17,8 @@ size_t pp__huge_room(size_t room);
 
 /*
  * `before` bytes (a multiple of the page size) and `size` more, private and without memory yet, to map a file over the
- * latter: at an address at which huge pages can be mapped as such, if that is long enough for one. NULL: none is left.
+ * latter: at an address at which huge pages can be mapped as such, if that is long enough for one and there is such an
+ * address. NULL: there is none at all.
  */
 void *pp__huge_reserve(size_t before, size_t size, int protection);
 

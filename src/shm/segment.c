@@ -102,9 +102,11 @@ static int fail_allocation(int error, size_t size)
  */
 static int map(int fd, size_t size, int protection, int flags, void **memory)
 {
-    void *reserved = size < PP__HUGE_PAGE ? NULL : pp__huge_reserve(0, size, PROT_NONE);
-    void *place = PP_SYS(mmap)(reserved, size, protection, flags | (reserved ? MAP_FIXED : 0), fd, 0);
-    if (place == MAP_FAILED) /* then what was reserved may be anybody's, and is left alone */
+    void *hint = size < PP__HUGE_PAGE ? NULL : pp__huge_reserve(0, size, PROT_NONE);
+    if (hint)
+        munmap(hint, size); /* should another thread get it now, any place will do */
+    void *place = PP_SYS(mmap)(hint, size, protection, flags, fd, 0);
+    if (place == MAP_FAILED)
         return pp__fail_errno(errno, "mapping %zu bytes of shared memory", size);
     PP_SYS(madvise)(place, size, MADV_DONTFORK);
     *memory = place;

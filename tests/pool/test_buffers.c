@@ -5,6 +5,8 @@
  */
 #include "payload_kit.h"
 
+#include "pool/argument.h"
+#include "pool/pool.h"
 #include "pool/shelf.h"
 
 enum { BEGUN, GATE, SEEN, PIDS, FIRST_RUN = 1024 };
@@ -184,6 +186,51 @@ BOTH_WITHIN(what_is_very_large_has_buffers_too_where_there_is_memory_for_it, 60)
             check_one_buffer(pool, worker, answer_at_length, data, 1, VERY_LARGE);
         pp_pool_destroy(pool);
     }
+    free(data);
+}
+
+/* Else it could be copied under the lock, when its home has got another call. */
+BOTH(a_very_large_argument_is_lent_to_a_worker_that_has_none_and_nothing_to_do)
+{
+    _Atomic uint64_t most = 0;
+    struct pp__loan first, second;
+    pp_future *busy;
+    board_make();
+    pp__shelf_widen(&most, VERY_LARGE, 1);
+    if (most < 2 * VERY_LARGE)
+        LEFT_OUT("too little memory here");
+    pp_pool *pool = kit_pool(method, 1);
+    pid_of(pool);
+    CHECK(pp__loan_open(pool, VERY_LARGE, &first));
+    CHECK(!pp__loan_open(pool, VERY_LARGE, &second));
+    pp__pool_lock(pool);
+    CHECK(pp__loan_stands(pool, &first));
+    pp__pool_unlock(pool);
+    occupy(pool, BEGUN, GATE, 1, &busy);
+    pp__pool_lock(pool);
+    CHECK(!pp__loan_stands(pool, &first));
+    pp__loan_close(pool, &first);
+    pp__pool_unlock(pool);
+    open_gate(GATE);
+    pp_future_unref(busy);
+    pp_pool_destroy(pool);
+}
+
+BOTH_WITHIN(a_pool_that_is_resized_shares_its_memory_anew, 60)
+{
+    _Atomic uint64_t most = 0;
+    pp__shelf_widen(&most, VERY_LARGE, 1);
+    if (most < 2 * VERY_LARGE)
+        LEFT_OUT("too little memory here");
+    char *data = calloc(1, VERY_LARGE);
+    CHECK(data != NULL);
+    pp_pool *pool = kit_pool(method, 1);
+    check_end(submit(pool, answer_with_end, data, VERY_LARGE), 1, 0);
+    CHECK_INT(pool->page->shelf_most, most);
+    CHECK_OK(pp_pool_resize(pool, 2));
+    check_end(submit(pool, answer_with_end, data, VERY_LARGE), 1, 0);
+    CHECK(pool->page->shelf_most < most);
+    pp_pool_destroy(pool);
     free(data);
 }
 

@@ -38,7 +38,7 @@ static int take_sent(size_t size)
     return place;
 }
 
-static _Atomic uint32_t discarded[PP__PLACES];
+static _Atomic uint32_t discarded[PP__PLACES], returned[PP__PLACES];
 
 TEST(the_smallest_buffer_that_fits_is_taken)
 {
@@ -132,6 +132,37 @@ TEST(a_wide_shelf_has_room_for_what_is_larger)
     pp__shelf_destroy(&shelf);
 }
 
+TEST(what_nobody_uses_makes_way_on_a_wide_shelf)
+{
+    _Atomic uint64_t most = 4 * PP__SHELF_LEAST;
+    pp__shelf_init(&shelf, &most, NULL);
+    pp__shelf_give(&shelf, take_sent(MIB));
+    take_sent(60 * MIB);
+    int place = take_sent(50 * MIB);
+    CHECK_INT(count_buffers(), 3);
+    pp__shelf_give(&shelf, place);
+    CHECK_INT(take_sent(90 * MIB), 0); /* used longest ago */
+    CHECK_INT(take_sent(100 * MIB), place);
+    CHECK(take_sent(MIB) > place); /* nothing else was left */
+    pp__shelf_destroy(&shelf);
+}
+
+TEST(a_worker_keeps_within_its_own_memory)
+{
+    _Atomic uint64_t most = UINT64_MAX;
+    pp__shelf_init(&shelf, &most, returned);
+    shelf.own = 2 * PP__SHELF_LEAST;
+    CHECK_INT(pp__shelf_take(&shelf, 2 * PP__SHELF_LEAST), -EFBIG);
+    shelf.own = 1;
+    CHECK_INT(pp__shelf_take(&shelf, PP__SHELF_LEAST), -EFBIG);
+    shelf.own = 0;
+    struct sysinfo info;
+    CHECK_OK(sysinfo(&info));
+    CHECK_INT(pp__shelf_take(&shelf, SIZE_MAX / 4), -EFBIG);
+    CHECK(shelf.own > 0 && shelf.own <= (uint64_t)info.totalram * info.mem_unit / 4 + 1);
+    pp__shelf_destroy(&shelf);
+}
+
 TEST(a_buffer_that_the_reader_never_got_goes)
 {
     pp__shelf_init(&shelf, NULL, NULL);
@@ -164,7 +195,6 @@ TEST(a_file_size_limit_counts_for_buffers_that_are_there)
 
 /* --------------------------------------------------------------------------------------- both ends */
 
-static _Atomic uint32_t returned[PP__PLACES];
 static struct pp__results *results;
 
 static void open_both(void)

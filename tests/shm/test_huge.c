@@ -108,6 +108,26 @@ TEST(buffers_are_on_huge_pages_on_both_sides_as_far_as_these_go)
     }
 }
 
+/* A worker may send what can't be mapped time and again. */
+TEST(what_can_not_be_mapped_takes_no_addresses)
+{
+    void *written;
+    const void *seen;
+    char path[64];
+    int fd = (int)CHECK_OK(pp__payload_create(4 * MIB, &written));
+    CHECK_INT(pp__payload_seal(fd, written, 4 * MIB), 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    CHECK_INT(fchmod(fd, 0200), 0);
+    int blind = open(path, O_WRONLY | O_CLOEXEC);
+    CHECK(blind >= 0);
+    rlim_t addresses = kit_address_space();
+    for (int i = 0; i < 10; i++)
+        CHECK(pp__payload_map(blind, 4 * MIB, &seen) < 0);
+    CHECK_INT(kit_address_space(), addresses);
+    close(blind);
+    pp__fd_close(fd);
+}
+
 TEST(a_payload_is_on_huge_pages_on_both_sides_too)
 {
     size_t size = 4 * MIB + 3, written_on = 0, seen_on = 0;
