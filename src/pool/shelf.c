@@ -41,7 +41,7 @@ void pp__shelf_widen(_Atomic uint64_t *most, size_t size, int workers)
 {
     if (size <= PP__SHELF_LEAST / 2 || pp__load_relaxed(most) != 0)
         return;
-    uint64_t share = find_memory() / 4 / (2 * (unsigned)workers); /* each has two */
+    uint64_t share = find_memory() / 4 / 2 / (unsigned)workers; /* each has two */
     pp__store_relaxed(most, share > PP__SHELF_LEAST ? share : PP__SHELF_LEAST);
 }
 
