@@ -264,8 +264,8 @@ TEST(a_place_is_used_again_when_its_result_was_given_back)
 TEST(what_was_guarded_can_be_written_to_when_it_is_taken_again)
 {
     open_both();
-    for (char fill = 'a'; fill < 'd'; fill++) {
-        int place = publish(MIB, fill);
+    for (int fill = 'a'; fill < 'd'; fill++) {
+        int place = publish(MIB, (char)fill);
         CHECK_INT(place, 0);
         CHECK_INT(pp__shelf_guard(&shelf, place), 0);
         char *shown = open_result(place, MIB);

@@ -93,7 +93,7 @@ static void go_through(size_t room, size_t *written_on, size_t *seen_on)
     struct kit_state before = kit_state();
     int fd = (int)CHECK_OK(pp__buffer_create(room, &written));
     CHECK_INT(pp__buffer_map(fd, room, KIT_PAGE, &seen), 0);
-    for (char fill = 'a'; fill < 'd'; fill++) {
+    for (int fill = 'a'; fill < 'd'; fill++) {
         memset(written, fill, room);
         CHECK_INT(pp__buffer_guard(written, room), 0);
         CHECK(memcmp(written, seen, room) == 0);
