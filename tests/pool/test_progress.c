@@ -30,9 +30,9 @@ BOTH(a_running_call_that_is_asked_to_stop_ends_as_it_likes)
     for (int i = 1; i <= 20; i++) {
         pp_future *future = start_polite(pool, 0), *behind = submit_int(pool, task_square, i);
         CHECK_INT(pp_future_wait(future, 0), -ETIMEDOUT);
-        shared()->words[0] = i; /* what was done before is seen */
+        shared()->words[0] = i;                   /* what was done before is seen */
+        CHECK_OK(pp_future_request_stop(behind)); /* which would run as soon as the other one has ended */
         CHECK_OK(pp_future_request_stop(future));
-        CHECK_OK(pp_future_request_stop(behind));
         CHECK(take_int(future) > 0);
         CHECK_INT(shared()->words[1], i);
         drop_failed(behind, PP_ERROR_CANCELLED);
