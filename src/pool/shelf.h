@@ -52,8 +52,8 @@ struct pp__shelf {
 void pp__shelf_init(struct pp__shelf *shelf, const _Atomic uint64_t *most, const _Atomic uint32_t *returned);
 
 /* Owner: a payload of `size` bytes comes. If the least is too little for two like that, says how much each shelf of so
- * many workers may have: together a quarter of the memory that there is for this process. Once, until that
- * is zeroed for another number of workers; takes 0.2 ms. */
+ * many workers may have: together a quarter of the memory that there is for this process. Once, until *most is
+ * zeroed for another number of workers; takes 0.2 ms. */
 void pp__shelf_widen(_Atomic uint64_t *most, size_t size, int workers);
 
 /* What is out is left to who has it. */

@@ -2,7 +2,7 @@
 /*
  * Shared memory on huge pages, where the kernel gives them (MADV_COLLAPSE, Linux 6.1): it is there in a fraction of the
  * time, mapped with a fault for each huge page, protected or unmapped at once, and copied faster; most of all in a
- * virtual machine. Nothing here can fail: without huge pages it is as it was.
+ * virtual machine. Nothing here fails for want of huge pages: without, all is as it was.
  */
 #ifndef PP_SHM_HUGE_H
 #define PP_SHM_HUGE_H

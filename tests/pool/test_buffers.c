@@ -132,6 +132,16 @@ BOTH_WITHIN(results_that_are_held_stay_as_they_are_while_others_travel, 60)
 /* Larger than all buffers of a worker are without need; only the ends are looked at. */
 #define VERY_LARGE (PP__SHELF_LEAST + 3)
 
+/* What each shelf of a pool of one worker may have, if that is enough for such payloads. */
+static uint64_t share_of_one(void)
+{
+    _Atomic uint64_t most = 0;
+    pp__shelf_widen(&most, VERY_LARGE, 1);
+    if (most < 2 * VERY_LARGE)
+        LEFT_OUT("too little memory here");
+    return most;
+}
+
 static int answer_with_end(pp_task *task, const void *arg, size_t size)
 {
     CHECK_INT(size, VERY_LARGE);
@@ -171,10 +181,7 @@ static void check_one_buffer(pp_pool *pool, pid_t worker, pp_function *function,
 
 BOTH_WITHIN(what_is_very_large_has_buffers_too_where_there_is_memory_for_it, 60)
 {
-    _Atomic uint64_t most = 0;
-    pp__shelf_widen(&most, VERY_LARGE, 1);
-    if (most < 2 * VERY_LARGE)
-        LEFT_OUT("too little memory here");
+    share_of_one();
     char *data = calloc(1, VERY_LARGE);
     CHECK(data != NULL);
     for (int direction = 0; direction < 2; direction++) {
@@ -192,13 +199,10 @@ BOTH_WITHIN(what_is_very_large_has_buffers_too_where_there_is_memory_for_it, 60)
 /* Else it could be copied under the lock, when its home has got another call. */
 BOTH(a_very_large_argument_is_lent_to_a_worker_that_has_none_and_nothing_to_do)
 {
-    _Atomic uint64_t most = 0;
     struct pp__loan first, second;
     pp_future *busy;
     board_make();
-    pp__shelf_widen(&most, VERY_LARGE, 1);
-    if (most < 2 * VERY_LARGE)
-        LEFT_OUT("too little memory here");
+    share_of_one();
     pp_pool *pool = kit_pool(method, 1);
     pid_of(pool);
     CHECK(pp__loan_open(pool, VERY_LARGE, &first));
@@ -218,10 +222,7 @@ BOTH(a_very_large_argument_is_lent_to_a_worker_that_has_none_and_nothing_to_do)
 
 BOTH_WITHIN(a_pool_that_is_resized_shares_its_memory_anew, 60)
 {
-    _Atomic uint64_t most = 0;
-    pp__shelf_widen(&most, VERY_LARGE, 1);
-    if (most < 2 * VERY_LARGE)
-        LEFT_OUT("too little memory here");
+    uint64_t most = share_of_one();
     char *data = calloc(1, VERY_LARGE);
     CHECK(data != NULL);
     pp_pool *pool = kit_pool(method, 1);

@@ -9,7 +9,7 @@
 #define ROOM ((size_t)4 << 20)
 
 /* The order of the calls. */
-static enum refused { RESERVE, FTRUNCATE, FALLOCATE, MADVISE, NOTHING } refused;
+enum refused { RESERVE, FTRUNCATE, FALLOCATE, MADVISE, NOTHING };
 
 static void *no_reserve(void *place, size_t size, int protection, int flags, int fd, off_t offset)
 {
@@ -43,7 +43,7 @@ static int no_madvise(void *place, size_t size, int advice)
     return -1;
 }
 
-static void refuse(void)
+static void refuse(enum refused refused)
 {
     pp__sys.mmap = refused == RESERVE ? no_reserve : mmap;
     pp__sys.ftruncate = refused == FTRUNCATE ? no_ftruncate : ftruncate;
@@ -53,17 +53,14 @@ static void refuse(void)
 
 TEST(without_huge_pages_it_is_all_there)
 {
-    for (refused = 0; refused < NOTHING; refused++) {
+    for (enum refused refused = 0; refused < NOTHING; refused++) {
         void *written, *seen;
         struct stat status;
         struct kit_state before = kit_state();
-        refuse();
+        refuse(refused);
         int fd = (int)CHECK_OK(pp__buffer_create(ROOM, &written));
         CHECK_INT(pp__buffer_map(fd, ROOM, 0, &seen), 0);
-        enum refused was = refused;
-        refused = NOTHING;
-        refuse();
-        refused = was;
+        refuse(NOTHING);
         CHECK_OK(fstat(fd, &status));
         CHECK_INT(status.st_size, ROOM);
         CHECK_INT(status.st_blocks, ROOM / 512);
