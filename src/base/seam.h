@@ -45,6 +45,7 @@
 #include <sys/statvfs.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,7 @@
     CALL(stat)                                                                                                         \
     CALL(lstat)                                                                                                        \
     CALL(fstat)                                                                                                        \
+    CALL(fstatfs)                                                                                                      \
     CALL(fstatvfs)                                                                                                     \
     CALL(access)                                                                                                       \
     CALL(readlink)                                                                                                     \

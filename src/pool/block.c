@@ -7,6 +7,7 @@
 #include "pool/channel.h"
 #include "pool/results.h"
 #include "procpool.h"
+#include "shm/foreign.h"
 #include "shm/huge.h"
 #include "shm/segment.h"
 
@@ -44,7 +45,9 @@ static int copy(int fd, size_t size, void **data)
 static int map(int fd, size_t size, void **data)
 {
     const void *payload;
-    int error = pp__payload_map(fd, size, &payload);
+    int error = pp__foreign_check_whole(fd, (uint64_t)size + 1);
+    if (error == 0)
+        error = pp__payload_map(fd, size, &payload);
     if (error)
         return error;
     pp__payload_unmap(payload, size);

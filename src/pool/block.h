@@ -10,8 +10,8 @@
 
 #include <stddef.h>
 
-/* The `size` bytes of a payload (shm/segment.h), copied only if they are few; *data on success. 0, -EPROTO (not sealed
- * or too small), -ENOMEM. */
+/* The `size` bytes of a payload (shm/segment.h), copied only if they are few; *data on success. 0, -EPROTO (not sealed,
+ * too small, or with holes where it is mapped), -ENOMEM. */
 int pp__block_open(int fd, size_t size, void **data);
 
 /* What is mapped for a block has so much before its data. */

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/seam.h"
+#include "shm/foreign.h"
 #include "shm/huge.h"
 #include "shm/segment.h"
 
@@ -10,7 +11,6 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 /* Of 64 KiB at least, so that every page size divides it. */
 #define UNIT ((size_t)64 << 10)
@@ -45,20 +45,15 @@ int pp__buffer_unguard(void *memory, size_t room)
     return protect(memory, room, PROT_READ | PROT_WRITE);
 }
 
-/* A hole would be filled, on the reader's account, when it is looked at; FUTURE_WRITE keeps everybody from making one
- * later. */
 static int check(int fd, size_t room)
 {
-    const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
-    struct stat status;
-    int seals = PP_SYS(fcntl)(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & wanted) != wanted)
-        return pp__fail(-EPROTO, "what should be a buffer is not sealed");
-    if (PP_SYS(fstat)(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size != room)
+    uint64_t found;
+    int error = pp__foreign_check(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE, &found);
+    if (error)
+        return error;
+    if (found != room)
         return pp__fail(-EPROTO, "a buffer that is not %zu bytes", room);
-    if ((uint64_t)status.st_blocks * 512 < room)
-        return pp__fail(-EPROTO, "a buffer with holes");
-    return 0;
+    return pp__foreign_check_whole(fd, room);
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
+#include "shm/foreign.h"
 #include "shm/huge.h"
 
 #include <errno.h>
@@ -18,7 +19,6 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -207,24 +207,13 @@ int pp__segment_allocate(int fd, size_t offset, size_t size)
     return error ? fail_allocation(error, size) : 0;
 }
 
-static int check_seals(int fd, int wanted)
-{
-    int seals = PP_SYS(fcntl)(fd, F_GET_SEALS);
-    if (seals < 0)
-        return pp__fail(-EPROTO, "what should be shared memory is none");
-    if ((seals & wanted) != wanted)
-        return pp__fail(-EPROTO, "shared memory that can still be %s",
-                        (seals & SEALED_SIZE) != SEALED_SIZE ? "resized" : "written");
-    return 0;
-}
-
 int pp__segment_map(int fd, size_t size, bool writable, void **memory)
 {
-    struct stat status;
-    int error = check_seals(fd, SEALED_SIZE);
+    uint64_t found;
+    int error = pp__foreign_check(fd, SEALED_SIZE, &found);
     if (error)
         return error;
-    if (PP_SYS(fstat)(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size != size)
+    if (found != size)
         return pp__fail(-EPROTO, "a shared segment that is not %zu bytes", size);
     return map(fd, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory);
 }
@@ -250,18 +239,13 @@ int pp__payload_seal(int fd, void *memory, size_t size)
     return seal(fd, SEALED_CONTENT | F_SEAL_SEAL);
 }
 
-/* A hole would be filled, on the reader's account, when it is looked at; WRITE keeps anybody from making one later. */
 static int check_payload(int fd, size_t size)
 {
-    struct stat status;
-    int error = check_seals(fd, SEALED_CONTENT);
-    if (error)
-        return error;
-    if (PP_SYS(fstat)(fd, &status) != 0 || status.st_size < 0 || (uint64_t)status.st_size <= size)
-        return pp__fail(-EPROTO, "a payload with less than %zu bytes and a NUL", size);
-    if ((uint64_t)status.st_blocks * 512 <= size)
-        return pp__fail(-EPROTO, "a payload with holes");
-    return 0;
+    uint64_t found;
+    int error = pp__foreign_check(fd, SEALED_CONTENT, &found);
+    if (error == 0 && found <= size)
+        error = pp__fail(-EPROTO, "a payload with less than %zu bytes and a NUL", size);
+    return error;
 }
 
 /*

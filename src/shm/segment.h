@@ -63,7 +63,8 @@ int pp__payload_seal(int fd, void *memory, size_t size);
 
 /*
  * Maps a sealed payload of `size` bytes, whoever it comes from, for reading: from then on nobody can change it.
- * -EPROTO: not sealed against writing and resizing, too small, with holes, or without its NUL; -ENOMEM.
+ * -EPROTO: not sealed against writing and resizing, too small, or without its NUL; -ENOMEM. Whether it has holes is
+ * another question (shm/foreign.h).
  */
 int pp__payload_map(int fd, size_t size, const void **memory);
 

@@ -55,6 +55,7 @@ static const int errors[CALLS][2] = {
     [CALL_stat] = {ENOMEM, ENOENT},
     [CALL_lstat] = {ENOMEM, EACCES},
     [CALL_fstat] = {0, 0}, /* its descriptor is open: what a peer sent that can't be looked at is garbage */
+    [CALL_fstatfs] = {ENOMEM, ENOSYS},
     [CALL_fstatvfs] = {ENOMEM, ENOSYS},
     [CALL_access] = {EACCES, ENOENT},
     [CALL_readlink] = {ENOENT, EACCES},
@@ -193,6 +194,7 @@ FAILING(ssize_t, -1, pwrite, (int fd, const void *data, size_t size, off_t to), 
 FAILING(int, -1, stat, (const char *path, struct stat *status), (path, status))
 FAILING(int, -1, lstat, (const char *path, struct stat *status), (path, status))
 FAILING(int, -1, fstat, (int fd, struct stat *status), (fd, status))
+FAILING(int, -1, fstatfs, (int fd, struct statfs *status), (fd, status))
 FAILING(int, -1, fstatvfs, (int fd, struct statvfs *status), (fd, status))
 FAILING(int, -1, access, (const char *path, int mode), (path, mode))
 FAILING(ssize_t, -1, readlink, (const char *path, char *target, size_t size), (path, target, size))

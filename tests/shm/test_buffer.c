@@ -125,18 +125,18 @@ TEST(what_is_no_buffer_is_refused)
     int pipes[2];
     struct kit_state before = kit_state();
     CHECK_INT(pipe2(pipes, O_CLOEXEC), 0);
-    expect_refused(pipes[0], ROOM, "not sealed");
+    expect_refused(pipes[0], ROOM, "is none");
     close(pipes[1]);
-    expect_refused(open("/proc/self/exe", O_RDONLY | O_CLOEXEC), ROOM, "not sealed");
-    expect_refused(kit_memfd(bytes, ROOM, ROOM, 0), ROOM, "not sealed");
-    expect_refused(kit_memfd(bytes, ROOM, ROOM, F_SEAL_SHRINK | F_SEAL_GROW), ROOM, "not sealed");
-    expect_refused(kit_memfd(bytes, ROOM, ROOM, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE), ROOM, "not sealed");
-    expect_refused(kit_memfd(bytes, ROOM, ROOM, F_SEAL_GROW | F_SEAL_FUTURE_WRITE), ROOM, "not sealed");
+    expect_refused(open("/proc/self/exe", O_RDONLY | O_CLOEXEC), ROOM, "");
+    expect_refused(kit_memfd(bytes, ROOM, ROOM, 0), ROOM, "resized");
+    expect_refused(kit_memfd(bytes, ROOM, ROOM, F_SEAL_SHRINK | F_SEAL_GROW), ROOM, "written");
+    expect_refused(kit_memfd(bytes, ROOM, ROOM, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE), ROOM, "resized");
+    expect_refused(kit_memfd(bytes, ROOM, ROOM, F_SEAL_GROW | F_SEAL_FUTURE_WRITE), ROOM, "resized");
     expect_refused(kit_memfd(bytes, ROOM, ROOM, SEALED), ROOM + KIT_PAGE, "that is not");
     expect_refused(kit_memfd(bytes, ROOM, ROOM, SEALED), ROOM - KIT_PAGE, "that is not");
     expect_refused(kit_memfd(bytes, ROOM, ROOM, SEALED), SIZE_MAX, "address space");
     expect_refused(kit_memfd(bytes, 1, ROOM, SEALED), ROOM, "holes");
     expect_refused(kit_memfd(bytes, ROOM, (size_t)1 << 40, SEALED), (size_t)1 << 40, "holes");
     kit_check_unchanged(before);
-    expect_refused(-1, ROOM, "not sealed");
+    expect_refused(-1, ROOM, "is none");
 }

@@ -128,8 +128,6 @@ TEST(a_payload_that_is_not_as_announced_is_refused)
     expect_refused(kit_memfd("abc", 4, 4, SEALED), (size_t)1 << 63, "less than");
     expect_refused(kit_memfd("", 0, 0, SEALED), 0, "less than 0 bytes");
     expect_refused(kit_memfd("abcd", 4, 4, SEALED), 3, "without a NUL");
-    expect_refused(kit_memfd("abc", 4, (size_t)1 << 40, SEALED), ((size_t)1 << 40) - 1, "holes");
-    expect_refused(kit_memfd("abc", 4, 2 * KIT_PAGE, SEALED), 2 * KIT_PAGE - 1, "holes");
     kit_check_unchanged(before);
 }
 
