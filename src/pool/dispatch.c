@@ -27,6 +27,9 @@
 /* Whether a front call lasts too long is asked where it counts: before few. */
 #define FEW 4
 
+/* So many times the cost of a wake is worth being shared. */
+#define WORTH_SHARING 4
+
 #define FIRST_PAUSE (10 * PP__MILLISECOND)
 #define LONGEST_PAUSE PP__SECOND
 #define GIVE_UP 30000u /* ms, without a start_timeout */
@@ -173,11 +176,11 @@ static inline bool is_deeper(const pp_pool *pool, const struct pp__worker *worke
 }
 
 /*
- * The worker for the next item: its home; an idle one that is awake; an idle one that sleeps, unless another is done
- * with what it has before that one would be awake; the one with the fewest calls that may take one more. NULL: none
- * now.
+ * The worker for the next item: its home; an idle one that is awake; an idle one that sleeps, unless another has less
+ * to do than `worth` (ns), or will be free before that one would be awake; the one with the fewest calls that may take
+ * one more. NULL: none now.
  */
-static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
+static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item, uint64_t worth)
 {
     struct pp__worker *home = pp__item_home(item), *idle = pp__dispatch_idle(pool), *busy;
     if (home && home->idle)
@@ -185,7 +188,7 @@ static struct pp__worker *choose(pp_pool *pool, const struct pp__item *item)
     if (idle && (!pp__worker_sleeps(idle) || pp__item_count(item) > 1 || pool->mean_run == 0))
         return idle;
     busy = best_of_few(pool, item, is_less_busy);
-    bool soon = busy ? backlog(pool, busy) < pool->wake_cost : idle && best_of_few(pool, item, is_soon_free);
+    bool soon = busy ? backlog(pool, busy) < worth : idle && best_of_few(pool, item, is_soon_free);
     return idle && !soon ? idle : busy;
 }
 
@@ -237,7 +240,9 @@ void pp__dispatch_start_failed(pp_pool *pool, int error)
 static bool send_first(pp_pool *pool)
 {
     struct pp__item *item = pp__pending_first(pool);
-    struct pp__worker *worker = item->abandoned ? NULL : item->wishes ? choose_wishing(pool, item) : choose(pool, item);
+    struct pp__worker *worker = item->abandoned ? NULL
+                                : item->wishes  ? choose_wishing(pool, item)
+                                                : choose(pool, item, pool->wake_cost);
     if (!worker && !item->abandoned)
         return false;
     pp__pending_remove(pool, item);
@@ -306,7 +311,7 @@ static void cancel_pending(pp_pool *pool)
 /* Another one that begins with a half of it now is through before this one would be. */
 static inline bool is_worth_sharing(const pp_pool *pool, const struct pp__worker *worker)
 {
-    return queued_behind(pool, worker) >= 4 * pool->wake_cost;
+    return queued_behind(pool, worker) >= WORTH_SHARING * pool->wake_cost;
 }
 
 /* A worker without work gets half of what is queued behind another, where it would have begun with it long before that
@@ -346,6 +351,17 @@ void pp__dispatch(pp_pool *pool)
 #define DEAL 8
 #define DEAL_TIME (16 * PP__MICROSECOND)
 
+/* A call is trivial that is over before the next one can be submitted, ns. One worker keeps up with all of these, and
+ * falls behind only while it is woken or has lost its processor. */
+#define TRIVIAL 300
+
+/* Before how much work a call is not queued, as long as another worker sleeps. Of trivial calls it is what would be
+ * shared. */
+static inline uint64_t worth_a_wake(const pp_pool *pool)
+{
+    return pool->mean_run < TRIVIAL ? WORTH_SHARING * pool->wake_cost : pool->wake_cost;
+}
+
 /* The one that got the last, as long as it is none too bad a choice: who is idle sleeps, and would be awake only when
  * it is done with what it has. NULL: it is. */
 static inline struct pp__worker *choose_again(pp_pool *pool)
@@ -355,7 +371,7 @@ static inline struct pp__worker *choose_again(pp_pool *pool)
         worker->count < FEW || worker->count >= DEPTH_MAX)
         return NULL;
     const struct pp__worker *idle = pp__dispatch_idle(pool);
-    if (idle && (!pp__worker_sleeps(idle) || backlog(pool, worker) >= pool->wake_cost))
+    if (idle && (!pp__worker_sleeps(idle) || backlog(pool, worker) >= worth_a_wake(pool)))
         return NULL;
     if (--pool->deal == 0)
         pool->dealt_to = NULL;
@@ -364,7 +380,7 @@ static inline struct pp__worker *choose_again(pp_pool *pool)
 
 static struct pp__worker *choose_anew(pp_pool *pool, const struct pp__item *item)
 {
-    struct pp__worker *worker = choose(pool, item);
+    struct pp__worker *worker = choose(pool, item, worth_a_wake(pool));
     bool again = worker && worker->count >= FEW && pool->mean_run * DEAL < DEAL_TIME;
     pool->dealt_to = again ? worker : NULL;
     pool->deal = DEAL - 1;
