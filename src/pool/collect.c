@@ -247,10 +247,10 @@ static bool spin_on(pp_pool *pool, struct pp__spin spin)
     return found;
 }
 
-bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
+bool pp__collect_spin(pp_pool *pool, uint64_t deadline, uint64_t *in_vain)
 {
     struct pp__spin spin;
-    uint64_t budget = spin_budget(pool, deadline);
+    uint64_t budget = *in_vain == pool->delivered ? 0 : spin_budget(pool, deadline);
     if (budget == 0)
         return false;
     pp__spin_begin(&spin, budget);
@@ -261,6 +261,8 @@ bool pp__collect_spin(pp_pool *pool, uint64_t deadline)
     bool found = spin_on(pool, spin);
     if (found)
         pp__collect(pool);
+    else
+        *in_vain = pool->delivered;
     return found;
 }
 

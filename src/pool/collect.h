@@ -28,9 +28,11 @@ void pp__collect_worker(struct pp__worker *worker);
 /*
  * For a thread that waits for results and has the duty: looks at the rings of busy workers for as long as a wake would
  * cost, the lock released. True: something came and was collected, or somebody asks for another look. False: it is time
- * to sleep, or there are calls for all processors.
+ * to sleep, or there are calls for all processors. *in_vain is the waiter's: what had been delivered when it last found
+ * nothing, UINT64_MAX at first. Until there is more it only sleeps, whatever wakes it: who is to report a death may
+ * need the processor.
  */
-bool pp__collect_spin(pp_pool *pool, uint64_t deadline);
+bool pp__collect_spin(pp_pool *pool, uint64_t deadline, uint64_t *in_vain);
 
 /*
  * For one that has not: the same while another waiting thread has the duty and sleeps, which so is not woken for what

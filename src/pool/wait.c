@@ -46,6 +46,7 @@ struct pp__waiter {
     bool unroused;              /* it has slept to its bound, and nobody has said that it is to look */
     bool naps;                  /* it sleeps there for its turn */
     unsigned has_napped;        /* so often */
+    uint64_t spun_in_vain;      /* for pp__collect_spin */
 };
 
 void pp__subject_init(struct pp__subject *subject)
@@ -343,7 +344,7 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
         return wait_beside(pool, me, deadline, hold);
     pp__list_remove(&me->in_pool);
     if (*looked)
-        return pp__collect_spin(pool, deadline) ? 0 : pp__collect_sleep(pool, deadline, true, hold);
+        return pp__collect_spin(pool, deadline, &me->spun_in_vain) ? 0 : pp__collect_sleep(pool, deadline, true, hold);
     *looked = true;
     pp__collect(pool);
     return 0;
@@ -364,7 +365,7 @@ static int look_for_signals(pp_pool *pool, struct pp__hold *hold)
 static int wait_for(pp_pool *pool, struct pp__subject *subject, bool (*ready)(const void *what), const void *what,
                     uint64_t deadline, bool deaf)
 {
-    struct pp__waiter me = {.what = what, .word = 1};
+    struct pp__waiter me = {.what = what, .word = 1, .spun_in_vain = UINT64_MAX};
     struct pp__hold hold;
     bool looked = false;
     int error = 0;
