@@ -23,6 +23,14 @@ static bool is_due(const struct pp__spin *spin)
     return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read();
 }
 
+/* The owner has written to both lines, its record's and its slot's: they are asked for together, or the second would be
+ * waited for behind the first. */
+static void fetch_call(void)
+{
+    pp__ring_fetch(&pp__self.calls);
+    pp__prefetch_to_write(&pp__self.result_side->slots[pp__self.next_slot % PP__SLOTS]);
+}
+
 /* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
 static bool spin_for_call(void)
 {
@@ -83,4 +91,5 @@ void pp__self_idle(void)
         pp__self.slept_for = 0;
     else
         sleep_for_call();
+    fetch_call();
 }

@@ -107,6 +107,7 @@ static inline bool pp__begin(uint32_t slot, uint64_t before, uint64_t begun, uin
     pp__store_relaxed(&pp__self.result_side->begun_at[slot], now); /* published by the begin */
     PP_FAULT("worker.begin.before");
     bool won = pp__slot_begin(&pp__self.result_side->slots[slot], before, begun);
+    pp__self.next_slot = slot + 1;
     if (won)
         PP_FAULT("worker.begin.after");
     return won;

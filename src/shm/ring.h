@@ -174,6 +174,12 @@ static inline int pp__ring_next(struct pp__ring_reader *reader, struct pp__recor
     return 1;
 }
 
+/* Asks for the cache line in which the next record begins, there or not. */
+static inline void pp__ring_fetch(const struct pp__ring_reader *reader)
+{
+    __builtin_prefetch(reader->data + pp__ring_offset(reader->position, reader->capacity));
+}
+
 /*
  * The record behind the last published one, of which the producer has said by other means (with release, read with
  * acquire) that its header and some of its payload are written: type and id as in its header, and as size the bytes at
