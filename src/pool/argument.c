@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool/argument.h"
 
+#include "base/atomic.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "pool/dispatch.h"
@@ -11,6 +12,7 @@
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 /* -------------------------------------------------------------------------------------------- loans */
@@ -32,8 +34,12 @@ static bool borrow(pp_pool *pool, uint64_t size, struct pp__loan *loan)
         return false;
     struct pp__place *p = &worker->arguments.places[place];
     p->state = PP__PLACE_OUT;
-    *loan =
-        (struct pp__loan){.worker = worker->serial, .place = place, .memory = p->memory, .room = p->room, .fd = p->fd};
+    *loan = (struct pp__loan){.worker = worker->serial,
+                              .place = place,
+                              .memory = p->memory,
+                              .room = p->room,
+                              .fd = p->fd,
+                              .ahead = worker->spins && pp__load_relaxed(&pool->page->spin) ? pool->wake_cost : 0};
     return true;
 }
 
@@ -56,6 +62,17 @@ bool pp__loan_open(pp_pool *pool, uint64_t size, struct pp__loan *loan)
 void *pp__loan_elements(const struct pp__loan *loan)
 {
     return (char *)loan->memory + PP__ELEMENTS_AT;
+}
+
+/* Not where it has slept on this thread's processor: it would get that only when this thread sleeps, behind the submit.
+ */
+void pp__loan_announce(pp_pool *pool, const struct pp__loan *loan)
+{
+    pp__pool_lock(pool);
+    struct pp__worker *worker = pp__worker_by_serial(pool, loan->worker);
+    if (worker && worker->idle && pp__load_relaxed(&worker->result_side->processor) != (uint32_t)sched_getcpu())
+        pp__worker_wake(worker);
+    pp__pool_unlock(pool);
 }
 
 bool pp__loan_stands(pp_pool *pool, const struct pp__loan *loan)

@@ -18,7 +18,8 @@ struct pp__loan {
     int place;
     void *memory;
     size_t room;
-    int fd; /* not sent yet, or -1 */
+    int fd;         /* not sent yet, or -1 */
+    uint64_t ahead; /* ns before all is written that the worker is to be woken; 0: it would not wait for the call */
 };
 
 /* Takes one for elements of `size` bytes, if a worker is idle, and makes its memory if there is none. Takes the lock
@@ -27,6 +28,9 @@ bool pp__loan_open(pp_pool *pool, uint64_t size, struct pp__loan *loan);
 
 /* Where they are to be written, with pp__item_add. */
 void *pp__loan_elements(const struct pp__loan *loan);
+
+/* Wakes the worker: its call comes at once. Takes the lock for a moment. */
+void pp__loan_announce(pp_pool *pool, const struct pp__loan *loan);
 
 /* Whether the worker is still there, and would get it at once if it is too large to be copied elsewhere. */
 bool pp__loan_stands(pp_pool *pool, const struct pp__loan *loan);

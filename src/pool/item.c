@@ -119,11 +119,16 @@ void pp__item_free(struct pp__item *item)
 
 void *pp__item_add(void *place, const void *data, size_t size)
 {
+    return pp__item_add_rest(place, data, size, 0);
+}
+
+void *pp__item_add_rest(void *place, const void *data, size_t size, size_t done)
+{
     struct pp__element *element = place;
     *element = (struct pp__element){.size = size};
     char *bytes = (char *)(element + 1);
-    if (size > 0)
-        memcpy(bytes, data, size);
+    if (size > done)
+        memcpy(bytes + done, (const char *)data + done, size - done);
     size_t room = pp__element_room(size) - sizeof *element;
     memset(bytes + size, 0, room - size);
     return bytes + room;

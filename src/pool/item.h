@@ -209,6 +209,13 @@ static inline void pp__item_fill(struct pp__item *item, const void *data, size_t
     pp__copy_few(item->room, data, size);
 }
 
+/* The same, whose first `done` bytes were copied to where the bytes of the element at `place` lie. */
+void *pp__item_add_rest(void *place, const void *data, size_t size, size_t done);
+static inline void *pp__item_bytes(void *place)
+{
+    return (struct pp__element *)place + 1;
+}
+
 /* After the last one; 0 or why the elements can't be sealed. */
 int pp__item_seal(struct pp__item *item);
 

@@ -73,7 +73,7 @@ void pp__results_close(struct pp__results *results)
         pthread_mutex_unlock(&results->lock);
 }
 
-/* Release: pairs with the load in pp__shelf_take_in (shelf.c): the last byte was read before the worker writes the
+/* Release: pairs with the load in take_in (shelf.c): the last byte was read before the worker writes the
  * next. */
 static void set_returned(struct pp__results_place *place, bool gone)
 {

@@ -119,7 +119,7 @@ void pp__shelf_put_out(struct pp__shelf *shelf, int place)
 }
 
 /* Acquire: pairs with the store in set_returned (results.c): who had the result has read its last byte. */
-void pp__shelf_take_in(struct pp__shelf *shelf)
+static void take_in(struct pp__shelf *shelf)
 {
     for (unsigned i = 0; i < PP__PLACES && shelf->returned; i++) {
         struct pp__place *place = &shelf->places[i];
@@ -205,12 +205,21 @@ static bool is_ready(struct pp__place *place)
     return true;
 }
 
+/* One that can't be made ready now is tried again when it is wanted. */
+void pp__shelf_make_ready(struct pp__shelf *shelf)
+{
+    take_in(shelf);
+    for (unsigned i = 0; i < PP__PLACES; i++)
+        if (shelf->places[i].state == PP__PLACE_FREE)
+            is_ready(&shelf->places[i]);
+}
+
 /* The limit counts for what is written, wherever: what the caller sees must not depend on which buffers there are. */
 int pp__shelf_reserve(struct pp__shelf *shelf, size_t size)
 {
     if (size >= most_of(shelf) || pp__segment_check_limit(size + 1) != 0)
         return -EFBIG;
-    pp__shelf_take_in(shelf);
+    take_in(shelf);
     struct pp__place *place = find(shelf, size), *victim = NULL;
     if (!place || place->room / TOO_LARGE > size)
         victim = find_victim(shelf, pp__buffer_room(size));

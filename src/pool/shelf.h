@@ -88,6 +88,8 @@ int pp__shelf_guard(struct pp__shelf *shelf, int place);
 /* Worker: the owner has what lies there, until `returned` says that it has not. To take in what was given back, or is
  * to be given up, is part of pp__shelf_take. */
 void pp__shelf_put_out(struct pp__shelf *shelf, int place);
-void pp__shelf_take_in(struct pp__shelf *shelf);
+
+/* Worker, while it has nothing to do: takes in what was given back, and makes it ready to be written to. */
+void pp__shelf_make_ready(struct pp__shelf *shelf);
 
 #endif

@@ -15,6 +15,7 @@
 #include "process/owner.h"
 
 #include <errno.h>
+#include <string.h>
 
 int pp__pool_accepts(pp_pool *pool)
 {
@@ -284,6 +285,29 @@ static uint32_t sooner(uint32_t one, uint32_t other)
     return one == 0 || (other > 0 && other < one) ? other : one;
 }
 
+/* The last bytes of a large argument are copied in pieces, to see how long the rest will take. */
+#define LAST ((size_t)1 << 20)
+#define PIECE ((size_t)32 << 10)
+
+/* The worker is woken when the rest takes as long as that does, at the latest before the last piece. */
+static void fill_loan(pp_pool *pool, const struct pp__loan *loan, const pp_call *call)
+{
+    char *bytes = pp__item_bytes(pp__loan_elements(loan));
+    size_t begin = call->size > LAST ? call->size - LAST : 0, done = begin;
+    if (begin > 0)
+        memcpy(bytes, call->arg, begin);
+    uint64_t begun = pp__now();
+    for (bool told = loan->ahead == 0; !told && call->size - done > PIECE;) {
+        memcpy(bytes + done, (const char *)call->arg + done, PIECE);
+        done += PIECE;
+        size_t left = call->size - done;
+        told = left <= PIECE || (pp__now() - begun) * left / (done - begin) <= loan->ahead;
+        if (told)
+            pp__loan_announce(pool, loan);
+    }
+    pp__item_add_rest(pp__loan_elements(loan), call->arg, call->size, done);
+}
+
 /* Straight into a buffer of the worker that will get it, if there is one. True: it was; *error says how that ended. */
 static bool submit_lent(pp_pool *pool, const pp_call *call, struct pp__wish *wish, pp_future **result, int *error)
 {
@@ -291,7 +315,7 @@ static bool submit_lent(pp_pool *pool, const pp_call *call, struct pp__wish *wis
     uint64_t size = pp__element_room(call->size);
     if (size <= PP__INLINE_MAX || !pp__loan_open(pool, size, &loan))
         return false;
-    pp__item_add(pp__loan_elements(&loan), call->arg, call->size);
+    fill_loan(pool, &loan, call);
     pp__pool_lock(pool);
     *error = enqueue_large(pool, call, (struct large){.loan = &loan, .wish = wish}, result);
     if (*error)

@@ -141,7 +141,7 @@ static _Noreturn void serve(void)
         pp__self_ring_if_wanted(PP__WANT_ATTENTION, pp__self.untold);
         pp__self.untold = PP__WANT_NO_ID;
         pp__self.clock.now = 0;
-        pp__shelf_take_in(&pp__self.shelf);
+        pp__shelf_make_ready(&pp__self.shelf);
         if (pp__self.received.keeps)
             pp__received_tidy(&pp__self.received, pp__self.call_side);
         pp__self_idle();

@@ -278,6 +278,21 @@ TEST(what_was_guarded_can_be_written_to_when_it_is_taken_again)
     CHECK_INT(count_buffers(), 0);
 }
 
+TEST(what_was_given_back_is_made_ready_and_what_is_shown_stays_guarded)
+{
+    open_both();
+    int place = publish(MIB, 'a');
+    CHECK_INT(pp__shelf_guard(&shelf, place), 0);
+    char *shown = open_result(place, MIB);
+    pp__shelf_make_ready(&shelf);
+    CHECK(shelf.places[place].guarded);
+    pp__block_free(shown);
+    pp__shelf_make_ready(&shelf);
+    CHECK(!shelf.places[place].guarded);
+    memset(shelf.places[place].memory, 'b', MIB);
+    end_worker();
+}
+
 TEST(a_small_result_is_copied_and_its_place_free_at_once)
 {
     open_both();
@@ -298,7 +313,7 @@ TEST(what_was_taken_is_no_buffer_any_more)
     char *data = open_result(place, MIB);
     CHECK_INT(pp__block_own(data), 0);
     memset(data, 'x', MIB);
-    pp__shelf_take_in(&shelf);
+    pp__shelf_make_ready(&shelf);
     CHECK(!shelf.places[place].memory);
     pp__block_free(open_result(publish(MIB, 'b'), MIB));
     CHECK_INT(data[0], 'x');
@@ -350,7 +365,7 @@ TEST(what_could_not_be_received_is_taken_from_the_worker)
     int place = (int)CHECK_OK(pp__shelf_take(&shelf, MIB));
     pp__shelf_put_out(&shelf, place);
     pp__results_refuse(results, (uint32_t)place);
-    pp__shelf_take_in(&shelf);
+    pp__shelf_make_ready(&shelf);
     CHECK(!shelf.places[place].memory);
     pp__block_free(open_result(publish(MIB, 'a'), MIB));
     end_worker();
@@ -366,14 +381,14 @@ TEST(what_is_not_used_between_two_looks_is_given_up)
     CHECK(!pp__results_tidy(results, &left));
     CHECK(left);
     CHECK(pp__results_tidy(results, &left));
-    pp__shelf_take_in(&shelf);
+    pp__shelf_make_ready(&shelf);
     CHECK(!shelf.places[place].memory);
     CHECK_INT(held[0], 'a');
     pp__block_free(held);
     left = false;
     CHECK(pp__results_tidy(results, &left));
     CHECK(!left);
-    pp__shelf_take_in(&shelf);
+    pp__shelf_make_ready(&shelf);
     CHECK_INT(count_buffers(), 0);
     end_worker();
 
