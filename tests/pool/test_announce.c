@@ -7,19 +7,17 @@
 
 #define SIZE ((size_t)1 << 20)
 
-/* How often the process has gone to sleep. */
+/* How often the process has gone to sleep; for a handler, too. */
 static long sleeps_of(pid_t pid)
 {
-    char path[64], line[256];
-    long count = -1;
+    char path[64], text[8192];
     snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *status = fopen(path, "re");
-    while (status && fgets(line, sizeof line, status))
-        if (sscanf(line, "voluntary_ctxt_switches: %ld", &count) == 1)
-            break;
-    if (status)
-        fclose(status);
-    return count;
+    int status = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = read(status, text, sizeof text - 1);
+    close(status);
+    text[size > 0 ? size : 0] = '\0';
+    const char *found = strstr(text, "\nvoluntary_ctxt_switches:");
+    return found ? atol(strchr(found, ':') + 1) : -1;
 }
 
 static struct {
@@ -29,13 +27,13 @@ static struct {
     long before, after;
 } look;
 
-/* Where it is not expected, a thousandth of the harness's patience has to do. */
+/* Where it is not expected, 50 ms have to do. */
 static void look_at_worker(int number)
 {
     (void)number;
     for (int tries = 0; (look.after = sleeps_of(look.worker)) == look.before && (look.expected || tries < 50); tries++)
         usleep(1000);
-    CHECK_INT(mprotect(look.page, 4096, PROT_READ | PROT_WRITE), 0);
+    mprotect(look.page, 4096, PROT_READ | PROT_WRITE); /* or it comes here again */
 }
 
 static void stay_on(int processor)
@@ -65,6 +63,8 @@ static void find_two_processors(int found[2])
             found[count++] = i;
     if (count < 2 || pp_usable_processors() < 2)
         LEFT_OUT("one processor");
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("valgrind does not go on exactly where a copy was interrupted");
 }
 
 /* It sleeps, and goes on doing so for as long as nobody wakes it. */
