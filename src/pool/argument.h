@@ -29,7 +29,7 @@ bool pp__loan_open(pp_pool *pool, uint64_t size, struct pp__loan *loan);
 /* Where they are to be written, with pp__item_add. */
 void *pp__loan_elements(const struct pp__loan *loan);
 
-/* Wakes the worker: its call comes at once. Takes the lock for a moment. */
+/* Wakes the worker: its call is about to come. Takes the lock for a moment. */
 void pp__loan_announce(pp_pool *pool, const struct pp__loan *loan);
 
 /* Whether the worker is still there, and would get it at once if it is too large to be copied elsewhere. */

@@ -12,6 +12,7 @@
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -45,7 +46,10 @@ static int copy(int fd, size_t size, void **data)
 static int map(int fd, size_t size, void **data)
 {
     const void *payload;
-    int error = pp__foreign_check_whole(fd, (uint64_t)size + 1);
+    uint64_t found;
+    int error = pp__foreign_check(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE, &found);
+    if (error == 0)
+        error = pp__foreign_check_whole(fd, (uint64_t)size + 1);
     if (error == 0)
         error = pp__payload_map(fd, size, &payload);
     if (error)

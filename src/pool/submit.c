@@ -289,7 +289,8 @@ static uint32_t sooner(uint32_t one, uint32_t other)
 #define LAST ((size_t)1 << 20)
 #define PIECE ((size_t)32 << 10)
 
-/* The worker is woken when the rest takes as long as that does, at the latest before the last piece. */
+/* The worker is woken when the rest takes as long as that does, at the latest before the last piece; of an argument
+ * that is a single one, by its call. */
 static void fill_loan(pp_pool *pool, const struct pp__loan *loan, const pp_call *call)
 {
     char *bytes = pp__item_bytes(pp__loan_elements(loan));

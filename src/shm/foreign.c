@@ -37,8 +37,10 @@ struct pages {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
-/* A swapped page counts as evicted. Of all that is known of the file, what lies behind its end is counted, too: so
- * where the kernel can't say where its pages are, as many behind the end as are missing go unnoticed. */
+/*
+ * A swapped page counts as evicted. Kernels before 6.5, and filters of system calls, do not say where pages are: then
+ * those of the whole file are counted, and as many behind its end as are missing before it go unnoticed.
+ */
 static uint64_t allocated(int fd, uint64_t size)
 {
     struct range range = {.begin = 0, .length = size};
@@ -52,6 +54,9 @@ static uint64_t allocated(int fd, uint64_t size)
 int pp__foreign_check_whole(int fd, uint64_t size)
 {
     struct statfs system;
+    int flags = PP_SYS(fcntl)(fd, F_GETFL);
+    if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) /* the kernel would not tell us, of a file of another user's */
+        return pp__fail(-EPROTO, "shared memory that was opened for reading alone");
     if (PP_SYS(fstatfs)(fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC)
         return pp__fail(-EPROTO, "shared memory that is not in ordinary pages");
     if (allocated(fd, size) < size)

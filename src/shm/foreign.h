@@ -12,9 +12,10 @@
 int pp__foreign_check(int fd, int seals, uint64_t *size);
 
 /*
- * For what is to be mapped and has a seal against holes that come later (WRITE or FUTURE_WRITE): 0, or -EPROTO if its
- * first `size` bytes have holes or are not in ordinary pages. A hole would be filled when it is looked at, on the
- * reader's account; huge pages of the system's stock may be used up then, which is SIGBUS.
+ * For what is to be mapped, and was checked for a seal against holes that come later (WRITE or FUTURE_WRITE): 0, or
+ * -EPROTO if its first `size` bytes have holes or are not in ordinary pages, or that can't be found out. A hole would
+ * be filled when it is looked at, on the reader's account; huge pages of the system's stock may be used up then, which
+ * is SIGBUS.
  */
 int pp__foreign_check_whole(int fd, uint64_t size);
 

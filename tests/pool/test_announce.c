@@ -7,21 +7,21 @@
 
 #define SIZE ((size_t)1 << 20)
 
-/* How often the process has gone to sleep; for a handler, too. */
-static long sleeps_of(pid_t pid)
+/* How often the process with this file has gone to sleep; for a handler, too. */
+static long sleeps_of(int status)
 {
-    char path[64], text[8192];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    int status = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = read(status, text, sizeof text - 1);
-    close(status);
+    char text[8192];
+    ssize_t size = pread(status, text, sizeof text - 1, 0);
     text[size > 0 ? size : 0] = '\0';
-    const char *found = strstr(text, "\nvoluntary_ctxt_switches:");
-    return found ? atol(strchr(found, ':') + 1) : -1;
+    const char *digit = strstr(text, "\nvoluntary_ctxt_switches:\t");
+    long count = digit ? 0 : -1;
+    for (digit = digit ? strchr(digit, '\t') + 1 : ""; *digit >= '0' && *digit <= '9'; digit++)
+        count = 10 * count + *digit - '0';
+    return count;
 }
 
 static struct {
-    pid_t worker;
+    int worker; /* its /proc/PID/status */
     char *page;
     bool expected; /* that it sleeps anew */
     long before, after;
@@ -79,13 +79,18 @@ static void wait_until_it_sleeps(void)
 static void submit_large(pp_wait_policy wait, int owners, int workers)
 {
     pp_pool *pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1, .wait = wait});
+    pid_t pid;
+    char path[64];
     char *arg = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(arg != MAP_FAILED);
     memset(arg, 'x', SIZE);
     stay_on(owners);
     pp_future *first = submit(pool, task_stay_on, &workers, sizeof workers);
-    CHECK_INT(pp_future_result(first, -1, &look.worker, sizeof look.worker, NULL), 0);
+    CHECK_INT(pp_future_result(first, -1, &pid, sizeof pid, NULL), 0);
     pp_future_unref(first);
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    look.worker = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(look.worker >= 0);
     look.page = arg + SIZE - 4096;
     wait_until_it_sleeps();
     CHECK_INT(mprotect(look.page, 4096, PROT_NONE), 0);

@@ -29,7 +29,7 @@ static void expect_holes_seen(void)
     expect(kit_memfd(bytes, ROOM - KIT_PAGE, ROOM, FINAL), ROOM - KIT_PAGE + 1, -EPROTO, "holes");
     expect(kit_memfd(bytes, ROOM - KIT_PAGE, ROOM, FINAL), ROOM - KIT_PAGE, 0, NULL);
     expect(kit_memfd("abc", 4, (size_t)1 << 40, FINAL), (size_t)1 << 40, -EPROTO, "holes");
-    expect(-1, 1, -EPROTO, "holes");
+    expect(-1, 1, -EPROTO, "reading alone");
 }
 
 static long no_such_call(long number, ...)
@@ -87,6 +87,19 @@ TEST(pages_behind_the_end_make_up_for_no_holes)
     CHECK_INT(pp__buffer_map(fd, ROOM, KIT_PAGE, &seen), -EPROTO);
     CHECK_HAS(pp_last_error(), "holes");
     close(fd);
+}
+
+/* Of a file of another user's that can't be written to here the kernel does not tell where its pages are. */
+TEST(what_was_opened_for_reading_alone_is_refused)
+{
+    static char bytes[ROOM];
+    char path[64];
+    int fd = kit_memfd(bytes, ROOM, ROOM, FINAL);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int reader = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(reader >= 0);
+    expect(reader, ROOM, -EPROTO, "reading alone");
+    expect(fd, ROOM, 0, NULL);
 }
 
 /* Of which there may be none left when they are looked at. */
