@@ -55,7 +55,7 @@ int pp__foreign_check_whole(int fd, uint64_t size)
 {
     struct statfs system;
     int flags = PP_SYS(fcntl)(fd, F_GETFL);
-    if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) /* the kernel would not tell us, of a file of another user's */
+    if (flags >= 0 && (flags & O_ACCMODE) != O_RDWR) /* the kernel would not tell us, of a file of another user's */
         return pp__fail(-EPROTO, "shared memory that was opened for reading alone");
     if (PP_SYS(fstatfs)(fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC)
         return pp__fail(-EPROTO, "shared memory that is not in ordinary pages");

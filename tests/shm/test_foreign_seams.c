@@ -29,7 +29,7 @@ static void expect_holes_seen(void)
     expect(kit_memfd(bytes, ROOM - KIT_PAGE, ROOM, FINAL), ROOM - KIT_PAGE + 1, -EPROTO, "holes");
     expect(kit_memfd(bytes, ROOM - KIT_PAGE, ROOM, FINAL), ROOM - KIT_PAGE, 0, NULL);
     expect(kit_memfd("abc", 4, (size_t)1 << 40, FINAL), (size_t)1 << 40, -EPROTO, "holes");
-    expect(-1, 1, -EPROTO, "reading alone");
+    expect(-1, 1, -EPROTO, "holes");
 }
 
 static long no_such_call(long number, ...)
