@@ -12,7 +12,6 @@
 #include "shm/segment.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 /* -------------------------------------------------------------------------------------------- loans */
@@ -70,7 +69,7 @@ void pp__loan_announce(pp_pool *pool, const struct pp__loan *loan)
 {
     pp__pool_lock(pool);
     struct pp__worker *worker = pp__worker_by_serial(pool, loan->worker);
-    if (worker && worker->idle && pp__load_relaxed(&worker->result_side->processor) != (uint32_t)sched_getcpu())
+    if (worker && worker->idle && !pp__worker_slept_here(worker))
         pp__worker_wake(worker);
     pp__pool_unlock(pool);
 }

@@ -12,7 +12,6 @@
 #include "shm/segment.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -45,16 +44,11 @@ static int copy(int fd, size_t size, void **data)
  * write to what it took. */
 static int map(int fd, size_t size, void **data)
 {
-    const void *payload;
-    uint64_t found;
-    int error = pp__foreign_check(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE, &found);
+    int error = pp__payload_check(fd, size);
     if (error == 0)
         error = pp__foreign_check_whole(fd, (uint64_t)size + 1);
-    if (error == 0)
-        error = pp__payload_map(fd, size, &payload);
     if (error)
         return error;
-    pp__payload_unmap(payload, size);
     size_t page = pp__block_before();
     size_t total = page + size + 1;
     char *memory = pp__huge_reserve(page, size + 1, PROT_READ | PROT_WRITE);
@@ -63,6 +57,10 @@ static int map(int fd, size_t size, void **data)
     if (PP_SYS(mmap)(memory + page, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
         munmap(memory, total);
         return pp__fail(-ENOMEM, "no memory to map a result of %zu bytes", size);
+    }
+    if (memory[page + size] != '\0') {
+        munmap(memory, total);
+        return pp__fail(-EPROTO, "a payload without a NUL behind it");
     }
     *data = memory + page;
     *header_of(*data) = (struct pp__block_header){.mapped = total};

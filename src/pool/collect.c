@@ -204,8 +204,7 @@ static bool see(const struct eyes *eyes)
 /* Whether a worker that was woken waits, by all that is known, for this very processor. */
 static bool holds_processor_of(const struct pp__worker *worker)
 {
-    return worker->count > 0 && worker->woken_at != 0 &&
-           pp__load_relaxed(&worker->result_side->processor) == (uint32_t)sched_getcpu();
+    return worker->count > 0 && worker->woken_at != 0 && pp__worker_slept_here(worker);
 }
 
 static bool is_in_the_way(const pp_pool *pool)

@@ -21,6 +21,7 @@
 #include "shm/segment.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -494,6 +495,11 @@ bool pp__worker_ring(struct pp__worker *worker)
 bool pp__worker_sleeps(const struct pp__worker *worker)
 {
     return pp__doorbell_unrung(&worker->result_side->sleeping, &worker->rung);
+}
+
+bool pp__worker_slept_here(const struct pp__worker *worker)
+{
+    return pp__load_relaxed(&worker->result_side->processor) == (uint32_t)sched_getcpu();
 }
 
 bool pp__worker_wants_room(const struct pp__worker *worker)

@@ -132,6 +132,9 @@ void pp__worker_wake_sent(pp_pool *pool);
 /* Whether it says that it does, in a sleep for which it was not rung yet. */
 bool pp__worker_sleeps(const struct pp__worker *worker);
 
+/* Whether it slept last on the processor of the calling thread, where it likes to be woken; a hint. */
+bool pp__worker_slept_here(const struct pp__worker *worker);
+
 /* Whether it sleeps though it has begun a call: it waits for room for a result. A hint. */
 bool pp__worker_wants_room(const struct pp__worker *worker);
 

@@ -239,7 +239,7 @@ int pp__payload_seal(int fd, void *memory, size_t size)
     return seal(fd, SEALED_CONTENT | F_SEAL_SEAL);
 }
 
-static int check_payload(int fd, size_t size)
+int pp__payload_check(int fd, size_t size)
 {
     uint64_t found;
     int error = pp__foreign_check(fd, SEALED_CONTENT, &found);
@@ -255,7 +255,7 @@ static int check_payload(int fd, size_t size)
 int pp__payload_map(int fd, size_t size, const void **memory)
 {
     void *place = NULL;
-    int error = check_payload(fd, size);
+    int error = pp__payload_check(fd, size);
     if (error == 0)
         error = map(fd, size + 1, PROT_READ, MAP_PRIVATE, &place);
     if (error)
@@ -270,7 +270,7 @@ int pp__payload_map(int fd, size_t size, const void **memory)
 
 int pp__payload_read(int fd, size_t size, void *bytes)
 {
-    int error = check_payload(fd, size);
+    int error = pp__payload_check(fd, size);
     for (size_t done = 0; error == 0 && done <= size;) {
         ssize_t got = PP_SYS(pread)(fd, (char *)bytes + done, size + 1 - done, (off_t)done);
         if (got > 0)

@@ -61,6 +61,9 @@ int pp__payload_create(size_t size, void **memory);
  */
 int pp__payload_seal(int fd, void *memory, size_t size);
 
+/* 0, or -EPROTO: not sealed against writing and resizing, or no room for `size` bytes and a NUL. */
+int pp__payload_check(int fd, size_t size);
+
 /*
  * Maps a sealed payload of `size` bytes, whoever it comes from, for reading: from then on nobody can change it.
  * -EPROTO: not sealed against writing and resizing, too small, or without its NUL; -ENOMEM. Whether it has holes is

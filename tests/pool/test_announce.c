@@ -107,30 +107,28 @@ static void submit_large(pp_wait_policy wait, int owners, int workers)
     munmap(arg, SIZE);
 }
 
-TEST(a_worker_that_may_spin_is_woken_ahead_of_a_large_argument)
+/* Whether it is woken `ahead` of its call, whose submitter stays on the first of two processors. */
+static void check(pp_wait_policy wait, int workers, bool ahead)
 {
     int processors[2];
     board_make();
     find_two_processors(processors);
-    look.expected = true;
-    submit_large(PP_WAIT_ADAPTIVE, processors[0], processors[1]);
-    CHECK(look.after > look.before);
+    look.expected = ahead;
+    submit_large(wait, processors[0], processors[workers]);
+    CHECK_INT(look.after != look.before, ahead);
+}
+
+TEST(a_worker_that_may_spin_is_woken_ahead_of_a_large_argument)
+{
+    check(PP_WAIT_ADAPTIVE, 1, true);
 }
 
 TEST(a_worker_that_may_not_spin_is_woken_by_its_call_alone)
 {
-    int processors[2];
-    board_make();
-    find_two_processors(processors);
-    submit_large(PP_WAIT_SLEEP, processors[0], processors[1]);
-    CHECK_INT(look.after, look.before);
+    check(PP_WAIT_SLEEP, 1, false);
 }
 
 TEST(a_worker_on_the_callers_processor_is_woken_by_its_call_alone)
 {
-    int processors[2];
-    board_make();
-    find_two_processors(processors);
-    submit_large(PP_WAIT_ADAPTIVE, processors[0], processors[0]);
-    CHECK_INT(look.after, look.before);
+    check(PP_WAIT_ADAPTIVE, 0, false);
 }

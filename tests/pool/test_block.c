@@ -50,6 +50,21 @@ TEST(holes_that_are_made_before_the_seals_are_seen)
     close(fd);
 }
 
+TEST(a_payload_without_a_nul_is_not_mapped)
+{
+    static char bytes[2 * PP__COPIED_MAX + 1];
+    void *block = NULL;
+    int before = kit_memfd_mappings();
+    memset(bytes, 'x', sizeof bytes);
+    int fd = kit_memfd(bytes, sizeof bytes, sizeof bytes, SEALED);
+    CHECK_INT(pp__block_open(fd, sizeof bytes - 1, &block), -EPROTO);
+    CHECK_HAS(pp_last_error(), "NUL");
+    CHECK_INT(kit_memfd_mappings(), before);
+    CHECK_INT(pp__block_open(fd, sizeof bytes, &block), -EPROTO);
+    CHECK_HAS(pp_last_error(), "less than");
+    close(fd);
+}
+
 TEST(a_payload_with_holes_that_is_copied_reads_as_zeros)
 {
     void *block = NULL;

@@ -133,6 +133,72 @@ BOTH(a_call_does_not_wait_behind_a_chunk_while_another_worker_sleeps)
     pp_pool_destroy(pool);
 }
 
+/* How many calls the worker has that stands at its gate, behind which `count` more are submitted, each taken for `run`
+ * ns, beside a wake of 1000. */
+static uint32_t count_behind(pp_start_method method, int count, uint64_t run)
+{
+    pp_future *futures[32];
+    uint32_t most = 0;
+    pp_pool *pool = open_asleep(method, 2);
+    pp__pool_lock(pool);
+    pool->mean_run = run;
+    pool->wake_cost = 1000;
+    pp__pool_unlock(pool);
+    pp_future *running = submit_int(pool, task_gate, 1);
+    for (int i = 0; i < count; i++)
+        futures[i] = submit_int(pool, task_square, i);
+    pp__pool_lock(pool);
+    for (int i = 0; i < 2; i++)
+        most = pool->workers[i]->count > most ? pool->workers[i]->count : most;
+    pp__pool_unlock(pool);
+    gate_open(1);
+    for (int i = 0; i < count; i++)
+        CHECK_INT(take_int(futures[i]), i * i);
+    CHECK(take_int(running) > 0);
+    pp_pool_destroy(pool);
+    shared()->gates[1] = 0;
+    return most;
+}
+
+/* Others go to the one that sleeps as soon as it would be awake before they begin. Behind a call that lasts a
+ * millisecond none is queued any more, nor left there: then it is tried again. */
+BOTH(trivial_calls_are_queued_while_another_worker_sleeps)
+{
+    CHECK(count_behind(method, 8, 320) < 9);
+    wait_until(count_behind(method, 20, 100) == 21, 10);
+}
+
+/* ------------------------------------------------------------------------------------------------ spinning in vain */
+
+/* A spin of an hour would end by a jump of the clock, which halves the limit. */
+BOTH(who_has_spun_in_vain_spins_again_when_something_was_delivered)
+{
+    pp_pool *pool = open_workers(1, method);
+    if (pool->processors < 2)
+        LEFT_OUT("one processor");
+    pp_future *future = submit_int(pool, task_gate, 1);
+    gate_wait_arrived(1, 1);
+    uint64_t in_vain = UINT64_MAX, hour = 3600 * PP__SECOND;
+    pp__pool_lock(pool);
+    for (int i = 0; i < 2; i++) {
+        pool->workers[0]->woken_at = 0; /* it is not in this thread's way */
+        while (in_vain != pool->delivered) {
+            pool->collector.looked_at = pp__now();
+            pool->spin_limit = PP__SPIN_MAX;
+            pp__collect_spin(pool, PP__NEVER, &in_vain);
+        }
+        pool->spin_limit = pool->wake_cost = hour;
+        CHECK(!pp__collect_spin(pool, PP__NEVER, &in_vain));
+        CHECK_INT(pool->spin_limit, hour);
+        in_vain--; /* as if there were more since */
+    }
+    pool->spin_limit = pool->wake_cost = PP__SPIN_MAX;
+    pp__pool_unlock(pool);
+    gate_open(1);
+    CHECK(take_int(future) > 0);
+    pp_pool_destroy(pool);
+}
+
 /* --------------------------------------------------------------------------------------- an initializer that fails */
 
 struct log_lines {
