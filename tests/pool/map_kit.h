@@ -219,4 +219,26 @@ static inline uint32_t *make_numbers(uint32_t count)
     return numbers;
 }
 
+/* A thread that maps numbers to their squares. */
+struct mapper {
+    pp_pool *pool;
+    pp_map_options options;
+    uint32_t count;
+};
+
+static inline void *map_squares(void *context)
+{
+    struct mapper *mapper = context;
+    struct feed feed = {.count = mapper->count};
+    pp_map *map = open_feed(mapper->pool, &feed, mapper->options);
+    for (uint32_t i = 0; i < mapper->count; i++) {
+        pp_map_result result = next_fed(map, &feed);
+        check_square(&result, (uint32_t)result.index);
+        CHECK(mapper->options.unordered || result.index == i);
+    }
+    CHECK_INT(end_of(map), 0);
+    pp_map_close(map);
+    return NULL;
+}
+
 #endif
