@@ -7,6 +7,7 @@
 #include "processes_kit.h"
 
 #define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
 
 /* A file with a number in it, of which there may be many. */
 static inline int make_file(int number)
@@ -91,6 +92,20 @@ static inline int task_make(pp_task *task, const void *arg, size_t size)
         close(fd);
     }
     return pp_task_return(task, arg, size);
+}
+
+/* Gives back what came. */
+static inline int task_pass(pp_task *task, const void *arg, size_t size)
+{
+    for (size_t i = 0; i < pp_task_fd_count(task); i++)
+        CHECK_INT(pp_task_return_fd(task, pp_task_fd(task, i)), 0);
+    return pp_task_return(task, arg, size);
+}
+
+/* How many the only worker of the pool has. */
+static inline int fds_of(pp_pool *pool)
+{
+    return take_int(submit(pool, task_count_fds, NULL, 0));
 }
 
 #endif
