@@ -7,29 +7,30 @@
  *   worker  open_run, append (src/pool/worker_chunk.c), pp__self_publish_run (src/pool/worker_publish.c)
  *   owner   pp__collect_worker, has_open, take_open, take_run (src/pool/outcome.c)
  *
- * A run has one or two elements, and the data has room for two records of that size: a place is used again when the owner has
- * given it back. Element i's result is the value i. The cursors count records.
+ * A run has one or two elements, and the data has places for three records of that size, one of which is empty: it is used
+ * again when the owner has given it back. Element i's result is the value i. The cursors count records; a mark says that
+ * there is one.
  *
  * mutant 1: `open` is stored relaxed (OPEN_TELL_ORDER)
- * mutant 2: the tail is not looked at again behind `open`
+ * mutant 2: the mark is not looked at again behind `open`
  * mutant 3: the result is read before `open` is loaded (OPEN_LOOK_ORDER)
  * mutant 4: the place of a run that was looked into is given back before that was published
  */
 #define CPUS 2
-#define WORDS 11
+#define WORDS 17
 #include "memory.pml"
 
 #define OWNER 0
 #define WORKER 1
 
-#define TAIL 0
-#define HEAD 1
-#define OPEN 2
-#define CAPACITY 2
-#define PLACE(position) (3 + (position) % CAPACITY * 4)
-#define FIRST(position) PLACE(position)
-#define COUNT(position) (PLACE(position) + 1)
-#define DATA(position, i) (PLACE(position) + 2 + (i))
+#define HEAD 0
+#define OPEN 1
+#define CAPACITY 3
+#define PLACE(position) (2 + (position) % CAPACITY * 5)
+#define MARK(position) PLACE(position)
+#define FIRST(position) (PLACE(position) + 1)
+#define COUNT(position) (PLACE(position) + 2)
+#define DATA(position, i) (PLACE(position) + 3 + (i))
 
 #define ELEMENTS 5
 #define MOST 2
@@ -53,8 +54,8 @@ inline put(word, what, order)
 inline open_run()
 {
     do
-    :: position - head < CAPACITY -> break
-    :: position - head == CAPACITY -> load(WORKER, HEAD, head)
+    :: position - head < CAPACITY - 1 -> break
+    :: position - head == CAPACITY - 1 -> load(WORKER, HEAD, head)
     od;
     put(FIRST(position), id, RELAXED);
     count = 0
@@ -71,8 +72,9 @@ inline append()
 inline publish_run()
 {
     put(COUNT(position), count, RELAXED);
-    position++;
-    put(TAIL, position, RELEASE)
+    put(MARK(position + 1), 0, RELAXED);
+    put(MARK(position), 1, RELEASE);
+    position++
 }
 
 proctype worker()
@@ -111,15 +113,16 @@ inline take_published()
     :: else -> break
     od;
     looked_into = 0;
-    position++
+    position++;
+    mark = 0
 }
 
-/* Whether the tail is where it was: the record at `position` is then the one of which `open` tells, if that tells anything new. */
+/* Whether there is still no mark: the record at `position` is then the one of which `open` tells, if that tells anything new. */
 inline look_again()
 {
-    load(OWNER, TAIL, tail);
+    load(OWNER, MARK(position), mark);
 #if MUTANT == 2
-    tail = position
+    mark = 0
 #endif
 }
 
@@ -133,7 +136,7 @@ inline take_open()
     :: open > taken ->
         look_again();
         if
-        :: tail == position ->
+        :: mark == 0 ->
             load(OWNER, FIRST(position), first);
             assert(first >= 1 && first <= taken + 1 && open < first + MOST);
 #if MUTANT == 3
@@ -152,16 +155,16 @@ inline take_open()
 
 proctype owner()
 {
-    byte position, released, tail, open, first, count, value, taken, looked_into;
+    byte position, released, mark, open, first, count, value, taken, looked_into;
     do
-    :: position < tail -> take_published()
-    :: position == tail && taken < ELEMENTS -> load(OWNER, TAIL, tail)
-    :: position == tail && taken < ELEMENTS -> take_open()
+    :: mark != 0 -> take_published()
+    :: mark == 0 -> load(OWNER, MARK(position), mark)
+    :: mark == 0 && taken < ELEMENTS -> take_open()
     :: released < position -> released = position; store(OWNER, HEAD, released, RELEASE)
 #if MUTANT == 4
     :: released == position && looked_into != 0 -> released = position + 1; store(OWNER, HEAD, released, RELEASE)
 #endif
-    :: taken == ELEMENTS && position == tail -> break
+    :: taken == ELEMENTS && mark == 0 -> break
     od;
     assert(taken == ELEMENTS)
 }

@@ -1,29 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring (src/shm/ring.c): a reader sees whole records, and a writer does not overwrite what is still read.
+ * The ring (src/shm/ring.c): a reader sees whole records, those that were published and no others, and a writer does not
+ * overwrite what is still read.
  *
  *   writer  pp__ring_reserve, look_at_head, pp__ring_publish
- *   reader  pp__ring_next, look_at_tail, pp__ring_release
+ *   reader  pp__ring_next, pp__ring_release
  *
- * Records have two words each, and the data has room for two records. Cursors count records.
+ * A record is its mark, which says how many words it has, and perhaps a word of payload; records lie one right behind the
+ * other, so where a mark is looked for a payload may have lain. A payload is never 0, and no mark.
  *
- * mutant 1: the tail is stored relaxed (RING_PUBLISH_ORDER)
- * mutant 2: the tail is loaded relaxed (RING_TAIL_ORDER)
+ * mutant 1: the first mark is stored relaxed (RING_PUBLISH_ORDER)
+ * mutant 2: the mark is loaded relaxed (RING_MARK_ORDER)
  * mutant 3: the head is stored relaxed (RING_RELEASE_ORDER)
  * mutant 4: the head is loaded relaxed (RING_HEAD_ORDER)
+ * mutant 5: the mark behind the last record is not cleared
+ * mutant 6: there need be no room for that
+ * mutant 7: of records that are published together the first is marked when it is reserved
  */
 #define CPUS 2
-#define WORDS 6
+#define WORDS 5
 #include "memory.pml"
 
 #define WRITER 0
 #define READER 1
-#define TAIL 0
-#define HEAD 1
-#define DATA(position, word) (2 + (position) % CAPACITY * 2 + word)
+#define HEAD 0
+#define DATA(position) (1 + (position) % CAPACITY)
 
-#define CAPACITY 2
-#define RECORDS 4
+#define CAPACITY 4
+#define RECORDS 5
+#define PAYLOAD(id) (10 + (id))
 
 #if MUTANT == 1
 #define PUBLISH RELAXED
@@ -35,72 +40,130 @@
 #else
 #define GIVE_BACK RELEASE
 #endif
+#if MUTANT == 6
+#define SPARE 0
+#else
+#define SPARE 1
+#endif
+
+/* What nobody reads but the assertions. */
+byte size_of[RECORDS + 1];
+byte published_id; /* up to which records are published */
+
+/* The writer goes on while its stores are on their way, but not without end. */
+#define has_store_room (buffer[WRITER].count < DEPTH)
+
+inline put(at, what, order)
+{
+    atomic { has_store_room -> store(WRITER, at, what, order) }
+}
+
+#define fits(head) (position + size + SPARE - (head) <= CAPACITY)
 
 inline write_record()
 {
-    store(WRITER, DATA(position, 0), position + 1, RELAXED);
-    store(WRITER, DATA(position, 1), position + 1, RELAXED)
+    if
+    :: size == 2 -> put(DATA(position + 1), PAYLOAD(id), RELAXED)
+    :: else
+    fi;
+    if
+    :: position != published || MUTANT == 7 -> put(DATA(position), size, RELAXED)
+    :: else
+    fi
+}
+
+inline reserve()
+{
+    atomic {
+        if
+        :: position == published -> first = size
+        :: else
+        fi;
+        size_of[id] = size;
+        position = position + size;
+        id++;
+        size = 0
+    }
+}
+
+inline publish()
+{
+#if MUTANT != 5
+    put(DATA(position), 0, RELAXED);
+#endif
+    published_id = id - 1;
+    put(DATA(published), first, PUBLISH);
+    published = position
 }
 
 proctype writer()
 {
-    byte position, published, head;
+    byte position, published, head, id = 1, size, first;
     do
-    :: position == RECORDS && published == RECORDS -> break
-    :: position < RECORDS && position - head < CAPACITY -> write_record(); position++
-    :: position < RECORDS && position - head == CAPACITY -> load(WRITER, HEAD, head)
+    :: id > RECORDS && published == position -> break
+    :: id <= RECORDS && size == 0 -> size = 1
+    :: id <= RECORDS && size == 0 -> size = 2
+    :: size > 0 && fits(head) -> write_record(); reserve()
+    :: size > 0 && !fits(head) && head != memory[HEAD] -> load(WRITER, HEAD, head)
 #if MUTANT == 4
     /* The stores come before the load that allows them. */
-    :: position < RECORDS && position - head == CAPACITY ->
+    :: size > 0 && !fits(head) ->
         write_record();
-        position - memory[HEAD] < CAPACITY;
+        fits(memory[HEAD]);
         load(WRITER, HEAD, head);
-        position++
+        reserve()
 #endif
-    :: published < position -> published = position; store(WRITER, TAIL, published, PUBLISH)
+    :: published < position -> publish()
     od
 }
 
-inline look_at_tail()
+inline read_payload()
 {
-    load(READER, TAIL, tail);
-    assert(tail >= position && tail - released <= CAPACITY)
+    if
+    :: mark == 2 -> load(READER, DATA(position + 1), payload)
+    :: else
+    fi
 }
 
-inline read_record()
+inline check()
 {
-    load(READER, DATA(position, 0), first);
-    load(READER, DATA(position, 1), second)
+    assert(mark == size_of[id] && (mark == 1 || payload == PAYLOAD(id)))
+}
+
+inline step()
+{
+    atomic { position = position + mark; id++; payload = 0; mark = 0 }
 }
 
 proctype reader()
 {
-    byte position, released, tail, first, second;
+    byte position, released, id = 1, mark, payload;
     do
-    :: position == RECORDS && released == RECORDS -> break
-    :: position < RECORDS && position == tail -> look_at_tail()
+    :: id > RECORDS && released == position -> break
+    :: memory[DATA(position)] != 0 ->
+        load(READER, DATA(position), mark);
+        assert(id <= published_id);
+        read_payload();
+        check();
+        step()
 #if MUTANT == 2
-    /* The record is read before the load that allows it. */
-    :: position < RECORDS && position == tail ->
-        read_record();
-        look_at_tail();
-        if
-        :: position < tail -> assert(first == position + 1 && second == position + 1); position++
-        :: else
-        fi
+    /* The payload is read before the load that allows it. */
+    :: id <= RECORDS && memory[DATA(position)] == 0 ->
+        load(READER, DATA(position + 1), payload);
+        memory[DATA(position)] != 0;
+        load(READER, DATA(position), mark);
+        check();
+        step()
 #endif
-    :: position < tail ->
-        read_record();
-        assert(first == position + 1 && second == position + 1);
-        position++
 #if MUTANT == 3
-    /* The record is read behind the store that gives it back. */
-    :: position < tail ->
-        released = position + 1;
+    /* The payload is read behind the store that gives it back. */
+    :: memory[DATA(position)] != 0 ->
+        load(READER, DATA(position), mark);
+        released = position + mark;
         store(READER, HEAD, released, GIVE_BACK);
-        read_record();
-        assert(first == position + 1 && second == position + 1);
-        position++
+        read_payload();
+        check();
+        step()
 #endif
     :: released < position -> released = position; store(READER, HEAD, released, GIVE_BACK)
     od

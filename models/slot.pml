@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Slots: whether an element is begun or taken back, exactly one wins; a worker begins an element, or both of a chunk's together,
- * for the record that it was given for and for no other; each record's elements are begun or taken back in the end; results come in the owner's order; a
+ * for the record that it was given for and for no other, and its owner sees whether it has; each record's elements are begun or taken back in the end; results come in the owner's order; a
  * begin time that is read behind a slot that says BEGUN is that begin's or a later one's.
  *
  *   orders  src/shm/slot.h
- *   owner   find_slot, pp__worker_send, take, pp__worker_take_back, pp__worker_stop_chunk, pp__worker_running
- *           (src/pool/workers.c); match, end_elements (src/pool/outcome.c)
- *   worker  serve (src/pool/worker.c), pp__run_call, pp__begin (src/pool/worker_run.[ch])
+ *   owner   find_slot, give_slot, pp__worker_send, take, pp__worker_take_back, pp__worker_stop_chunk,
+ *           pp__worker_running (src/pool/workers.c); match, end_elements (src/pool/outcome.c)
+ *   worker  serve (src/pool/worker.c), pp__run_call, pp__start, pp__begin (src/pool/worker_run.[ch])
  *
  * There are two slots and two items, a chunk of the elements 1 and 2 and a call, element 3. The owner sends in any
- * order, as an item that was elsewhere meanwhile comes back behind a younger one. What a record says is whole once the tail is
- * seen (ring.pml), so records have no buffer here.
+ * order, as an item that was elsewhere meanwhile comes back behind a younger one. What a record says is whole once it is
+ * seen (ring.pml), so records have no buffer here, and the tail is the mark of all that lie before it.
  *
  * mutant 1: a slot that was taken back is given out at once
  * mutant 2: the tail is published relaxed, so the slot may say READY behind it
@@ -21,6 +21,8 @@
  * mutant 6: the worker steps from element to element with a store
  * mutant 7: the slot is loaded relaxed before the begin time (SLOT_LOOK_ORDER)
  * mutant 8: a stop ends a chunk behind the first element that was begun, though the next one was with it
+ * mutant 9: a slot that was taken back is not given again when its next record is sent
+ * mutant 10: the worker starts a record whatever its slot says
  */
 #define CPUS 2
 #define WORDS 7
@@ -60,6 +62,7 @@ byte result_slot[3];
 /* What nobody reads but the assertions. */
 byte given[ITEMS] = NOWHERE; /* the record by which the worker has the item; NOWHERE: it has not */
 byte limit[ITEMS];           /* the element where a stop ends it */
+bool begun[ITEMS];           /* by that record, some of it */
 byte stamp[4];               /* an element's begin */
 byte clock;
 
@@ -72,6 +75,8 @@ byte clock;
 /* The worker ------------------------------------------------------------------------------------------------------- */
 
 #define may_begin(item, element, position) (given[item] == position && element < limit[item])
+
+#define starts (element == record[position].first)
 
 inline swap_to_begun()
 {
@@ -89,7 +94,7 @@ inline swap_to_begun()
     fi
 #elif MUTANT == 6
     if
-    :: element == record[position].first -> cas(WORKER, SLOT(slot), before, WORD(id, BEGUN), won)
+    :: starts -> cas(WORKER, SLOT(slot), before, WORD(id, BEGUN), won)
     :: else -> store(WORKER, SLOT(slot), WORD(id, BEGUN), RELEASE); won = true
     fi
 #else
@@ -103,19 +108,20 @@ inline begin()
     :: id = ID(item) + element
     :: id = ID(item) + COUNT(item) - 1
     fi;
-    d_step {
-        if
-        :: element == record[position].first -> before = WORD(ID(item) + element, READY)
-        :: else -> before = WORD(ID(item) + element - 1, BEGUN)
-        fi;
-        clock++
-    }
+    clock++;
     store(WORKER, BEGUN_AT(slot), clock, RELAXED);
+    if
+    :: starts -> load(WORKER, SLOT(slot), before)
+    :: else -> before = WORD(ID(item) + element - 1, BEGUN)
+    fi;
     atomic {
-        swap_to_begun();
+        if
+        :: starts && before == WORD(ID(item) + element, TAKEN) && MUTANT != 10 -> won = false
+        :: else -> swap_to_begun()
+        fi;
         assert(won == may_begin(item, element, position));
         if
-        :: won -> assert(stamp[id] == 0); stamp[id] = clock; stamp[ID(item) + element] = clock; begun_end = id + 1 - ID(item)
+        :: won -> begun[item] = true; assert(stamp[id] == 0); stamp[id] = clock; stamp[ID(item) + element] = clock; begun_end = id + 1 - ID(item)
         :: else
         fi
     }
@@ -168,6 +174,8 @@ typedef Item {
 }
 Item items[ITEMS];
 byte slot_end[SLOTS];
+byte slot_before[SLOTS]; /* what it says until its record is begun, */
+byte slot_after[SLOTS];  /* and when all of that was */
 bool slot_taken[SLOTS], slot_used[SLOTS];
 
 byte sent, taken_in, head;
@@ -180,23 +188,38 @@ byte sent, taken_in, head;
 #define free(s) (!slot_used[s] && (!slot_taken[s] || head >= slot_end[s]))
 #endif
 
+/* Whether the slot must say READY: what it says may be of this item. */
+#if MUTANT == 9
+#define must_give(i, s) (slot_after[s] / 4 >= next_id(i))
+#else
+#define must_give(i, s) (slot_taken[s] || slot_after[s] / 4 >= next_id(i))
+#endif
+
 inline send(i, s)
 {
-    d_step {
+    slot_before[s] = slot_after[s];
+    if
+    :: must_give(i, s) ->
+        slot_before[s] = WORD(next_id(i), READY);
+        store(OWNER, SLOT(s), WORD(next_id(i), READY), RELAXED)
+    :: else
+    fi;
+    atomic {
         record[sent].item = i;
         record[sent].slot = s;
         record[sent].first = items[i].next;
         given[i] = sent;
+        begun[i] = false;
         limit[i] = COUNT(i);
         items[i].out = true;
         items[i].slot = s;
         items[i].end = COUNT(i);
         sent++;
         slot_end[s] = sent;
+        slot_after[s] = WORD(ID(i) + COUNT(i) - 1, BEGUN);
         slot_taken[s] = false;
         slot_used[s] = true
     }
-    store(OWNER, SLOT(s), WORD(next_id(i), READY), RELAXED);
     store(OWNER, TAIL, sent, PUBLISH)
 }
 
@@ -232,7 +255,7 @@ inline took_back(i)
 inline take_back(i)
 {
     atomic {
-        swap_to_taken(i, WORD(next_id(i), READY), WORD(next_id(i), TAKEN));
+        swap_to_taken(i, slot_before[items[i].slot], WORD(next_id(i), TAKEN));
         if
         :: won -> took_back(i)
         :: else
@@ -276,7 +299,7 @@ inline take_result(i)
 {
     load(OWNER, SLOT(items[i].slot), said);
     assert(result_slot[taken_in] == items[i].slot && result_id[taken_in] == next_id(i));
-    assert(said != WORD(next_id(i), READY));
+    assert(said != slot_before[items[i].slot]);
     d_step {
         said = 0;
         taken_in++;
@@ -297,6 +320,7 @@ inline look_at_begin(i)
     load(OWNER, SLOT(items[i].slot), said);
     load(OWNER, BEGUN_AT(items[i].slot), at);
 #endif
+    assert(said == slot_before[items[i].slot] || begun[i]);
     assert(said % 4 != BEGUN || said / 4 < ID(i) || at >= stamp[said / 4]);
     said = 0;
     at = 0

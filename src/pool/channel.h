@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
-#define PP__VERSION 3u
+#define PP__VERSION 4u
 #define PP__SLOTS 256u
 #define PP__RING_BYTES 65536u
 #define PP__LINE 64
@@ -94,8 +94,9 @@ struct pp__result_side {
     alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS]; /* both: who has which call; slot.h */
     /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
     alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
-    /* worker -> owner: the id behind the last element whose result lies in the open run, the record behind the result
-     * ring's tail that is not published yet; open.h. Of a run that was published, or before the first: nothing new. */
+    /* worker -> owner: the id behind the last element whose result lies in the open run, the record at the end of
+     * the result ring that is not published yet; open.h. Of a run that was published, or before the first: nothing new.
+     */
     alignas(PP__LINE) _Atomic uint64_t open;
     /* worker -> owner: the element of a chunk that runs, or is the next to run, of those that were begun together. */
     _Atomic uint64_t started;
@@ -109,6 +110,7 @@ struct pp__result_side {
     /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says
      * BEGUN. Of a worker whose output is not captured: 0; where the worker has lost a file: UINT64_MAX. */
     _Atomic uint64_t output[PP__STREAMS];
+    _Atomic uint64_t leave; /* both: the slot of LEAVE, of PP__LEAVE_ID */
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
     alignas(4096) unsigned char results[PP__RING_BYTES];
 };
@@ -152,6 +154,7 @@ static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS,
 static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, progress) == 216 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, output) == 232 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, leave) == 248 + 16 * PP__SLOTS, "fixed layout");
 static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u
@@ -173,8 +176,8 @@ enum pp__record_type {
     PP__RECORD_OUTPUT   /* struct pp__output_record; id: of the call */
 };
 
-/* LEAVE is begun like a call, in slot 0 (all others are free by then) under this id: a worker that does not begin it is
- * stopped, and is killed. */
+/* LEAVE is begun like a call, in a slot of its own, as those of calls that were taken back must go on saying that until
+ * their records are passed: a worker that does not begin it is stopped, and is killed. */
 #define PP__LEAVE_ID (UINT64_MAX >> 2)
 
 #define PP__BIG 1u        /* the payload does not lie in the record */

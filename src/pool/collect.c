@@ -169,10 +169,9 @@ static void ask_nothing(pp_pool *pool)
     pp__want_nothing(&pool->page->wanted, ++pool->want_epoch);
 }
 
-/* The tails of the busy workers' result rings, as they were last seen. */
+/* Where the next results of the busy workers will be marked. */
 struct eyes {
-    const _Atomic uint64_t *tails[EYES];
-    uint64_t seen[EYES];
+    const _Atomic uint32_t *marks[EYES];
     int count;
     const _Atomic uint32_t *look;
     uint32_t look_seen;
@@ -187,8 +186,7 @@ static void open_eyes(pp_pool *pool, struct eyes *eyes)
         const struct pp__worker *worker = pp__container(link, struct pp__worker, place);
         if (worker->count == 0 || worker->poisoned)
             continue;
-        eyes->tails[eyes->count] = worker->results.tail;
-        eyes->seen[eyes->count++] = worker->results.tail_seen;
+        eyes->marks[eyes->count++] = pp__ring_mark(&worker->results);
     }
 }
 
@@ -196,7 +194,7 @@ static void open_eyes(pp_pool *pool, struct eyes *eyes)
 static bool see(const struct eyes *eyes)
 {
     for (int i = 0; i < eyes->count; i++)
-        if (pp__load_relaxed(eyes->tails[i]) != eyes->seen[i])
+        if (pp__load_relaxed(eyes->marks[i]) != 0)
             return true;
     return pp__load_relaxed(eyes->look) != eyes->look_seen;
 }

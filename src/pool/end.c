@@ -81,7 +81,7 @@ void pp__worker_kill_on_request(struct pp__worker *worker, struct pp__item *item
 void pp__worker_dismiss(struct pp__worker *worker)
 {
     const pp_pool_options *options = &worker->pool->options;
-    pp__slot_give(&worker->result_side->slots[0], PP__LEAVE_ID); /* for take_leave (worker.c), with the tail */
+    pp__slot_give(&worker->result_side->leave, PP__LEAVE_ID); /* for take_leave (worker.c), with the record */
     int error = pp__worker_send_duty(worker, PP__RECORD_LEAVE, options->finalizer, options->finalizer_arg,
                                      options->finalizer_arg_size);
     if (error == -EAGAIN) { /* records of calls taken back are still in its ring: when it has passed them */

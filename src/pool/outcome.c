@@ -192,7 +192,8 @@ static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *it
     return (struct pp__outcome){.code = error->code, .error = error};
 }
 
-/* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. */
+/* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. That
+ * it was begun is not looked at: who says how it ended had to begin it, and the slot's line stays with the worker. */
 static inline struct pp__item *match(struct pp__worker *worker, uint32_t slot, uint64_t id)
 {
     if (slot >= PP__SLOTS || worker->count == 0)
@@ -200,7 +201,7 @@ static inline struct pp__item *match(struct pp__worker *worker, uint32_t slot, u
     struct pp__item *item = worker->slots[slot].item;
     if (!item || &item->link != worker->items.next || id != pp__item_next_id(item))
         return NULL;
-    return pp__worker_unbegun(worker, item) ? NULL : item;
+    return item;
 }
 
 /* `count` elements have ended; the rest of a chunk that was stopped behind them goes back. */
@@ -379,7 +380,7 @@ static bool has_open(const struct pp__worker *worker, uint64_t *until)
 }
 
 /*
- * Takes them. The run lies at the reader's position: it was not published when the tail was looked at, which was after
+ * Takes them. The run lies at the reader's position: it was not published when the mark was looked at, which was after
  * `open` was loaded, and a worker publishes a run before it says more of the next one.
  */
 static const char *take_open(struct pp__worker *worker, uint64_t until)

@@ -180,7 +180,7 @@ static uint64_t attend_leaving(struct pp__worker *worker, uint64_t now)
     if (now < stuck)
         return stuck < limit ? stuck : limit;
     /* Against the begin in take_leave (worker.c): a finalizer that runs is left to run. */
-    if (pp__slot_take(&worker->result_side->slots[0], PP__LEAVE_ID, PP__SLOT_READY)) {
+    if (pp__slot_take(&worker->result_side->leave, pp__slot_word(PP__LEAVE_ID, PP__SLOT_READY), PP__LEAVE_ID)) {
         pp__pool_log(worker->pool, "worker %d (pid %d) does not leave as it was told, and is killed", worker->number,
                      (int)worker->pid);
         pp__worker_kill(worker);

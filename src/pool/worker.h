@@ -47,7 +47,6 @@ extern struct pp__self {
     uint64_t slept_for;   /* ns, its last sleep for want of calls; 0: it has spun for one since */
     uint64_t slept_epoch; /* rung_epoch then */
     uint64_t moved_at;    /* to another processor, or tried to */
-    uint32_t next_slot;   /* behind the one that was begun last: the next call's, as they are given out in turn */
     uint32_t most_behind; /* bytes in the call ring, since there was last little */
     struct pp__announced *modules;
     size_t module_count;

@@ -14,21 +14,13 @@ static bool have_call(void)
     return pp__ring_waiting(&pp__self.calls);
 }
 
-/* While results lie unread the next is seldom waited for: the line of the tail is left to who writes it for some
+/* While results lie unread the next is seldom waited for: the line where it will lie is left to who writes it for some
  * microseconds (so many rounds), and then many calls are taken at once. */
 #define ROUNDS_UNREAD 256
 
 static bool is_due(const struct pp__spin *spin)
 {
     return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read();
-}
-
-/* The owner has written to both lines, its record's and its slot's: they are asked for together, or the second would be
- * waited for behind the first. */
-static void fetch_call(void)
-{
-    pp__ring_fetch(&pp__self.calls);
-    pp__prefetch_to_write(&pp__self.result_side->slots[pp__self.next_slot % PP__SLOTS]);
 }
 
 /* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
@@ -91,5 +83,4 @@ void pp__self_idle(void)
         pp__self.slept_for = 0;
     else
         sleep_for_call();
-    fetch_call();
 }

@@ -39,9 +39,20 @@ void pp__self_ring_if_wanted(enum pp__want mode, uint64_t id)
         pp__self_ring();
 }
 
+/* The owner has given back what this process has not published: a task wrote a record of its own into the ring. There
+ * will never be room again, and nothing that is published would be found: the owner is to see that. */
+static void end_if_spoilt(void)
+{
+    if (!pp__self.results.poisoned)
+        return;
+    pp__ring_spoil(&pp__self.results);
+    pp__child_exit(EXIT_FAILURE); /* the zygote's report wakes the owner */
+}
+
 /* Against pp__worker_wake (workers.c). */
 void pp__self_wait(bool (*ready)(void), uint64_t bound)
 {
+    end_if_spoilt();
     pp__self.clock.now = 0;
     pp__store_relaxed(&pp__self.result_side->processor, (uint32_t)sched_getcpu());
     uint32_t number = pp__doorbell_lie_down(&pp__self.call_side->bell, &pp__self.result_side->sleeping);

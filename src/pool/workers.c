@@ -448,6 +448,29 @@ static inline uint64_t sending_time(const struct pp__worker *worker, const struc
     return pp__now_coarse();
 }
 
+/*
+ * The slot of an item is its own from now on. What it says of an earlier one, all of which was begun, need not be
+ * changed for the worker to begin this one: ids grow. Where this one was in it before it must be, or where something
+ * was taken back. So must a slot in which there was none yet: zeroed, as by a task that clears what is not its own, it
+ * would say of a call that runs that it has not begun. (`after` is 0 then, else the last id << 2 | 1, PP__SLOT_BEGUN.)
+ */
+static inline void give_slot(struct pp__worker *worker, struct pp__item *item)
+{
+    struct pp__slot *slot = &worker->slots[item->slot];
+    uint64_t next = pp__item_next_id(item);
+    slot->before = slot->after;
+    if (slot->taken || (slot->after - 1) >> 2 >= next) {
+        pp__slot_give(&worker->result_side->slots[item->slot],
+                      next); /* for pp__start (worker_run.h), with the record */
+        slot->before = pp__slot_word(next, PP__SLOT_READY);
+    }
+    slot->item = item;
+    slot->end = worker->calls.position;
+    slot->sent_at = sending_time(worker, item);
+    slot->after = pp__slot_word(item->id + pp__item_count(item) - 1, PP__SLOT_BEGUN);
+    slot->taken = false;
+}
+
 static inline __attribute__((always_inline)) int put(struct pp__worker *worker, struct pp__item *item, bool plain)
 {
     uint32_t slot;
@@ -460,8 +483,7 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     item->slot = (uint8_t)slot;
     if (!plain)
         item->x.end = item->x.count;
-    worker->slots[slot] =
-        (struct pp__slot){.item = item, .end = worker->calls.position, .sent_at = sending_time(worker, item)};
+    give_slot(worker, item);
     pp__list_insert(&worker->items, &item->link);
     if (++worker->count == 1)
         pp__worker_count_busy(worker, 1);
@@ -469,8 +491,6 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     worker->budget -= plain ? 1 : pp__item_count(item);
     if (worker->budget <= worker->look_at)
         pp__recycle_look(worker);
-    pp__slot_give(&worker->result_side->slots[slot],
-                  pp__item_next_id(item)); /* for pp__begin (worker_run.h), with the tail */
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
     if (worker->count == 1)
@@ -544,26 +564,37 @@ void pp__worker_wake_sent(pp_pool *pool)
 
 bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return (pp__worker_slot_word(worker, item) >> 2) - item->id >= pp__item_count(item);
+    uint64_t word = pp__worker_slot_word(worker, item);
+    return word != worker->slots[item->slot].before && (word >> 2) - item->id >= pp__item_count(item);
 }
 
-/* Against pp__begin (worker_run.h): one of the two wins. The worker then begins nothing behind `id` in this record. */
-static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_t id, enum pp__slot_state state)
+static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_t before, uint64_t id)
 {
     PP_FAULT("take_back.before");
-    if (!pp__slot_take(&worker->result_side->slots[item->slot], id, state))
+    if (!pp__slot_take(&worker->result_side->slots[item->slot], before, id))
         return false;
     worker->slots[item->slot].taken = true;
     return true;
+}
+
+/* Against pp__start (worker_run.h): one of the two wins. */
+static bool take_unbegun(struct pp__worker *worker, const struct pp__item *item)
+{
+    return take(worker, item, worker->slots[item->slot].before, pp__item_next_id(item));
+}
+
+/* Against pp__begin: the worker then begins nothing behind `id`, which it has begun last. */
+static bool take_rest(struct pp__worker *worker, const struct pp__item *item, uint64_t id)
+{
+    return take(worker, item, pp__slot_word(id, PP__SLOT_BEGUN), id);
 }
 
 /* Not begun at all, or a chunk between two elements: the one before was taken in, and its slot says that the next has
  * not begun. */
 bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
 {
-    uint64_t next = pp__item_next_id(item);
     bool between = pp__item_next(item) > 0 && !worker->poisoned;
-    if (!take(worker, item, next, PP__SLOT_READY) && !(between && take(worker, item, next - 1, PP__SLOT_BEGUN)))
+    if (!take_unbegun(worker, item) && !(between && take_rest(worker, item, pp__item_next_id(item) - 1)))
         return false;
     if (!item->plain && pp__item_next(item) == 0)
         pp__argument_doubt_brought(worker, item);
@@ -630,7 +661,7 @@ struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uin
     uint64_t earliest = pp__worker_front_since(worker, item);
     uint64_t now = pp__now();
     uint64_t last = (word >> 2) - item->id; /* of those that have begun, together perhaps */
-    if ((word & 3) == PP__SLOT_READY || last < pp__item_next(item) || last >= pp__item_count(item))
+    if ((word & 3) == PP__SLOT_READY || last < pp__item_next(item) || last >= pp__item_count(item)) /* or older ids */
         return NULL;
     *id = pp__item_next_id(item);
     *begun_at = begun >= pp__worker_sent_at(worker, item) && begun <= now ? begun : earliest;
@@ -643,9 +674,9 @@ void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item)
 {
     for (int tries = 0; tries < 64; tries++) {
         uint64_t word = pp__worker_slot_word(worker, item), at = (word >> 2) - item->id;
-        if ((word & 3) != PP__SLOT_BEGUN || at < pp__item_next(item) || at + 1 >= pp__item_end(item))
+        if ((word & 3) != PP__SLOT_BEGUN || at < pp__item_next(item) || at >= pp__item_end(item) - 1)
             return;
-        if (take(worker, item, word >> 2, PP__SLOT_BEGUN)) {
+        if (take_rest(worker, item, word >> 2)) {
             item->x.end = (uint32_t)at + 1;
             return;
         }
@@ -683,7 +714,7 @@ bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item)
         return false;
     }
     bool last = pp__item_end(item) == pp__item_next(item) + 1; /* or stopped there */
-    if (!last && !take(worker, item, target, PP__SLOT_BEGUN)) {
+    if (!last && !take_rest(worker, item, target)) {
         if (pp__worker_slot_word(worker, item) >> 2 == target)
             pp__worker_poison(worker, "a slot that was not taken back");
         return false; /* else it went on, and the kill would hit the element behind */

@@ -28,6 +28,8 @@ struct pp__slot {
     struct pp__item *item; /* whose it is; NULL: nobody's */
     uint64_t end;          /* where its record ends in the call ring */
     uint64_t sent_at;      /* when that was sent, or the one that it was sent behind */
+    uint64_t before;       /* what it says until that is begun, */
+    uint64_t after;        /* and when all of it was: what the next one finds there */
     bool taken;            /* taken back: not given out again before the worker's head has passed `end` */
 };
 
@@ -154,7 +156,7 @@ bool pp__worker_ring(struct pp__worker *worker);
 static inline uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
 {
     return pp__slot_look(
-        &worker->result_side->slots[item->slot]); /* behind pp__begin (worker_run.h): begun_at is seen */
+        &worker->result_side->slots[item->slot]); /* behind pp__start (worker_run.h): begun_at is seen */
 }
 
 /* When it was sent, or the one that it was sent behind. */
@@ -173,7 +175,7 @@ static inline uint64_t pp__worker_front_since(const struct pp__worker *worker, c
 /* Whether it has certainly not begun the item: the slot still says so. */
 static inline bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
 {
-    return pp__worker_slot_word(worker, item) == pp__slot_word(pp__item_next_id(item), PP__SLOT_READY);
+    return pp__worker_slot_word(worker, item) == worker->slots[item->slot].before;
 }
 
 /* Whether the item's slot says what neither side can have written there: it is never seen to begin nor to end. */

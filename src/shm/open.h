@@ -24,8 +24,8 @@ static inline void pp__open_tell(_Atomic uint64_t *open, uint64_t until)
 }
 
 /*
- * Consumer. If the ring's tail, looked at behind this, is still where the consumer is, the record lies there: the one
- * before it was published ahead of anything that is told of this one.
+ * Consumer. If there is no mark yet where the consumer is, looked at behind this, the record lies there: the one before
+ * it was published ahead of anything that is told of this one.
  */
 static inline uint64_t pp__open_look(const _Atomic uint64_t *open)
 {

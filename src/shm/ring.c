@@ -3,16 +3,19 @@
  * The ring: see ring.h for who writes what. Each end is used by one thread at a time of the process that holds it.
  *
  * Where the proof is:
- *   - A reader sees whole records. All bytes of a record are written before the store that publishes the tail behind
- * it, and read after the load that saw that tail (PUBLISH pairs with TAIL).
+ *   - A reader sees whole records. All bytes of a record, and of those that are published with it, are written before
+ *     the store of the first one's mark, and read after the load that saw that (PUBLISH pairs with MARK).
+ *   - A reader does not take old bytes for a record. Where it looks next the mark is 0 until there is one: that was
+ *     written before the mark of the batch before was, or lies there since the beginning.
  *   - A writer does not overwrite what is still read. The reader's last look at a record comes before the store of a
- * head behind it, and the writer's first byte there after the load that saw that head (RELEASE pairs with HEAD).
- *   - The peer cannot lead us outside. `position`, `published`, `released` and the cursors last seen are ours; the
- * peer's cursor is taken over only if it moved forward, by whole units, and stays within what our own cursors allow
- * (writer: released
- *     <= head <= published; reader: tail_seen <= tail <= released + capacity). A header is copied once, and its size
- *     must end before the tail, before the end of the data and within what a writer can reserve at all.
- *   - The peer cannot make us loop. There is no loop here: a call reads at most one cursor and two headers.
+ *     head behind it, and the writer's first byte there after the load that saw that head (RELEASE pairs with HEAD).
+ *     The mark behind its last record is such a byte, so there is room for one more.
+ *   - The peer cannot lead us outside. `position`, `published`, `released` and the head last seen are ours; the peer's
+ *     head is taken over only if it moved forward, by whole units, and not beyond `published`. A mark is read once, and
+ *     what is behind it copied before it is looked at. The record must end before the end of the data, within what the
+ *     writer may write before our next release, and be no larger than what a writer can reserve at all.
+ *   - The peer cannot make us loop. There is no loop here: a call reads at most two headers, and what is not released
+ *     is at most the capacity.
  */
 #include "shm/ring.h"
 
@@ -28,9 +31,6 @@
 #ifndef RING_PUBLISH_ORDER
 #define RING_PUBLISH_ORDER memory_order_release
 #endif
-#ifndef RING_TAIL_ORDER
-#define RING_TAIL_ORDER memory_order_acquire
-#endif
 #ifndef RING_RELEASE_ORDER
 #define RING_RELEASE_ORDER memory_order_release
 #endif
@@ -38,14 +38,13 @@
 #define RING_HEAD_ORDER memory_order_acquire
 #endif
 
-/* So far ahead of the tail two lines are asked for that will be written: the consumer read them last. */
-#define AHEAD 128u
-#define LINE 64u
+/* So far ahead of the last record two lines are asked for that will be written: the consumer read them last. */
+#define AHEAD UINT64_C(128)
 
 #define CAPACITY_MIN (4 * PP__RING_ALIGN)
 #define CAPACITY_MAX (UINT32_C(1) << 30)
 
-static_assert(sizeof(struct pp__record) == PP__RING_ALIGN, "a payload behind its header is aligned as the header is");
+static_assert(sizeof(struct pp__header) == 16, "a payload behind its header is aligned to 16");
 
 static bool aligned(uint64_t cursor)
 {
@@ -71,19 +70,15 @@ void pp__ring_writer_init(struct pp__ring_writer *writer, void *data, uint32_t c
                                        .published = start,
                                        .head_seen = start,
                                        .capacity = capacity};
+    pp__store_relaxed(&pp__ring_header(writer, start)->mark, 0); /* as it is: seen by who is given the ring */
 }
 
 void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint32_t capacity,
                           const _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t start)
 {
     check_ring(data, capacity, start);
-    *reader = (struct pp__ring_reader){.data = data,
-                                       .tail = tail,
-                                       .head = head,
-                                       .position = start,
-                                       .released = start,
-                                       .tail_seen = start,
-                                       .capacity = capacity};
+    *reader = (struct pp__ring_reader){
+        .data = data, .tail = tail, .head = head, .position = start, .released = start, .capacity = capacity};
 }
 
 uint32_t pp__ring_largest(uint32_t capacity)
@@ -116,13 +111,7 @@ static int look_at_head(struct pp__ring_writer *writer)
 
 static bool fits(const struct pp__ring_writer *writer, uint32_t room)
 {
-    return room <= writer->capacity - (writer->position - writer->head_seen);
-}
-
-static void put_header(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
-{
-    struct pp__record header = {.size = size, .type = type, .id = id};
-    memcpy(writer->data + pp__ring_offset(writer->position, writer->capacity), &header, sizeof header);
+    return room + PP__RING_ALIGN <= writer->capacity - (writer->position - writer->head_seen);
 }
 
 /* How much a record that is this large must skip to lie in one piece. */
@@ -134,7 +123,7 @@ static uint32_t padding_for(const struct pp__ring_writer *writer, uint32_t room)
 
 static void put_padding(struct pp__ring_writer *writer, uint32_t padding)
 {
-    put_header(writer, PP__RING_PAD, 0, padding - (uint32_t)sizeof(struct pp__record));
+    pp__ring_put_header(writer, PP__RING_PAD, 0, padding - (uint32_t)sizeof(struct pp__header));
     writer->position += padding;
     PP_FAULT("ring.pad");
 }
@@ -149,8 +138,8 @@ void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uin
         return NULL;
     if (padding > 0)
         put_padding(writer, padding);
-    put_header(writer, type, id, size);
-    void *payload = writer->data + pp__ring_offset(writer->position, writer->capacity) + sizeof(struct pp__record);
+    pp__ring_put_header(writer, type, id, size);
+    void *payload = pp__ring_header(writer, writer->position) + 1;
     writer->position += room;
     PP_FAULT("ring.header");
     return payload;
@@ -160,7 +149,7 @@ void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uin
 static void fetch_ahead(const struct pp__ring_writer *writer)
 {
     pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD, writer->capacity));
-    pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD + LINE, writer->capacity));
+    pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD + PP__RING_ALIGN, writer->capacity));
 }
 
 void pp__ring_publish(struct pp__ring_writer *writer)
@@ -168,22 +157,36 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     if (writer->poisoned || writer->position == writer->published)
         return;
     PP_FAULT("ring.publish.before");
+    struct pp__header *first = pp__ring_header(writer, writer->published);
+    /* Behind the last record there is none: published with the first one's mark. */
+    pp__store_relaxed(&pp__ring_header(writer, writer->position)->mark, 0);
+    PP_FAULT("ring.publish.end");
     writer->published = writer->position;
-    /* Pairs with the load in look_at_tail: publishes the bytes of all records below. */
-    pp__store_ordered(writer->tail, writer->published, RING_PUBLISH_ORDER);
+    /* Pairs with the loads in pp__ring_next, read_record and pp__ring_waiting: publishes the bytes of all records. */
+    pp__store_ordered(&first->mark, writer->mark, RING_PUBLISH_ORDER);
+    pp__store_relaxed(writer->tail, writer->published); /* a number, for pp__ring_behind */
     fetch_ahead(writer);
     PP_FAULT("ring.publish.after");
 }
 
-/* Only the size is written: the rest of the header may be looked at right now (pp__ring_peek). Nothing is read: what
+void pp__ring_spoil(struct pp__ring_writer *writer)
+{
+    for (uint32_t at = 0; at < writer->capacity; at += PP__RING_ALIGN)
+        pp__store_relaxed(&pp__ring_header(writer, at)->mark, UINT32_MAX); /* larger than any record */
+}
+
+/* Only the mark is written: the rest of the header may be looked at right now (pp__ring_peek). Nothing is read: what
  * else writes into the ring, a task by mistake, is not to move the writer. */
 void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t size)
 {
-    struct pp__record *header = (struct pp__record *)payload - 1;
+    struct pp__header *header = (struct pp__header *)payload - 1;
     uint64_t room = (writer->position - (uint64_t)((unsigned char *)header - writer->data)) & (writer->capacity - 1);
     assert(pp__ring_room(size) <= room);
+    if (writer->position - room == writer->published)
+        writer->mark = size + 1;
+    else
+        pp__store_relaxed(&header->mark, size + 1); /* as in pp__ring_put_header */
     writer->position -= room - pp__ring_room(size);
-    header->size = size;
 }
 
 bool pp__ring_drained(struct pp__ring_writer *writer)
@@ -209,49 +212,29 @@ uint32_t pp__ring_used(struct pp__ring_writer *writer)
 
 /* The reader ------------------------------------------------------------------------------------------------------- */
 
-/* Takes over the peer's tail: 0 or -EPROTO. */
-static int look_at_tail(struct pp__ring_reader *reader)
+/* Between `position`, up to which records were taken, and what the writer may not write yet. */
+static uint64_t left(const struct pp__ring_reader *reader)
 {
-    /* Pairs with the store in pp__ring_publish: what lies below this tail has been written. */
-    uint64_t tail = pp__load_ordered(reader->tail, RING_TAIL_ORDER);
-    if (!aligned(tail))
-        return poison(&reader->poisoned, "its tail is not at a record");
-    if (tail - reader->released > reader->capacity)
-        return poison(&reader->poisoned, "its tail is further ahead than the ring is large");
-    if (tail - reader->released < reader->tail_seen - reader->released)
-        return poison(&reader->poisoned, "its tail went back");
-    reader->tail_seen = tail;
-    return 0;
+    return reader->capacity - (reader->position - reader->released);
 }
 
-/* Where the record at `position` starts; position lies below tail_seen, so there is room for a header at least. */
-static const unsigned char *copy_header(const struct pp__ring_reader *reader, struct pp__record *header)
+/* As pp__ring_copy_header, with the size that the mark says. */
+static const unsigned char *copy_header(const struct pp__ring_reader *reader, uint32_t mark, struct pp__record *header)
 {
     const unsigned char *place = reader->data + pp__ring_offset(reader->position, reader->capacity);
-    pp__shm_copy(header, place, sizeof *header);
+    header->size = mark - 1;
+    pp__ring_copy_header(header, place);
     return place;
 }
 
-/* The same at any place of the data, but for its size. */
-static const unsigned char *copy_kind(const struct pp__ring_reader *reader, uint64_t position,
-                                      struct pp__record *header)
-{
-    const unsigned char *place = reader->data + pp__ring_offset(position, reader->capacity);
-    pp__shm_copy(&header->type, place + offsetof(struct pp__record, type), sizeof *header - sizeof header->size);
-    return place;
-}
-
-/*
- * A pad fills exactly the rest of the data, is smaller than the record that it makes way for, and is published together
- * with it.
- */
+/* A pad fills exactly the rest of the data, and is smaller than the record that it makes way for. */
 static int skip_padding(struct pp__ring_reader *reader, const struct pp__record *pad)
 {
     uint32_t to_end = reader->capacity - pp__ring_offset(reader->position, reader->capacity);
     if (pad->size != to_end - sizeof *pad || to_end >= reader->capacity / 2)
         return poison(&reader->poisoned, "padding that does not fit its place");
-    if (to_end >= reader->tail_seen - reader->position)
-        return poison(&reader->poisoned, "padding without a record behind it");
+    if (to_end >= left(reader))
+        return poison(&reader->poisoned, "padding over what is not released");
     reader->position += to_end;
     return 0;
 }
@@ -264,21 +247,25 @@ static int take_record(struct pp__ring_reader *reader, const struct pp__record *
     if (header->size > pp__ring_largest(reader->capacity))
         return poison(&reader->poisoned, "a record larger than any can be");
     uint32_t room = pp__ring_room(header->size);
-    if (room > to_end || room > reader->tail_seen - reader->position)
-        return poison(&reader->poisoned, "a record that ends beyond the tail or the data");
+    if (room > to_end || room > left(reader))
+        return poison(&reader->poisoned, "a record that ends beyond the data or over what is not released");
     reader->position += room;
     return 0;
 }
 
 /* `payload` is written only on success. */
-static int read_record(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
+static int read_record(struct pp__ring_reader *reader, uint32_t mark, struct pp__record *record, const void **payload)
 {
     struct pp__record header;
-    const unsigned char *place = copy_header(reader, &header);
+    const unsigned char *place = copy_header(reader, mark, &header);
     if (header.type == PP__RING_PAD) {
         if (skip_padding(reader, &header) != 0)
             return -EPROTO;
-        place = copy_header(reader, &header);
+        /* Pairs with the store in pp__ring_publish, as the padding's mark did, with which this one was published. */
+        mark = pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER);
+        if (mark == 0)
+            return poison(&reader->poisoned, "padding without a record behind it");
+        place = copy_header(reader, mark, &header);
     }
     if (take_record(reader, &header) != 0)
         return -EPROTO;
@@ -287,15 +274,11 @@ static int read_record(struct pp__ring_reader *reader, struct pp__record *record
     return 1;
 }
 
-int pp__ring_next_slowly(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
+int pp__ring_next_slowly(struct pp__ring_reader *reader, uint32_t mark, struct pp__record *record, const void **payload)
 {
     if (reader->poisoned)
         return pp__fail(-EPROTO, "the other side broke the ring");
-    if (reader->position == reader->tail_seen && look_at_tail(reader) != 0)
-        return -EPROTO;
-    if (reader->position == reader->tail_seen)
-        return 0;
-    return read_record(reader, record, payload);
+    return mark == 0 ? 0 : read_record(reader, mark, record, payload);
 }
 
 void pp__ring_release(struct pp__ring_reader *reader)
@@ -316,32 +299,27 @@ int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, con
 {
     struct pp__record header = {0};
     uint64_t position = reader->position, limit = reader->released + reader->capacity;
-    const unsigned char *place = copy_kind(reader, position, &header);
+    const unsigned char *place = reader->data + pp__ring_offset(position, reader->capacity);
+    pp__ring_copy_header(&header, place);
     if (header.type == PP__RING_PAD) {
         position += reader->capacity - pp__ring_offset(position, reader->capacity);
-        place = copy_kind(reader, position, &header);
+        place = reader->data;
+        pp__ring_copy_header(&header, place);
     }
-    uint64_t left = limit - position; /* huge if the padding ends beyond the limit */
+    uint64_t most = limit - position; /* huge if the padding ends beyond the limit */
     uint32_t to_end = reader->capacity - pp__ring_offset(position, reader->capacity);
-    if (header.type == PP__RING_PAD || left <= sizeof header || left > reader->capacity)
+    if (header.type == PP__RING_PAD || most <= sizeof header || most > reader->capacity)
         return poison(&reader->poisoned, "no record where one was begun");
-    header.size = (to_end < left ? to_end : (uint32_t)left) - (uint32_t)sizeof header;
+    header.size = (to_end < most ? to_end : (uint32_t)most) - (uint32_t)sizeof header;
     *record = header;
     *payload = place + sizeof header;
     return 1;
 }
 
-/* A broken ring is waiting too: for pp__ring_next to say so. */
-bool pp__ring_waiting(struct pp__ring_reader *reader)
+uint32_t pp__ring_behind(const struct pp__ring_reader *reader)
 {
-    if (reader->poisoned || reader->position != reader->tail_seen)
-        return true;
-    return look_at_tail(reader) != 0 || reader->position != reader->tail_seen;
-}
-
-uint32_t pp__ring_behind(struct pp__ring_reader *reader)
-{
-    return reader->poisoned || look_at_tail(reader) != 0 ? 0 : (uint32_t)(reader->tail_seen - reader->position);
+    uint64_t behind = pp__load_relaxed(reader->tail) - reader->position; /* stored in pp__ring_publish */
+    return reader->poisoned || behind > reader->capacity ? 0 : (uint32_t)behind;
 }
 
 /* The compiler must take the copy for what it is, and may not look at `from` again in its stead. */

@@ -4,16 +4,22 @@
  * the ring's bytes.
  *
  * Shared memory:
- *   data   `capacity` bytes (a power of two, at most 2^30, aligned to 16); written by the producer only, each byte
- * before the tail that covers it is published. tail   written by the producer (release), read by the consumer
- * (acquire); grows only; bytes, free running, a multiple of 16. head   written by the consumer (release), read by the
- * producer (acquire); grows only; never beyond tail. tail and head lie wherever the two mappings need them: the
- * producer's tail in memory the consumer need not be able to write, and the other way round. Each is alone on its cache
- * line.
  *
- * A record is a header of 16 bytes and its payload, padded to a multiple of 16, contiguous in memory: where it does not
- * fit before the end of the data, a record of type PP__RING_PAD fills the rest. One release store of tail publishes any
- * number of records whole; a producer that dies at any instruction leaves either nothing of them or all of them.
+ *   data   `capacity` bytes (a power of two, at most 2^30), aligned to 64, zeroed at first; the producer's
+ *   head   the consumer's (release), read by the producer (acquire): up to where records were given back; bytes,
+ *          free running, a multiple of 64; grows only, never beyond what was published
+ *   tail   the producer's: up to where it has published, in the same way, or an instant later. Nothing is read by
+ *          it: it says how much there is (pp__ring_behind)
+ *
+ * head and tail lie wherever the two mappings need them: the producer's tail in memory that the consumer need not be
+ * able to write, and the other way round. Each is alone on its cache line.
+ *
+ * A record is a header of 16 bytes and its payload, padded to a multiple of 64, contiguous in memory: where it does not
+ * fit before the end of the data, a record of type PP__RING_PAD fills the rest. The header begins with a mark, which is
+ * 0 until the record is published. Behind the last published record there is always room for another one, whose mark is
+ * 0. One release store, of the first one's mark, publishes any number of records whole; a producer that dies at any
+ * instruction leaves either nothing of them or all of them. So the consumer waits for the very line in which the record
+ * lies, and has it when it sees that it is there.
  *
  * Writer and reader are private: what the peer could change is read once, copied, checked and only then used. A peer's
  * cursor or length that cannot be poisons that end for good: pp__ring_next then returns -EPROTO at every call,
@@ -22,6 +28,7 @@
 #ifndef PP_SHM_RING_H
 #define PP_SHM_RING_H
 
+#include "base/atomic.h"
 #include "base/seam.h"
 
 #include <assert.h>
@@ -31,7 +38,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PP__RING_ALIGN 16u
+/* It can be weakened from outside, so that a test can show that it is needed; with those in ring.c. */
+#ifndef RING_MARK_ORDER
+#define RING_MARK_ORDER memory_order_acquire
+#endif
+
+/* A record takes whole cache lines: none waits for what belongs to another. */
+#define PP__RING_ALIGN 64u
 #define PP__RING_PAD UINT32_MAX
 
 struct pp__record {
@@ -40,14 +53,22 @@ struct pp__record {
     uint64_t id;   /* the user's */
 };
 
+/* As it lies in memory. */
+struct pp__header {
+    _Atomic uint32_t mark; /* the payload's size + 1; 0: the record is not published */
+    uint32_t type;
+    uint64_t id;
+};
+
 struct pp__ring_writer {
     unsigned char *data;
     _Atomic uint64_t *tail;
     const _Atomic uint64_t *head;
-    uint64_t position;  /* where the next record goes; beyond tail by what is reserved and not published */
-    uint64_t published; /* our own copy of tail: the shared one is never read back */
-    uint64_t head_seen;
+    uint64_t position;  /* where the next record goes; beyond `published` by what is reserved and not published */
+    uint64_t published; /* where the first of those begins, */
+    uint32_t mark;      /* and what is to be its mark */
     uint32_t capacity;
+    uint64_t head_seen;
     bool poisoned;
 };
 
@@ -57,14 +78,13 @@ struct pp__ring_reader {
     _Atomic uint64_t *head;
     uint64_t position; /* of the next record; beyond head by what is read and not released */
     uint64_t released; /* our own copy of head */
-    uint64_t tail_seen;
     uint32_t capacity;
     bool poisoned;
 };
 
 /*
- * `start`: where both cursors begin, a multiple of 16; the shared words are the caller's to set to it before the ends
- * meet.
+ * `start`: where both cursors begin, a multiple of 64; the shared words are the caller's to set to it before the ends
+ * meet, and no record is there yet.
  */
 void pp__ring_writer_init(struct pp__ring_writer *writer, void *data, uint32_t capacity, _Atomic uint64_t *tail,
                           const _Atomic uint64_t *head, uint64_t start);
@@ -77,12 +97,30 @@ uint32_t pp__ring_largest(uint32_t capacity);
 /* Header, payload and padding. `size` is at most pp__ring_largest, so nothing overflows. */
 static inline uint32_t pp__ring_room(uint32_t size)
 {
-    return (uint32_t)sizeof(struct pp__record) + (size + PP__RING_ALIGN - 1) / PP__RING_ALIGN * PP__RING_ALIGN;
+    return (uint32_t)(sizeof(struct pp__header) + size + PP__RING_ALIGN - 1) / PP__RING_ALIGN * PP__RING_ALIGN;
 }
 
 static inline uint32_t pp__ring_offset(uint64_t position, uint32_t capacity)
 {
     return (uint32_t)(position & (capacity - 1));
+}
+
+static inline struct pp__header *pp__ring_header(const struct pp__ring_writer *writer, uint64_t position)
+{
+    return (struct pp__header *)(void *)(writer->data + pp__ring_offset(position, writer->capacity));
+}
+
+/* The header of a record that is reserved where the writer is now. The mark of the first that is not published stays 0
+ * until it is. */
+static inline void pp__ring_put_header(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
+{
+    struct pp__header *header = pp__ring_header(writer, writer->position);
+    header->type = type;
+    header->id = id;
+    if (writer->position == writer->published)
+        writer->mark = size + 1;
+    else
+        pp__store_relaxed(&header->mark, size + 1); /* published with the first one's */
 }
 
 /* As pp__ring_reserve, where that takes more than what is known. */
@@ -100,17 +138,20 @@ static inline void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t ty
     if (writer->poisoned || size > writer->capacity / 4)
         return pp__ring_reserve_slowly(writer, type, id, size);
     uint32_t room = pp__ring_room(size), offset = pp__ring_offset(writer->position, writer->capacity);
-    if (room > writer->capacity - offset || room > writer->capacity - (writer->position - writer->head_seen))
+    if (room > writer->capacity - offset ||
+        room + PP__RING_ALIGN > writer->capacity - (writer->position - writer->head_seen))
         return pp__ring_reserve_slowly(writer, type, id, size);
-    struct pp__record header = {.size = size, .type = type, .id = id};
-    memcpy(writer->data + offset, &header, sizeof header);
+    pp__ring_put_header(writer, type, id, size);
     writer->position += room;
     PP_FAULT("ring.header");
-    return writer->data + offset + sizeof header;
+    return writer->data + offset + sizeof(struct pp__header);
 }
 
-/* Publishes all records reserved so far, with one release store; a poisoned writer publishes nothing any more. */
+/* Publishes all records reserved so far; a poisoned writer publishes nothing any more. */
 void pp__ring_publish(struct pp__ring_writer *writer);
+
+/* Of a poisoned writer, whose consumer may look anywhere: what it looks at next is garbage to it. */
+void pp__ring_spoil(struct pp__ring_writer *writer);
 
 /*
  * The payload of the record that was reserved last and not published has `size` bytes and no more: what was reserved
@@ -150,8 +191,26 @@ static inline void pp__shm_copy_short(void *to, const void *from, size_t size)
         pp__shm_copy(to, from, size);
 }
 
-/* As pp__ring_next, where that takes a look at tail, or something is the matter. */
-int pp__ring_next_slowly(struct pp__ring_reader *reader, struct pp__record *record, const void **payload);
+/* Where the mark of the next record lies, or will. */
+static inline const _Atomic uint32_t *pp__ring_mark(const struct pp__ring_reader *reader)
+{
+    const unsigned char *place = reader->data + pp__ring_offset(reader->position, reader->capacity);
+    return &((const struct pp__header *)(const void *)place)->mark;
+}
+
+/* Type and id of the record whose header lies at `place`. */
+static inline void pp__ring_copy_header(struct pp__record *record, const unsigned char *place)
+{
+    static_assert(offsetof(struct pp__record, type) == offsetof(struct pp__header, type) &&
+                      sizeof(struct pp__record) == sizeof(struct pp__header),
+                  "they differ in what comes first");
+    pp__shm_copy_few(&record->type, place + offsetof(struct pp__header, type),
+                     sizeof *record - offsetof(struct pp__record, type));
+}
+
+/* As pp__ring_next, where there is none, or something is the matter. */
+int pp__ring_next_slowly(struct pp__ring_reader *reader, uint32_t mark, struct pp__record *record,
+                         const void **payload);
 
 /*
  * The next record: 1, with a copy of its header, and its payload in place (whose bytes the peer can still change: copy,
@@ -159,25 +218,20 @@ int pp__ring_next_slowly(struct pp__ring_reader *reader, struct pp__record *reco
  */
 static inline int pp__ring_next(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
 {
-    uint64_t published = reader->tail_seen - reader->position;
     uint32_t offset = pp__ring_offset(reader->position, reader->capacity);
-    if (reader->poisoned || published == 0)
-        return pp__ring_next_slowly(reader, record, payload);
-    pp__shm_copy_few(record, reader->data + offset, sizeof *record); /* there is room for a header below the tail */
-    if (record->type == PP__RING_PAD || record->size > reader->capacity / 4)
-        return pp__ring_next_slowly(reader, record, payload);
-    uint32_t room = pp__ring_room(record->size);
-    if (room > reader->capacity - offset || room > published)
-        return pp__ring_next_slowly(reader, record, payload);
+    uint32_t mark = pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER); /* pairs with pp__ring_publish */
+    struct pp__record header = {.size = mark - 1};
+    if (reader->poisoned || mark == 0 || header.size > reader->capacity / 4)
+        return pp__ring_next_slowly(reader, mark, record, payload);
+    pp__ring_copy_header(&header, reader->data + offset);
+    uint32_t room = pp__ring_room(header.size);
+    if (header.type == PP__RING_PAD || room > reader->capacity - offset ||
+        room > reader->capacity - (reader->position - reader->released))
+        return pp__ring_next_slowly(reader, mark, record, payload);
+    *record = header;
     reader->position += room;
-    *payload = reader->data + offset + sizeof *record;
+    *payload = reader->data + offset + sizeof header;
     return 1;
-}
-
-/* Asks for the cache line in which the next record begins, there or not. */
-static inline void pp__ring_fetch(const struct pp__ring_reader *reader)
-{
-    __builtin_prefetch(reader->data + pp__ring_offset(reader->position, reader->capacity));
 }
 
 /*
@@ -191,13 +245,15 @@ int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, con
 /* Gives all records read so far back to the producer, with one release store. */
 void pp__ring_release(struct pp__ring_reader *reader);
 
-/*
- * Whether pp__ring_next has something to say, a record or -EPROTO; looks at tail afresh (acquire) unless it knows of
- * one.
- */
-bool pp__ring_waiting(struct pp__ring_reader *reader);
+/* Whether pp__ring_next has something to say, a record or -EPROTO (a broken ring is waiting too). What was written
+ * before the record is seen. */
+static inline bool pp__ring_waiting(const struct pp__ring_reader *reader)
+{
+    /* Pairs with the store in pp__ring_publish. */
+    return reader->poisoned || pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER) != 0;
+}
 
-/* Bytes published behind the record that pp__ring_next gave last; looks at tail afresh (acquire). */
-uint32_t pp__ring_behind(struct pp__ring_reader *reader);
+/* Bytes published behind the record that pp__ring_next gave last, by what the producer says. */
+uint32_t pp__ring_behind(const struct pp__ring_reader *reader);
 
 #endif

@@ -3,20 +3,26 @@
  * A slot: who has a call, or a chunk, whose record is in a worker's call ring. One word, `id << 2 | state`, which both
  * sides change:
  *
- *   owner   pp__slot_give    anything -> READY, ahead of the record that names the slot
- *           pp__slot_take    READY -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the last element
- *                            that was begun
+ *   owner   pp__slot_give    anything -> READY, ahead of the record that names the slot; only where it still says
+ *                            something of one of the record's ids, or TAKEN, or nothing yet
+ *           pp__slot_take    as before the record -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the
+ *                            last element that was begun
  *           pp__slot_look    how far it is
- *   worker  pp__slot_begin   READY -> BEGUN; BEGUN -> BEGUN with a later id, from element to element or over some: all
- *                            up to the one that the word names are begun
+ *   worker  pp__slot_start   anything but TAKEN of that id -> BEGUN, with the first element of a record
+ *           pp__slot_begin   BEGUN -> BEGUN with a later id, from element to element or over some: all up to the one
+ *                            that the word names are begun
  *
- * That exactly one of begin and take wins needs no order: each changes the word only as it was, and changes of one word
- * have one order for all. What the orders are for is what else is seen:
+ * Of a record that is next in its slot, behind one that has ended, the owner writes nothing there: the word says BEGUN
+ * of an older id, the owner knows which, and the line stays with the worker from call to call. A slot that says TAKEN
+ * must go on doing so until its record is passed.
+ *
+ * That exactly one of start, or begin, and take wins needs no order: each changes the word only as it was, and changes
+ * of one word have one order for all. What the orders are for is what else is seen:
  *   - Who finds an element begun sees what was written before: its begin time, and the results of the elements before
- * it or before those that it was begun with, by the cursor that published them (begin pairs with look).
- *   - A worker that has a record sees its slot READY, or what the owner made of it since: the slot was given out before
- * the tail that published the record (ring.c, PUBLISH pairs with TAIL), and is given out again only when the record was
- * passed or its call has ended.
+ * it or before those that it was begun with, by the marks that published them (begin pairs with look).
+ *   - A worker that has a record sees in its slot what it has written there itself, or READY, or what the owner made of
+ * that since: the slot was given out before the mark that published the record (ring.c, PUBLISH pairs with MARK), and
+ * is given out again only when the record was passed or its call has ended.
  *   - What lies beside the record (a buffer that is used again) the owner writes to only after it has taken the slot,
  * and the worker reads it only after it has begun: not both win.
  *   - A worker that finds its slot TAKEN reads nothing of what the owner wrote before.
@@ -53,10 +59,18 @@ static inline uint64_t pp__slot_look(const _Atomic uint64_t *slot)
     return pp__load_ordered(slot, SLOT_LOOK_ORDER); /* pairs with the cas in pp__slot_begin */
 }
 
-/* Owner: whether the slot said that of this id, and the worker begins nothing behind it any more. */
-static inline bool pp__slot_take(_Atomic uint64_t *slot, uint64_t id, enum pp__slot_state state)
+/* Owner: whether the slot said `before`, and the worker does not start with `id`, or begins nothing behind it. */
+static inline bool pp__slot_take(_Atomic uint64_t *slot, uint64_t before, uint64_t id)
 {
-    return pp__cas_u64(slot, pp__slot_word(id, state), pp__slot_word(id, PP__SLOT_TAKEN), memory_order_relaxed);
+    return pp__cas_u64(slot, before, pp__slot_word(id, PP__SLOT_TAKEN), memory_order_relaxed);
+}
+
+/* Worker: whether it may run what it has begun, of a record whose first element is `id`. */
+static inline bool pp__slot_start(_Atomic uint64_t *slot, uint64_t id, uint64_t begun)
+{
+    uint64_t before = pp__load_relaxed(slot); /* looked at again by the cas: who else changes it has taken the call */
+    /* The cas pairs with the load in pp__slot_look. */
+    return before != pp__slot_word(id, PP__SLOT_TAKEN) && pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER);
 }
 
 /* Worker: whether the slot said `before`, and it may run all up to what it has begun. */

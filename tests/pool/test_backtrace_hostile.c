@@ -1,26 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Crash reports and traces of failures that a worker makes up: the owner says something or nothing, and goes on. */
 #include "backtrace_kit.h"
-
-#include "pool/channel.h"
+#include "channel_kit.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
-
-static struct pp__result_side *result_side(void)
-{
-    char line[512];
-    struct pp__result_side *side = NULL;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && !side && fgets(line, sizeof line, maps)) {
-        unsigned long start;
-        if (strstr(line, "/memfd:procpool-results ") && sscanf(line, "%lx-", &start) == 1)
-            side = (struct pp__result_side *)start;
-    }
-    CHECK(side != NULL);
-    fclose(maps);
-    return side;
-}
 
 /* With nobody to report it, and what this left in the report's place. */
 static int end_by_segv(void)
@@ -175,35 +159,26 @@ BOTH(files_that_are_no_modules_are_not_read)
 /* ----------------------------------------------------------------------------------- traces of failures */
 
 /* A failure in the ring that the worker writes by hand, with a trace of `claimed` bytes of which `there` are. */
-static int publish(pp_task *task, uint32_t claimed, size_t there, const void *trace)
+static _Noreturn void publish(pp_task *task, uint32_t claimed, size_t there, const void *trace)
 {
-    struct pp__result_side *side = result_side();
-    uint64_t tail = atomic_load(&side->result_tail);
-    struct pp__record *record = (struct pp__record *)(void *)(side->results + tail % PP__RING_BYTES);
-    struct pp__result_record *result = (struct pp__result_record *)(void *)(record + 1);
-    uint32_t size = (uint32_t)(sizeof *result + there + 4);
-    for (uint32_t i = 0; i < PP__SLOTS; i++)
-        if (atomic_load(&side->slots[i]) == pp__slot_word(pp_task_id(task), PP__SLOT_BEGUN))
-            result->slot = i;
-    result->type = PP__OUTCOME_FAILED;
-    result->code = -EINVAL;
-    result->flags = PP__TRACED | claimed << PP__PLACE_SHIFT;
-    result->size = there + 4;
-    memcpy(result + 1, trace, there);
-    memcpy((char *)(result + 1) + there, "oops", 4);
-    *record = (struct pp__record){.id = pp_task_id(task), .size = size, .type = PP__RECORD_RESULT};
-    atomic_store(&side->result_tail,
-                 tail + ((sizeof *record + size + PP__RING_ALIGN - 1) & ~(uint64_t)(PP__RING_ALIGN - 1)));
-    while (true)
-        pause();
-    return 0;
+    char behind[512];
+    const struct pp__result_record result = {.slot = slot_of(pp_task_id(task)),
+                                             .type = PP__OUTCOME_FAILED,
+                                             .code = -EINVAL,
+                                             .flags = PP__TRACED | claimed << PP__PLACE_SHIFT,
+                                             .size = there + 4};
+    CHECK(there + 4 <= sizeof behind);
+    memcpy(behind, trace, there);
+    memcpy(behind + there, "oops", 4);
+    forge_result(pp_task_id(task), &result, behind, there + 4);
+    pause_for_ever();
 }
 
 static int claim_too_much(pp_task *task, const void *arg, size_t size)
 {
     (void)arg, (void)size;
     char trace[256];
-    return publish(task, 300, make_trace(trace, "/nowhere"), trace);
+    publish(task, 300, make_trace(trace, "/nowhere"), trace);
 }
 
 BOTH(a_failures_trace_that_is_longer_than_its_record_is_garbage)
@@ -225,7 +200,7 @@ static int give_unsound(pp_task *task, const void *arg, size_t size)
     size_t used = make_trace(trace, "/nowhere");
     if (read_int(arg))
         ((struct pp__trace *)(void *)trace)->count = 1000;
-    return publish(task, (uint32_t)used, used, trace);
+    publish(task, (uint32_t)used, used, trace);
 }
 
 BOTH(of_a_failure_with_an_unsound_trace_the_message_counts)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors that travel where there are none to be had, where a worker lies about them, or where a task has closed
  * the way. */
+#include "channel_kit.h"
 #include "descriptors_kit.h"
-
-#include "pool/channel.h"
 
 #include <sys/socket.h>
 
@@ -166,21 +165,6 @@ struct lie {
     size_t size;    /* of the message */
 };
 
-static struct pp__result_side *result_side(void)
-{
-    char line[512];
-    struct pp__result_side *side = NULL;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (fgets(line, sizeof line, maps)) {
-        unsigned long start;
-        if (strstr(line, "/memfd:procpool-results ") && sscanf(line, "%lx-", &start) == 1)
-            side = (void *)start;
-    }
-    fclose(maps);
-    CHECK(side != NULL);
-    return side;
-}
-
 static int channel_socket(void)
 {
     for (int fd = 200; fd < 1000; fd++) {
@@ -212,32 +196,18 @@ static void send_junk(const struct lie *lie, uint64_t id)
     CHECK(sendmsg(channel_socket(), &header, 0) >= 0);
 }
 
-static uint32_t slot_of(const struct pp__result_side *side, uint64_t id)
-{
-    uint32_t slot = 0;
-    while (slot < PP__SLOTS && atomic_load(&side->slots[slot]) != pp__slot_word(id, PP__SLOT_BEGUN))
-        slot++;
-    CHECK(slot < PP__SLOTS);
-    return slot;
-}
-
 /* Publishes a result that announces descriptors, and waits for what comes of it. */
 static int task_lie(pp_task *task, const void *arg, size_t size)
 {
     struct lie lie;
-    struct pp__result_side *side = result_side();
-    uint64_t tail = atomic_load(&side->result_tail), id = pp_task_id(task);
-    unsigned char *place = side->results + tail % PP__RING_BYTES;
+    uint64_t id = pp_task_id(task);
     CHECK_INT(size, sizeof lie);
     memcpy(&lie, arg, size);
     for (int i = 0; i < lie.messages; i++)
         send_junk(&lie, id);
-    struct pp__record record = {.size = sizeof(struct pp__result_record), .type = PP__RECORD_RESULT, .id = id};
-    struct pp__result_record result = {
-        .slot = slot_of(side, id), .type = PP__OUTCOME_RESULT, .flags = (uint32_t)lie.announced << PP__COUNT_SHIFT};
-    memcpy(place, &record, sizeof record);
-    memcpy(place + sizeof record, &result, sizeof result);
-    atomic_store(&side->result_tail, tail + sizeof record + sizeof result);
+    const struct pp__result_record result = {
+        .slot = slot_of(id), .type = PP__OUTCOME_RESULT, .flags = (uint32_t)lie.announced << PP__COUNT_SHIFT};
+    forge_result(id, &result, NULL, 0);
     pause_for_ever();
 }
 

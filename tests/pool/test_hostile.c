@@ -3,52 +3,15 @@
  * Workers that write garbage wherever they can: into their side of the channel, into the library's descriptors. It
  * costs calls of such a worker at most, never one of another, and never the pool.
  */
+#include "channel_kit.h"
 #include "processes_kit.h"
 
-#include "pool/channel.h"
+#include "pool/future.h"
+#include "pool/workers.h"
 
 #include <limits.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-
-/* ----------------------------------------------------------------------------------- where the channel lies */
-
-/* The worker's mapping of the memfd with this name; NULL if there is none. */
-static void *find_mapping(const char *name, char protection[5])
-{
-    char line[512], wanted[64];
-    void *found = NULL;
-    snprintf(wanted, sizeof wanted, "/memfd:%s ", name);
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && !found && fgets(line, sizeof line, maps)) {
-        unsigned long start;
-        if (strstr(line, wanted) && sscanf(line, "%lx-%*x %4s", &start, protection) == 2)
-            found = (void *)start;
-    }
-    if (maps)
-        fclose(maps);
-    return found;
-}
-
-static struct pp__result_side *result_side(void)
-{
-    static struct pp__result_side *side;
-    char protection[5];
-    if (!side)
-        side = find_mapping("procpool-results", protection);
-    CHECK(side != NULL);
-    return side;
-}
-
-static const struct pp__call_side *call_side(void)
-{
-    static const struct pp__call_side *side;
-    char protection[5];
-    if (!side)
-        side = find_mapping("procpool-calls", protection);
-    CHECK(side != NULL);
-    return side;
-}
 
 /* ---------------------------------------------------------------------------------------------- what it can't */
 
@@ -86,7 +49,8 @@ BOTH(what_the_owner_writes_can_not_be_made_writable)
 
 /* ------------------------------------------------------------------------------------- garbage in the channel */
 
-enum region { TAIL, HEAD, SLEEPING, SLOTS, BEGUN_AT, OPEN, RING, ALL, REGIONS };
+/* MARK: of the record that the owner waits for. MARKS: of all that can be one's. */
+enum region { TAIL, HEAD, SLEEPING, SLOTS, BEGUN_AT, OPEN, MARK, MARKS, RING, ALL, REGIONS };
 enum pattern { ZEROS, ONES, FORWARD, RANDOM, RANDOM_ALIGNED, PATTERNS };
 enum { COMBINATIONS = REGIONS * PATTERNS };
 enum duration { ONCE, LASTING, LATER, DURATIONS };
@@ -123,6 +87,12 @@ static void fill(struct vandal *vandal, volatile void *place, size_t size)
         words[i] = pattern_word(vandal, words[i]);
 }
 
+static void fill_mark(struct vandal *vandal, struct pp__header *header)
+{
+    uint32_t before = atomic_load_explicit(&header->mark, memory_order_relaxed);
+    atomic_store_explicit(&header->mark, (uint32_t)pattern_word(vandal, before), memory_order_relaxed);
+}
+
 static void scribble(struct vandal *vandal)
 {
     struct pp__result_side *side = result_side();
@@ -144,6 +114,13 @@ static void scribble(struct vandal *vandal)
         break;
     case OPEN:
         fill(vandal, &side->open, sizeof side->open);
+        break;
+    case MARK:
+        fill_mark(vandal, next_header());
+        break;
+    case MARKS:
+        for (uint32_t at = 0; at < PP__RING_BYTES; at += PP__RING_ALIGN)
+            fill_mark(vandal, header_at(at));
         break;
     case RING:
         fill(vandal, side->results, sizeof side->results);
@@ -324,6 +301,48 @@ BOTH_WITHIN(garbage_written_by_an_idle_worker_costs_its_worker_at_most, 60)
     run_vandals(method, 2, LATER, COMBINATIONS, 3);
 }
 
+static int init_garbling(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)size;
+    vandalize(arg);
+    return 0;
+}
+
+static void expect_all_of(pp_pool *pool, pid_t pid)
+{
+    int in[100], out[100];
+    for (int i = 0; i < 100; i++) {
+        in[i] = i;
+        CHECK_INT(take_int(submit_int(pool, task_square, i)), i * i);
+    }
+    CHECK_INT(
+        pp_map_array(pool, task_square, in, 100, sizeof *in, out, sizeof *out, &(pp_map_options){.chunk_size = 30}), 0);
+    for (int i = 0; i < 100; i++)
+        CHECK_INT(out[i], i * i);
+    CHECK_INT(pid_of(pool), pid);
+}
+
+/* How far it says that it has published is a number that the owner does without. */
+BOTH_WITHIN(garbage_in_its_tail_alone_costs_nothing, 30)
+{
+    struct vandal vandal = {.region = TAIL, .pattern = ONES, .seed = 1};
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1,
+                                                .initializer = init_garbling,
+                                                .initializer_arg = &vandal,
+                                                .initializer_arg_size = sizeof vandal},
+                              method);
+    pid_t pid = pid_of(pool);
+    enum duration durations = KIT_TSAN ? LASTING : DURATIONS; /* it ends workers whose second thread races */
+    for (vandal.duration = ONCE; vandal.duration < durations; vandal.duration++)
+        for (vandal.pattern = ZEROS; vandal.pattern < PATTERNS; vandal.pattern++) {
+            CHECK_INT(take_int(submit(pool, task_vandal, &vandal, sizeof vandal)), 42);
+            if (vandal.duration == LATER)
+                test_sleep_ms(6);
+            expect_all_of(pool, pid);
+        }
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------ garbage in the middle of a chunk */
 
 enum { ELEMENTS = 60, EVIL = 25 };
@@ -412,10 +431,8 @@ BOTH_WITHIN(garbage_written_all_the_time_in_a_chunk_costs_its_worker_at_most, 60
 /* The run that is open; NULL: there is none. */
 static struct pp__run_record *open_run(void)
 {
-    struct pp__result_side *side = result_side();
-    char *place = (char *)side->results + atomic_load(&side->result_tail) % PP__RING_BYTES;
-    struct pp__record *record = (struct pp__record *)(void *)place;
-    return record->type == PP__RECORD_RUN ? (struct pp__run_record *)(void *)(record + 1) : NULL;
+    struct pp__header *header = next_header();
+    return header->type == PP__RECORD_RUN ? (struct pp__run_record *)(void *)(header + 1) : NULL;
 }
 
 /* Says of its chunk's results that they are in place, as soon as there are some. */
@@ -539,10 +556,10 @@ BOTH(a_worker_that_boasts_of_results_of_elements_that_have_not_run_ends_each_of_
     }
 }
 
-/* Where all takes longer, under sanitizers and valgrind, a sixth of them is run. */
+/* Where all takes longer, under sanitizers and valgrind, a seventh of them is run. */
 static void run_all_vandals(pp_start_method method)
 {
-    unsigned step = harness_scale() > 1 ? 6 : 1; /* has no divisor in common with COMBINATIONS: all are among them */
+    unsigned step = harness_scale() > 1 ? 7 : 1; /* has no divisor in common with COMBINATIONS: all are among them */
     for (int workers = 1; workers <= 3; workers++)
         for (enum duration duration = ONCE; duration < DURATIONS; duration++)
             run_vandals(method, workers, duration, 10 * COMBINATIONS, step);
@@ -570,7 +587,7 @@ static int init_vandal(pp_task *task, const void *arg, size_t size)
 
 BOTH(garbage_before_the_first_call_breaks_the_pool_after_a_few_workers)
 {
-    struct vandal vandal = {.region = TAIL, .pattern = ONES, .duration = ONCE, .seed = 1};
+    struct vandal vandal = {.region = MARK, .pattern = ONES, .duration = ONCE, .seed = 1};
     pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1,
                                                 .initializer = init_vandal,
                                                 .initializer_arg = &vandal,
@@ -585,21 +602,64 @@ BOTH(garbage_before_the_first_call_breaks_the_pool_after_a_few_workers)
 
 /* ---------------------------------------------------------------------------------------- its own slots, and a hang */
 
-enum lie { ALL_ONES, ALL_ZEROS, TAKEN, READY_AGAIN, ELEMENT_BEFORE, ELEMENT_BEFORE_TAKEN };
+/* FIRST_READY: for an element whose chunk begins with the one before. */
+enum lie {
+    ALL_ONES,
+    ALL_ZEROS,
+    TAKEN,
+    BEGUN,
+    READY_AGAIN,
+    FIRST_READY,
+    ELEMENT_BEFORE,
+    ELEMENT_BEFORE_TAKEN,
+    AS_BEFORE,
+    LIES = AS_BEFORE
+};
+
+/* What is said of this call, or element, by a lie that does not depend on what was there. */
+static uint64_t lie_of(enum lie lie, uint64_t id)
+{
+    const uint64_t words[LIES] = {[ALL_ONES] = UINT64_MAX,
+                                  [ALL_ZEROS] = 0,
+                                  [TAKEN] = pp__slot_word(id, PP__SLOT_TAKEN),
+                                  [BEGUN] = pp__slot_word(id, PP__SLOT_BEGUN),
+                                  [READY_AGAIN] = pp__slot_word(id, PP__SLOT_READY),
+                                  [FIRST_READY] = pp__slot_word(id - 1, PP__SLOT_READY),
+                                  [ELEMENT_BEFORE] = pp__slot_word(id - 1, PP__SLOT_BEGUN),
+                                  [ELEMENT_BEFORE_TAKEN] = pp__slot_word(id - 1, PP__SLOT_TAKEN)};
+    return words[lie];
+}
+
+static uint64_t noted[PP__SLOTS];
+
+/* For lies AS_BEFORE of the calls behind this one. */
+static int task_note_slots(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    for (unsigned i = 0; i < PP__SLOTS; i++)
+        noted[i] = atomic_load(&result_side()->slots[i]);
+    return 0;
+}
 
 static void overwrite_slots(enum lie lie)
 {
     struct pp__result_side *side = result_side();
-    for (unsigned i = 0; i < PP__SLOTS; i++) {
-        uint64_t id = atomic_load(&side->slots[i]) >> 2;
-        const uint64_t words[] = {[ALL_ONES] = UINT64_MAX,
-                                  [ALL_ZEROS] = 0,
-                                  [TAKEN] = pp__slot_word(id, PP__SLOT_TAKEN),
-                                  [READY_AGAIN] = pp__slot_word(id, PP__SLOT_READY),
-                                  [ELEMENT_BEFORE] = pp__slot_word(id - 1, PP__SLOT_BEGUN),
-                                  [ELEMENT_BEFORE_TAKEN] = pp__slot_word(id - 1, PP__SLOT_TAKEN)};
-        atomic_store(&side->slots[i], words[lie]);
-    }
+    for (unsigned i = 0; i < PP__SLOTS; i++)
+        atomic_store(&side->slots[i], lie == AS_BEFORE ? noted[i] : lie_of(lie, atomic_load(&side->slots[i]) >> 2));
+}
+
+/* A worker whose next calls get slots in which there was none before, or each was used, and says so. */
+enum slots { FRESH, USED };
+
+static pp_pool *open_with_slots(pp_start_method method, enum slots slots)
+{
+    pp_pool *pool = open_workers(1, method);
+    warm_up(pool);
+    for (unsigned i = 0; slots == USED && i < PP__SLOTS; i += 30)
+        warm_up(pool);
+    if (slots == USED)
+        expect_end(submit(pool, task_note_slots, NULL, 0), 0);
+    return pool;
 }
 
 struct liar {
@@ -632,21 +692,27 @@ static pp_future *submit_liar(pp_pool *pool, struct liar liar)
     return future;
 }
 
-static void lie_and_hang(pp_start_method method, enum lie lie)
+static void lie_and_hang_in(pp_start_method method, enum lie lie, enum slots slots)
 {
-    pp_pool *pool = open_workers(1, method);
-    warm_up(pool);
-    pp_future *bad = submit_liar(pool, (struct liar){.lie = lie, .run = 1});
+    int run = 1 + (int)slots;
+    pp_pool *pool = open_with_slots(method, slots);
+    pp_future *bad = submit_liar(pool, (struct liar){.lie = lie, .run = run});
     const pp_error *error;
     CHECK_OK(pp_future_wait(bad, 5000 * (int)harness_scale()));
     CHECK_OK(pp_future_error(bad, 0, &error));
     CHECK(error && (error->kind == PP_ERROR_TIMEOUT || error->kind == PP_ERROR_PROTOCOL));
-    CHECK_INT(error->pid, shared()->pid[1]);
-    CHECK(!test_process_alive(shared()->pid[1]));
+    CHECK_INT(error->pid, shared()->pid[run]);
+    CHECK(!test_process_alive(shared()->pid[run]));
     pp_future_unref(bad);
     warm_up(pool);
-    CHECK_INT(shared()->words[1], 1);
+    CHECK_INT(shared()->words[run], 1);
     pp_pool_destroy(pool);
+}
+
+static void lie_and_hang(pp_start_method method, enum lie lie)
+{
+    for (enum slots slots = FRESH; slots <= USED; slots++)
+        lie_and_hang_in(method, lie, slots);
 }
 
 BOTH(a_worker_that_fills_its_slots_with_ones_and_hangs_is_killed_at_the_calls_timeout)
@@ -664,6 +730,55 @@ BOTH(a_worker_that_says_its_call_was_taken_back_and_hangs_is_killed_at_the_calls
     lie_and_hang(method, TAKEN);
 }
 
+/* In a slot that was used the owner does not say so: that it has not begun looks otherwise. */
+BOTH(a_worker_that_says_its_call_was_just_given_to_it_and_hangs_is_killed_at_the_calls_timeout)
+{
+    lie_and_hang_in(method, READY_AGAIN, USED);
+}
+
+/* What neither side can have written there. It hangs, and its call has all the time that it wants. */
+BOTH(a_running_call_whose_slot_is_of_another_costs_its_worker)
+{
+    static const enum lie lies[] = {ALL_ONES, ALL_ZEROS, ELEMENT_BEFORE, ELEMENT_BEFORE_TAKEN};
+    for (int i = 0; i < 4; i++) {
+        for (enum slots slots = FRESH; slots <= USED; slots++) {
+            int run = 1 + 2 * i + (int)slots;
+            const struct liar liar = {.lie = lies[i], .run = run};
+            pp_pool *pool = open_with_slots(method, slots);
+            pp_future *bad = submit(pool, task_lie, &liar, sizeof liar);
+            const pp_error *error = error_of(bad, PP_ERROR_PROTOCOL);
+            CHECK_HAS(error->message, "a slot of no call that it has");
+            CHECK_INT(error->pid, shared()->pid[run]);
+            pp_future_unref(bad);
+            warm_up(pool);
+            CHECK_INT(shared()->words[run], 1);
+            pp_pool_destroy(pool);
+        }
+    }
+}
+
+/* Lies of itself alone, and goes on. */
+static int task_lie_and_return(pp_task *task, const void *arg, size_t size)
+{
+    uint64_t id = pp_task_id(task);
+    atomic_store(&result_side()->slots[slot_of(id)], lie_of((enum lie)read_int(arg), id));
+    return task_pid(task, NULL, size);
+}
+
+/* Who says how a call ended had to begin it. */
+BOTH(a_result_counts_whatever_its_slot_says)
+{
+    for (enum slots slots = FRESH; slots <= USED; slots++) {
+        pp_pool *pool = open_with_slots(method, slots);
+        pid_t pid = pid_of(pool);
+        for (int lie = ALL_ONES; lie < LIES; lie++)
+            CHECK_INT(take_int(submit_int(pool, task_lie_and_return, lie)), pid);
+        warm_up(pool);
+        CHECK_INT(pid_of(pool), pid);
+        pp_pool_destroy(pool);
+    }
+}
+
 /* Only those with a run of their own lie. */
 static int task_may_lie(pp_task *task, const void *arg, size_t size)
 {
@@ -673,15 +788,15 @@ static int task_may_lie(pp_task *task, const void *arg, size_t size)
     return liar.run ? task_lie(task, arg, size) : task_pid(task, NULL, 0);
 }
 
-enum { CHUNK = 6, LYING = 1 };
+enum { CHUNK = 6, LYING = 1, MOST_RUNS = 8 };
 
 /* A chunk, one element of which lies; for a pool whose ids are far from 0. */
-static pp_map *open_lying_chunk(pp_pool *pool, enum lie lie, int run)
+static pp_map *open_lying_chunk(pp_pool *pool, enum lie lie, int run, unsigned timeout)
 {
-    static struct liar liars[2][CHUNK];
-    const pp_map_options options = {.chunk_size = CHUNK, .timeout = 300 * harness_scale()};
+    static struct liar liars[MOST_RUNS][CHUNK];
+    const pp_map_options options = {.chunk_size = CHUNK, .timeout = timeout * harness_scale()};
     pp_map *map;
-    warm_up(pool);
+    CHECK(run <= MOST_RUNS);
     liars[run - 1][LYING] = (struct liar){.lie = lie, .run = run};
     CHECK_OK(pp_map_open_array(pool, task_may_lie, liars[run - 1], CHUNK, sizeof **liars, &options, &map));
     return map;
@@ -690,19 +805,22 @@ static pp_map *open_lying_chunk(pp_pool *pool, enum lie lie, int run)
 static void lie_in_a_chunk(pp_start_method method, enum lie lie)
 {
     pp_map_result result;
-    pp_pool *pool = open_workers(1, method);
-    pp_map *map = open_lying_chunk(pool, lie, 1);
-    for (int i = 0; i < CHUNK; i++) {
-        CHECK_INT(pp_map_next(map, 5000 * (int)harness_scale(), &result), 1);
-        if (i == LYING)
-            CHECK(result.code == -ETIME || result.code == -EPROTO);
-        else
-            CHECK_INT(result.code, 0);
+    for (enum slots slots = FRESH; slots <= USED; slots++) {
+        int run = 1 + (int)slots;
+        pp_pool *pool = open_with_slots(method, slots);
+        pp_map *map = open_lying_chunk(pool, lie, run, 300);
+        for (int i = 0; i < CHUNK; i++) {
+            CHECK_INT(pp_map_next(map, 5000 * (int)harness_scale(), &result), 1);
+            if (i == LYING)
+                CHECK(result.code == -ETIME || result.code == -EPROTO);
+            else
+                CHECK_INT(result.code, 0);
+        }
+        pp_map_close(map);
+        CHECK(!test_process_alive(shared()->pid[run]));
+        CHECK_INT(shared()->words[run], 1);
+        pp_pool_destroy(pool);
     }
-    pp_map_close(map);
-    CHECK(!test_process_alive(shared()->pid[1]));
-    CHECK_INT(shared()->words[1], 1);
-    pp_pool_destroy(pool);
 }
 
 BOTH(a_worker_that_fills_its_slots_with_ones_in_a_chunk_and_hangs_is_killed_at_the_elements_timeout)
@@ -725,18 +843,46 @@ BOTH(a_worker_that_says_its_element_was_taken_back_and_hangs_is_killed_at_the_el
     lie_in_a_chunk(method, TAKEN);
 }
 
+BOTH(a_worker_that_says_its_element_was_just_given_to_it_and_hangs_is_killed_at_the_elements_timeout)
+{
+    lie_in_a_chunk(method, READY_AGAIN);
+}
+
+BOTH(a_running_element_whose_slot_is_of_another_costs_its_worker)
+{
+    pp_map_result result;
+    for (enum lie lie = ALL_ONES; lie <= ALL_ZEROS; lie++) {
+        for (enum slots slots = FRESH; slots <= USED; slots++) {
+            int run = 1 + 2 * (int)lie + (int)slots;
+            pp_pool *pool = open_with_slots(method, slots);
+            pp_map *map = open_lying_chunk(pool, lie, run, 0);
+            for (int i = 0; i < CHUNK; i++) {
+                CHECK_INT(pp_map_next(map, 5000 * (int)harness_scale(), &result), 1);
+                CHECK_INT(result.code, i == LYING ? -EPROTO : 0);
+                if (i == LYING)
+                    CHECK_HAS(result.error->message, "a slot of no call that it has");
+            }
+            pp_map_close(map);
+            CHECK_INT(shared()->words[run], 1);
+            pp_pool_destroy(pool);
+        }
+    }
+}
+
 /* It looks as if it had never begun: so nobody can tell it from one that is stopped, and it has the time that those
  * have. */
 BOTH_WITHIN(a_worker_that_says_it_has_not_begun_and_never_goes_on_loses_call_and_place, 20)
 {
-    pp_pool *pools[2];
-    pp_future *futures[2];
-    for (int i = 0; i < 2; i++) {
-        pools[i] = open_workers(1, method);
-        warm_up(pools[i]);
-        futures[i] = submit_liar(pools[i], (struct liar){.lie = READY_AGAIN, .stops = i == 1, .run = 1 + i});
+    pp_pool *pools[4];
+    pp_future *futures[4];
+    for (int i = 0; i < 4; i++) {
+        enum slots slots = i / 2 ? USED : FRESH;
+        pools[i] = open_with_slots(method, slots);
+        futures[i] = submit_liar(
+            pools[i],
+            (struct liar){.lie = slots == FRESH ? READY_AGAIN : AS_BEFORE, .stops = i % 2 == 1, .run = 1 + i});
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         CHECK_OK(pp_future_wait(futures[i], 10000 * (int)harness_scale()));
         CHECK(take_int(futures[i]) != shared()->pid[1 + i]);
         CHECK(!test_process_alive(shared()->pid[1 + i]));
@@ -745,18 +891,22 @@ BOTH_WITHIN(a_worker_that_says_it_has_not_begun_and_never_goes_on_loses_call_and
     }
 }
 
-/* The same in a chunk, and one that says it is still at the element before. */
+/* The same in a chunk, of which it says that it has not begun it, or that it is still at the element before. */
 BOTH_WITHIN(a_worker_that_says_it_has_not_begun_an_element_and_never_goes_on_loses_chunk_and_place, 20)
 {
+    static const struct {
+        enum lie lie;
+        enum slots slots;
+    } cases[] = {{FIRST_READY, FRESH}, {ELEMENT_BEFORE, FRESH}, {AS_BEFORE, USED}, {ELEMENT_BEFORE, USED}};
     pp_map_result result;
-    pp_pool *pools[2];
-    pp_map *maps[2];
-    for (int i = 0; i < 2; i++) {
-        pools[i] = open_workers(1, method);
-        maps[i] = open_lying_chunk(pools[i], i ? ELEMENT_BEFORE : READY_AGAIN, 1 + i);
+    pp_pool *pools[4];
+    pp_map *maps[4];
+    for (int i = 0; i < 4; i++) {
+        pools[i] = open_with_slots(method, cases[i].slots);
+        maps[i] = open_lying_chunk(pools[i], cases[i].lie, 1 + i, 300);
         CHECK_INT(pp_map_next(maps[i], -1, &result), 1); /* and what is behind is sent */
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         for (int k = 1; k < CHUNK; k++) {
             CHECK_INT(pp_map_next(maps[i], 10000 * (int)harness_scale(), &result), 1);
             CHECK_INT(result.code, 0);
@@ -765,6 +915,157 @@ BOTH_WITHIN(a_worker_that_says_it_has_not_begun_an_element_and_never_goes_on_los
         CHECK_INT(shared()->words[1 + i], 2);
         pp_map_close(maps[i]);
         pp_pool_destroy(pools[i]);
+    }
+}
+
+/* ------------------------------------------------------------------------------------ slots of calls that wait */
+
+enum { WAITING = 5, RUNNING_GATE = 2 };
+
+/* Says on the board how often it ran. */
+static int task_tally(pp_task *task, const void *arg, size_t size)
+{
+    (void)size;
+    shared()->number[read_int(arg)]++;
+    return task_pid(task, NULL, 0);
+}
+
+/* Calls that the only worker has behind one that waits at the gate, under the pool's lock from here on. Now and then it
+ * has been waiting for too long for others to be sent. */
+static struct pp__worker *queue_and_lock(pp_pool *pool, int count, pp_future **running, pp_future **waiting)
+{
+    for (;;) {
+        shared()->gates[RUNNING_GATE] = 0;
+        pp__pool_lock(pool);
+        pool->mean_run = 250000; /* so many fit */
+        pp__pool_unlock(pool);
+        *running = submit_int(pool, task_gate, RUNNING_GATE);
+        for (int i = 0; i < count; i++)
+            waiting[i] = submit_int(pool, task_tally, i);
+        pp__pool_lock(pool);
+        struct pp__worker *worker = pool->workers[0];
+        if (worker && worker->count == (uint32_t)count + 1)
+            return worker;
+        pp__pool_unlock(pool);
+        gate_open(RUNNING_GATE);
+        CHECK(take_int(*running) > 0);
+        for (int i = 0; i < count; i++)
+            CHECK(take_int(waiting[i]) > 0);
+        memset(shared()->number, 0, sizeof shared()->number);
+    }
+}
+
+static void overwrite_waiting(struct pp__worker *worker, enum lie lie)
+{
+    for (struct pp__link *link = worker->items.next->next; link != &worker->items; link = link->next) {
+        const struct pp__item *item = pp__container(link, struct pp__item, link);
+        atomic_store(&worker->result_side->slots[item->slot], lie_of(lie, item->id));
+    }
+}
+
+static void lie_of_waiting(pp_pool *pool, enum lie lie)
+{
+    pp_future *running, *waiting[WAITING];
+    struct pp__worker *worker = queue_and_lock(pool, WAITING, &running, waiting);
+    struct pp__item *last = pp__container(worker->items.previous, struct pp__item, link);
+    uint64_t end = worker->slots[last->slot].end;
+    overwrite_waiting(worker, lie);
+    for (int i = 0; i < WAITING; i++)
+        CHECK_INT(pp__future_cancel(waiting[i]), -EBUSY); /* it may have begun */
+    gate_open(RUNNING_GATE);
+    wait_until(pp__ring_passed(&worker->calls, end), 10); /* before the timers look */
+    pp__pool_unlock(pool);
+    pid_t pid = take_int(running);
+    for (int i = 0; i < WAITING; i++) {
+        CHECK_INT(take_int(waiting[i]), pid);
+        CHECK_INT(shared()->number[i], 1);
+        shared()->number[i] = 0;
+    }
+    CHECK_INT(pid_of(pool), pid);
+}
+
+/* They are its worker's, which is honest from then on. */
+BOTH(calls_whose_slots_were_overwritten_before_they_began_run_all_the_same)
+{
+    static const enum lie lies[] = {ALL_ONES, ALL_ZEROS, BEGUN, READY_AGAIN, ELEMENT_BEFORE, ELEMENT_BEFORE_TAKEN};
+    for (enum slots slots = FRESH; slots <= USED; slots++) {
+        pp_pool *pool = open_with_slots(method, slots);
+        for (size_t i = 0; i < sizeof lies / sizeof *lies; i++)
+            if (slots == USED || lies[i] != READY_AGAIN) /* which would be no lie */
+                lie_of_waiting(pool, lies[i]);
+        pp_pool_destroy(pool);
+    }
+}
+
+/* Nothing else keeps a worker from beginning. */
+BOTH(a_call_that_only_its_worker_says_was_taken_back_costs_the_worker)
+{
+    for (enum slots slots = FRESH; slots <= USED; slots++) {
+        pp_future *running, *waiting;
+        pp_pool *pool = open_with_slots(method, slots);
+        struct pp__worker *worker = queue_and_lock(pool, 1, &running, &waiting);
+        overwrite_waiting(worker, TAKEN);
+        pp__pool_unlock(pool);
+        gate_open(RUNNING_GATE);
+        pid_t pid = take_int(running);
+        const pp_error *error = error_of(waiting, PP_ERROR_PROTOCOL);
+        CHECK_HAS(error->message, "it passed over a call");
+        CHECK_INT(error->pid, pid);
+        CHECK_INT(shared()->number[0], 0);
+        pp_future_unref(waiting);
+        CHECK(pid_of(pool) != pid);
+        pp_pool_destroy(pool);
+    }
+}
+
+/* A call that its worker has, which is stopped; under the pool's lock from here on. */
+static struct pp__worker *stop_and_lock(pp_pool *pool, pp_future **waiting)
+{
+    pid_t pid = pid_of(pool);
+    CHECK_INT(kill(pid, SIGSTOP), 0);
+    until(test_process_state(pid, NULL, NULL) == 'T');
+    *waiting = submit_int(pool, task_tally, 0);
+    pp__pool_lock(pool);
+    struct pp__worker *worker = pool->workers[0];
+    CHECK_INT(worker->pid, pid);
+    CHECK_INT(worker->count, 1);
+    return worker;
+}
+
+/* Nobody can tell then that it has not begun. */
+BOTH(a_call_whose_slot_was_overwritten_and_that_never_begins_costs_the_worker)
+{
+    for (enum slots slots = FRESH; slots <= USED; slots++) {
+        pp_future *waiting;
+        pp_pool *pool = open_with_slots(method, slots);
+        struct pp__worker *worker = stop_and_lock(pool, &waiting);
+        pid_t pid = worker->pid;
+        const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
+        atomic_store(&worker->result_side->slots[item->slot], lie_of(ALL_ONES, item->id));
+        pp__pool_unlock(pool);
+        const pp_error *error = error_of(waiting, PP_ERROR_PROTOCOL);
+        CHECK_HAS(error->message, "a slot of no call that it has");
+        CHECK_INT(error->pid, pid);
+        CHECK_INT(shared()->number[0], 0);
+        pp_future_unref(waiting);
+        CHECK(pid_of(pool) != pid);
+        pp_pool_destroy(pool);
+    }
+}
+
+/* For longer than any lie about it is believed. */
+BOTH(a_call_that_does_not_begin_for_a_while_costs_nothing)
+{
+    for (enum slots slots = FRESH; slots <= USED; slots++) {
+        pp_future *waiting;
+        pp_pool *pool = open_with_slots(method, slots);
+        pid_t pid = stop_and_lock(pool, &waiting)->pid;
+        pp__pool_unlock(pool);
+        CHECK_INT(pp_future_wait(waiting, 300), -ETIMEDOUT);
+        CHECK_INT(pp_future_state(waiting), PP_PENDING);
+        CHECK_INT(kill(pid, SIGCONT), 0);
+        CHECK_INT(take_int(waiting), pid);
+        pp_pool_destroy(pool);
     }
 }
 
@@ -906,34 +1207,17 @@ struct forgery {
     uint64_t size;
 };
 
-static uint32_t slot_of(uint64_t id)
-{
-    uint32_t slot = 0;
-    while (slot < PP__SLOTS && atomic_load(&result_side()->slots[slot]) != pp__slot_word(id, PP__SLOT_BEGUN))
-        slot++;
-    CHECK(slot < PP__SLOTS);
-    return slot;
-}
-
 /* Publishes a result that says where it lies, and waits for what comes of it. */
 static int task_forge(pp_task *task, const void *arg, size_t size)
 {
     struct forgery forgery;
-    struct pp__result_side *side = result_side();
-    uint64_t tail = atomic_load(&side->result_tail);
-    unsigned char *place = side->results + tail % PP__RING_BYTES;
+    uint64_t id = pp_task_id(task);
     CHECK_INT(size, sizeof forgery);
     memcpy(&forgery, arg, size);
-    struct pp__record record = {
-        .size = sizeof(struct pp__result_record), .type = PP__RECORD_RESULT, .id = pp_task_id(task)};
-    struct pp__result_record result = {
-        .slot = slot_of(record.id), .type = PP__OUTCOME_RESULT, .flags = forgery.flags, .size = forgery.size};
-    CHECK(tail % PP__RING_BYTES + sizeof record + sizeof result <= PP__RING_BYTES);
-    memcpy(place, &record, sizeof record);
-    memcpy(place + sizeof record, &result, sizeof result);
-    atomic_store(&side->result_tail, tail + sizeof record + sizeof result);
-    for (;;)
-        pause();
+    const struct pp__result_record result = {
+        .slot = slot_of(id), .type = PP__OUTCOME_RESULT, .flags = forgery.flags, .size = forgery.size};
+    forge_result(id, &result, NULL, 0);
+    pause_for_ever();
 }
 
 static pp_future *submit_size(pp_pool *pool, size_t size)
@@ -975,4 +1259,82 @@ BOTH(a_result_in_a_buffer_that_its_worker_has_not_costs_the_worker)
         pp_future_unref(shown);
     }
     pp_pool_destroy(pool);
+}
+
+/* --------------------------------------------------------------------------------------- records that can't be */
+
+/* Publishes a result that takes as much as its mark says. */
+static int task_forge_mark(pp_task *task, const void *arg, size_t size)
+{
+    uint32_t mark;
+    struct pp__header *header = next_header();
+    CHECK_INT(size, sizeof mark);
+    memcpy(&mark, arg, size);
+    const struct pp__result_record result = {
+        .slot = slot_of(pp_task_id(task)), .type = PP__OUTCOME_RESULT, .size = mark - 1 - sizeof result};
+    header->type = PP__RECORD_RESULT;
+    header->id = pp_task_id(task);
+    memcpy(header + 1, &result, sizeof result);
+    atomic_store(&header->mark, mark);
+    pause_for_ever();
+}
+
+BOTH(a_result_that_is_larger_than_any_record_costs_the_worker)
+{
+    static const uint32_t marks[] = {PP__RING_BYTES / 2, PP__RING_BYTES, UINT32_MAX - 64, UINT32_MAX - 16, UINT32_MAX};
+    pp_pool *pool = open_workers(1, method);
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        pp_future *future = submit(pool, task_forge_mark, &marks[i], sizeof marks[i]);
+        CHECK_HAS(error_of(future, PP_ERROR_PROTOCOL)->message, "a broken ring");
+        pp_future_unref(future);
+        CHECK_INT(take_int(submit_int(pool, task_square, 7)), 49);
+    }
+    pp_pool_destroy(pool);
+}
+
+/* Publishes a large result behind the library's back, and when that was taken a small one as all do. */
+static int task_forge_and_go_on(pp_task *task, const void *arg, size_t size)
+{
+    static const char data[900];
+    const struct pp__result_record result = {
+        .slot = slot_of(pp_task_id(task)), .type = PP__OUTCOME_RESULT, .size = sizeof data};
+    uint64_t tail = atomic_load(&result_side()->result_tail);
+    (void)arg, (void)size;
+    forge_result(pp_task_id(task), &result, data, sizeof data);
+    while (atomic_load(&call_side()->result_head) <= tail)
+        test_sleep_ms(1);
+    return task_pid(task, NULL, 0);
+}
+
+/* The owner looks for the next one far behind where it will be. A worker whose output is captured looks where that is.
+ */
+static void misplace_results(pp_pool *pool)
+{
+    for (int i = 0; i < 5; i++) {
+        const void *data;
+        size_t size;
+        pid_t pid = pid_of(pool);
+        pp_future *future = submit(pool, task_forge_and_go_on, NULL, 0);
+        CHECK_OK(pp_future_view(future, -1, &data, &size));
+        CHECK_INT(size, 900);
+        pp_future_unref(future);
+        const pp_error *error;
+        future = submit(pool, task_pid, NULL, 0);
+        CHECK_OK(pp_future_error(future, -1, &error));
+        if (error) {
+            CHECK_INT(error->kind, PP_ERROR_PROTOCOL);
+            CHECK_INT(error->pid, pid);
+            pp_future_unref(future);
+        } else {
+            CHECK(take_int(future) != pid); /* it was found out before */
+        }
+    }
+    CHECK_INT(take_int(submit_int(pool, task_square, 7)), 49);
+    pp_pool_destroy(pool);
+}
+
+BOTH(a_worker_whose_results_lie_where_nobody_looks_is_found_out_by_its_next_call)
+{
+    misplace_results(open_workers(1, method));
+    misplace_results(open_pool((pp_pool_options){.max_workers = 1, .capture = PP_STDOUT}, method));
 }

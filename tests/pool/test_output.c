@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a call writes to standard output and standard error, in a pool that captures it: it is the call's own, however
  * that ends. */
+#include "channel_kit.h"
 #include "processes_kit.h"
-
-#include "pool/channel.h"
 
 #define BOTH_STREAMS (PP_STDOUT | PP_STDERR)
 
@@ -653,22 +652,6 @@ BOTH(a_call_that_dies_in_a_worker_that_lost_its_files_has_no_other_calls_output)
     pp_pool_destroy(pool);
 }
 
-static struct pp__result_side *result_side(void)
-{
-    char line[512];
-    void *found = NULL;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && !found && fgets(line, sizeof line, maps)) {
-        unsigned long start;
-        if (strstr(line, "/memfd:procpool-results ") && sscanf(line, "%lx-", &start) == 1)
-            found = (void *)start; // NOLINT: the kernel's own number
-    }
-    if (maps)
-        fclose(maps);
-    CHECK(found != NULL);
-    return found;
-}
-
 /* A lie about where the output of this call lies; then the death. */
 static int lie_of_begin(pp_task *task, const void *arg, size_t size)
 {
@@ -694,29 +677,16 @@ BOTH(a_lie_about_where_output_begins_shows_less_of_it_at_most)
     pp_pool_destroy(pool);
 }
 
-/* Publishes a record of its own behind what is there: where output lies. */
-static void forge_output(uint64_t id, struct pp__output_record told)
-{
-    struct pp__result_side *side = result_side();
-    struct pp__record record = {.size = sizeof told, .type = PP__RECORD_OUTPUT, .id = id};
-    uint64_t tail = atomic_load(&side->result_tail);
-    unsigned char *place = side->results + tail % PP__RING_BYTES;
-    memcpy(place, &record, sizeof record);
-    memcpy(place + sizeof record, &told, sizeof told);
-    atomic_store(&side->result_tail, tail + ((sizeof record + sizeof told + 15) & ~(size_t)15));
-}
-
-/* As many forged records as the argument says; then the death. */
+/* As many forged records of where output lies as the argument says; then the death. */
 static int lie_of_output(pp_task *task, const void *arg, size_t size)
 {
     (void)size;
     int count = read_int(arg);
     printf("forged\n");
-    struct pp__output_record told = {.end = {UINT64_MAX, UINT64_MAX}, .dropped = {1, 2}};
-    while (atomic_load(&result_side()->slots[told.slot]) != (pp_task_id(task) << 2 | PP__SLOT_BEGUN))
-        CHECK(++told.slot < PP__SLOTS);
+    const struct pp__output_record told = {
+        .slot = slot_of(pp_task_id(task)), .end = {UINT64_MAX, UINT64_MAX}, .dropped = {1, 2}};
     for (int i = 0; i < count; i++)
-        forge_output(pp_task_id(task), told);
+        forge_record(PP__RECORD_OUTPUT, pp_task_id(task), &told, sizeof told);
     raise(SIGKILL);
     return 0;
 }

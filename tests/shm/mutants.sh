@@ -25,7 +25,7 @@ orders() {
     want=a_result_and_a_sleep_of_the_owner_that_cross_do_not_miss_each_other
     cat <<END
 RING_PUBLISH_ORDER ring $ring race ring
-RING_TAIL_ORDER ring $ring race ring
+RING_MARK_ORDER ring $ring race ring
 RING_RELEASE_ORDER ring $ring race ring
 RING_HEAD_ORDER ring $ring race ring
 OPEN_TELL_ORDER ring $open race open
@@ -139,7 +139,7 @@ expect_notice() { # ORDER PROGRAM TEST WAY
 
 # Each order that a source lets be weakened is above, and has a mutant in its model; and no source of these has another.
 check_orders() {
-    files="$source/src/shm/ring.c $source/src/shm/open.h $source/src/shm/slot.h $source/src/shm/doorbell.h $source/src/shm/want.h"
+    files="$source/src/shm/ring.h $source/src/shm/ring.c $source/src/shm/open.h $source/src/shm/slot.h $source/src/shm/doorbell.h $source/src/shm/want.h"
     # shellcheck disable=SC2086 # several
     sed -n 's/^#ifndef \([A-Z_]*_\(ORDER\|FENCE\)\)$/\1/p' $files >"$work/found"
     while read -r order; do

@@ -95,12 +95,29 @@ static inline void kit_fill(void *payload, uint64_t id, size_t size)
         ((unsigned char *)payload)[i] = kit_byte(id, i);
 }
 
+/* Bytes of old: wherever a header is looked for, there is that of a record, or of padding. */
+static inline void kit_fill_headers(void *bytes, size_t size, uint32_t record, uint32_t type)
+{
+    struct pp__header header = {.mark = record + 1, .type = type, .id = UINT64_MAX};
+    for (size_t at = 0; at < size; at += sizeof header)
+        memcpy((unsigned char *)bytes + at, &header, size - at < sizeof header ? size - at : sizeof header);
+}
+
 static inline bool kit_filled(const void *payload, uint64_t id, size_t size)
 {
     for (size_t i = 0; i < size; i++)
         if (((const unsigned char *)payload)[i] != kit_byte(id, i))
             return false;
     return true;
+}
+
+/* A published record, as a peer writes it that keeps to nothing. */
+static inline void kit_forge(struct kit *kit, uint32_t offset, uint32_t size, uint32_t type)
+{
+    struct pp__header *header = (struct pp__header *)(void *)(kit->data + offset);
+    header->type = type;
+    header->id = 0;
+    pp__store_relaxed(&header->mark, size + 1);
 }
 
 /* Reserves and fills; false when there is no room. */
@@ -121,7 +138,7 @@ static inline void kit_expect(struct kit *kit, uint64_t id, uint32_t size)
     CHECK_INT(record.id, id);
     CHECK_INT(record.type, id & 0xffff);
     CHECK_INT(record.size, size);
-    CHECK_INT((uintptr_t)payload % PP__RING_ALIGN, 0);
+    CHECK_INT((uintptr_t)payload % PP__RING_ALIGN, sizeof(struct pp__header)); /* on a line of its own */
     CHECK(kit_filled(payload, id, size));
 }
 

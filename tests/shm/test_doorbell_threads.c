@@ -130,7 +130,7 @@ TEST_WITHIN(a_sleeper_that_announces_itself_and_looks_again_is_never_left_asleep
  */
 #define STEPS (2 * RECORDS)
 
-/* Large enough for the tail to be some time on its way to the other processor, behind lines that this has read last. */
+/* Large enough for the mark to be some time on its way to the other processor, behind lines that this has read last. */
 #define STEP_SIZE 256u
 
 static void put_in_step(struct kit *kit, uint64_t id, uint64_t *pauses)

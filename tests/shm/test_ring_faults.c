@@ -6,19 +6,19 @@
 #include "base/seam.h"
 
 #define CAPACITY 1024u
-#define START (CAPACITY - 160) /* so that the third record needs padding and the ring is nearly full at the end */
+#define START (CAPACITY - 192) /* so that the third record needs padding and the ring is full at the end */
 
 /* Sizes, a batch for each line; 0 ends one. */
 static const uint32_t batches[][4] = {
     {20},
     {40, 100, 1},
-    {300},
+    {400},
     {16, 16},
 };
 #define BATCHES (sizeof batches / sizeof *batches)
 
-static const char *const places[] = {"ring.reserve", "ring.header", "ring.pad", "ring.publish.before",
-                                     "ring.publish.after"};
+static const char *const places[] = {"ring.reserve",        "ring.header",      "ring.pad",
+                                     "ring.publish.before", "ring.publish.end", "ring.publish.after"};
 
 static uint64_t put_batch(struct kit *kit, size_t batch, uint64_t id)
 {
@@ -63,7 +63,7 @@ static size_t batch_of(unsigned n)
 
 static size_t batches_before(const char *place, unsigned n)
 {
-    if (strcmp(place, "ring.publish.before") == 0)
+    if (strcmp(place, "ring.publish.before") == 0 || strcmp(place, "ring.publish.end") == 0)
         return n - 1;
     if (strcmp(place, "ring.publish.after") == 0)
         return n;
@@ -77,6 +77,7 @@ static bool kill_producer_at(const char *place, unsigned n)
 {
     struct kit kit;
     kit_open(&kit, CAPACITY);
+    kit_fill_headers(kit.data, CAPACITY, 16, 1);
     kit_start(&kit, START);
     pp__fault_arm(place, n, PP__FAULT_KILL);
     pid_t child = kit_fork();
@@ -103,6 +104,7 @@ TEST(a_producer_killed_anywhere_in_a_publish_leaves_its_batch_whole_or_not_at_al
     CHECK_INT(times[2], 1);
     CHECK_INT(times[3], BATCHES);
     CHECK_INT(times[4], BATCHES);
+    CHECK_INT(times[5], BATCHES);
 }
 
 /* Takes a record at a time until it is killed. */
@@ -122,7 +124,7 @@ TEST(a_consumer_killed_in_a_release_gives_back_nothing_that_it_still_read)
         uint64_t ends[4];
         kit_open(&kit, CAPACITY);
         for (uint32_t id = 0; id < 4; id++) {
-            CHECK(kit_put(&kit, id, 200));
+            CHECK(kit_put(&kit, id, 170));
             ends[id] = kit.writer.position;
         }
         pp__ring_publish(&kit.writer);

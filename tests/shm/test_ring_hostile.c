@@ -13,64 +13,104 @@
 #define LARGEST (CAPACITY / 2 - 16)
 #define PAD PP__RING_PAD
 
-/* Offsets and the tail count from the start cursor's ring; `records` good ones are read first. */
+/* Offsets count from the start cursor's ring; `records` good ones are read first, none of which is released. */
 struct torn_ring {
     const char *what;
     uint32_t start;
-    uint64_t tail;
     int records;
     int end;
     struct {
         uint32_t offset, size, type;
-    } headers[3];
+    } headers[4];
 };
 
 static const struct torn_ring torn_rings[] = {
-    {"should take a plain record", 0, 32, 1, 0, {{0, 16, 1}}},
-    {"should take the largest record", 512, 1024, 1, 0, {{512, LARGEST, 1}}},
-    {"should take a record behind padding", 960, 1056, 1, 0, {{960, 48, PAD}, {0, 16, 1}}},
-    {"should take a record behind padding that is a header only", 1008, 1056, 1, 0, {{1008, 0, PAD}, {0, 16, 1}}},
-    {"should take a full ring", 0, 1024, 2, 0, {{0, LARGEST, 1}, {512, LARGEST, 1}}},
-    {"should refuse a tail beyond the capacity", 0, 1040, 0, -EPROTO, {{0, 16, 1}}},
-    {"should refuse a tail far away", 0, UINT64_C(1) << 63, 0, -EPROTO, {{0, 16, 1}}},
-    {"should refuse a tail behind", 64, 48, 0, -EPROTO, {{64, 16, 1}}},
-    {"should refuse a tail just behind a whole ring", 64, UINT64_MAX - 959, 0, -EPROTO, {{64, 16, 1}}},
-    {"should refuse a tail that is not at a record", 0, 40, 0, -EPROTO, {{0, 16, 1}}},
-    {"should refuse a tail of one byte", 0, 1, 0, -EPROTO, {{0, 16, 1}}},
-    {"should refuse a record that ends beyond the tail", 0, 32, 0, -EPROTO, {{0, 17, 1}}},
-    {"should refuse a header alone with a size", 0, 16, 0, -EPROTO, {{0, 1, 1}}},
-    {"should refuse a record larger than the largest", 0, 1024, 0, -EPROTO, {{0, LARGEST + 1, 1}}},
-    {"should refuse a record of the whole ring", 0, 1024, 0, -EPROTO, {{0, CAPACITY - 16, 1}}},
-    {"should refuse a size whose room overflows to 0", 0, 1024, 0, -EPROTO, {{0, UINT32_MAX - 15, 1}}},
-    {"should refuse a size whose room overflows to 16", 0, 1024, 0, -EPROTO, {{0, UINT32_MAX, 1}}},
-    {"should refuse a negative size", 0, 1024, 0, -EPROTO, {{0, UINT32_C(0x80000000), 1}}},
-    {"should refuse a record over the end of the data", 960, 1088, 0, -EPROTO, {{960, 100, 1}}},
-    {"should refuse a header at the end with a size", 1008, 1056, 0, -EPROTO, {{1008, 16, 1}}},
-    {"should refuse padding that is too short", 960, 1056, 0, -EPROTO, {{960, 32, PAD}, {0, 16, 1}}},
-    {"should refuse padding that is too long", 960, 1056, 0, -EPROTO, {{960, 64, PAD}, {0, 16, 1}}},
-    {"should refuse padding with an odd size", 960, 1056, 0, -EPROTO, {{960, 47, PAD}, {0, 16, 1}}},
-    {"should refuse padding with a huge size", 960, 1056, 0, -EPROTO, {{960, UINT32_MAX, PAD}, {0, 16, 1}}},
-    {"should refuse padding that overflows", 960, 1056, 0, -EPROTO, {{960, UINT32_MAX - 15, PAD}, {0, 16, 1}}},
-    {"should refuse padding of the whole ring", 0, 1024, 0, -EPROTO, {{0, CAPACITY - 16, PAD}}},
-    {"should refuse padding of half the ring", 512, 1056, 0, -EPROTO, {{512, 496, PAD}, {0, 16, 1}}},
-    {"should refuse padding that nothing follows", 960, 1024, 0, -EPROTO, {{960, 48, PAD}}},
-    {"should refuse padding beyond the tail", 960, 1008, 0, -EPROTO, {{960, 48, PAD}}},
-    {"should refuse padding behind padding", 960, 1984, 0, -EPROTO, {{960, 48, PAD}, {0, CAPACITY - 16, PAD}}},
-    {"should refuse a bad record behind padding", 960, 1056, 0, -EPROTO, {{960, 48, PAD}, {0, 17, 1}}},
-    {"should refuse a bad record behind a good one", 0, 64, 1, -EPROTO, {{0, 16, 1}, {32, 32, 1}}},
-    {"should refuse bad padding behind a good record", 928, 1056, 1, -EPROTO, {{928, 16, 1}, {960, 0, PAD}}},
+    {"should take a plain record", 0, 1, 0, {{0, 16, 1}}},
+    {"should take a header alone", 0, 1, 0, {{0, 0, 1}}},
+    {"should take the largest record", 512, 1, 0, {{512, LARGEST, 1}}},
+    {"should take a record that ends with the data", 960, 1, 0, {{960, 48, 1}}},
+    {"should take a record behind padding", 960, 1, 0, {{960, 48, PAD}, {0, 16, 1}}},
+    {"should take the largest record behind the largest padding", 576, 1, 0, {{576, 432, PAD}, {0, LARGEST, 1}}},
+    {"should take a ring as full as it gets", 0, 2, 0, {{0, LARGEST, 1}, {512, LARGEST - 64, 1}}},
+    {"should take a mark of 0 for none", 0, 0, 0, {{0, UINT32_MAX, 1}}},
+    {"should take padding that is not marked for none", 960, 0, 0, {{960, UINT32_MAX, PAD}, {0, 16, 1}}},
+    {"should refuse more than the whole ring", 0, 2, -EPROTO, {{0, LARGEST, 1}, {512, LARGEST, 1}}},
+    {"should refuse a record larger than the largest", 0, 0, -EPROTO, {{0, LARGEST + 1, 1}}},
+    {"should refuse a record of the whole ring", 0, 0, -EPROTO, {{0, CAPACITY - 16, 1}}},
+    {"should refuse a size whose room overflows to 0", 0, 0, -EPROTO, {{0, UINT32_MAX - 15, 1}}},
+    {"should refuse a size whose room just overflows", 0, 0, -EPROTO, {{0, UINT32_MAX - 78, 1}}},
+    {"should refuse a size whose room just does not overflow", 0, 0, -EPROTO, {{0, UINT32_MAX - 79, 1}}},
+    {"should refuse a size whose room overflows to 64", 0, 0, -EPROTO, {{0, UINT32_MAX - 14, 1}}},
+    {"should refuse the largest size", 0, 0, -EPROTO, {{0, UINT32_MAX - 1, 1}}},
+    {"should refuse a negative size", 0, 0, -EPROTO, {{0, UINT32_C(0x80000000), 1}}},
+    {"should refuse a record over the end of the data", 960, 0, -EPROTO, {{960, 100, 1}}},
+    {"should refuse a record a byte over the end of the data", 960, 0, -EPROTO, {{960, 49, 1}}},
+    {"should refuse a large record over the end of the data", 576, 0, -EPROTO, {{576, 433, 1}}},
+    {"should take a record up to what is not released, and no other",
+     512,
+     3,
+     -EPROTO,
+     {{512, LARGEST, 1}, {0, 432, 1}, {448, 48, 1}}},
+    {"should refuse a record over what is not released",
+     512,
+     2,
+     -EPROTO,
+     {{512, LARGEST, 1}, {0, 432, 1}, {448, 49, 1}}},
+    {"should refuse a large record over what is not released",
+     512,
+     2,
+     -EPROTO,
+     {{512, LARGEST, 1}, {0, 176, 1}, {192, 305, 1}}},
+    {"should refuse padding that is too short", 960, 0, -EPROTO, {{960, 32, PAD}, {0, 16, 1}}},
+    {"should refuse padding that is too long", 960, 0, -EPROTO, {{960, 64, PAD}, {0, 16, 1}}},
+    {"should refuse padding that is a ring too long", 960, 0, -EPROTO, {{960, CAPACITY + 48, PAD}, {0, 16, 1}}},
+    {"should refuse padding with an odd size", 960, 0, -EPROTO, {{960, 47, PAD}, {0, 16, 1}}},
+    {"should refuse padding with a huge size", 960, 0, -EPROTO, {{960, UINT32_MAX - 1, PAD}, {0, 16, 1}}},
+    {"should refuse padding that overflows", 960, 0, -EPROTO, {{960, UINT32_MAX - 15, PAD}, {0, 16, 1}}},
+    {"should refuse padding of the whole ring", 0, 0, -EPROTO, {{0, CAPACITY - 16, PAD}}},
+    {"should refuse padding of half the ring", 512, 0, -EPROTO, {{512, 496, PAD}, {0, 16, 1}}},
+    {"should refuse padding that nothing follows", 960, 0, -EPROTO, {{960, 48, PAD}}},
+    {"should refuse padding before what is not marked", 960, 0, -EPROTO, {{960, 48, PAD}, {0, UINT32_MAX, 1}}},
+    {"should refuse padding behind padding", 960, 0, -EPROTO, {{960, 48, PAD}, {0, CAPACITY - 16, PAD}}},
+    {"should refuse small padding behind padding", 960, 0, -EPROTO, {{960, 48, PAD}, {0, 16, PAD}}},
+    {"should refuse a bad record behind padding", 960, 0, -EPROTO, {{960, 48, PAD}, {0, LARGEST + 1, 1}}},
+    {"should refuse padding up to what is not released",
+     0,
+     2,
+     -EPROTO,
+     {{0, LARGEST, 1}, {512, 48, 1}, {576, 432, PAD}}},
+    {"should refuse padding over what is not released",
+     960,
+     3,
+     -EPROTO,
+     {{960, 48, 1}, {0, LARGEST, 1}, {512, 48, 1}, {576, 432, PAD}}},
+    {"should take a record behind padding up to what is not released",
+     256,
+     2,
+     -EPROTO,
+     {{256, LARGEST, 1}, {768, 240, PAD}, {0, 240, 1}}},
+    {"should refuse a record behind padding over what is not released",
+     256,
+     1,
+     -EPROTO,
+     {{256, LARGEST, 1}, {768, 240, PAD}, {0, 241, 1}}},
+    {"should refuse a bad record behind a good one", 0, 1, -EPROTO, {{0, 16, 1}, {64, LARGEST + 1, 1}}},
+    {"should refuse bad padding behind a good record", 896, 1, -EPROTO, {{896, 16, 1}, {960, 0, PAD}}},
 };
 
-static void tear(struct kit *kit, const struct torn_ring *torn, uint64_t base)
+/* From the start cursor: none of them says anything to who reads. */
+static const uint64_t tails[] = {0, 64, 40, CAPACITY, CAPACITY + 64, UINT64_MAX - 63, UINT64_C(1) << 63, UINT64_MAX};
+
+#define TAILS (sizeof tails / sizeof *tails)
+
+static void tear(struct kit *kit, const struct torn_ring *torn, uint64_t base, uint64_t tail)
 {
     kit_start(kit, base + torn->start);
     memset(kit->data, 0, kit->capacity);
-    for (size_t i = 0; i < 3; i++) {
-        struct pp__record header = {.size = torn->headers[i].size, .type = torn->headers[i].type};
-        if (header.type != 0)
-            memcpy(kit->data + torn->headers[i].offset, &header, sizeof header);
-    }
-    atomic_store(&kit->words->tail, base + torn->tail);
+    for (size_t i = 0; i < sizeof torn->headers / sizeof *torn->headers; i++)
+        if (torn->headers[i].type != 0)
+            kit_forge(kit, torn->headers[i].offset, torn->headers[i].size, torn->headers[i].type);
+    atomic_store(&kit->words->tail, base + torn->start + tail);
 }
 
 static void expect_broken_for_good(struct kit *kit)
@@ -80,6 +120,7 @@ static void expect_broken_for_good(struct kit *kit)
     CHECK_INT(pp__ring_next(&kit->reader, &record, &payload), -EPROTO);
     CHECK(record.id == 12345 && !payload);
     CHECK(pp__ring_waiting(&kit->reader));
+    CHECK_INT(pp__ring_behind(&kit->reader), 0);
     uint64_t head = atomic_load(&kit->words->head);
     pp__ring_release(&kit->reader);
     CHECK_INT(atomic_load(&kit->words->head), head);
@@ -90,20 +131,21 @@ static void expect_broken_for_good(struct kit *kit)
     CHECK_INT(pp__ring_next(&kit->reader, &record, &payload), -EPROTO);
 }
 
-static void read_torn_ring(const struct torn_ring *torn, uint64_t base)
+static void read_torn_ring(const struct torn_ring *torn, uint64_t base, uint64_t tail)
 {
     struct kit kit;
     struct pp__record record;
     const void *payload;
     int records = 0, rc;
     kit_open(&kit, CAPACITY);
-    tear(&kit, torn, base);
+    tear(&kit, torn, base, tail);
     while ((rc = pp__ring_next(&kit.reader, &record, &payload)) == 1)
-        CHECK(++records <= 2);
+        CHECK(++records <= 3);
     if (records != torn->records || rc != torn->end)
         printf("at %llx: %s\n", (unsigned long long)base, torn->what);
     CHECK_INT(records, torn->records);
     CHECK_INT(rc, torn->end);
+    CHECK(kit.reader.position - kit.reader.released <= CAPACITY);
     if (rc == -EPROTO)
         expect_broken_for_good(&kit);
     kit_close(&kit);
@@ -112,39 +154,67 @@ static void read_torn_ring(const struct torn_ring *torn, uint64_t base)
 TEST(a_torn_ring_is_read_up_to_the_tear_and_no_further)
 {
     for (size_t i = 0; i < sizeof torn_rings / sizeof *torn_rings; i++) {
-        read_torn_ring(&torn_rings[i], 0);
-        read_torn_ring(&torn_rings[i], UINT64_MAX - CAPACITY + 1);
-        read_torn_ring(&torn_rings[i], UINT64_C(1) << 63);
+        for (size_t j = 0; j < TAILS; j++)
+            read_torn_ring(&torn_rings[i], 0, tails[j]);
+        read_torn_ring(&torn_rings[i], UINT64_MAX - CAPACITY + 1, 0);
+        read_torn_ring(&torn_rings[i], UINT64_C(1) << 63, 0);
     }
 }
 
-TEST(a_tail_that_goes_back_over_what_was_seen_breaks_the_ring)
+/* Records of this room on every line, all marked: those that are over what was not released are the first ones again.
+ */
+static void read_round_and_round(uint64_t start, uint32_t room)
 {
     struct kit kit;
     struct pp__record record;
     const void *payload;
+    int records = 0, rc;
     kit_open(&kit, CAPACITY);
-    for (uint64_t id = 0; id < 3; id++)
-        CHECK(kit_put(&kit, id, 16));
-    pp__ring_publish(&kit.writer);
-    for (uint64_t id = 0; id < 3; id++)
-        kit_expect(&kit, id, 16);
-    atomic_store(&kit.words->tail, 64);
-    CHECK_INT(pp__ring_next(&kit.reader, &record, &payload), -EPROTO);
+    kit_start(&kit, start);
+    for (uint32_t offset = 0; offset < CAPACITY; offset += room)
+        kit_forge(&kit, offset, room - 16, 1);
+    while ((rc = pp__ring_next(&kit.reader, &record, &payload)) == 1 && records < 1000)
+        if (++records < 500) /* from there on, it is not released any more */
+            pp__ring_release(&kit.reader);
+    CHECK_INT(rc, -EPROTO);
+    CHECK_INT(records, 499 + CAPACITY / room);
+    CHECK(kit.reader.position - kit.reader.released <= CAPACITY);
+    expect_broken_for_good(&kit);
     kit_close(&kit);
 }
 
-TEST(a_tail_that_covers_what_is_not_released_yet_breaks_the_ring)
+TEST(records_that_go_round_without_a_release_break_the_ring_when_it_is_used_up)
+{
+    for (uint32_t room = 64; room <= CAPACITY / 2; room *= 2)
+        for (uint64_t start = UINT64_MAX - CAPACITY + 1; start != CAPACITY; start += room)
+            read_round_and_round(start, room);
+}
+
+TEST(a_tail_that_says_nonsense_moves_nothing)
 {
     struct kit kit;
-    struct pp__record record;
-    const void *payload;
     kit_open(&kit, CAPACITY);
-    CHECK(kit_put(&kit, 1, 16));
-    pp__ring_publish(&kit.writer);
-    kit_expect(&kit, 1, 16);
-    atomic_store(&kit.words->tail, CAPACITY + 16);
-    CHECK_INT(pp__ring_next(&kit.reader, &record, &payload), -EPROTO);
+    for (size_t i = 0; i < TAILS; i++) {
+        kit_start(&kit, 64);
+        CHECK(kit_put(&kit, 1, 16) && kit_put(&kit, 2, 300));
+        pp__ring_publish(&kit.writer);
+        for (uint64_t id = 1; id <= 3; id++) {
+            uint64_t position = kit.reader.position;
+            atomic_store(&kit.words->tail, position + tails[i]);
+            CHECK_INT(pp__ring_behind(&kit.reader), tails[i] <= CAPACITY ? tails[i] : 0);
+            CHECK_INT(pp__ring_waiting(&kit.reader), id < 3);
+            CHECK_INT(kit.reader.position, position);
+            CHECK(!kit.reader.poisoned);
+            if (id < 3)
+                kit_expect(&kit, id, id == 1 ? 16 : 300);
+        }
+        kit_expect_none(&kit);
+        pp__ring_release(&kit.reader);
+        CHECK_INT(atomic_load(&kit.words->head), 64 + 64 + 320);
+        CHECK(pp__ring_drained(&kit.writer) && kit_put(&kit, 3, 16)); /* it is not read back either */
+        pp__ring_publish(&kit.writer);
+        CHECK_INT(atomic_load(&kit.words->tail), 64 + 64 + 320 + 64);
+    }
     kit_close(&kit);
 }
 
@@ -159,12 +229,13 @@ static const struct torn_head torn_heads[] = {
     {"should take a head at the tail", 0, 512, false},
     {"should take a head in between", 128, 256, false},
     {"should take a head that stays", 128, 128, false},
-    {"should refuse a head beyond the tail", 0, 528, true},
+    {"should refuse a head beyond the tail", 0, 576, true},
     {"should refuse a head a whole ring ahead", 0, CAPACITY, true},
-    {"should refuse a head that goes back", 128, 112, true},
-    {"should refuse a head before the start", 0, UINT64_MAX - 15, true},
+    {"should refuse a head that goes back", 128, 64, true},
+    {"should refuse a head before the start", 0, UINT64_MAX - 63, true},
     {"should refuse a head far away", 0, UINT64_C(1) << 63, true},
     {"should refuse a head that is not at a record", 0, 8, true},
+    {"should refuse a head within a line", 0, 480, true},
 };
 
 static void expect_writer(struct kit *kit, bool broken)
@@ -180,6 +251,8 @@ static void expect_writer(struct kit *kit, bool broken)
     CHECK(!kit_put(kit, 1, 0));
     pp__ring_publish(&kit->writer);
     CHECK_INT(atomic_load(&kit->words->tail), tail);
+    kit_expect(kit, 1, LARGEST);
+    kit_expect_none(kit);
 }
 
 static void write_against_torn_head(const struct torn_head *torn, uint64_t base)
@@ -215,9 +288,9 @@ TEST(a_false_head_is_found_when_room_is_looked_for)
     struct kit kit;
     kit_open(&kit, CAPACITY);
     CHECK(kit_put(&kit, 1, LARGEST));
-    CHECK(kit_put(&kit, 2, LARGEST));
+    CHECK(kit_put(&kit, 2, LARGEST - 64));
     pp__ring_publish(&kit.writer);
-    atomic_store(&kit.words->head, CAPACITY + 16);
+    atomic_store(&kit.words->head, CAPACITY);
     CHECK(!kit_put(&kit, 3, 0));
     CHECK(kit.writer.poisoned);
     kit_close(&kit);
@@ -243,48 +316,57 @@ TEST(no_program_of_a_peer_leads_us_outside)
 }
 
 /*
- * A child as the peer: it changes header and tail all the time, so that now and then a word changes between our looks
- * at it.
+ * A child as the peer: it changes two headers and the tail all the time, so that now and then a word changes between
+ * our looks at it. The second one is where padding may be.
  */
+#define LAST_LINE (CAPACITY - 64)
+
 static _Noreturn void change_words_for_ever(struct kit *kit, uint64_t seed)
 {
-    static const uint32_t sizes[] = {0, 16, LARGEST, LARGEST + 1, CAPACITY, UINT32_MAX};
-    volatile uint32_t *header = (volatile uint32_t *)(void *)kit->data;
+    static const uint32_t marks[] = {0, 1, 17, 49, LARGEST + 1, LARGEST + 2, CAPACITY + 1, UINT32_MAX};
     for (;;) {
-        header[0] = sizes[kit_below(&seed, 6)];
+        volatile uint32_t *header = (volatile uint32_t *)(void *)(kit->data + kit_below(&seed, 2) * LAST_LINE);
+        header[0] = marks[kit_below(&seed, 8)];
         header[1] = kit_below(&seed, 4) ? 1 : PAD;
         atomic_store_explicit(&kit->words->tail, kit_below(&seed, 5) * 512, memory_order_relaxed);
     }
 }
 
-static int read_while_it_changes(struct kit *kit)
+/* In which of these ways it ended. */
+enum { NONE, BROKEN, PLAIN, PADDED, WAYS };
+
+static int read_while_it_changes(struct kit *kit, uint32_t start)
 {
     struct pp__record record;
     const void *payload;
-    pp__ring_reader_init(&kit->reader, kit->data, CAPACITY, &kit->words->tail, &kit->words->head, 0);
+    pp__ring_reader_init(&kit->reader, kit->data, CAPACITY, &kit->words->tail, &kit->words->head, start);
     int rc = pp__ring_next(&kit->reader, &record, &payload);
-    if (rc == 1) {
-        CHECK(record.size <= LARGEST && record.type == 1);
-        CHECK(payload == kit->data + 16);
-        CHECK_INT(kit->reader.position, 16 + (record.size + 15) / 16 * 16);
-        CHECK(kit->reader.position <= kit->reader.tail_seen && kit->reader.tail_seen <= CAPACITY);
+    CHECK(pp__ring_behind(&kit->reader) <= CAPACITY);
+    if (rc != 1) {
+        CHECK(rc == 0 || rc == -EPROTO);
+        CHECK(rc != 0 || kit->reader.position == start);
+        return rc == 0 ? NONE : BROKEN;
     }
-    return rc;
+    bool padded = start == LAST_LINE && payload == kit->data + 16;
+    CHECK(record.size <= LARGEST && record.type == 1);
+    CHECK(padded || payload == kit->data + start + 16);
+    CHECK(record.size <= (start == 0 || padded ? LARGEST : 48));
+    CHECK_INT(kit->reader.position, (padded ? CAPACITY : start) + (record.size + 16 + 63) / 64 * 64);
+    return padded ? PADDED : PLAIN;
 }
 
 TEST(words_that_change_under_our_eyes_are_believed_as_first_read)
 {
     struct kit kit;
-    int records = 0, broken = 0;
+    int ways[2][WAYS] = {0};
     kit_open(&kit, CAPACITY);
     pid_t child = kit_fork();
     if (child == 0)
         change_words_for_ever(&kit, 1);
-    for (int i = 0; i < 300000 || records == 0 || broken == 0; i++) {
-        int rc = read_while_it_changes(&kit);
-        records += rc == 1;
-        broken += rc == -EPROTO;
-    }
+    for (int i = 0; i < 300000 || ways[0][NONE] == 0 || ways[0][BROKEN] == 0 || ways[0][PLAIN] == 0 ||
+                    ways[1][NONE] == 0 || ways[1][BROKEN] == 0 || ways[1][PLAIN] == 0 || ways[1][PADDED] == 0;
+         i++)
+        ways[i % 2][read_while_it_changes(&kit, i % 2 * LAST_LINE)]++;
     kill(child, SIGKILL);
     kit_wait(child);
     kit_close(&kit);
@@ -302,6 +384,7 @@ static struct {
     void (*turn)(void);
     int patience; /* accesses before the peer takes its turn */
     volatile int accesses;
+    volatile int lines[KIT_PAGE / 64]; /* of those, such to the first word of each line */
 } watch;
 
 #define TRAP_FLAG 0x100
@@ -316,6 +399,7 @@ static void let_one_through(int signal, siginfo_t *info, void *context)
     }
     (void)signal;
     watch.accesses++;
+    watch.lines[(at - watch.page) / 64] += (at - watch.page) % 64 < 4;
     mprotect(watch.page, KIT_PAGE, PROT_READ | PROT_WRITE);
     machine->uc_mcontext.gregs[REG_EFL] |= TRAP_FLAG;
 }
@@ -336,6 +420,7 @@ static void watch_begin(unsigned char *page, void (*turn)(void), int patience)
     watch.turn = turn;
     watch.patience = patience;
     watch.accesses = 0;
+    memset((void *)watch.lines, 0, sizeof watch.lines);
     CHECK(sigaction(SIGSEGV, &(struct sigaction){.sa_sigaction = let_one_through, .sa_flags = SA_SIGINFO}, NULL) == 0);
     CHECK(sigaction(SIGTRAP, &(struct sigaction){.sa_sigaction = give_the_peer_its_turn, .sa_flags = SA_SIGINFO},
                     NULL) == 0);
@@ -370,14 +455,38 @@ static void check_watch(void)
 
 static struct kit watched;
 
-static void make_size_huge(void)
+/* Of each line: the mark of whatever record is there. */
+static void set_marks(uint32_t mark)
 {
-    ((struct pp__record *)(void *)watched.data)->size = UINT32_MAX - 15;
+    for (size_t at = 0; at < KIT_PAGE; at += 64)
+        pp__store_relaxed(&((struct pp__header *)(void *)(watched.data + at))->mark, mark);
 }
 
-static void make_it_padding(void)
+static void make_marks_huge(void)
 {
-    *(struct pp__record *)(void *)watched.data = (struct pp__record){.size = CAPACITY - 16, .type = PAD};
+    set_marks(UINT32_MAX - 14);
+}
+
+static void make_marks_other(void)
+{
+    set_marks(2);
+}
+
+static void make_marks_none(void)
+{
+    set_marks(0);
+}
+
+static void make_all_padding(void)
+{
+    for (uint32_t at = 0; at < KIT_PAGE; at += 64)
+        kit_forge(&watched, at, KIT_PAGE - 16 - at, PAD);
+}
+
+static void make_none_padding(void)
+{
+    for (uint32_t at = 0; at < KIT_PAGE; at += 64)
+        kit_forge(&watched, at, 16, 1);
 }
 
 static void make_cursors_huge(void)
@@ -386,30 +495,75 @@ static void make_cursors_huge(void)
     atomic_store(&watched.words->head, UINT64_C(1) << 40);
 }
 
-/* How many accesses it took. */
-static int read_header_that_changes(void (*turn)(void), int patience)
+/* A record of 100 bytes, from `start` on; what came of reading it while it changed. */
+static int read_what_changes(uint64_t start, void (*turn)(void), int patience)
 {
     struct pp__record record;
     const void *payload;
     kit_open(&watched, KIT_PAGE);
-    CHECK(kit_put(&watched, 1, 16));
+    kit_start(&watched, start);
+    CHECK(kit_put(&watched, 1, 100));
     pp__ring_publish(&watched.writer);
+    uint64_t end = watched.writer.position;
     watch_begin(watched.data, turn, patience);
     int rc = pp__ring_next(&watched.reader, &record, &payload);
     watch_end();
-    CHECK(rc == 1 ? record.size == 16 && watched.reader.position == 32 : rc == -EPROTO);
+    if (rc == 1) {
+        uint64_t at = watched.reader.position - pp__ring_room(record.size);
+        CHECK(at == start || at == end - 128); /* what was padding may have become a record before it was looked at */
+        CHECK(record.type == 1 && record.size <= 112);
+        CHECK(payload == watched.data + at % KIT_PAGE + 16);
+    } else {
+        CHECK(rc == 0 || rc == -EPROTO);
+    }
     kit_close(&watched);
-    return watch.accesses;
+    return rc == 1 ? (int)record.size : rc;
+}
+
+static void change_at_every_access(uint64_t start, void (*turn)(void))
+{
+    int patience = 0;
+    do
+        read_what_changes(start, turn, patience);
+    while (watch.accesses > patience++);
+    CHECK(patience > 1);
 }
 
 TEST(a_header_that_changes_behind_any_of_our_looks_is_believed_once)
 {
-    int accesses;
+    static void (*const turns[])(void) = {make_marks_huge, make_marks_other, make_marks_none, make_all_padding,
+                                          make_none_padding};
     check_watch();
-    for (int patience = 0; (accesses = read_header_that_changes(make_size_huge, patience)) > patience; patience++) {
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++) {
+        change_at_every_access(0, turns[i]);
+        change_at_every_access(KIT_PAGE - 64, turns[i]); /* behind padding */
     }
-    CHECK(accesses > 0);
-    for (int patience = 0; read_header_that_changes(make_it_padding, patience) > patience; patience++) {
+}
+
+/* With `patience` from which on the peer takes its turn behind our look at the record's mark. */
+static void read_mark_that_changes(uint64_t start, int patience, void (*turn)(void))
+{
+    bool padded = start % KIT_PAGE != 0;
+    do {
+        CHECK_INT(read_what_changes(start, turn, patience), 100);
+        CHECK_INT(watch.lines[0], 1);
+        CHECK_INT(watch.lines[KIT_PAGE / 64 - 1], padded);
+    } while (watch.accesses > patience++);
+}
+
+TEST(a_mark_is_read_exactly_once)
+{
+    static void (*const turns[])(void) = {make_marks_huge, make_marks_other, make_marks_none};
+    check_watch();
+#ifdef PP_TSAN
+    LEFT_OUT("thread sanitizer's atomic load reads twice, the second time under a lock");
+#endif
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++) {
+        read_mark_that_changes(0, 0, turns[i]);
+        int first = 0; /* by when the second mark was read: before that it may be broken */
+        while (read_what_changes(KIT_PAGE - 64, turns[i], first) != 100)
+            CHECK(++first < 10);
+        read_mark_that_changes(KIT_PAGE - 64, first, turns[i]);
     }
 }
 
@@ -422,21 +576,24 @@ TEST(a_cursor_is_read_exactly_once)
     LEFT_OUT("thread sanitizer's atomic load reads twice, the second time under a lock");
 #endif
     kit_open(&watched, KIT_PAGE);
-    CHECK(kit_put(&watched, 1, 16));
+    CHECK(kit_put(&watched, 1, 16) && kit_put(&watched, 2, 16));
     pp__ring_publish(&watched.writer);
     watch_begin(watched.base, make_cursors_huge, 0);
     int rc = pp__ring_next(&watched.reader, &record, &payload);
-    int for_reader = watch.accesses;
+    int to_read = watch.accesses;
+    uint32_t behind = pp__ring_behind(&watched.reader);
+    int in_all = watch.accesses;
     watch_end();
     CHECK_INT(rc, 1);
-    CHECK_INT(for_reader, 1);
-    CHECK_INT(watched.reader.tail_seen, 32);
-    atomic_store(&watched.words->head, 16);
+    CHECK_INT(to_read, 0);
+    CHECK_INT(in_all, 1);
+    CHECK_INT(behind, 64);
+    atomic_store(&watched.words->head, 64);
     watch_begin(watched.base, make_cursors_huge, 0);
     CHECK(!pp__ring_drained(&watched.writer));
     watch_end();
     CHECK_INT(watch.accesses, 1);
-    CHECK_INT(watched.writer.head_seen, 16);
+    CHECK_INT(watched.writer.head_seen, 64);
     kit_close(&watched);
 }
 
@@ -464,22 +621,23 @@ static const struct torn_open torn_opens[] = {
     {"should refuse padding that takes all", 0, 0, -EPROTO, 0, {{0, PAD}}},
     {"should end behind padding at what is not released", 512, 256, 1, 496, {{768, PAD}, {0, 1}}},
     {"should refuse padding up to what is not released", 0, 768, -EPROTO, 0, {{768, PAD}, {0, 1}}},
-    {"should refuse padding over what is not released", 128, 768, -EPROTO, 0, {{896, PAD}, {0, PAD}}},
-    {"should take a header at the end of the data", 1008, 0, 1, 0, {{1008, 1}}},
+    {"should refuse padding behind padding at what is not released", 128, 768, -EPROTO, 0, {{896, PAD}, {0, PAD}}},
+    {"should refuse padding over what is not released", 960, 512, -EPROTO, 0, {{448, PAD}, {0, 1}}},
+    {"should end after a line at what is not released", 512, 960, 1, 48, {{448, 1}}},
     {"should refuse a record where none fits", 0, CAPACITY, -EPROTO, 0, {{0, 1}}},
 };
 
-static void look_at_torn_open(struct kit *kit, const struct torn_open *torn, uint64_t base)
+/* Bytes of `mark` are where no type is. */
+static void look_at_torn_open(struct kit *kit, const struct torn_open *torn, uint64_t base, unsigned char mark)
 {
     struct pp__record record = {0};
     const void *payload = NULL;
     kit_start(kit, base + torn->start);
-    memset(kit->data, 0, kit->capacity);
+    memset(kit->data, mark, kit->capacity);
     for (size_t i = 0; i < 2; i++)
         if (torn->headers[i].type != 0)
-            memcpy(kit->data + torn->headers[i].offset + 4, &torn->headers[i].type, 4);
-    atomic_store(&kit->words->tail, base + torn->start + torn->end);
-    kit->reader.tail_seen = kit->reader.position = base + torn->start + torn->end;
+            memcpy(kit->data + torn->headers[i].offset + offsetof(struct pp__header, type), &torn->headers[i].type, 4);
+    kit->reader.position = base + torn->start + torn->end;
     CHECK_INT(pp__ring_peek(&kit->reader, &record, &payload), torn->got);
     CHECK_INT(record.size, torn->size);
     if (torn->got < 0)
@@ -494,8 +652,9 @@ TEST(an_open_record_is_looked_at_within_what_its_writer_may_write)
     kit_open(&kit, CAPACITY);
     for (size_t i = 0; i < sizeof torn_opens / sizeof *torn_opens; i++) {
         printf("%s\n", torn_opens[i].what);
-        look_at_torn_open(&kit, &torn_opens[i], 0);
-        look_at_torn_open(&kit, &torn_opens[i], UINT64_MAX - CAPACITY + 1);
+        look_at_torn_open(&kit, &torn_opens[i], 0, 0);
+        look_at_torn_open(&kit, &torn_opens[i], 0, 0xee);
+        look_at_torn_open(&kit, &torn_opens[i], UINT64_MAX - CAPACITY + 1, 0);
     }
     kit_close(&kit);
 }

@@ -155,7 +155,7 @@ static void drain(struct kit *kit, uint64_t *id, uint64_t *sizes)
     CHECK_INT(rc, 0);
 }
 
-/* Drain, then gone: after the death the cursor is looked at once more, and nothing can come after. */
+/* Drain, then gone: after the death the ring is looked at once more, and nothing can come after. */
 static uint64_t kill_at_some_instruction(uint64_t *seed)
 {
     struct kit kit;
