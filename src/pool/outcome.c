@@ -529,6 +529,8 @@ void pp__collect_worker(struct pp__worker *worker)
         if (!some) {
             worker->free_before = worker->free_at;
             worker->free_at = end_time(worker); /* for all of them: they lay there */
+        } else {
+            pp__ring_fetch(&worker->results);
         }
         open = got == 0;
         some = true;

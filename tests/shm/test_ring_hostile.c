@@ -190,6 +190,24 @@ TEST(records_that_go_round_without_a_release_break_the_ring_when_it_is_used_up)
             read_round_and_round(start, room);
 }
 
+/* What a reader was led to by somebody else's records, no writer of the ring can know. */
+TEST(a_spoilt_ring_is_broken_wherever_its_reader_is)
+{
+    struct kit kit;
+    struct pp__record record;
+    const void *payload;
+    kit_open(&kit, CAPACITY);
+    for (uint64_t position = 0; position < CAPACITY; position += PP__RING_ALIGN) {
+        kit_start(&kit, 0);
+        CHECK(kit_put(&kit, 1, 200));
+        pp__ring_publish(&kit.writer);
+        pp__ring_spoil(&kit.writer);
+        kit.reader.position = kit.reader.released = position;
+        CHECK_INT(pp__ring_next(&kit.reader, &record, &payload), -EPROTO);
+    }
+    kit_close(&kit);
+}
+
 TEST(a_tail_that_says_nonsense_moves_nothing)
 {
     struct kit kit;
