@@ -116,7 +116,7 @@ inline begin()
     fi;
     atomic {
         if
-        :: starts && before == WORD(ID(item) + element, TAKEN) && MUTANT != 10 -> won = false
+        :: starts && before % 4 == TAKEN && MUTANT != 10 -> won = false
         :: else -> swap_to_begun()
         fi;
         assert(won == may_begin(item, element, position));
@@ -188,11 +188,12 @@ byte sent, taken_in, head;
 #define free(s) (!slot_used[s] && (!slot_taken[s] || head >= slot_end[s]))
 #endif
 
-/* Whether the slot must say READY: what it says may be of this item. */
+/* Whether the slot must say READY: what it says may be of this item, or was never said. */
+#define may_mistake(i, s) (slot_after[s] == 0 || slot_after[s] / 4 >= next_id(i))
 #if MUTANT == 9
-#define must_give(i, s) (slot_after[s] / 4 >= next_id(i))
+#define must_give(i, s) may_mistake(i, s)
 #else
-#define must_give(i, s) (slot_taken[s] || slot_after[s] / 4 >= next_id(i))
+#define must_give(i, s) (slot_taken[s] || may_mistake(i, s))
 #endif
 
 inline send(i, s)

@@ -193,7 +193,8 @@ static struct pp__outcome failure(struct pp__worker *worker, struct pp__item *it
 }
 
 /* The item that a result is for: the one that the worker runs, at exactly this element. NULL: there is none such. That
- * it was begun is not looked at: who says how it ended had to begin it, and the slot's line stays with the worker. */
+ * it was begun is not looked at, so that the slot's line stays with the worker: one that says how a call has ended
+ * which it has not begun runs it in vain, if it ever does. */
 static inline struct pp__item *match(struct pp__worker *worker, uint32_t slot, uint64_t id)
 {
     if (slot >= PP__SLOTS || worker->count == 0)
@@ -507,15 +508,16 @@ static uint64_t end_time(const struct pp__worker *worker)
 
 /*
  * Each record ends an outstanding element or poisons, or is a run that was looked into, or tells the output of a call
- * for the first time; as none is released before the last, there are no more than the ring holds: the worker does not
- * decide how long this loops. The open run is looked at behind all of them, and once.
+ * for the first time; as none is released before the last, there are no more than the ring holds, and a mark that comes
+ * and goes is looked at twice: the worker does not decide how long this loops. The open run is looked at behind all of
+ * them, and once.
  */
 void pp__collect_worker(struct pp__worker *worker)
 {
     struct pp__record record;
     const void *payload;
     uint64_t until = 0;
-    bool some = false, open = false;
+    bool some = false, open = false, again = false;
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))
         return; /* its start is reported first, so that errors name its process: see read_reports */
     if (worker->calls.poisoned)
@@ -524,8 +526,12 @@ void pp__collect_worker(struct pp__worker *worker)
         int got = pp__ring_next(&worker->results, &record, &payload);
         if (got == 0 && !has_open(worker, &until))
             break;
-        if (got == 0 && pp__ring_waiting(&worker->results))
-            continue; /* published meanwhile */
+        if (got == 0 && pp__ring_waiting(&worker->results)) { /* published meanwhile */
+            if (again)
+                break;
+            again = true;
+            continue;
+        }
         if (!some) {
             worker->free_before = worker->free_at;
             worker->free_at = end_time(worker); /* for all of them: they lay there */
@@ -534,6 +540,7 @@ void pp__collect_worker(struct pp__worker *worker)
         }
         open = got == 0;
         some = true;
+        again = false;
         if (got > 0 && take_plain(worker, &record, payload))
             continue;
         const char *wrong = got < 0 ? "a broken ring"

@@ -51,8 +51,8 @@ static uint64_t deadline_of(struct pp__worker *worker, const struct pp__item *fr
     return begun_at + front->timeout * PP__MILLISECOND;
 }
 
-/* A worker releases a call's record behind its last result: when it has and the result is not there, it overwrote the
- * slot and so never begins. */
+/* A worker releases a call's record behind its last result: when it has and the result is not there, its slot or its
+ * result was overwritten, and there will be none. */
 static bool passed_over(struct pp__worker *worker, const struct pp__item *front)
 {
     uint64_t id = front->id;
@@ -246,6 +246,8 @@ static uint64_t attend_call(struct pp__worker *worker, uint64_t now)
 /* Acts on what is due for this worker and returns when the next thing will be. */
 static uint64_t attend(struct pp__worker *worker, uint64_t now)
 {
+    if (worker->pid != 0 && pp__ring_check(&worker->results) != 0)
+        pp__worker_poison(worker, "no record where it has published one");
     uint64_t next = attend_call(worker, now);
     uint64_t trim = worker->state == PP__WORKER_READY && worker->count > 0 ? pp__output_trim(worker, now) : PP__NEVER;
     return trim < next ? trim : next;

@@ -105,7 +105,7 @@ static void take_leave(const struct pp__record *record, const void *payload)
 {
     (void)record;
     /* Against the take in attend_leaving (timers.c): the owner has given up waiting for this. */
-    if (!pp__slot_start(&pp__self.result_side->leave, PP__LEAVE_ID, pp__slot_word(PP__LEAVE_ID, PP__SLOT_BEGUN)))
+    if (!pp__slot_start(&pp__self.result_side->leave, pp__slot_word(PP__LEAVE_ID, PP__SLOT_BEGUN)))
         return;
     pp__run_duty(payload, PP__RECORD_LEFT);
     pp__child_exit(EXIT_SUCCESS); /* the zygote's report wakes the owner */

@@ -181,7 +181,7 @@ static void find_first(const struct pp__call_record *call, struct pp__taken *tak
 
 void pp__run_chunk(const struct pp__call_record *call, uint64_t id, struct pp__taken *taken)
 {
-    uint64_t first = id + call->first, before = 0; /* nothing was begun */
+    uint64_t before = 0; /* nothing was begun */
     pp__task_begin(&pp__self.task, id, pp__self.seed);
     pp__self.task.carried = NULL;
     pp__self.in_place.results = taken->results;
@@ -194,7 +194,7 @@ void pp__run_chunk(const struct pp__call_record *call, uint64_t id, struct pp__t
         uint64_t begun = pp__slot_word(id + end - 1, PP__SLOT_BEGUN);
         /* Read by has_started (end.c) when this process is gone: what was begun last and is told here has died. */
         pp__store_relaxed(&pp__self.result_side->started, id + i);
-        if (i == call->first ? !pp__start(call->slot, first, begun, now) : !pp__begin(call->slot, before, begun, now))
+        if (i == call->first ? !pp__start(call->slot, begun, now) : !pp__begin(call->slot, before, begun, now))
             break;
         before = begun;
         if (i == call->first)

@@ -39,11 +39,12 @@ void pp__self_ring_if_wanted(enum pp__want mode, uint64_t id)
         pp__self_ring();
 }
 
-/* The owner has given back what this process has not published: a task wrote a record of its own into the ring. There
- * will never be room again, and nothing that is published would be found: the owner is to see that. */
+/* The owner may have given back what this process has not published: a task wrote a record of its own into the ring.
+ * There will never be room again, and nothing that is published would be found: the owner is to see that. What it does
+ * not see by this, as more was published meanwhile, it sees by the tail (attend, timers.c). */
 static void end_if_spoilt(void)
 {
-    if (!pp__self.results.poisoned)
+    if (pp__self_has_been_read() || !pp__self.results.poisoned)
         return;
     pp__ring_spoil(&pp__self.results);
     pp__child_exit(EXIT_FAILURE); /* the zygote's report wakes the owner */

@@ -99,14 +99,14 @@ bool pp__find_function(const struct pp__call_record *call, struct pp__taken *tak
 void pp__fail_to_run(const struct pp__call_record *call, uint64_t id, const struct pp__taken *taken);
 
 /*
- * Begins element `id`, with which a record starts, or some in a row from there on: `begun` is the slot's word with the
- * id of the last that begins. Exactly one of this and the owner's take (workers.c) wins.
+ * Begins the element with which a record starts, or some in a row from there on: `begun` is the slot's word with the id
+ * of the last that begins. Exactly one of this and the owner's take (workers.c) wins.
  */
-static inline bool pp__start(uint32_t slot, uint64_t id, uint64_t begun, uint64_t now)
+static inline bool pp__start(uint32_t slot, uint64_t begun, uint64_t now)
 {
     pp__store_relaxed(&pp__self.result_side->begun_at[slot], now); /* published by the begin */
     PP_FAULT("worker.begin.before");
-    bool won = pp__slot_start(&pp__self.result_side->slots[slot], id, begun);
+    bool won = pp__slot_start(&pp__self.result_side->slots[slot], begun);
     if (won)
         PP_FAULT("worker.begin.after");
     return won;

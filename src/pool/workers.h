@@ -178,7 +178,7 @@ static inline bool pp__worker_unbegun(const struct pp__worker *worker, const str
     return pp__worker_slot_word(worker, item) == worker->slots[item->slot].before;
 }
 
-/* Whether the item's slot says what neither side can have written there: it is never seen to begin nor to end. */
+/* Whether the item's slot says what neither side can have written there: it is never seen to begin. */
 bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item);
 
 /* Takes an item back that it has not begun: true, and it belongs to nobody. */

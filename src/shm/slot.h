@@ -3,12 +3,12 @@
  * A slot: who has a call, or a chunk, whose record is in a worker's call ring. One word, `id << 2 | state`, which both
  * sides change:
  *
- *   owner   pp__slot_give    anything -> READY, ahead of the record that names the slot; only where it still says
- *                            something of one of the record's ids, or TAKEN, or nothing yet
+ *   owner   pp__slot_give    anything -> READY, ahead of the record that names the slot; not where it says BEGUN of
+ *                            an id below the record's
  *           pp__slot_take    as before the record -> TAKEN, it does not run; BEGUN -> TAKEN, a chunk ends behind the
  *                            last element that was begun
  *           pp__slot_look    how far it is
- *   worker  pp__slot_start   anything but TAKEN of that id -> BEGUN, with the first element of a record
+ *   worker  pp__slot_start   anything but TAKEN -> BEGUN, with the first element of a record
  *           pp__slot_begin   BEGUN -> BEGUN with a later id, from element to element or over some: all up to the one
  *                            that the word names are begun
  *
@@ -65,12 +65,13 @@ static inline bool pp__slot_take(_Atomic uint64_t *slot, uint64_t before, uint64
     return pp__cas_u64(slot, before, pp__slot_word(id, PP__SLOT_TAKEN), memory_order_relaxed);
 }
 
-/* Worker: whether it may run what it has begun, of a record whose first element is `id`. */
-static inline bool pp__slot_start(_Atomic uint64_t *slot, uint64_t id, uint64_t begun)
+/* Worker: whether it may run what it has begun, of a record that it comes to. Of whatever id the slot says TAKEN, that
+ * stays: it may be a younger record's, if this one's call has ended by what was not its result. */
+static inline bool pp__slot_start(_Atomic uint64_t *slot, uint64_t begun)
 {
     uint64_t before = pp__load_relaxed(slot); /* looked at again by the cas: who else changes it has taken the call */
     /* The cas pairs with the load in pp__slot_look. */
-    return before != pp__slot_word(id, PP__SLOT_TAKEN) && pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER);
+    return (before & 3) != PP__SLOT_TAKEN && pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER);
 }
 
 /* Worker: whether the slot said `before`, and it may run all up to what it has begun. */

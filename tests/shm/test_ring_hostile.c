@@ -208,6 +208,33 @@ TEST(a_spoilt_ring_is_broken_wherever_its_reader_is)
     kit_close(&kit);
 }
 
+/* What was published and is not there is missed by the tail; a tail that no writer can have says nothing. */
+TEST(a_record_that_was_erased_is_missed)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    CHECK(kit_put(&kit, 1, 200));
+    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    pp__ring_publish(&kit.writer);
+    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    kit_expect(&kit, 1, 200);
+    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    const uint64_t impossible[] = {0, kit.reader.position - 64, kit.reader.position + CAPACITY + 64, UINT64_MAX};
+    for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
+        atomic_store(&kit.words->tail, impossible[i]);
+        CHECK_INT(pp__ring_check(&kit.reader), 0);
+    }
+    CHECK(kit_put(&kit, 2, 10));
+    pp__ring_publish(&kit.writer);
+    ((struct pp__header *)(void *)(kit.data + kit.reader.position))->mark = 0;
+    kit_expect_none(&kit);
+    CHECK_INT(pp__ring_check(&kit.reader), -EPROTO);
+    expect_broken_for_good(&kit);
+    CHECK_INT(pp__ring_check(&kit.reader), -EPROTO);
+    kit_close(&kit);
+}
+
 TEST(a_tail_that_says_nonsense_moves_nothing)
 {
     struct kit kit;

@@ -71,7 +71,7 @@ static void worker_tries(uint64_t id, uint64_t *seed)
     stay_away(kit_below(seed, 500));
     channel.begun_at[i] = id * 5;
     leave_it_to_the_other(id, PP__SLOT_TAKEN);
-    if (!pp__slot_start(&channel.slots[i], id, pp__slot_word(id, PP__SLOT_BEGUN))) {
+    if (!pp__slot_start(&channel.slots[i], pp__slot_word(id, PP__SLOT_BEGUN))) {
         CHECK_INT(pp__load_relaxed(&channel.slots[i]), pp__slot_word(id, PP__SLOT_TAKEN));
         return;
     }
@@ -204,7 +204,7 @@ static bool begin_element(uint64_t first, uint64_t id)
 {
     uint64_t begun = pp__slot_word(id, PP__SLOT_BEGUN), before = pp__slot_word(id - 1, PP__SLOT_BEGUN);
     chunks.begun_at[id] = id * 7;
-    return id == first ? pp__slot_start(&chunks.slot, id, begun) : pp__slot_begin(&chunks.slot, before, begun);
+    return id == first ? pp__slot_start(&chunks.slot, begun) : pp__slot_begin(&chunks.slot, before, begun);
 }
 
 /* As pp__run_chunk (src/pool/worker_chunk.c). The id behind the last element that ran. */
@@ -318,4 +318,14 @@ TEST_WITHIN(a_chunk_that_is_stopped_runs_to_the_element_behind_which_it_was_stop
                (unsigned long long)unbegun[given]);
     CHECK(whole[0] + whole[1] >= CHUNKS / 4);
     CHECK(stopped[0] > 0 && stopped[1] > 0);
+}
+
+/* A record may be come to when its slot is a younger one's, if its call has ended by what was not its result. */
+TEST(a_slot_that_says_taken_of_whatever_id_goes_on_saying_it)
+{
+    _Atomic uint64_t slot = pp__slot_word(7, PP__SLOT_TAKEN);
+    CHECK(!pp__slot_start(&slot, pp__slot_word(3, PP__SLOT_BEGUN)));
+    CHECK(!pp__slot_start(&slot, pp__slot_word(7, PP__SLOT_BEGUN)));
+    CHECK(!pp__slot_start(&slot, pp__slot_word(9, PP__SLOT_BEGUN)));
+    CHECK_INT(pp__load_relaxed(&slot), pp__slot_word(7, PP__SLOT_TAKEN));
 }
