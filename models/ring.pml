@@ -4,7 +4,7 @@
  * overwrite what is still read.
  *
  *   writer  pp__ring_reserve, look_at_head, pp__ring_publish
- *   reader  pp__ring_next, pp__ring_check, pp__ring_release
+ *   reader  pp__ring_next, pp__ring_release
  *
  * A record is its mark, which says how many words it has, and perhaps a word of payload; records lie one right behind the
  * other, so where a mark is looked for a payload may have lain. A payload is never 0, and no mark.
@@ -16,17 +16,15 @@
  * mutant 5: the mark behind the last record is not cleared
  * mutant 6: there need be no room for that
  * mutant 7: of records that are published together the first is marked when it is reserved
- * mutant 8: the tail is stored relaxed
  */
 #define CPUS 2
-#define WORDS 6
+#define WORDS 5
 #include "memory.pml"
 
 #define WRITER 0
 #define READER 1
 #define HEAD 0
-#define TAIL 1
-#define DATA(position) (2 + (position) % CAPACITY)
+#define DATA(position) (1 + (position) % CAPACITY)
 
 #define CAPACITY 4
 #define RECORDS 5
@@ -41,11 +39,6 @@
 #define GIVE_BACK RELAXED
 #else
 #define GIVE_BACK RELEASE
-#endif
-#if MUTANT == 8
-#define SAY RELAXED
-#else
-#define SAY RELEASE
 #endif
 #if MUTANT == 6
 #define SPARE 0
@@ -100,8 +93,7 @@ inline publish()
 #endif
     published_id = id - 1;
     put(DATA(published), first, PUBLISH);
-    published = position;
-    put(TAIL, published, SAY)
+    published = position
 }
 
 proctype writer()
@@ -143,21 +135,10 @@ inline step()
     atomic { position = position + mark; id++; payload = 0; mark = 0 }
 }
 
-/* As pp__ring_check: there is a record where the tail says so. */
-inline check_tail()
-{
-    load(READER, TAIL, tail);
-    load(READER, DATA(position), mark);
-    assert(tail <= position || mark != 0);
-    mark = 0;
-    tail = 0
-}
-
 proctype reader()
 {
-    byte position, released, id = 1, mark, payload, tail;
+    byte position, released, id = 1, mark, payload;
     do
-    :: id <= RECORDS -> check_tail()
     :: id > RECORDS && released == position -> break
     :: memory[DATA(position)] != 0 ->
         load(READER, DATA(position), mark);

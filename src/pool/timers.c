@@ -18,6 +18,8 @@
 #include <errno.h>
 
 /* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
+/* A record that is told of and not there for so long is missing. */
+#define MISSED PP__MILLISECOND
 #define RING_AGAIN (50 * PP__MILLISECOND)
 #define STUCK PP__SECOND
 /* Without a start_timeout, a worker that its launcher has not reported has so long to come, ms: a command may never
@@ -243,14 +245,31 @@ static uint64_t attend_call(struct pp__worker *worker, uint64_t now)
     return now + PP__MILLISECOND;
 }
 
+/* A task may have written to the result ring, so that its owner looks where nothing will be. */
+static uint64_t look_for_missing(struct pp__worker *worker, uint64_t now)
+{
+    if (worker->poisoned || !pp__ring_misses(&worker->results)) {
+        worker->missing_at = 0;
+        return PP__NEVER;
+    }
+    if (worker->missing_at == 0 || worker->missing != worker->results.position) {
+        worker->missing = worker->results.position;
+        worker->missing_at = now;
+    }
+    if (now - worker->missing_at < MISSED)
+        return worker->missing_at + MISSED;
+    pp__worker_poison(worker, "no record where it has published one");
+    return PP__NEVER;
+}
+
 /* Acts on what is due for this worker and returns when the next thing will be. */
 static uint64_t attend(struct pp__worker *worker, uint64_t now)
 {
-    if (worker->pid != 0 && pp__ring_check(&worker->results) != 0)
-        pp__worker_poison(worker, "no record where it has published one");
+    uint64_t again = worker->pid != 0 ? look_for_missing(worker, now) : PP__NEVER;
     uint64_t next = attend_call(worker, now);
     uint64_t trim = worker->state == PP__WORKER_READY && worker->count > 0 ? pp__output_trim(worker, now) : PP__NEVER;
-    return trim < next ? trim : next;
+    next = trim < next ? trim : next;
+    return again < next ? again : next;
 }
 
 /* From a worker without calls nothing can come but garbage, of which no call is to suffer later. */

@@ -91,6 +91,7 @@ struct pp__worker {
     uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
     uint64_t graced;    /* id of the element whose result found no room in time, */
     uint64_t graced_at; /* and when that was seen; before it has started, when its time to come was seen to be over */
+    uint64_t missing, missing_at; /* where in its result ring a record was missed, and since when; 0: none is */
     struct pp__doorbell_rung rung;
     uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
     uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, was told to leave, or got a call

@@ -164,7 +164,7 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     writer->published = writer->position;
     /* Pairs with the loads in pp__ring_next, read_record and pp__ring_waiting: publishes the bytes of all records. */
     pp__store_ordered(&first->mark, writer->mark, RING_PUBLISH_ORDER);
-    pp__store_release(writer->tail, writer->published); /* behind the mark; pairs with the load in pp__ring_check */
+    pp__store_relaxed(writer->tail, writer->published); /* a number: nothing is read by it */
     fetch_ahead(writer);
     PP_FAULT("ring.publish.after");
 }
@@ -316,19 +316,15 @@ int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, con
     return 1;
 }
 
-int pp__ring_check(struct pp__ring_reader *reader)
-{
-    /* Pairs with the store in pp__ring_publish: the mark of what lies below it is seen. */
-    uint64_t ahead = pp__load_acquire(reader->tail) - reader->position;
-    if (ahead > 0 && ahead <= reader->capacity && !pp__ring_waiting(reader))
-        return poison(&reader->poisoned, "there is nothing where a record was published");
-    return reader->poisoned ? -EPROTO : 0;
-}
-
 uint32_t pp__ring_behind(const struct pp__ring_reader *reader)
 {
     uint64_t behind = pp__load_relaxed(reader->tail) - reader->position; /* stored in pp__ring_publish */
     return reader->poisoned || behind > reader->capacity ? 0 : (uint32_t)behind;
+}
+
+bool pp__ring_misses(const struct pp__ring_reader *reader)
+{
+    return pp__ring_behind(reader) > 0 && !pp__ring_waiting(reader);
 }
 
 /* The compiler must take the copy for what it is, and may not look at `from` again in its stead. */

@@ -8,8 +8,8 @@
  *   data   `capacity` bytes (a power of two, at most 2^30), aligned to 64, zeroed at first; the producer's
  *   head   the consumer's (release), read by the producer (acquire): up to where records were given back; bytes,
  *          free running, a multiple of 64; grows only, never beyond what was published
- *   tail   the producer's (release): up to where it has published, in the same way, or an instant later. Nothing is
- *          read by it: it says how much there is (pp__ring_behind), and whether the two ends agree (pp__ring_check)
+ *   tail   the producer's: up to where it has published, in the same way, or an instant later. Nothing is read by
+ *          it: it says how much there is (pp__ring_behind), and whether the two ends agree (pp__ring_misses)
  *
  * head and tail lie wherever the two mappings need them: the producer's tail in memory that the consumer need not be
  * able to write, and the other way round. Each is alone on its cache line.
@@ -261,14 +261,12 @@ static inline bool pp__ring_waiting(const struct pp__ring_reader *reader)
     return reader->poisoned || pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER) != 0;
 }
 
-/*
- * Whether the producer says that it has published what lies where the next record would, and nothing is there: 0, or
- * -EPROTO, and the ring is broken. Somebody has written to it who is not its producer. Not for each look, as the tail's
- * line is the producer's.
- */
-int pp__ring_check(struct pp__ring_reader *reader);
-
 /* Bytes published behind the record that pp__ring_next gave last, by what the producer says. */
 uint32_t pp__ring_behind(const struct pp__ring_reader *reader);
+
+/* Whether it says that it has published what lies where the next record would, and nothing is there. Once that may be
+ * so for an instant, as what it says comes in no order; again a while later, with nothing read in between, somebody has
+ * written to the ring who is not its producer. Not for each look: the tail's line is the producer's. */
+bool pp__ring_misses(const struct pp__ring_reader *reader);
 
 #endif

@@ -213,25 +213,23 @@ TEST(a_record_that_was_erased_is_missed)
 {
     struct kit kit;
     kit_open(&kit, CAPACITY);
-    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    CHECK(!pp__ring_misses(&kit.reader));
     CHECK(kit_put(&kit, 1, 200));
-    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    CHECK(!pp__ring_misses(&kit.reader));
     pp__ring_publish(&kit.writer);
-    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    CHECK(!pp__ring_misses(&kit.reader));
     kit_expect(&kit, 1, 200);
-    CHECK_INT(pp__ring_check(&kit.reader), 0);
+    CHECK(!pp__ring_misses(&kit.reader));
     const uint64_t impossible[] = {0, kit.reader.position - 64, kit.reader.position + CAPACITY + 64, UINT64_MAX};
     for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
         atomic_store(&kit.words->tail, impossible[i]);
-        CHECK_INT(pp__ring_check(&kit.reader), 0);
+        CHECK(!pp__ring_misses(&kit.reader));
     }
     CHECK(kit_put(&kit, 2, 10));
     pp__ring_publish(&kit.writer);
     ((struct pp__header *)(void *)(kit.data + kit.reader.position))->mark = 0;
     kit_expect_none(&kit);
-    CHECK_INT(pp__ring_check(&kit.reader), -EPROTO);
-    expect_broken_for_good(&kit);
-    CHECK_INT(pp__ring_check(&kit.reader), -EPROTO);
+    CHECK(pp__ring_misses(&kit.reader));
     kit_close(&kit);
 }
 
