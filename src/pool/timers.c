@@ -17,9 +17,9 @@
 
 #include <errno.h>
 
-/* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 /* A record that is told of and not there for so long is missing. */
 #define MISSED PP__MILLISECOND
+/* A worker that has not begun a call for so long is rung again; and after that long its calls go to others. */
 #define RING_AGAIN (50 * PP__MILLISECOND)
 #define STUCK PP__SECOND
 /* Without a start_timeout, a worker that its launcher has not reported has so long to come, ms: a command may never
