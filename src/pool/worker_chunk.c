@@ -194,7 +194,7 @@ void pp__run_chunk(const struct pp__call_record *call, uint64_t id, struct pp__t
         uint64_t begun = pp__slot_word(id + end - 1, PP__SLOT_BEGUN);
         /* Read by has_started (end.c) when this process is gone: what was begun last and is told here has died. */
         pp__store_relaxed(&pp__self.result_side->started, id + i);
-        if (i == call->first ? !pp__start(call->slot, begun, now) : !pp__begin(call->slot, before, begun, now))
+        if (!pp__begin(call->slot, before, begun, now))
             break;
         before = begun;
         if (i == call->first)

@@ -151,7 +151,7 @@ __attribute__((noinline)) static void settle_descriptors(void)
 
 static void run_single(const struct pp__call_record *call, uint64_t id, struct pp__taken *taken)
 {
-    if (!pp__start(call->slot, pp__slot_word(id, PP__SLOT_BEGUN), pp__begin_time(call->flags))) {
+    if (!pp__begin(call->slot, 0, pp__slot_word(id, PP__SLOT_BEGUN), pp__begin_time(call->flags))) {
         pp__carried_drop_given(&pp__self.carried);
         return;
     }
@@ -203,7 +203,7 @@ static void run_captured(const struct pp__call_record *call, uint64_t id, struct
     struct pp__output_record output = {.slot = call->slot};
     place_output(output.begin);
     pp__self.clock.now = 0;
-    if (!pp__start(call->slot, pp__slot_word(id, PP__SLOT_BEGUN), pp__begin_time(call->flags))) {
+    if (!pp__begin(call->slot, 0, pp__slot_word(id, PP__SLOT_BEGUN), pp__begin_time(call->flags))) {
         pp__carried_drop_given(&pp__self.carried);
         return;
     }

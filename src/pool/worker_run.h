@@ -99,25 +99,15 @@ bool pp__find_function(const struct pp__call_record *call, struct pp__taken *tak
 void pp__fail_to_run(const struct pp__call_record *call, uint64_t id, const struct pp__taken *taken);
 
 /*
- * Begins the element with which a record starts, or some in a row from there on: `begun` is the slot's word with the id
- * of the last that begins. Exactly one of this and the owner's take (workers.c) wins.
+ * Begins an element, or some in a row: `begun` is the slot's word with the id of the last that begins, `before` the
+ * word with those before it, 0 where a record starts. Exactly one of this and the owner's take (workers.c) wins.
  */
-static inline bool pp__start(uint32_t slot, uint64_t begun, uint64_t now)
-{
-    pp__store_relaxed(&pp__self.result_side->begun_at[slot], now); /* published by the begin */
-    PP_FAULT("worker.begin.before");
-    bool won = pp__slot_start(&pp__self.result_side->slots[slot], begun);
-    if (won)
-        PP_FAULT("worker.begin.after");
-    return won;
-}
-
-/* The same for those behind what was begun `before`. */
 static inline bool pp__begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {
-    pp__store_relaxed(&pp__self.result_side->begun_at[slot], now);
+    _Atomic uint64_t *word = &pp__self.result_side->slots[slot];
+    pp__store_relaxed(&pp__self.result_side->begun_at[slot], now); /* published by the begin */
     PP_FAULT("worker.begin.before");
-    bool won = pp__slot_begin(&pp__self.result_side->slots[slot], before, begun);
+    bool won = before == 0 ? pp__slot_start(word, begun) : pp__slot_begin(word, before, begun);
     if (won)
         PP_FAULT("worker.begin.after");
     return won;

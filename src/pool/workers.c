@@ -460,8 +460,8 @@ static inline void give_slot(struct pp__worker *worker, struct pp__item *item)
     uint64_t next = pp__item_next_id(item);
     slot->before = slot->after;
     if (slot->taken || (slot->after - 1) >> 2 >= next) {
-        pp__slot_give(&worker->result_side->slots[item->slot],
-                      next); /* for pp__start (worker_run.h), with the record */
+        /* For pp__begin (worker_run.h), with the record. */
+        pp__slot_give(&worker->result_side->slots[item->slot], next);
         slot->before = pp__slot_word(next, PP__SLOT_READY);
     }
     slot->item = item;
@@ -577,7 +577,7 @@ static bool take(struct pp__worker *worker, const struct pp__item *item, uint64_
     return true;
 }
 
-/* Against pp__start (worker_run.h): one of the two wins. */
+/* Against pp__begin (worker_run.h): one of the two wins. */
 static bool take_unbegun(struct pp__worker *worker, const struct pp__item *item)
 {
     return take(worker, item, worker->slots[item->slot].before, pp__item_next_id(item));

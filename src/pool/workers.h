@@ -157,7 +157,7 @@ bool pp__worker_ring(struct pp__worker *worker);
 static inline uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
 {
     return pp__slot_look(
-        &worker->result_side->slots[item->slot]); /* behind pp__start (worker_run.h): begun_at is seen */
+        &worker->result_side->slots[item->slot]); /* behind pp__begin (worker_run.h): begun_at is seen */
 }
 
 /* When it was sent, or the one that it was sent behind. */

@@ -65,19 +65,18 @@ static inline bool pp__slot_take(_Atomic uint64_t *slot, uint64_t before, uint64
     return pp__cas_u64(slot, before, pp__slot_word(id, PP__SLOT_TAKEN), memory_order_relaxed);
 }
 
+/* Worker: whether the slot said `before`, and it may run all up to what it has begun. */
+static inline bool pp__slot_begin(_Atomic uint64_t *slot, uint64_t before, uint64_t begun)
+{
+    return pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER); /* pairs with the load in pp__slot_look */
+}
+
 /* Worker: whether it may run what it has begun, of a record that it comes to. Of whatever id the slot says TAKEN, that
  * stays: it may be a younger record's, if this one's call has ended by what was not its result. */
 static inline bool pp__slot_start(_Atomic uint64_t *slot, uint64_t begun)
 {
     uint64_t before = pp__load_relaxed(slot); /* looked at again by the cas: who else changes it has taken the call */
-    /* The cas pairs with the load in pp__slot_look. */
-    return (before & 3) != PP__SLOT_TAKEN && pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER);
-}
-
-/* Worker: whether the slot said `before`, and it may run all up to what it has begun. */
-static inline bool pp__slot_begin(_Atomic uint64_t *slot, uint64_t before, uint64_t begun)
-{
-    return pp__cas_u64(slot, before, begun, SLOT_BEGIN_ORDER); /* pairs with the load in pp__slot_look */
+    return (before & 3) != PP__SLOT_TAKEN && pp__slot_begin(slot, before, begun);
 }
 
 #endif
