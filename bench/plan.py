@@ -43,6 +43,7 @@ PROGRAMS = {
 
 PYTHONS = ("executor", "pool", "joblib", "mpi")
 THREADS = ("glib", "uv", "tbb", "async")  # they hand calls over, as we do
+SLEEPERS = ("glib", "uv", "async")  # of these, those that do not spin between calls that come back to back
 HELPERS = ("tbb_group", "openmp")  # who waits runs calls itself
 
 GROUPS = {
@@ -223,9 +224,12 @@ def claims_of_calls():
     for label in ("back to back", "after 1 ms"):
         yield Claim(f"asleep, {label}: of bare futexes", ours(label), other("raw", label), 1.5)
     yield Claim("by default, after 1 ms: of bare futexes", ours("default, after 1 ms"), other("raw", "after 1 ms"), 1.5)
+    for peer in SLEEPERS:
+        yield Claim(f"asleep, back to back: of {PROGRAMS[peer].title}", ours("back to back"), other(peer, "call"), 1)
     for peer in THREADS:
-        at = other(peer, "after 1 ms")
-        yield Claim(f"asleep, after 1 ms: of {PROGRAMS[peer].title}", ours("after 1 ms"), at, 1)
+        title, at = PROGRAMS[peer].title, other(peer, "after 1 ms")
+        yield Claim(f"asleep, after 1 ms: of {title}", ours("after 1 ms"), at, 1)
+        yield Claim(f"by default, after 1 ms: of {title}", ours("default, after 1 ms"), at, 1)
     for peer in THREADS + ("tbb_group",):
         at = other(peer, "stream", "rate")
         yield Claim(f"a stream's rate, of {PROGRAMS[peer].title}'s", ours("stream", "rate"), at, 1, False)
