@@ -4,7 +4,7 @@
  *
  *   orders  src/shm/doorbell.h
  *   worker  serve (src/pool/worker.c), pp__self_wait (src/pool/worker_publish.c), pp__futex_wait (src/base/futex.c)
- *   owner   pp__ring_publish (src/shm/ring.c), pp__worker_wake, pp__worker_sleeps, wake (src/pool/workers.c)
+ *   owner   pp__ring_publish (src/shm/ring.c), pp__worker_wake, pp__worker_sleeps, wake_sleeper (src/pool/send.c)
  *
  * That the worker waits for room in its result ring is the same: the owner releases a head instead of publishing a
  * tail. A worker that looks at the ring for a while before it says that it sleeps does what the loop here does anyway.

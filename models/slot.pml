@@ -5,8 +5,8 @@
  * begin time that is read behind a slot that says BEGUN is that begin's or a later one's.
  *
  *   orders  src/shm/slot.h
- *   owner   find_slot, give_slot, pp__worker_send, take, pp__worker_take_back, pp__worker_stop_chunk,
- *           pp__worker_running (src/pool/workers.c); match, end_elements (src/pool/outcome.c)
+ *   owner   find_slot, give_slot, pp__worker_send (src/pool/send.c); take, pp__worker_take_back, pp__worker_stop_chunk,
+ *           pp__worker_running (src/pool/take_back.c); match, end_elements (src/pool/outcome.c)
  *   worker  serve (src/pool/worker.c), pp__run_call, pp__begin (src/pool/worker_run.[ch])
  *
  * There are two slots and two items, a chunk of the elements 1 and 2 and a call, element 3. The owner sends in any

@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "pool/dispatch.h"
 #include "pool/known.h"
+#include "pool/send.h"
 #include "pool/wish.h"
 #include "pool/workers.h"
 #include "shm/buffer.h"

@@ -9,6 +9,7 @@
 #include "pool/map.h"
 #include "pool/output.h"
 #include "pool/pool.h"
+#include "pool/take_back.h"
 #include "pool/workers.h"
 #include "shm/segment.h"
 

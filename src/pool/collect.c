@@ -13,6 +13,7 @@
 #include "pool/end.h"
 #include "pool/errand.h"
 #include "pool/lost.h"
+#include "pool/send.h"
 #include "pool/timers.h"
 #include "pool/workers.h"
 #include "process/launcher.h"

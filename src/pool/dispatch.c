@@ -7,7 +7,9 @@
 #include "pool/end.h"
 #include "pool/recycle.h"
 #include "pool/room.h"
+#include "pool/send.h"
 #include "pool/start.h"
+#include "pool/take_back.h"
 #include "pool/workers.h"
 
 #include <errno.h>

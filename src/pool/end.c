@@ -14,7 +14,9 @@
 #include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
+#include "pool/send.h"
 #include "pool/standby.h"
+#include "pool/take_back.h"
 #include "process/launcher.h"
 #include "shm/segment.h"
 

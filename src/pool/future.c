@@ -17,6 +17,7 @@
 #include "pool/inline.h"
 #include "pool/output.h"
 #include "pool/pool.h"
+#include "pool/take_back.h"
 #include "pool/workers.h"
 #include "process/owner.h"
 

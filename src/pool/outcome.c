@@ -20,6 +20,7 @@
 #include "pool/future.h"
 #include "pool/output.h"
 #include "pool/results.h"
+#include "pool/send.h"
 #include "pool/start.h"
 #include "pool/tidy.h"
 #include "pool/wish.h"

@@ -23,6 +23,7 @@
 #include "pool/output.h"
 #include "pool/room.h"
 #include "pool/setting.h"
+#include "pool/take_back.h"
 #include "pool/wish.h"
 #include "pool/workers.h"
 #include "process/launcher.h"

@@ -7,6 +7,7 @@
 #include "pool/dispatch.h"
 #include "pool/end.h"
 #include "pool/start.h"
+#include "pool/take_back.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "pool/end.h"
+#include "pool/send.h"
 #include "pool/start.h"
 
 #include <errno.h>

@@ -9,6 +9,7 @@
 #include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
+#include "pool/send.h"
 #include "pool/setting.h"
 #include "pool/standby.h"
 #include "process/launcher.h"

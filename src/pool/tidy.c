@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "pool/output.h"
 #include "pool/results.h"
+#include "pool/send.h"
 #include "pool/workers.h"
 
 #define LOOK_EACH PP__SECOND

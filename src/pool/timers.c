@@ -10,6 +10,8 @@
 #include "pool/lost.h"
 #include "pool/output.h"
 #include "pool/recycle.h"
+#include "pool/send.h"
+#include "pool/take_back.h"
 #include "pool/tidy.h"
 #include "pool/wish.h"
 #include "pool/workers.h"

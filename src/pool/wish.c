@@ -8,6 +8,7 @@
 #include "pool/descriptors.h"
 #include "pool/dispatch.h"
 #include "pool/output.h"
+#include "pool/take_back.h"
 #include "pool/workers.h"
 
 #include <errno.h>

@@ -50,7 +50,7 @@ static void end_if_spoilt(void)
     pp__child_exit(EXIT_FAILURE); /* the zygote's report wakes the owner */
 }
 
-/* Against pp__worker_wake (workers.c). */
+/* Against pp__worker_wake (send.c). */
 void pp__self_wait(bool (*ready)(void), uint64_t bound)
 {
     end_if_spoilt();

@@ -100,7 +100,7 @@ void pp__fail_to_run(const struct pp__call_record *call, uint64_t id, const stru
 
 /*
  * Begins an element, or some in a row: `begun` is the slot's word with the id of the last that begins, `before` the
- * word with those before it, 0 where a record starts. Exactly one of this and the owner's take (workers.c) wins.
+ * word with those before it, 0 where a record starts. Exactly one of this and the owner's take (take_back.c) wins.
  */
 static inline bool pp__begin(uint32_t slot, uint64_t before, uint64_t begun, uint64_t now)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's view of its workers: their places in the pool, send, take back. How one begins is in start.h, how one
- * ends in end.h. All under the pool's lock.
+ * The owner's view of its workers, and their places in the pool. How one begins is in start.h, how it gets calls in
+ * send.h, how these are taken back in take_back.h, how one ends in end.h. All under the pool's lock.
  */
 #ifndef PP_POOL_WORKERS_H
 #define PP_POOL_WORKERS_H
@@ -115,43 +115,11 @@ void pp__worker_set_state(struct pp__worker *worker, enum pp__worker_state state
 /* For each, those without a place first. `act` may free the one that it is given. */
 void pp__workers_each(pp_pool *pool, void (*act)(struct pp__worker *worker));
 
-/* Sends an item: 0, -EAGAIN (no room now), or an errno that fails this item alone. The worker is to be woken by
- * pp__worker_wake_sent. */
-int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
-
-/* The same for a plain item, and the worker is woken: 0 or -EAGAIN. */
-int pp__worker_send_plain(struct pp__worker *worker, struct pp__item *item);
-
-/*
- * Sends a duty, INIT or LEAVE: `function` with `size` bytes at `arg`, the pool's initializer or finalizer, or NULL:
- * nothing is to be run. 0, -EAGAIN (no room now), or an errno. The worker is not woken.
- */
-int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, pp_function *function, const void *arg,
-                         size_t size);
-
-/* Wakes those that were sent something, each once. */
-void pp__worker_wake_sent(pp_pool *pool);
-
-/* Whether it says that it does, in a sleep for which it was not rung yet. */
-bool pp__worker_sleeps(const struct pp__worker *worker);
-
-/* Whether it slept last on the processor of the calling thread, where it likes to be woken; a hint. */
-bool pp__worker_slept_here(const struct pp__worker *worker);
-
-/* Whether it sleeps though it has begun a call: it waits for room for a result. A hint. */
-bool pp__worker_wants_room(const struct pp__worker *worker);
-
-/* Wakes it if it sleeps; after anything was sent or consumed. */
-void pp__worker_wake(struct pp__worker *worker);
-
 /* Puts it into the pool's list that it belongs to, after its state has changed. */
 void pp__worker_place(struct pp__worker *worker);
 
 /* Tells the workers whether to spin when they run dry; after `busy` or `wake_cost` has changed. */
 void pp__worker_allow_spin(pp_pool *pool);
-
-/* Wakes it even if it says that it does not sleep. True: it slept. */
-bool pp__worker_ring(struct pp__worker *worker);
 
 /* What the item's slot says (channel.h), read once: the worker may have written anything. */
 static inline uint64_t pp__worker_slot_word(const struct pp__worker *worker, const struct pp__item *item)
@@ -173,18 +141,6 @@ static inline uint64_t pp__worker_front_since(const struct pp__worker *worker, c
     return sent_at > worker->free_at ? sent_at : worker->free_at;
 }
 
-/* Whether it has certainly not begun the item: the slot still says so. */
-static inline bool pp__worker_unbegun(const struct pp__worker *worker, const struct pp__item *item)
-{
-    return pp__worker_slot_word(worker, item) == worker->slots[item->slot].before;
-}
-
-/* Whether the item's slot says what neither side can have written there: it is never seen to begin. */
-bool pp__worker_lost_slot(const struct pp__worker *worker, const struct pp__item *item);
-
-/* Takes an item back that it has not begun: true, and it belongs to nobody. */
-bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item);
-
 /* It has got its first call, or has none left. */
 void pp__worker_count_busy(struct pp__worker *worker, int change);
 
@@ -200,35 +156,6 @@ static inline void pp__worker_detach(struct pp__worker *worker, struct pp__item 
     worker->slots[item->slot].item = NULL;
     item->worker = NULL;
 }
-
-/* Takes back all that it has not begun, into the pending queue; or as much of that as leaves it `left` calls. */
-void pp__worker_take_back_all(struct pp__worker *worker);
-void pp__worker_take_back_most(struct pp__worker *worker, uint32_t left);
-
-/* It does not begin what it was given: its calls go back, and it gets none before it has gone on. */
-void pp__worker_give_up(struct pp__worker *worker);
-bool pp__worker_is_stuck(struct pp__worker *worker);
-
-/* What its ring has now is in its way: it gets nothing before it has passed that. */
-void pp__worker_note_stuck(struct pp__worker *worker);
-
-/* It had no room for an item. True: it has no calls either, so what was taken back fills its ring and slots, and it
- * gets none before it has passed that; another worker is to be asked. */
-bool pp__worker_set_aside(struct pp__worker *worker);
-
-/* The item of which an element runs, with *id and *begun_at as far as plausible; NULL if none has begun. */
-struct pp__item *pp__worker_running(struct pp__worker *worker, uint64_t *id, uint64_t *begun_at);
-
-/* A chunk that has begun ends behind the last element that was begun, and the rest goes back when that has ended. To be
- * called when taking back has failed. */
-void pp__worker_stop_chunk(struct pp__worker *worker, struct pp__item *item);
-
-/* The same for all that it has begun. */
-void pp__worker_stop_chunks(struct pp__worker *worker);
-
-/* Before a kill for the item's next element: true when that runs and nothing behind it can. All that the worker has not
- * begun goes back, what has ended is collected, and the item may have ended so. */
-bool pp__worker_corner(struct pp__worker *worker, struct pp__item *item);
 
 /* The worker with that serial, or with that number of its birth at the zygote; NULL: there is none any more. */
 struct pp__worker *pp__worker_by_serial(pp_pool *pool, uint64_t serial);

@@ -7,7 +7,7 @@
 #include "base/futex.h"
 #include "pool/channel.h"
 #include "pool/collect.h"
-#include "pool/workers.h"
+#include "pool/send.h"
 
 /* In the pool's lock: the only call of its only worker has ended and its record is released, and nobody was rung for
  * it. */

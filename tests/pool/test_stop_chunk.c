@@ -5,7 +5,7 @@
 
 #include "base/seam.h"
 #include "pool/pool.h"
-#include "pool/workers.h"
+#include "pool/take_back.h"
 
 enum { FIRST_GATE = 1, GATE, ARRIVED, PID, RUNS };
 

@@ -37,7 +37,7 @@ static void open_ring(struct rung_ring *ring)
     pp__doorbell_init(&ring->emptied.bell, &ring->emptied.rung);
 }
 
-/* As pp__worker_wake (src/pool/workers.c). */
+/* As pp__worker_wake (src/pool/send.c). */
 static void wake(struct door *door)
 {
     pp__doorbell_published();

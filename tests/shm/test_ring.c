@@ -267,7 +267,7 @@ static void model_put(struct model *model)
     model->put++;
 }
 
-/* As reserve_call (src/pool/workers.c). */
+/* As reserve_call (src/pool/send.c). */
 static void model_give_up(struct model *model)
 {
     struct pp__ring_writer *writer = &model->kit.writer;
@@ -395,7 +395,7 @@ static void give_up(struct kit *kit, uint64_t start, unsigned before, uint32_t g
         CHECK(kit_put(kit, id, 20));
     uint64_t position = kit->writer.position;
     CHECK(put_old(kit, 99, given_up, 1));
-    kit->writer.position = position; /* as reserve_call (src/pool/workers.c) */
+    kit->writer.position = position; /* as reserve_call (src/pool/send.c) */
     kit_expect_none(kit);
     if (later == UINT32_MAX)
         pp__ring_publish(&kit->writer);

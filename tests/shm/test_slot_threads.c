@@ -92,7 +92,7 @@ static void *work(void *argument)
     return argument;
 }
 
-/* As give_slot (src/pool/workers.c). */
+/* As give_slot (src/pool/send.c). */
 static void give_slot(struct owned *owned, uint64_t id)
 {
     owned->before = owned->after;
