@@ -266,13 +266,14 @@ static inline bool take_plain(struct pp__worker *worker, const struct pp__record
     pp__shm_copy_few(&header, payload, sizeof header);
     size_t size = record->size - sizeof header;
     if (header.type != PP__OUTCOME_RESULT || header.flags != 0 || header.size != size || size >= PP__ROOM ||
-        header.run_time >= BELIEVED || worker->woken_at != 0 || worker->looked_into)
+        header.run_time >= BELIEVED || worker->looked_into)
         return false;
     struct pp__item *item = match(worker, header.slot, record->id);
     if (!item || !item->plain)
         return false;
     pp__shm_copy_short(item->room, (const char *)payload + sizeof header, size);
     item->room[size] = 0;
+    learn_wake(worker, header.slot);
     worker->pool->deaths = 0;
     pp__dispatch_learn(worker->pool, header.run_time);
     pp__worker_detach(worker, item);

@@ -36,69 +36,79 @@ struct pp__log_line {
 };
 
 struct pp_pool {
+    /* What each call comes by lies together, as in a worker's (workers.h). */
     pthread_mutex_t lock;
     _Atomic uint32_t refs;
-    uint32_t owner;          /* pp__owner_token() of the process that made it */
+    uint32_t owner;                    /* pp__owner_token() of the process that made it */
+    const struct pp__function *called; /* the one that was submitted last, or NULL */
+    bool shut;                         /* no more submits */
+    bool cancelling;                   /* what has not begun does not run any more */
+    bool broken;
+    bool ended;       /* no work, no worker, nothing left of the system's */
+    bool recycle_due; /* some are to be succeeded, or to leave (recycle.h) */
+    bool queued;      /* some call was queued behind another since whoever collects last went to sleep */
+    bool is_inline;
+    size_t pending_count; /* items, of all priorities */
+    size_t outstanding;   /* items not ended: pending or at a worker */
+    uint64_t delivered;   /* elements ended so far */
+    uint64_t next_id;
+    struct pp__slab calls;     /* struct pp_future */
+    struct pp__link idle[2];   /* ready for calls and without any: [0] those that may spin; each the last used first */
+    struct pp__link active;    /* all others: with calls, starting, stuck, leaving or killed */
+    struct pp__link blocked;   /* threads that wait for room for their calls (room.h), first come first */
+    struct pp__link unwoken;   /* those that were sent something and not woken yet: until the end of the dispatch */
+    struct pp__wishes *wishes; /* priorities and deadlines (wish.h); NULL before the first */
+    struct pp__callbacks *callbacks; /* NULL before the first */
+    struct pp__loop *loop;           /* of the host, in the manager's place; or NULL */
+    struct pp__pool_page *page;
+    int alive;                   /* workers: places in use */
+    int busy;                    /* with calls */
+    int deep;                    /* with more than one */
+    int unreported;              /* of which the zygote has not said that they started, wherever they are */
+    unsigned unlooked;           /* calls submitted since results were last taken */
+    unsigned deal;               /* calls that are to go, unasked, */
+    struct pp__worker *dealt_to; /* to that one; NULL: to none */
+    int processors;              /* that spinners and running calls together may take; 1: nobody spins */
+    int deaths;                  /* ends outside a call in a row */
+    uint64_t mean_run;           /* ns, of late; 0: unknown */
+    uint64_t wake_cost;          /* ns from a wake to the begin of the call, of late */
+    struct pp__collector collector;
+    struct pp__subject futures;
+    struct pp__link pending; /* items no worker has, by id: those without a priority */
+
     pp_pool_options options; /* with its own copies of the arguments */
     int max_workers;
-    int processors;         /* that spinners and running calls together may take; 1: nobody spins */
     struct pp__inline *inl; /* of an inline pool */
     pp_launcher *launcher;
 
     /* work */
-    struct pp__link pending; /* items no worker has, by id: those without a priority */
-    size_t pending_count;    /* items, of all priorities */
-    size_t outstanding;      /* items not ended: pending or at a worker */
-    uint64_t delivered;      /* elements ended so far */
-    uint64_t next_id;
-    bool recycle_due; /* some are to be succeeded, or to leave (recycle.h) */
-    bool queued;      /* some call was queued behind another since whoever collects last went to sleep */
-    bool is_inline;
-    unsigned unlooked; /* calls submitted since results were last taken */
-    int apart;         /* threads that wait for futures of this pool and others, and futures with callbacks: the manager
-                          collects for them */
-    struct pp__slab calls; /* struct pp_future */
-    struct pp__subject futures;
-    struct pp__link groups;          /* of futures that somebody waits for */
-    struct pp__callbacks *callbacks; /* NULL before the first */
+    int apart; /* threads that wait for futures of this pool and others, and futures with callbacks: the manager
+                  collects for them */
+    struct pp__link groups; /* of futures that somebody waits for */
     size_t promised; /* inline: program futures that are not done; others may complete them, so waiting for one is no
                         deadlock */
-    struct pp__link blocked; /* threads that wait for room for their calls (room.h), first come first */
     struct pp__subject room;
-    struct pp__wishes *wishes; /* priorities and deadlines (wish.h); NULL before the first */
     struct pp__functions *functions;
-    struct pp__function promise;       /* in place of one, for futures that the program completes */
-    struct pp__setting *setting;       /* that workers are to run in, or NULL (setting.h) */
-    const struct pp__function *called; /* the one that was submitted last, or NULL */
-    uint64_t mean_run;                 /* ns, of late; 0: unknown */
+    struct pp__function promise; /* in place of one, for futures that the program completes */
+    struct pp__setting *setting; /* that workers are to run in, or NULL (setting.h) */
 
     /* workers */
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */
-    struct pp__link idle[2]; /* ready for calls and without any: [0] those that may spin; each the last used first */
-    struct pp__link active;  /* all others: with calls, starting, stuck, leaving or killed */
-    struct pp__link unwoken; /* those that were sent something and not woken yet: until the end of the dispatch */
-    struct pp__link dead;    /* that have ended and are to be freed, by who has nothing more urgent to do */
-    int alive;               /* places in use */
-    int starting;            /* of them: not ready for calls yet */
-    struct pp__link others;  /* workers without a place */
-    int places;              /* max_workers or, after that was lowered, more */
-    int others_count;        /* of them */
-    int coming;              /* of them: successors that are not ready yet */
-    int leaving;             /* of all: told to leave */
-    uint64_t measure_at;     /* when to look at their memory again */
-    uint64_t start_cost;     /* ns from asking for a worker until it is ready, of late */
-    int unreported;          /* of all: the zygote has not said that they started */
-    int busy;                /* of them: with calls */
-    uint64_t tidy_at;        /* when to look for buffers that are not used any more; 0: there are none */
+    struct pp__link dead;        /* that have ended and are to be freed, by who has nothing more urgent to do */
+    int starting;                /* of those alive: not ready for calls yet */
+    struct pp__link others;      /* workers without a place */
+    int places;                  /* max_workers or, after that was lowered, more */
+    int others_count;            /* of them */
+    int coming;                  /* of them: successors that are not ready yet */
+    int leaving;                 /* of all: told to leave */
+    uint64_t measure_at;         /* when to look at their memory again */
+    uint64_t start_cost;         /* ns from asking for a worker until it is ready, of late */
+    uint64_t tidy_at;            /* when to look for buffers that are not used any more; 0: there are none */
     uint64_t next_serial;
-    int deep;                    /* workers with more than one call */
-    unsigned deal;               /* calls that are to go, unasked, */
-    struct pp__worker *dealt_to; /* to that one; NULL: to none */
-    int connection;              /* to the zygote; -1 once the pool has ended or broken */
-    int deaths;                  /* ends outside a call in a row */
-    uint64_t start_after;        /* no start before that moment: growing pauses after failures */
-    uint64_t start_pause;        /* the last pause, ns */
-    uint64_t failing_since;      /* 0, or when starts began to fail while no worker was alive */
+    int connection;         /* to the zygote; -1 once the pool has ended or broken */
+    uint64_t start_after;   /* no start before that moment: growing pauses after failures */
+    uint64_t start_pause;   /* the last pause, ns */
+    uint64_t failing_since; /* 0, or when starts began to fail while no worker was alive */
 
     /* the standby (standby.h) */
     struct pp__worker *standby; /* one of the others, or NULL */
@@ -111,24 +121,16 @@ struct pp_pool {
     int kick; /* eventfd: whoever sleeps in epoll is to look again */
     int page_fd;
     int in_epoll; /* threads: the descriptors are closed by the last of them */
-    struct pp__pool_page *page;
     uint64_t want_epoch;
     uint64_t zygote_asked_at;
-    uint64_t wake_cost;  /* ns from a wake to the begin of the call, of late */
     uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
-    struct pp__collector collector;
     pthread_t manager;
-    struct pp__loop *loop; /* of the host, in the manager's place; or NULL */
-    uint64_t lost_wakes;   /* sleeps that ended by their bounds alone (lost.h): 0, or the library has a defect */
+    uint64_t lost_wakes; /* sleeps that ended by their bounds alone (lost.h): 0, or the library has a defect */
 
     /* the end */
     bool has_manager;
-    bool shut;       /* no more submits */
-    bool released;   /* nobody will join its threads */
-    bool forsaken;   /* by a callback, and no thread can be made: who dispatches destroys it behind that */
-    bool cancelling; /* what has not begun does not run any more */
-    bool broken;
-    bool ended;          /* no work, no worker, nothing left of the system's */
+    bool released;       /* nobody will join its threads */
+    bool forsaken;       /* by a callback, and no thread can be made: who dispatches destroys it behind that */
     unsigned exit_round; /* of exit(3), under the lock of the list of live pools (live.c) */
     int broken_error;    /* the errno behind it, or 0 */
     char broken_text[512];

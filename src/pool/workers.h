@@ -34,18 +34,45 @@ struct pp__slot {
 };
 
 struct pp__worker {
+    /* What each call comes by lies together, and the slots behind it: of what lies apart each piece would be another
+     * line, and another page, to be had when everybody has slept. */
     pp_pool *pool;
-    int number;      /* -1: none yet */
-    uint64_t serial; /* by which we know it; 0 without a number */
-    uint64_t birth;  /* by which the zygote does; 0: it was not asked for */
     enum pp__worker_state state;
-    pid_t pid;                                  /* 0 before the zygote's report */
+    bool idle;      /* in which list its place is */
+    bool spins;     /* it may spin when it runs dry */
+    bool withdrawn; /* it gets no more calls (recycle.h) */
+    bool poisoned;  /* it wrote garbage */
+    struct pp__call_side *call_side;
+    struct pp__result_side *result_side;
+    struct pp__ring_writer calls;
+    struct pp__ring_reader results;
+    struct pp__link items; /* sent and not ended, in the order of the ring, which is id order within a priority */
+    struct pp__link place; /* in the pool's idle or active */
+    struct pp__link unwoken;
+    uint32_t count;     /* of items */
+    uint32_t next_slot; /* where the search for a free one begins */
+    struct pp__doorbell_rung rung;
+    uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
+    uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, was told to leave, or got a call
+                          when it had none */
+    uint64_t free_before; /* what free_at was when results were last taken in */
+    int64_t budget;       /* calls that it may still be sent */
+    int64_t look_at;      /* and how few of them are left when that is looked at next */
+    uint8_t *knows;       /* modules it was told of, a byte each */
+    size_t knows_count;
+    uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
+    uint64_t outlasted; /* id of the element that ran so long that what was queued behind it went back */
+    /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */
+    uint64_t looked_into;
+    pid_t pid;  /* 0 before the zygote's report */
+    int number; /* -1: none yet */
+    struct pp__slot slots[PP__SLOTS];
+
+    uint64_t serial;                            /* by which we know it; 0 without a number */
+    uint64_t birth;                             /* by which the zygote does; 0: it was not asked for */
     bool seated;                                /* in its number's place; else it is one of the others */
-    bool withdrawn;                             /* it gets no more calls (recycle.h) */
     bool wants_successor;                       /* it will be soon, or is */
     bool overgrown;                             /* for the memory that it has */
-    int64_t budget;                             /* calls that it may still be sent */
-    int64_t look_at;                            /* and how few of them are left when that is looked at next */
     struct pp__worker *successor, *predecessor; /* with the same number, or NULL */
     uint64_t memory;                            /* bytes that it had when it was ready */
     uint64_t measured;                          /* its free_at when its memory was looked at last */
@@ -59,13 +86,8 @@ struct pp__worker {
     bool out_of_memory;        /* the kernel has killed it, by its counts */
     bool doomed;      /* the program asked for its end: what it runs is not tried again, and no pool breaks for it */
     int want;         /* for want of that (an errno) it could not get ready, and is killed; 0: no */
-    bool poisoned;    /* it wrote garbage */
-    char poison[128]; /* which */
+    char poison[128]; /* which garbage */
 
-    struct pp__call_side *call_side;
-    struct pp__result_side *result_side;
-    struct pp__ring_writer calls;
-    struct pp__ring_reader results;
     int bell, socket;
     int output[PP__STREAMS];     /* the files of what its calls write (output.h), or -1 */
     uint64_t output_told;        /* id + 1 of the last call whose output it has told; 0: none */
@@ -73,33 +95,13 @@ struct pp__worker {
     struct pp__results *buffers; /* of its large results */
     struct pp__shelf arguments;  /* buffers of its large arguments */
     struct pp__known known;      /* buffers of the program's */
-    /* The id behind the last element that was taken out of the open run; 0: none was. The next record is that run. */
-    uint64_t looked_into;
 
-    struct pp__link place; /* in the pool's idle or active */
-    struct pp__link unwoken;
     struct pp__link other; /* in the pool's others */
-    bool idle;             /* in which list its place is */
-    bool spins;            /* it may spin when it runs dry */
-
-    struct pp__link items; /* sent and not ended, in the order of the ring, which is id order within a priority */
-    uint32_t count;        /* of them */
-    struct pp__slot slots[PP__SLOTS];
-    uint32_t next_slot; /* where the search for a free one begins */
-    uint64_t outlasted; /* id of the element that ran so long that what was queued behind it went back */
     uint64_t stuck_since;
-    uint64_t stuck_end; /* where its ring ended when it was given up; 0: it was not */
     uint64_t graced;    /* id of the element whose result found no room in time, */
     uint64_t graced_at; /* and when that was seen; before it has started, when its time to come was seen to be over */
     uint64_t missing, missing_at; /* where in its result ring a record was missed, and since when; 0: none is */
-    struct pp__doorbell_rung rung;
-    uint64_t woken_at; /* when it was last woken, until the next result; 0: it was awake */
-    uint64_t free_at;  /* when it was asked for, its last call ended, it became ready, was told to leave, or got a call
-                          when it had none */
-    uint64_t asked_at; /* when it was asked for */
-    uint64_t free_before; /* what free_at was when results were last taken in */
-    uint8_t *knows;       /* modules it was told of, a byte each */
-    size_t knows_count;
+    uint64_t asked_at;            /* when it was asked for */
 };
 
 /* Makes a new worker one of the others. */
