@@ -30,7 +30,7 @@ int pp__pool_accepts(pp_pool *pool)
 #define LOOK_BEHIND (10 * PP__MILLISECOND)
 /* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against
  * them. */
-#define HELP_EACH 32
+#define HELP_EACH 96
 /* So many calls of an array are put into the queue before they are sent, all with one fence and at most one wake for
  * each worker. */
 #define BATCH 64
