@@ -523,7 +523,8 @@ PP_API ssize_t pp_submit_many(pp_pool *pool, const pp_call *calls, size_t count,
  */
 PP_API int pp_pool_resize(pp_pool *pool, int max_workers);
 
-/* pp_pool_shutdown: cancel what has not begun, instead of letting it run. */
+/* pp_pool_shutdown: cancel what has not begun, instead of letting it run. A call that is to be tried again is not, and
+ * fails as it did. */
 #define PP_CANCEL_PENDING 1u
 
 /*
@@ -803,8 +804,10 @@ typedef void pp_callback(pp_future *future, void *context);
 /*
  * Calls callback(future, context) once when the future is done: on a thread that all callbacks of the pool share, named
  * pp-callbacks, in the order in which they were added, those of different futures in the order in which these were
- * done. If it is done already and all earlier ones have returned, the callback is called here. (Inline: by a thread
- * that uses the pool. A pool of an event loop: in pp_pool_dispatch.) It has the future for as long as it runs.
+ * done. If it is done already and all earlier ones have returned, the callback is called here, and that is no callback
+ * of the pool as far as pp_pool_shutdown and others tell whether they are called in one. (Inline: by a thread that uses
+ * the pool. A pool of an event loop: in pp_pool_dispatch. When the pool has ended: by who completes a future of its
+ * own.) It has the future for as long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays
  * other callbacks and nothing else (but in a pool of an event loop pp_pool_dispatch, and so all that it does). Only the
@@ -948,8 +951,8 @@ PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *e
  * element is a result as well. Errors: -ETIMEDOUT, -EINTR; -EAGAIN (the source has none now and nothing is in flight);
  * what the source returned, once, after all results; -ETIME, once, when total_timeout is over and what was there has
  * been given out; -ESHUTDOWN or -ENOTRECOVERABLE, once, when the pool refuses further inputs, after all results of
- * those accepted; -ENOMEM, -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL,
- * -EPERM.
+ * those pulled before (one that was pulled while the pool was shut down is cancelled, even if others run); -ENOMEM,
+ * -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
  */
 PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);
 

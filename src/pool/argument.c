@@ -23,8 +23,11 @@ static bool is_very_large(uint64_t size)
     return size > PP__SHELF_LEAST;
 }
 
+/* A pool that takes no calls any more lends nothing: it may have no worker, no page and no end before it. */
 static bool borrow(pp_pool *pool, uint64_t size, struct pp__loan *loan)
 {
+    if (pool->shut || pool->broken)
+        return false;
     struct pp__worker *worker = pp__dispatch_idle(pool);
     pp__shelf_widen(&pool->page->shelf_most, size, pool->max_workers);
     if (worker && is_very_large(size) && pp__shelf_is_used(&worker->arguments))

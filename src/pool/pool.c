@@ -348,7 +348,12 @@ static int open_pool(pp_pool *pool, const pp_pool_options *given)
     error = pool->is_inline ? pp__inline_create(pool) : open_collecting(pool);
     if (!error && given->event_loop)
         error = pp__loop_create(pool);
-    return error || pool->is_inline || pool->loop ? error : start_threads(pool);
+    if (error || pool->is_inline || pool->loop)
+        return error;
+    pp__pool_lock(pool); /* a thread that has begun looks at what is noted behind its start */
+    error = start_threads(pool);
+    pp__pool_unlock(pool);
+    return error;
 }
 
 /* The exit may have begun meanwhile. */

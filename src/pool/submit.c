@@ -69,7 +69,7 @@ static inline bool is_news(const pp_pool *pool, uint32_t timeout)
            (c->asleep && (timeout > 0 || (pool->queued && !c->told_of_queued) || c->wake_at == PP__NEVER));
 }
 
-/* A map may find its pool shut or broken since it was asked: the item then ends as all that was outstanding did. */
+/* A map may find its pool shut or broken since it was asked: the item then does not run. */
 static bool fail_late(pp_pool *pool, struct pp__item *item)
 {
     if (pool->broken)

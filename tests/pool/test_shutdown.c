@@ -64,6 +64,37 @@ BOTH(a_shut_pool_refuses_calls_and_maps)
     pp_pool_destroy(pool);
 }
 
+/* Those that lie in their items, in records, in buffers that workers have and in ones that are too large for these. */
+static void expect_all_sizes_refused(pp_pool *pool)
+{
+    static const size_t sizes[] = {1, 4096, 100000, 3 << 20, 65 << 20};
+    pp_future *future = (pp_future *)pool;
+    char *arg = calloc(1, sizes[4]);
+    CHECK(arg);
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        pp_call call = {.function = nothing, .arg = arg, .size = sizes[i]};
+        CHECK_INT(pp_submit(pool, nothing, arg, sizes[i], &future), -ESHUTDOWN);
+        CHECK_INT(pp_submit_many(pool, &call, 1, &future), -ESHUTDOWN);
+    }
+    CHECK(future == (pp_future *)pool);
+    free(arg);
+}
+
+BOTH(a_shut_pool_refuses_calls_of_every_size)
+{
+    board_make();
+    pp_pool *pool = kit_pool(method, 1);
+    pp_future *running;
+    occupy(pool, BEGUN, GATE, 1, &running);
+    CHECK_INT(pp_pool_shutdown(pool, 0, 0), -ETIMEDOUT);
+    expect_all_sizes_refused(pool);
+    open_gate(GATE);
+    CHECK_OK(pp_pool_shutdown(pool, 0, -1));
+    expect_all_sizes_refused(pool);
+    pp_future_unref(running);
+    pp_pool_destroy(pool);
+}
+
 BOTH(a_shutdown_that_runs_out_goes_on_and_can_be_called_again)
 {
     board_make();
