@@ -575,8 +575,8 @@ PP_API int pp_pool_fd(pp_pool *pool);
  * callbacks that are due and hands out the log. Of a pool with PP_START_INLINE, one call is run. Returns how many calls
  * have not ended (0: none is outstanding) or a negative errno. Where nobody dispatches, a call that was sent to a
  * worker runs, and all else waits: for a dispatch, or for a thread that waits for a future, which does all of it but
- * callbacks and log. Any thread, one at a time; may be called from a callback, and then runs none. Errors: -EINVAL (as
- * above), -EBUSY (another thread is dispatching), -EPERM.
+ * callbacks and log, until the pool has ended. Any thread, one at a time; may be called from a callback, and then runs
+ * none. Errors: -EINVAL (as above), -EBUSY (another thread is dispatching), -EPERM.
  */
 PP_API int pp_pool_dispatch(pp_pool *pool);
 
@@ -804,10 +804,10 @@ typedef void pp_callback(pp_future *future, void *context);
 /*
  * Calls callback(future, context) once when the future is done: on a thread that all callbacks of the pool share, named
  * pp-callbacks, in the order in which they were added, those of different futures in the order in which these were
- * done. If it is done already and all earlier ones have returned, the callback is called here, and that is no callback
- * of the pool as far as pp_pool_shutdown and others tell whether they are called in one. (Inline: by a thread that uses
- * the pool. A pool of an event loop: in pp_pool_dispatch. When the pool has ended: by who completes a future of its
- * own.) It has the future for as long as it runs.
+ * done. If it is done already and all earlier ones have returned, the callback is called here, and is then, unless
+ * this is called in one, no callback for what these can't do. (Inline: by a thread that uses the pool. A pool of an
+ * event loop: in pp_pool_dispatch, and when it has ended by whichever thread uses it or a future of it next. What the
+ * program completes itself when a pool has ended: by who does so.) It has the future for as long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays
  * other callbacks and nothing else (but in a pool of an event loop pp_pool_dispatch, and so all that it does). Only the
@@ -951,7 +951,8 @@ PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *e
  * element is a result as well. Errors: -ETIMEDOUT, -EINTR; -EAGAIN (the source has none now and nothing is in flight);
  * what the source returned, once, after all results; -ETIME, once, when total_timeout is over and what was there has
  * been given out; -ESHUTDOWN or -ENOTRECOVERABLE, once, when the pool refuses further inputs, after all results of
- * those pulled before (one that was pulled while the pool was shut down is cancelled, even if others run); -ENOMEM,
+ * those pulled before (what was pulled and not sent yet when the pool was shut is cancelled, even if the rest runs);
+ * -ENOMEM,
  * -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
  */
 PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);

@@ -353,15 +353,11 @@ void pp__dispatch(pp_pool *pool)
 #define DEAL 8
 #define DEAL_TIME (16 * PP__MICROSECOND)
 
-/* A call is trivial that is over before the next one can be submitted, ns. One worker keeps up with all of these, and
- * falls behind only while it is woken or has lost its processor. */
-#define TRIVIAL 300
-
 /* Before how much work a call is not queued, as long as another worker sleeps. Of trivial calls it is what would be
  * shared. */
 static inline uint64_t worth_a_wake(const pp_pool *pool)
 {
-    return pool->mean_run < TRIVIAL ? WORTH_SHARING * pool->wake_cost : pool->wake_cost;
+    return pp__dispatch_is_trivial(pool) ? WORTH_SHARING * pool->wake_cost : pool->wake_cost;
 }
 
 /* The one that got the last, as long as it is none too bad a choice: who is idle sleeps, and would be awake only when

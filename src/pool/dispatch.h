@@ -38,6 +38,15 @@ static inline void pp__dispatch_learn(pp_pool *pool, uint64_t run_time)
     pool->mean_run = mean == 0 ? run_time + 1 : mean - mean / 8 + run_time / 8 + 1;
 }
 
+/* Calls are trivial that are over before the next one can be submitted, ns. One worker keeps up with all of these, and
+ * falls behind only while it is woken or has lost its processor. */
+#define PP__TRIVIAL 300
+
+static inline bool pp__dispatch_is_trivial(const pp_pool *pool)
+{
+    return pool->mean_run < PP__TRIVIAL;
+}
+
 /* Calls queued behind one that has outlasted what depth was reckoned with go back to the pending queue. Returns when to
  * look again, or PP__NEVER. */
 uint64_t pp__dispatch_rebalance(pp_pool *pool, uint64_t now);

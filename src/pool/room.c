@@ -90,10 +90,8 @@ int pp__room_wait(pp_pool *pool)
     const pp_pool_options *options = &pool->options;
     if (pp__room_is_there(pool))
         return 0;
-    if (options->when_full == PP_FULL_REFUSE)
+    if (options->when_full == PP_FULL_REFUSE || pp__callbacks_are_running_here(pool))
         return look_again(pool);
-    if (pp__callbacks_are_running_here(pool))
-        return pp__fail(-EAGAIN, "no room: max_pending is %zu, and a callback does not wait", options->max_pending);
     struct blocked me = {.pool = pool};
     uint64_t deadline = options->submit_timeout ? pp__now() + options->submit_timeout * PP__MILLISECOND : PP__NEVER;
     pp__list_init(&me.link);
