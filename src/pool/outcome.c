@@ -291,6 +291,7 @@ static const char *take_result(struct pp__worker *worker, const struct pp__recor
         return "a trace that is longer than its record";
     header->run_time = plausible(worker, item, header->run_time);
     learn_wake(worker, header->slot);
+    worker->pool->gathers = false;
     item->tries++;
     struct pp__outcome outcome;
     if (header->type != PP__OUTCOME_RESULT) {

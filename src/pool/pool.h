@@ -48,6 +48,7 @@ struct pp_pool {
     bool recycle_due; /* some are to be succeeded, or to leave (recycle.h) */
     bool queued;      /* some call was queued behind another since whoever collects last went to sleep */
     bool is_inline;
+    bool gathers;         /* more results may gather: those that were last taken in were small, and of trivial calls */
     size_t pending_count; /* items, of all priorities */
     size_t outstanding;   /* items not ended: pending or at a worker */
     uint64_t delivered;   /* elements ended so far */

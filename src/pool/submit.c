@@ -29,7 +29,7 @@ int pp__pool_accepts(pp_pool *pool)
 /* A call that was queued behind another is looked at after so long at the latest: that one may last. */
 #define LOOK_BEHIND (10 * PP__MILLISECOND)
 /* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against
- * them, and who is through is seen to be. Of trivial ones more gather. */
+ * them, and who is through is seen to be. Of trivial ones with small results more gather. */
 #define HELP_EACH 32
 #define HELP_EACH_TRIVIAL 96
 /* So many calls of an array are put into the queue before they are sent, all with one fence and at most one wake for
@@ -89,7 +89,7 @@ static void help(pp_pool *pool)
 /* Gives an item its number. False: it has ended, as all that was outstanding has. */
 static inline bool add(pp_pool *pool, struct pp__item *item)
 {
-    if (++pool->unlooked >= (pp__dispatch_is_trivial(pool) ? HELP_EACH_TRIVIAL : HELP_EACH))
+    if (++pool->unlooked >= (pool->gathers ? HELP_EACH_TRIVIAL : HELP_EACH))
         help(pool);
     item->id = pool->next_id;
     pool->next_id += pp__item_count(item);
