@@ -804,10 +804,11 @@ typedef void pp_callback(pp_future *future, void *context);
 /*
  * Calls callback(future, context) once when the future is done: on a thread that all callbacks of the pool share, named
  * pp-callbacks, in the order in which they were added, those of different futures in the order in which these were
- * done. If it is done already and all earlier ones have returned, the callback is called here, and is then, unless
- * this is called in one, no callback for what these can't do. (Inline: by a thread that uses the pool. A pool of an
- * event loop: in pp_pool_dispatch, and when it has ended by whichever thread uses it or a future of it next. What the
- * program completes itself when a pool has ended: by who does so.) It has the future for as long as it runs.
+ * done. If it is done already and all earlier ones have returned, the callback is called here: what other functions
+ * refuse in a callback (-EDEADLK, -EAGAIN) they do not refuse in that one, unless this is called in one itself.
+ * (Inline: by a thread that uses the pool. A pool of an event loop: in pp_pool_dispatch, and when it has ended by
+ * whichever thread uses it or a future of it next. What the program completes itself when a pool has ended: by who does
+ * so.) The callback has the future for as long as it runs.
  *
  * A callback may use everything of the library, wait, add callbacks and give references up; one that takes long delays
  * other callbacks and nothing else (but in a pool of an event loop pp_pool_dispatch, and so all that it does). Only the
@@ -952,8 +953,7 @@ PP_API int pp_map_open_array(pp_pool *pool, pp_function *function, const void *e
  * what the source returned, once, after all results; -ETIME, once, when total_timeout is over and what was there has
  * been given out; -ESHUTDOWN or -ENOTRECOVERABLE, once, when the pool refuses further inputs, after all results of
  * those pulled before (what was pulled and not sent yet when the pool was shut is cancelled, even if the rest runs);
- * -ENOMEM,
- * -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
+ * -ENOMEM, -EMFILE, -ENFILE (nothing lost, can be called again); -EDEADLK as pp_future_wait; -EINVAL, -EPERM.
  */
 PP_API int pp_map_next(pp_map *map, int timeout, pp_map_result *result);
 
