@@ -23,7 +23,7 @@ static bool is_very_large(uint64_t size)
     return size > PP__SHELF_LEAST;
 }
 
-/* A pool that takes no calls any more lends nothing: it may have no worker, no page and no end before it. */
+/* A pool that takes no calls any more lends nothing, and when it has ended its page is gone. */
 static bool borrow(pp_pool *pool, uint64_t size, struct pp__loan *loan)
 {
     if (pool->shut || pool->broken)

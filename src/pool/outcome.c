@@ -255,7 +255,7 @@ static inline uint64_t plausible(const struct pp__worker *worker, const struct p
 }
 
 /*
- * The result of a plain call that lies in its record, where nothing else is to be said or learnt. False: it is none, or
+ * The result of a plain call that lies in its record, where nothing else is to be said. False: it is none, or
  * something is the matter, and nothing was done.
  */
 static inline bool take_plain(struct pp__worker *worker, const struct pp__record *record, const void *payload)
