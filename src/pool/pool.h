@@ -17,9 +17,11 @@
 #include "process/owner.h"
 #include "procpool.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #define PP__MAX_WORKERS 1024
 #define PP__CHUNKS_IN_FLIGHT 4 /* of a map, for each worker */
@@ -148,6 +150,8 @@ struct pp_pool {
     bool errand_apart;         /* the latter is one that waits, which the end of the pool waits for */
     _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
+
+static_assert(offsetof(struct pp_pool, options) <= 8 * PP__LINE, "what each call comes by takes few lines");
 
 /* Unlocking hands an inline pool's log lines out, and runs callbacks where no thread does (callbacks.h), the lock
  * released meanwhile: the pool is gone after it unless the caller has a reference that no callback gives up. */

@@ -86,7 +86,7 @@ static void help(pp_pool *pool)
     pp__collect_results(pool); /* which may find that the pool is to break */
 }
 
-/* Gives an item its number. False: it has ended, as all that was outstanding has. */
+/* Gives an item its number. False: it has ended, as the pool takes no calls any more. */
 static inline bool add(pp_pool *pool, struct pp__item *item)
 {
     if (++pool->unlooked >= (pool->gathers ? HELP_EACH_TRIVIAL : HELP_EACH))

@@ -12,6 +12,8 @@
 #include "pool/shelf.h"
 #include "shm/doorbell.h"
 
+#include <assert.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 enum pp__worker_state {
@@ -103,6 +105,8 @@ struct pp__worker {
     uint64_t missing, missing_at; /* where in its result ring a record was missed, and since when; 0: none is */
     uint64_t asked_at;            /* when it was asked for */
 };
+
+static_assert(offsetof(struct pp__worker, slots) <= 5 * PP__LINE, "what each call comes by takes few lines");
 
 /* Makes a new worker one of the others. */
 void pp__worker_enlist(struct pp__worker *worker);
