@@ -151,7 +151,7 @@ struct pp_pool {
     _Atomic uint32_t log_word; /* the logger's futex: grows when there is something for it */
 };
 
-static_assert(offsetof(struct pp_pool, options) <= 8 * PP__LINE, "what each call comes by takes few lines");
+static_assert(offsetof(struct pp_pool, options) <= (size_t)8 * PP__LINE, "what each call comes by takes few lines");
 
 /* Unlocking hands an inline pool's log lines out, and runs callbacks where no thread does (callbacks.h), the lock
  * released meanwhile: the pool is gone after it unless the caller has a reference that no callback gives up. */

@@ -106,7 +106,7 @@ struct pp__worker {
     uint64_t asked_at;            /* when it was asked for */
 };
 
-static_assert(offsetof(struct pp__worker, slots) <= 5 * PP__LINE, "what each call comes by takes few lines");
+static_assert(offsetof(struct pp__worker, slots) <= (size_t)5 * PP__LINE, "what each call comes by takes few lines");
 
 /* Makes a new worker one of the others. */
 void pp__worker_enlist(struct pp__worker *worker);
