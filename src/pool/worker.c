@@ -122,27 +122,40 @@ static void take(const struct pp__record *record, const void *payload)
         handlers[record->type](record, payload);
 }
 
+/* The next record, if one is there. */
+static inline bool take_next(void)
+{
+    struct pp__record record;
+    const void *payload;
+    int got = pp__ring_next(&pp__self.calls, &record, &payload);
+    if (got < 0)
+        pp__child_exit(EXIT_FAILURE);
+    if (got == 0)
+        return false;
+    take(&record, payload);
+    if (pp__self.running) /* a jump led past what tells how it ended */
+        pp__child_exit(EXIT_FAILURE);
+    pp__ring_release(&pp__self.calls); /* arguments were read in place until here */
+    return true;
+}
+
+/* When there is none any more. */
+static inline void run_dry(void)
+{
+    pp__self_ring_if_wanted(PP__WANT_ATTENTION, pp__self.untold);
+    pp__self.untold = PP__WANT_NO_ID;
+    pp__self.clock.now = 0;
+    pp__shelf_make_ready(&pp__self.shelf);
+    if (pp__self.received.keeps)
+        pp__received_tidy(&pp__self.received, pp__self.call_side);
+}
+
 static _Noreturn void serve(void)
 {
     for (;;) {
-        struct pp__record record;
-        const void *payload;
-        int got = pp__ring_next(&pp__self.calls, &record, &payload);
-        if (got < 0)
-            pp__child_exit(EXIT_FAILURE);
-        if (got > 0) {
-            take(&record, payload);
-            if (pp__self.running) /* a jump led past what tells how it ended */
-                pp__child_exit(EXIT_FAILURE);
-            pp__ring_release(&pp__self.calls); /* arguments were read in place until here */
-            continue;
+        while (take_next()) {
         }
-        pp__self_ring_if_wanted(PP__WANT_ATTENTION, pp__self.untold);
-        pp__self.untold = PP__WANT_NO_ID;
-        pp__self.clock.now = 0;
-        pp__shelf_make_ready(&pp__self.shelf);
-        if (pp__self.received.keeps)
-            pp__received_tidy(&pp__self.received, pp__self.call_side);
+        run_dry();
         pp__self_idle();
     }
 }

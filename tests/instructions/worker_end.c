@@ -13,6 +13,7 @@ void worker_end_open(const struct pp__call_side *call_side, struct pp__result_si
     pp__self.page = page;
     pp__self.bell = pp__self.socket = -1;
     pp__self.rung_epoch = UINT64_MAX;
+    pp__self.untold = PP__WANT_NO_ID;
     pp__self.run.each = UINT64_MAX;
     pp__ring_reader_init(&pp__self.calls, call_side->calls, PP__RING_BYTES, &call_side->call_tail,
                          &result_side->call_head, 0);
@@ -25,14 +26,8 @@ void worker_end_open(const struct pp__call_side *call_side, struct pp__result_si
 
 bool worker_end_step(void)
 {
-    struct pp__record record;
-    const void *payload;
-    if (pp__ring_next(&pp__self.calls, &record, &payload) <= 0) {
-        pp__self_ring_if_wanted(PP__WANT_ATTENTION, PP__WANT_NO_ID);
-        pp__self.clock.now = 0;
-        return false;
-    }
-    take(&record, payload);
-    pp__ring_release(&pp__self.calls);
-    return true;
+    bool took = take_next();
+    if (!took)
+        run_dry();
+    return took;
 }
