@@ -66,7 +66,7 @@ bool pp__participant_lives(uint32_t pid, uint64_t start, uint64_t image)
 /* What is known of the calling process. In a page that a fork finds zero, so that a child does not take its parent's
  * for its own. */
 struct self {
-    _Atomic uint64_t start, image; /* written before `known` */
+    _Atomic uint64_t start, image; /* one more than that; 0: not known yet. Written before `known` */
     _Atomic uint32_t known;
     _Atomic uint64_t generation; /* 0: not drawn yet */
 };
@@ -100,6 +100,16 @@ static struct self *find_page(void)
     return self ? self : make_page();
 }
 
+/* What the first thread says stands, also that it could not find it out: all records name this process alike, or what
+ * one of them says that it has could not be given back. */
+static uint64_t settle(_Atomic uint64_t *word, uint64_t value)
+{
+    uint64_t stands = 0;
+    bool first =
+        atomic_compare_exchange_strong_explicit(word, &stands, value + 1, memory_order_relaxed, memory_order_relaxed);
+    return first ? value : stands - 1;
+}
+
 /* The calling process. What else than its number is needed is read once; without memory for that, each time. */
 static struct name find_self(void)
 {
@@ -107,12 +117,12 @@ static struct name find_self(void)
     struct pp__stat line;
     uint32_t pid = (uint32_t)getpid();
     if (self && pp__load_acquire(&self->known)) /* pairs with the store below */
-        return (struct name){pid, pp__load_relaxed(&self->start), pp__load_relaxed(&self->image)};
+        return (struct name){pid, pp__load_relaxed(&self->start) - 1, pp__load_relaxed(&self->image) - 1};
     if (!pp__stat_read((pid_t)pid, &line))
         line.start = line.image = 0;
     if (self) {
-        pp__store_relaxed(&self->start, line.start);
-        pp__store_relaxed(&self->image, line.image);
+        line.start = settle(&self->start, line.start);
+        line.image = settle(&self->image, line.image);
         pp__store_release(&self->known, 1); /* behind the two; pairs with the load above, of another thread */
     }
     return (struct name){pid, line.start, line.image};
