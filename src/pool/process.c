@@ -340,8 +340,7 @@ static void kill_at_last(pp_process *process)
 
 static void destroy(pp_process *process)
 {
-    if (process->in_live.next)
-        pp__process_exit_leave(process);
+    pp__process_exit_leave(process);
     kill_at_last(process);
     pp__launcher_disconnect(process->connection);
     pp__fd_close(process->pidfd);

@@ -40,6 +40,28 @@ BOTH(processes_that_end_leave_nothing_behind)
     wait_until(count_descendants_named(getppid(), "Process-") == 0, 10);
 }
 
+static void *start_and_end_some(void *launcher)
+{
+    const pp_process_options options = {.launcher = launcher};
+    for (int i = 0; i < 20; i++) {
+        int value = i;
+        pp_process *process = start_with(PP_START_DEFAULT, options, run_return, &value, sizeof value);
+        CHECK_INT(finish_process(process), i);
+    }
+    return NULL;
+}
+
+BOTH(threads_start_and_end_processes_of_their_own)
+{
+    pp_launcher *launcher = launcher_of(method);
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        threads[i] = start_thread(start_and_end_some, launcher);
+    for (int i = 0; i < 3; i++)
+        join_thread(threads[i]);
+    pp_launcher_unref(launcher);
+}
+
 /* ----------------------------------------------------------------------------------------- the owner's end */
 
 static void own_two(pp_start_method method)
