@@ -11,6 +11,7 @@
 
 #include "base/affinity.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/seam.h"
 #include "process/begin.h"
@@ -515,12 +516,23 @@ static void deaths_ready(struct pp__source *source, uint32_t events)
 
 /* -------------------------------------------------------------------------------------------------- the loop */
 
+/* Before it has said that it is ready: its owner learns why it never will be. */
+static _Noreturn void give_up(int error, const char *what)
+{
+    char text[128];
+    snprintf(text, sizeof text, "the process that starts workers has no %s: %s", what, pp__strerror(-error));
+    pp__zygote_say(&zygote.setup, error, true, text);
+    _exit(1);
+}
+
 /* One that is deaf on one of these is worse than none. */
 static void open_source(struct pp__source *source, int fd, void (*ready)(struct pp__source *, uint32_t))
 {
     *source = (struct pp__source){.ready = ready, .fd = fd};
-    if (fd < 0 || !pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP))
-        leave();
+    if (fd < 0)
+        give_up(fd, "descriptor to watch");
+    if (!pp__zygote_watch(source, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP))
+        give_up(-errno, "epoll set");
 }
 
 static int open_deaths(void)
@@ -535,7 +547,7 @@ static void open_sources(void)
 {
     zygote.epoll = pp__fd_adopt(PP_SYS(epoll_create1)(EPOLL_CLOEXEC), "an epoll set");
     if (zygote.epoll < 0)
-        leave();
+        give_up(zygote.epoll, "epoll set");
     open_source(&zygote.deaths, open_deaths(), deaths_ready);
     open_source(&zygote.control, zygote.setup.control, control_ready);
     go_on_by(zygote.setup.control);
@@ -546,19 +558,15 @@ static void open_sources(void)
 static void open_invitations(void)
 {
     int error = pp__spawn_open(&zygote.setup);
-    if (!error)
-        return;
-    pp__zygote_say(&zygote.setup, error, true, "a socket for workers that come by invitation");
-    _exit(1);
+    if (error)
+        give_up(error, "socket for workers that come by invitation");
 }
 
 static void take_exits(void)
 {
     int error = pp__child_take_exits();
-    if (!error)
-        return;
-    pp__zygote_say(&zygote.setup, error, true, "handlers of exit");
-    _exit(1);
+    if (error)
+        give_up(error, "handlers of exit");
 }
 
 /* Starts in a row find these files open; while there are none nothing is kept from being unmounted. */

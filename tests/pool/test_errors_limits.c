@@ -27,7 +27,7 @@ static void make_launcher(pp_start_method method, rlim_t limit)
     CHECK(code == 0 || *pp_last_error());
     if (code == 0)
         pp_launcher_unref(launcher);
-    else if (code != -EAGAIN) /* that is the new process, which found none for itself */
+    else
         CHECK_INT(code, -EMFILE);
     CHECK((code != 0) == (launcher == UNTOUCHED(pp_launcher)));
 }
