@@ -213,10 +213,12 @@ int pp_map_next(pp_map *map, int timeout, pp_map_result *result)
 /* The batch of the result that was given out is a chunk of one element: nobody else looks at that any more. */
 int pp_map_output(pp_map *map, pp_stream stream, pp_output *output)
 {
-    if (!map || !output || !map->batch)
-        return pp__fail(-EINVAL, "pp_map_output: no %s", !map ? "map" : !output ? "place for the output" : "result");
+    if (!map || !output)
+        return pp__fail(-EINVAL, "pp_map_output: no %s", map ? "place for the output" : "map");
     if (!pp__pool_is_own(map->pool))
         return pp__owner_refuse();
+    if (!map->batch)
+        return pp__fail(-EINVAL, "pp_map_output: no result was given out");
     int error = pp__output_is_captured(map->pool, stream);
     return error ? error : pp__output_show(map->batch->receiver.output, stream, output);
 }

@@ -61,6 +61,7 @@ static void try_everything(const struct heritage *h)
     pp_map *map = UNTOUCHED(pp_map);
     pp_call call = {.function = nothing};
     pp_map_result result;
+    pp_output output;
     REFUSED(pp_launcher_create(NULL, &launcher), -EPERM);
     REFUSED(pp_pool_create(NULL, &pool), -EPERM);
     REFUSED(pp_pool_create(&(pp_pool_options){.launcher = h->launcher}, &pool), -EPERM);
@@ -70,6 +71,7 @@ static void try_everything(const struct heritage *h)
     REFUSED(pp_map_open(h->pool, echo, no_input, NULL, NULL, &map), -EPERM);
     REFUSED(pp_map_open_array(h->pool, echo, "abc", 3, 1, NULL, &map), -EPERM);
     REFUSED(pp_map_next(h->map, -1, &result), -EPERM);
+    REFUSED(pp_map_output(h->map, PP_STDOUT, &output), -EPERM);
     REFUSED(pp_map_array(h->pool, echo, "abc", 3, 1, (char[3]){0}, 1, NULL), -EPERM);
     REFUSED(pp_pool_shutdown(h->pool, PP_CANCEL_PENDING, -1), -EPERM);
     try_futures(h->done);
