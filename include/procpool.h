@@ -14,8 +14,8 @@
  *     -ETIMEDOUT. Time fields are milliseconds too, and 0 means no limit.
  *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
  *     return -EINTR when a signal handler ran while the thread slept (or it was stopped and continued), unless
- *     every handler that the program has installed asks for SA_RESTART; nothing is lost and the call can be
- *     made again, but for what pp_map_array says. A wait is made of several sleeps; from the first one on a
+ *     every handler that the program has installed, but for those of faults such as SIGSEGV, asks for
+ *     SA_RESTART; nothing is lost and the call can be made again, but for what pp_map_array says. A wait is made of several sleeps; from the first one on a
  *     thread puts off signals whose handlers do not ask for it until it sleeps again, or some milliseconds,
  *     so that none is missed between two. One that comes while the call begins, before it sleeps, is as
  *     one that came before the call; a handler counts from 100 ms after it was installed at the latest. What
@@ -1032,9 +1032,10 @@ typedef struct pp_process_options {
  * Any thread. Errors: -EINVAL (no function, or one in no loaded module, arg NULL and size not 0, name too long, stack
  * too small or too large, launcher together with options of one, a reserved word that is not zero, and as
  * pp_launcher_create), -ENOTSUP (PP_START_INLINE, or a launcher with a starter), -ETIMEDOUT (it has not begun in
- * start_timeout; it is killed), -ENOEXEC (what a launcher's command started ended before), -EAGAIN, -ENOMEM, -EMFILE,
- * -ENFILE, -EFBIG (the argument is above RLIMIT_FSIZE), -EPIPE (the launcher's process is gone), -ESHUTDOWN (the
- * program exits), -EPERM (in a daemon, or a forked child), and those of pp_launcher_create.
+ * start_timeout; it is killed), -ENOEXEC (what a launcher's command started ended before, in another way than with
+ * status 0), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -EFBIG (the argument is above RLIMIT_FSIZE), -EPIPE (the launcher's
+ * process is gone), -ESHUTDOWN (the program exits), -EPERM (in a daemon, or a forked child), and those of
+ * pp_launcher_create.
  */
 PP_API int pp_process_start(pp_process_function *function, const void *arg, size_t size,
                             const pp_process_options *options, pp_process **process);
