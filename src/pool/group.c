@@ -27,7 +27,7 @@
 #define MARK_EACH 256
 
 struct entry {
-    pp_future *future; /* a reference of the group's, until it was given out */
+    pp_future *future; /* until it was given out; where the group holds its futures, a reference of its own */
     size_t index : 63; /* where it stands first in the caller's array */
     size_t noted : 1;  /* its end was seen */
 };
@@ -46,6 +46,7 @@ struct part {
 
 struct pp_completed {
     pp_when when;
+    bool holds;            /* a reference to each; else the caller, who waits all the time, has one */
     struct entry *entries; /* each future once; where all are of one pool in the order of the array */
     struct part *parts;    /* those with several pools are waited for in their managers' care */
     size_t part_count;
@@ -220,7 +221,7 @@ static void close_group(struct pp_completed *group)
             pp__list_remove(&part->in_pool);
         pp__pool_unlock(part->pool);
     }
-    for (size_t i = 0; i < group->count; i++)
+    for (size_t i = 0; group->holds && i < group->count; i++)
         pp_future_unref(group->entries[i].future);
     for (size_t i = 0; i < group->part_count; i++) {
         pp__pool_unref(group->parts[i].pool);
@@ -233,7 +234,7 @@ static void close_group(struct pp_completed *group)
     free(group);
 }
 
-static struct pp_completed *create(size_t most, pp_when when)
+static struct pp_completed *create(size_t most, pp_when when, bool holds)
 {
     struct pp_completed *group = PP_SYS(calloc)(1, sizeof *group);
     if (!group)
@@ -241,6 +242,7 @@ static struct pp_completed *create(size_t most, pp_when when)
     pthread_mutex_init(&group->lock, NULL);
     pp__subject_init(&group->subject);
     group->when = when;
+    group->holds = holds;
     group->bell = -1;
     /* One more than there can be: for none, malloc may have nothing. */
     group->entries = most < UINT32_MAX ? PP_SYS(malloc)((most + 1) * sizeof *group->entries) : NULL;
@@ -258,7 +260,7 @@ static void mark(struct part *part, pp_future *future, size_t index, size_t *ent
     uint32_t *number = find(part, future);
     if (*number)
         return; /* it is there twice */
-    *entry = (struct entry){.future = pp_future_ref(future), .index = index};
+    *entry = (struct entry){.future = part->group->holds ? pp_future_ref(future) : future, .index = index};
     ++*entered;
     *number = (uint32_t)*entered;
     part->left++;
@@ -297,9 +299,9 @@ static void fill(struct part *part, pp_future *const *futures, size_t count, siz
     unlock_both(part);
 }
 
-static int open_group(pp_future *const *futures, size_t count, pp_when when, struct pp_completed **result)
+static int open_group(pp_future *const *futures, size_t count, pp_when when, bool holds, struct pp_completed **result)
 {
-    struct pp_completed *group = create(count, when);
+    struct pp_completed *group = create(count, when, holds);
     if (!group)
         return pp__fail(-ENOMEM, "no memory for a group of %zu futures", count);
     int error = 0;
@@ -456,7 +458,7 @@ static int wait_group(struct pp_completed *group, int timeout)
 
 int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group)
 {
-    int error = open_group(futures, count, PP_FIRST_COMPLETED, group);
+    int error = open_group(futures, count, PP_FIRST_COMPLETED, true, group);
     if (error)
         return error;
     (*group)->bell = bell; /* nobody rings before it is armed, which is under its lock */
@@ -531,7 +533,7 @@ static bool are_done_already(pp_future *const *futures, size_t count, pp_when wh
 static int wait_for_group(pp_future *const *futures, size_t count, pp_when when, int timeout)
 {
     struct pp_completed *group;
-    int error = open_group(futures, count, when, &group);
+    int error = open_group(futures, count, when, false, &group);
     if (error)
         return error;
     error = wait_group(group, timeout);
@@ -559,7 +561,7 @@ int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **comp
     int error = check(futures, count, "pp_as_completed");
     if (!error && !completed)
         error = pp__fail(-EINVAL, "pp_as_completed: no place for it");
-    return error ? error : open_group(futures, count, PP_FIRST_COMPLETED, completed);
+    return error ? error : open_group(futures, count, PP_FIRST_COMPLETED, true, completed);
 }
 
 /* What was given out is there until the next step, so that nobody has to keep a reference besides. */
