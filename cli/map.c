@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <procpool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -181,6 +182,13 @@ static _Noreturn void end_by_signal(struct run *run)
     interrupt_die(signal_number);
 }
 
+/* The environment's word comes before the option's, as in the library. */
+static bool is_inline(const struct map_options *options)
+{
+    const char *asked = secure_getenv("PROCPOOL_START");
+    return asked && *asked ? strcmp(asked, "inline") == 0 : options->start_method == PP_START_INLINE;
+}
+
 static int open_pool(struct run *run, pp_function *function)
 {
     const struct map_options *options = run->options;
@@ -227,6 +235,8 @@ static int open_run(struct run *run, const struct map_options *options)
         say("%s", strerror(ENOMEM));
         return EXIT_FAILED;
     }
+    run->output.by_lines = is_inline(options); /* calls print here, too: behind all results of those before them */
+    output_flush(&run->output);                /* what constructors printed; an error is kept for the next write */
     int status = open_pool(run, function);
     progress_open(&run->progress, options->progress, options->input_count, run->input.length);
     return status;

@@ -5,7 +5,10 @@
 #include "say.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,13 +58,30 @@ static int write_all(struct output *output, const char *data, size_t size)
     return 0;
 }
 
+/* Writes what tasks in this process, or the library's constructors, have printed by stdio. That drops what a
+ * non-blocking descriptor does not take, so there is room before it begins. */
+static int flush_stdio(struct output *output)
+{
+    struct pollfd ready = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (__fpending(stdout) == 0)
+        return 0;
+    if (output->terminal && output->bar)
+        progress_clear(output->bar);
+    while (poll(&ready, 1, NUDGE_MS) == 0 && !interrupt_signal())
+        ;
+    if (fflush(stdout) == 0)
+        return 0;
+    output->error = errno;
+    return -1;
+}
+
 int output_flush(struct output *output)
 {
     size_t size = output->used;
     output->used = 0;
-    if (size == 0)
-        return output->error ? -1 : 0;
-    return write_all(output, output->block, size);
+    if (output->error || flush_stdio(output) != 0)
+        return -1;
+    return size ? write_all(output, output->block, size) : 0;
 }
 
 int output_put(struct output *output, const void *data, size_t size)
@@ -83,9 +103,16 @@ int output_end_line(struct output *output, char ending)
 {
     if (output_put(output, &ending, 1) != 0)
         return -1;
-    if (output->terminal || now_ms() - output->since >= OLD_MS)
+    if (output->terminal || output->by_lines || now_ms() - output->since >= OLD_MS)
         return output_flush(output);
     return 0;
+}
+
+/* Closes a copy, at which a file system tells as much: what destructors print at exit still has a place to go. */
+static int close_copy(void)
+{
+    int copy = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return close(copy < 0 ? STDOUT_FILENO : copy);
 }
 
 int output_close(struct output *output)
@@ -95,7 +122,7 @@ int output_close(struct output *output)
     output->block = NULL;
     if (failed)
         return -1;
-    if (close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR) {
+    if (close_copy() != 0 && errno != EBADF && errno != EINTR) {
         output->error = errno;
         return -1;
     }
