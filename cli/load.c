@@ -5,6 +5,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +47,21 @@ static void *open_library(const char *library)
     return handle;
 }
 
+/* Whether it is in the library itself: dlsym looks in those that it depends on, too. */
+static bool is_own(void *handle, const void *address)
+{
+    struct link_map *library = NULL;
+    void *holder = NULL;
+    Dl_info info;
+    return dlinfo(handle, RTLD_DI_LINKMAP, &library) == 0 && dladdr1(address, &info, &holder, RTLD_DL_LINKMAP) != 0 &&
+           holder == library;
+}
+
 static pp_function *find(void *handle, const char *library, const char *symbol)
 {
     pp_function *function = NULL;
     void *address = dlsym(handle, symbol);
-    if (!address) {
+    if (!address || !is_own(handle, address)) {
         say("%s: no function named '%s'", library, symbol);
         return NULL;
     }

@@ -92,6 +92,12 @@ TEST(a_missing_function_is_named)
     WRONG("no function named 'missing'", "map", TASK("missing"), "a");
 }
 
+/* The loader looks in what a library depends on, too: libc has this one. */
+TEST(a_function_of_another_library_is_missing)
+{
+    WRONG("no function named 'getpid'", "map", TASK("getpid"), "a");
+}
+
 TEST(data_is_no_function)
 {
     WRONG("not_a_function", "map", TASK("not_a_function"), "a");
