@@ -33,6 +33,8 @@ static size_t printable(const unsigned char *text, size_t size)
         return 0;
     if ((lead == 0xe0 && text[1] < 0xa0) || (lead == 0xf0 && text[1] < 0x90)) /* longer than need be */
         return 0;
+    if ((lead == 0xed && text[1] > 0x9f) || (lead == 0xf4 && text[1] > 0x8f)) /* surrogates, and above U+10FFFF */
+        return 0;
     return length;
 }
 

@@ -140,6 +140,18 @@ TEST(a_failure_is_one_line_whatever_the_input_is)
     CHECK_INT(o.status, 1);
 }
 
+/* What encodes a surrogate or a number beyond the last character is none; the neighbours of both are characters. */
+TEST(bytes_that_are_no_utf_8_are_escaped)
+{
+    struct outcome o =
+        RUN("", "map", TASK("refuse"), "\xed\x9f\xbf \xed\xa0\x80 \xed\xbf\xbf \xee\x80\x80",
+            "\xf4\x8f\xbf\xbf \xf4\x90\x80\x80 \xf5\x80\x80\x80", "\xe0\x9f\xbf \xf0\x8f\xbf\xbf \xc1\xbf");
+    CHECK_STR(o.err, "\xed\x9f\xbf \\xed\\xa0\\x80 \\xed\\xbf\\xbf \xee\x80\x80: refused\n"
+                     "\xf4\x8f\xbf\xbf \\xf4\\x90\\x80\\x80 \\xf5\\x80\\x80\\x80: refused\n"
+                     "\\xe0\\x9f\\xbf \\xf0\\x8f\\xbf\\xbf \\xc1\\xbf: refused\n");
+    CHECK_INT(o.status, 1);
+}
+
 TEST(a_task_that_fails_without_a_word_still_has_a_reason)
 {
     struct outcome o = RUN("", "map", TASK("odd"), "x");
