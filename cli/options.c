@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TIME_MAX_MS (49 * 24 * 3600 * 1000.0) /* the most whole days whose milliseconds are an uint32_t */
 #define SEE_HELP "(see 'procpool map --help')"
 
 const char options_help[] =
@@ -103,8 +104,8 @@ static int parse_time(const char *option, const char *value, uint32_t *ms)
     double number = strtod(value, &end);
     double parsed = number * unit(end);
     bool plain = isdigit((unsigned char)value[0]) || value[0] == '.'; /* strtod knows infinity, and white space */
-    if (!plain || strpbrk(value, "xXpP") || !(parsed > 0 && parsed <= UINT32_MAX))
-        return wrong_value(option, value, "a time above 0 and below 49 days, such as 2, 0.5, 500ms, 30s or 5m");
+    if (!plain || strpbrk(value, "xXpP") || !(parsed > 0 && parsed <= TIME_MAX_MS))
+        return wrong_value(option, value, "a time above 0 and up to 49 days, such as 2, 0.5, 500ms, 30s or 5m");
     *ms = parsed < 1 ? 1 : (uint32_t)(parsed + 0.5);
     return 0;
 }

@@ -38,6 +38,8 @@ TEST(a_wrong_value_is_named_with_its_option)
     static const char *const times[] = {"", "0", "-1", "1h", "s", "nan", "inf", "1e99", "0x10", " 1", "50000000"};
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         WRONG("--timeout: '", "map", "--timeout", times[i], TASK("echo"));
+    WRONG("up to 49 days", "map", "--timeout=70561m", TASK("echo"));
+    WRONG("up to 49 days", "map", "--timeout=4233600001ms", TASK("echo"));
     WRONG("--retries: '1001'", "map", "--retries=1001", TASK("echo"));
     WRONG("--chunk: '0'", "map", "--chunk=0", TASK("echo"));
     WRONG("--on-crash: 'ignore'", "map", "--on-crash=ignore", TASK("echo"));
@@ -46,7 +48,7 @@ TEST(a_wrong_value_is_named_with_its_option)
 
 TEST(times_have_units_and_fractions)
 {
-    static const char *const times[] = {"9", "9.5", ".9e1", "9000ms", "9s", "0.5m"};
+    static const char *const times[] = {"9", "9.5", ".9e1", "9000ms", "9s", "0.5m", "70560m"};
     for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
         struct outcome o = RUN("", "map", "--timeout", times[i], TASK("echo"), "a");
         CHECK_DONE(o, "a\n");
