@@ -1369,7 +1369,8 @@ typedef struct pp_dict_view pp_dict_view;
 
 typedef struct pp_dict_options {
     const char
-        *path; /* of the file of a kept one, made if it is not there; beside it lies PATH-lock. NULL: anonymous */
+        *path; /* of the file of a kept one, made if it is not there; beside it lies PATH-lock, its lock file: another
+                  file that is there is left as it is, and no dictionary opened (-EPROTO). NULL: anonymous */
     size_t max_bytes; /* of keys, values and what they cost (about 40 bytes each); 0: 256 MiB. Memory or file grow on
                        * demand. A large update of an anonymous one needs more meanwhile, of addresses three times as
                        * much is taken */
@@ -1382,19 +1383,20 @@ typedef struct pp_dict_options {
 
 /*
  * `options` may be NULL. Errors: as of all objects, and -EINVAL (bad options), -ENOTSUP (kept, and no LMDB),
- * -ENAMETOOLONG, -EPROTO (the file is no dictionary), and those of opening a file. Through pp_dict_fd a kept one is
- * handed on as its path and options. Another program's file of LMDB's that has named databases, or keys of another
- * kind, is no dictionary, and is left as it is; a named one is seen among the first 4096 keys, and behind them only by
- * changes, none of which harms it: -EPROTO. Of a kept one also: -ENOENT (a symbolic link that leads to no file; of
- * pp_dict_open, and of all functions in a forked child, which opens the file again: there is another file or none by
- * now), -EISDIR, -EINVAL (it is no regular file), -EMLINK (it has hard links, so that it could be locked under each of
- * its names), -EBUSY (it or PATH-lock was removed, replaced or renamed while a process has it open). A process that has
- * more handles of one file keeps to the largest max_bytes of them, and flushes unless all have no_flush; a full file
- * grows by up to 1 MiB beyond max_bytes while something is deleted. Of all functions of a kept one: -EBADF (the
- * library's descriptors of the file were closed in this process; nothing is written to what has their numbers), and
- * -EPROTO (the file was cut; its size is looked at before each transaction, each change of one and its end, and every
- * 64 keys of a view: who reads the file between that and the next look dies of SIGBUS, and so may who meets a file cut
- * by less than is free in it). Of changes: -EFBIG (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC (also a full disk).
+ * -ENAMETOOLONG, -EPROTO (the file is no dictionary, or what lies beside it no lock file), and those of opening a file.
+ * Through pp_dict_fd a kept one is handed on as its path and options. Another program's file of LMDB's that has named
+ * databases, or keys of another kind, is no dictionary, and is left as it is; a named one is seen among the first 4096
+ * keys, and behind them only by changes, none of which harms it: -EPROTO. Of a kept one also: -ENOENT (a symbolic link
+ * that leads to no file; of pp_dict_open, and of all functions in a forked child, which opens the file again: there is
+ * another file or none by now), -EISDIR, -EINVAL (it is no regular file), -EMLINK (it has hard links, so that it could
+ * be locked under each of its names), -EBUSY (it or PATH-lock was removed, replaced or renamed while a process has it
+ * open). A process that has more handles of one file keeps to the largest max_bytes of them, and flushes unless all
+ * have no_flush; a full file grows by up to 1 MiB beyond max_bytes while something is deleted. Of all functions of a
+ * kept one: -EBADF (the library's descriptors of the file were closed in this process; nothing is written to what has
+ * their numbers), and -EPROTO (the file was cut; its size is looked at before each transaction, each change of one and
+ * its end, and every 64 keys of a view: who reads the file between that and the next look dies of SIGBUS, and so may
+ * who meets a file cut by less than is free in it). Of changes: -EFBIG (RLIMIT_FSIZE; no SIGXFSZ is raised), -ENOSPC
+ * (also a full disk).
  */
 PP_API int pp_dict_create(const pp_dict_options *options, pp_dict **dict);
 PP_API int pp_dict_open(int fd, pp_dict **dict);

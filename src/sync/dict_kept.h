@@ -76,8 +76,9 @@ void pp__kept_unlock(int fd, off_t at);
 void pp__kept_lock_path(const struct pp__shared_kept *shared, char path[PP__KEPT_LOCK_PATH_MAX]);
 
 /*
- * Before LMDB opens the two files: nobody else begins to, and the lock file is on the disk, for so many readers. Then
- * LMDB opens them, and tie sees to it that neither is in use together with another one. 0 or a negative errno: -EBUSY.
+ * Before LMDB opens the two files: nobody else begins to, and the lock file is one (else it is left as it is: -EPROTO)
+ * and on the disk, for so many readers. Then LMDB opens them, and tie sees to it that neither is in use together with
+ * another one. 0 or a negative errno: -EBUSY.
  */
 int pp__kept_open_lock(struct pp__kept_process *process, const struct pp__shared_kept *shared, uint64_t readers);
 int pp__kept_tie(struct pp__kept_process *process, const struct pp__shared_kept *shared);

@@ -20,6 +20,14 @@
 /* As LMDB lays it out: what is for all, then a line of the cache for each reader. */
 #define HEAD 128
 #define READER 64
+#define LOOKED_AT 4096
+
+/* Where a data file has the magic, behind the head of a page, with addresses of 32 or of 64 bits. In a lock file there
+ * are zeros in a mutex that has never been locked, or before the mutexes, as versions differ. */
+#define OTHERS_MAGIC 12
+#define OTHERS_MAGIC_END 24
+
+static const uint32_t magic = 0xBEEFC0DE;
 
 /* Locks of ours, where the files have no bytes and LMDB no locks: who opens the two files, and with which other file
  * each is open. */
@@ -83,28 +91,68 @@ static bool is_empty(const char *path)
     return PP_SYS(stat)(path, &status) != 0 || status.st_size == 0;
 }
 
+static bool is_zero(const unsigned char *bytes, size_t from, size_t to)
+{
+    while (from < to && bytes[from] == 0)
+        from++;
+    return from >= to;
+}
+
+/*
+ * Whether a file is a lock file of LMDB's by its first bytes, behind which zeros stand for those that it has not. One
+ * that is empty, or was cut, is. LMDB makes the mutexes, then stores the magic and the number of a format beside it:
+ * until it has, there is nothing else.
+ */
+static bool is_lock_file(const unsigned char bytes[LOOKED_AT], size_t size)
+{
+    if (memcmp(bytes, &magic, size < sizeof magic ? size : sizeof magic) == 0)
+        return true;
+    return is_zero(bytes, 0, sizeof magic) && is_zero(bytes, OTHERS_MAGIC, OTHERS_MAGIC_END) &&
+           is_zero(bytes, HEAD, LOOKED_AT);
+}
+
+/* LMDB takes whatever is there, and writes over it. */
+static int check_is_lock_file(int fd, const char *path)
+{
+    unsigned char bytes[LOOKED_AT] = {0};
+    ssize_t size = PP_SYS(pread)(fd, bytes, sizeof bytes, 0);
+    if (size < 0)
+        return pp__fail_errno(errno, "%s", path);
+    return is_lock_file(bytes, (size_t)size) ? 0 : pp__fail(-EPROTO, "%s is there, and is no lock file", path);
+}
+
+/* Nobody else begins to open it meanwhile. */
+static int prepare(struct pp__kept_process *process, int fd, const char *path, const char *file, uint64_t readers)
+{
+    struct stat status;
+    int error = check_is_lock_file(fd, path);
+    if (error)
+        return error;
+    bool alone = !is_locked(fd, 0, 1); /* LMDB's own lock, of all that have it open */
+    process->fresh = alone && is_empty(file);
+    int code = allocate(fd, alone, (off_t)(HEAD + readers * READER));
+    if (code == 0 && PP_SYS(fstat)(fd, &status) != 0)
+        code = errno;
+    if (code)
+        return pp__fail_errno(code, "%s", path);
+    process->lock_file = fd;
+    process->lock_device = status.st_dev;
+    process->lock_inode = status.st_ino;
+    return 0;
+}
+
 int pp__kept_open_lock(struct pp__kept_process *process, const struct pp__shared_kept *shared, uint64_t readers)
 {
     char path[PP__KEPT_LOCK_PATH_MAX];
-    struct stat status;
     pp__kept_lock_path(shared, path);
     int fd = pp__fd_adopt(PP_SYS(open)(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666), "a lock file");
     if (fd < 0)
         return fd;
     pp__kept_wait_for_lock(fd, OPENING);
-    bool alone = !is_locked(fd, 0, 1); /* LMDB's own lock, of all that have it open */
-    process->fresh = alone && is_empty(shared->path);
-    int code = allocate(fd, alone, (off_t)(HEAD + readers * READER));
-    if (code == 0 && PP_SYS(fstat)(fd, &status) != 0)
-        code = errno;
-    if (code) {
+    int error = prepare(process, fd, path, shared->path, readers);
+    if (error)
         pp__fd_close(fd);
-        return pp__fail_errno(code, "%s", path);
-    }
-    process->lock_file = fd;
-    process->lock_device = status.st_dev;
-    process->lock_inode = status.st_ino;
-    return 0;
+    return error;
 }
 
 static off_t tie_of(dev_t device, ino_t inode)
