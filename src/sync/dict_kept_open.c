@@ -183,20 +183,43 @@ static int fail_replaced(const struct pp__shared_kept *shared)
     return pp__fail(-ENOENT, "%s is not the file any more that the dictionary was", shared->path);
 }
 
-/* Whoever closes a descriptor of a file lets go of all locks that its process has on it: LMDB's lock file can't even be
- * looked into while it is in use here with another file. */
-static int check_lock_file(const struct pp__shared_kept *shared)
+static bool is_file_of(const struct pp__kept_process *process, const struct stat *status)
 {
-    char path[PP__KEPT_LOCK_PATH_MAX];
-    struct stat status;
-    pp__kept_lock_path(shared, path);
-    if (PP_SYS(stat)(path, &status) != 0)
-        return 0;
-    for (struct pp__kept_process *p = follow(&first); p; p = follow(&p->next))
-        if (p->owner == pp__participant_generation() && p->lock_device == status.st_dev &&
-            p->lock_inode == status.st_ino)
-            return pp__fail(-EBUSY, "%s was removed or replaced while this process has it open", shared->path);
+    return process->device == status->st_dev && process->inode == status->st_ino;
+}
+
+static bool is_lock_file_of(const struct pp__kept_process *process, const struct stat *status)
+{
+    return process->lock_device == status->st_dev && process->lock_inode == status->st_ino;
+}
+
+/* A file that is not there is NULL. `file` itself is not open here. */
+static int check_against(const struct pp__kept_process *process, const char *path, const struct stat *file,
+                         const char *lock_path, const struct stat *lock_file)
+{
+    if (lock_file && is_lock_file_of(process, lock_file))
+        return pp__fail(-EBUSY, "%s was removed or replaced while this process has it open", path);
+    if (lock_file && is_file_of(process, lock_file))
+        return pp__fail(-EPROTO, "%s is there, and is a dictionary", lock_path);
+    if (file && is_lock_file_of(process, file))
+        return pp__fail(-EPROTO, "%s is the lock file of a dictionary", path);
     return 0;
+}
+
+/* Whoever closes a descriptor of a file lets go of all locks that its process has on it: what is in use here with
+ * another file, or as one of the other kind, can't even be looked into. */
+static int check_in_use(const struct pp__shared_kept *shared)
+{
+    char lock_path[PP__KEPT_LOCK_PATH_MAX];
+    struct stat file, lock_file;
+    int error = 0;
+    pp__kept_lock_path(shared, lock_path);
+    bool has_file = PP_SYS(stat)(shared->path, &file) == 0, has_lock_file = PP_SYS(stat)(lock_path, &lock_file) == 0;
+    for (struct pp__kept_process *p = follow(&first); p && !error; p = follow(&p->next))
+        if (p->owner == pp__participant_generation())
+            error =
+                check_against(p, shared->path, has_file ? &file : NULL, lock_path, has_lock_file ? &lock_file : NULL);
+    return error;
 }
 
 /* What was opened is what a handle is of, and has no other name, under which others would have other locks. */
@@ -263,7 +286,7 @@ static int open_process(const struct pp__shared_kept *shared, struct pp__kept_pr
         return pp__fail(-ENOTSUP, "kept dictionaries need LMDB, liblmdb.so.0, which is not here (Debian: liblmdb0)");
     int error = check_path(shared);
     if (!error)
-        error = check_lock_file(shared);
+        error = check_in_use(shared);
     if (error)
         return error;
     struct pp__kept_process *made = PP_SYS(calloc)(1, sizeof *made);

@@ -128,3 +128,81 @@ TEST(a_lock_file_that_a_crash_has_left_is_taken)
     check_taken(path, beside, table, size);
     kit_remove_directory();
 }
+
+/* In a process that has no locks on it: whether another has one, at byte `from` or behind. */
+static bool is_locked(const char *path, off_t from, off_t count)
+{
+    struct flock wanted = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = count};
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    CHECK_INT(fcntl(fd, F_GETLK, &wanted), 0);
+    close(fd);
+    return wanted.l_type != F_UNLCK;
+}
+
+/* LMDB's own lock, and that of the dictionary that the file belongs to. */
+static void find_lock_file_locked(void *beside)
+{
+    CHECK(is_locked(beside, 0, 1));
+    CHECK(is_locked(beside, 1, 0));
+}
+
+static void find_locked(void *path)
+{
+    CHECK(is_locked(path, 0, 0));
+}
+
+static void use_besides(void *path)
+{
+    pp_dict *dict;
+    CHECK_OK(open_path(path, &dict));
+    kit_has(dict, "key", "value");
+    kit_set(dict, "key", "other");
+    pp_dict_unref(dict);
+}
+
+/* Nor does looking at it let go of the locks on it. */
+TEST(the_lock_file_of_an_open_dictionary_is_no_dictionary)
+{
+    pp_dict *dict, *other = NULL;
+    need_lmdb();
+    char *path = keep_path("kept"), *beside = keep_path("kept-lock");
+    CHECK_OK(open_path(path, &dict));
+    kit_set(dict, "key", "value");
+    CHECK_INT(symlink("kept-lock", kit_path("link")), 0);
+    kit_end_well(kit_fork(find_lock_file_locked, beside));
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(open_path(i ? kit_path("link") : beside, &other), -EPROTO);
+        CHECK_HAS(pp_last_error(), beside);
+        CHECK(other == NULL);
+        CHECK_INT(access(kit_path("kept-lock-lock"), F_OK), -1);
+        kit_end_well(kit_fork(find_lock_file_locked, beside));
+    }
+    kit_end_well(kit_fork(use_besides, path));
+    kit_has(dict, "key", "other");
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
+TEST(an_open_dictionary_is_no_lock_file_of_another)
+{
+    static const char *const names[] = {"kept", "link"};
+    pp_dict *dict, *other = NULL;
+    need_lmdb();
+    char *path = keep_path("kept-lock");
+    CHECK_OK(open_path(path, &dict));
+    kit_set(dict, "key", "value");
+    CHECK_INT(symlink("kept-lock", kit_path("link-lock")), 0);
+    kit_end_well(kit_fork(find_locked, path));
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_INT(open_path(kit_path(names[i]), &other), -EPROTO);
+        CHECK_HAS(pp_last_error(), names[i]);
+        CHECK(other == NULL);
+        CHECK_INT(access(kit_path(names[i]), F_OK), -1);
+        kit_end_well(kit_fork(find_locked, path));
+    }
+    kit_end_well(kit_fork(use_besides, path));
+    kit_has(dict, "key", "other");
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
