@@ -94,7 +94,7 @@ void bench_split_open(struct bench_split *split, size_t count, uint32_t steps);
 void bench_split_close(struct bench_split *split);
 
 /* Each of two forked processes serves a half; nanoseconds from the go, when both are ready, to the end of the later
- * one. */
+ * one's last call. */
 double bench_split_run(struct bench_split *split);
 
 /* ------------------------------------------------------------------------------------------------ programs */
