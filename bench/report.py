@@ -27,22 +27,27 @@ def spread(values):
 
 
 def measured(bench, claim):
-    """The figure, from medians of the passes that have both sides, and those of single passes; or None, None."""
-    tops, bottoms = bench.values.get(claim.top), claim.bottom and bench.values.get(claim.bottom)
-    if not tops or (claim.bottom and not bottoms):
+    """The figure, from medians of the passes that have all of it, and those of single passes; or None, None."""
+    tops = bench.values.get(claim.top)
+    bottoms = [(times, bench.values.get(at)) for times, at in claim.addends()]
+    if not tops or not all(values for _, values in bottoms):
         return None, None
-    if not claim.bottom:
+    if not bottoms:
         return statistics.median(tops.values()), list(tops.values())
-    shared = [turn for turn in tops if turn in bottoms]
+    shared = [turn for turn in tops if all(turn in values for _, values in bottoms)]
     if not shared:
         return None, None
-    ratio = statistics.median(tops[turn] for turn in shared) / statistics.median(bottoms[turn] for turn in shared)
-    return ratio, [tops[turn] / bottoms[turn] for turn in shared]
+
+    def ratio(turns):
+        bottom = sum(times * statistics.median(values[turn] for turn in turns) for times, values in bottoms)
+        return statistics.median(tops[turn] for turn in turns) / bottom
+
+    return ratio(shared), [ratio([turn]) for turn in shared]
 
 
 def why_not(bench, claim):
-    for at in (claim.top, claim.bottom):
-        if at and at not in bench.values:
+    for at in (claim.top, *(at for _, at in claim.addends())):
+        if at not in bench.values:
             return bench.missing.get(at[0][0]) or bench.failures.get(at[0]) or "in a full run only"
     return "no value"
 
