@@ -23,7 +23,7 @@ extern "C" {
 /* What a call carries there: 16 bytes, empty ones too. */
 struct bench_arg {
     uint64_t n;
-    uint32_t steps; /* of work; BENCH_STAMP: the answer's value is the time of the begin */
+    uint32_t steps; /* of work; BENCH_STAMP: the answer's value is the time of the begin, behind the pause */
     int32_t pause;  /* above 0: microseconds to sleep; below: reads a byte from descriptor -pause */
 };
 

@@ -9,19 +9,13 @@
 #include <unistd.h>
 
 const bool pool_has_processes = true;
-const struct bench_workload pool_own_workloads[] = {{"asleep", ours_asleep},
-                                                    {"map", ours_map},
-                                                    {"echo", ours_echo},
-                                                    {"start", ours_start},
-                                                    {"kill", ours_kill},
-                                                    {"workers", ours_workers},
-                                                    {"threads", ours_threads},
-                                                    {"waiters", ours_waiters},
-                                                    {"completed", ours_completed},
-                                                    {"waited", ours_waited},
-                                                    {"beside", ours_beside},
-                                                    {"mapping", ours_mapping},
-                                                    {NULL, NULL}};
+const struct bench_workload pool_own_workloads[] = {{"asleep", ours_asleep},   {"map", ours_map},
+                                                    {"echo", ours_echo},       {"start", ours_start},
+                                                    {"kill", ours_kill},       {"workers", ours_workers},
+                                                    {"threads", ours_threads}, {"waiters", ours_waiters},
+                                                    {"pending", ours_pending}, {"completed", ours_completed},
+                                                    {"waited", ours_waited},   {"beside", ours_beside},
+                                                    {"mapping", ours_mapping}, {NULL, NULL}};
 
 pp_pool *ours;
 static pp_wait_policy wait_policy;
@@ -103,7 +97,7 @@ void pool_wait(struct bench_job *job)
 
 void ours_occupy(struct bench_job *jobs, unsigned workers)
 {
-    pool_make_jobs(jobs, workers, 0);
+    pool_make_jobs(jobs, workers, BENCH_STAMP);
     for (unsigned i = 0; i < workers; i++) {
         jobs[i].arg.pause = -pool_gate[0];
         pool_submit(&jobs[i]);

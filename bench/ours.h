@@ -15,7 +15,8 @@ pp_function ours_begin; /* the initializer of all pools here: notes who it is */
 void ours_must(int code);
 pp_pool *ours_make(unsigned workers, pp_launcher *launcher);
 
-/* Calls that last until pool_pass_gate, begun by so many workers. */
+/* Calls that last until pool_pass_gate, begun by so many workers; their answers' value is when they were let through.
+ */
 void ours_occupy(struct bench_job *jobs, unsigned workers);
 
 /* ours_calls.c: what a call costs */
@@ -26,6 +27,7 @@ void ours_start(char **params), ours_kill(char **params);
 
 /* ours_scale.c: many workers, many threads, many futures at once */
 void ours_workers(char **params), ours_threads(char **params), ours_waiters(char **params);
+void ours_pending(char **params);
 void ours_completed(char **params);
 void ours_waited(char **params);
 void ours_beside(char **params);

@@ -217,6 +217,63 @@ void ours_beside(char **params)
     pool_run(2, run_beside, &b);
 }
 
+/* ------------------------------------------------------------------------------------------------ many pending */
+
+enum { HELD = 2, PENDING_ROUNDS = 201, PENDING_CALLS = 2000000 };
+
+struct pending {
+    double submits, waits; /* ns a call */
+};
+
+/* All calls are pending together: the workers are held in calls of their own until the last one is submitted. Waiting
+ * begins when the first of them is let through. */
+static struct pending time_pending(struct bench_job *held, struct bench_job *jobs, unsigned count)
+{
+    ours_occupy(held, HELD);
+    pool_make_jobs(jobs, count, 0);
+    uint64_t begin = bench_now();
+    for (unsigned i = 0; i < count; i++)
+        pool_submit(&jobs[i]);
+    uint64_t submitted = bench_now();
+    pool_pass_gate(HELD);
+    for (unsigned i = 0; i < count; i++)
+        pool_wait(&jobs[i]);
+    uint64_t end = bench_now(), passed = end;
+    for (int i = 0; i < HELD; i++) {
+        pool_wait(&held[i]);
+        passed = held[i].answer.value < passed ? held[i].answer.value : passed;
+    }
+    pool_check_jobs(jobs, count);
+    return (struct pending){(double)(submitted - begin) / count, (double)(end - passed) / count};
+}
+
+/* The first one brings memory into use. Few calls are measured many times. */
+static void run_pending(void *data)
+{
+    unsigned count = *(unsigned *)data, rounds = PENDING_CALLS / count;
+    struct bench_job *jobs = bench_alloc(count * sizeof *jobs), held[HELD];
+    double submits[PENDING_ROUNDS], waits[PENDING_ROUNDS], costs[PENDING_ROUNDS];
+    rounds = rounds < 1 ? 1 : rounds > PENDING_ROUNDS ? PENDING_ROUNDS : rounds;
+    time_pending(held, jobs, count);
+    for (unsigned i = 0; i < rounds; i++) {
+        struct pending p = time_pending(held, jobs, count);
+        submits[i] = p.submits;
+        waits[i] = p.waits;
+        costs[i] = p.submits + p.waits;
+    }
+    bench_report("cost", bench_median(costs, rounds) / 1e3, "us");
+    bench_report("submit", bench_median(submits, rounds) / 1e3, "us");
+    bench_report("wait", bench_median(waits, rounds) / 1e3, "us");
+}
+
+/* calls: submitted while the workers are held, then waited for */
+void ours_pending(char **params)
+{
+    unsigned count = bench_number(&params);
+    pool_open_gate();
+    pool_run(HELD, run_pending, &count);
+}
+
 /* ------------------------------------------------------------------------------------------------ many futures */
 
 typedef void taking(pp_future **futures, size_t count);

@@ -173,7 +173,7 @@ def add_growth(plan):
         plan.add("scale", f"{workers} workers", "ours", "workers", (workers, 4000), (workers, 800))
     for pending in PENDING:
         quick = None if pending > 1000000 else ()
-        plan.add("scale", f"{pending} pending", "ours", "stream", (pending,), quick, rare=pending >= 1000000)
+        plan.add("scale", f"{pending} pending", "ours", "pending", (pending,), quick, rare=pending >= 1000000)
     for count in COMPLETED:
         plan.add("scale", f"{count} as completed", "ours", "completed", (count,))
         plan.add("scale", f"{count} by waiting", "ours", "waited", (count,))
@@ -291,19 +291,18 @@ def claims_of_lives():
 def claims_of_load():
     for us, percent in zip(BUSY, (60, 90, 96, 98)):
         yield Claim(f"calls of {us} us, of a static split", ours(f"{us} us", "percent"), None, percent, False, "%")
-    for sizes, what, metric in (
-        (WORKERS, "workers", "cost"),
-        (PENDING, "pending", "rate"),
-        (COMPLETED, "as completed", "cost"),
-        (COMPLETED, "by waiting", "cost"),
-        (SUBMITTERS, "submitting", "cost"),
-        (WAITERS, "waiting", "cost"),
-        (BYSTANDERS, "standing by", "cost"),
+    for sizes, what in (
+        (WORKERS, "workers"),
+        (PENDING, "pending"),
+        (COMPLETED, "as completed"),
+        (COMPLETED, "by waiting"),
+        (SUBMITTERS, "submitting"),
+        (WAITERS, "waiting"),
+        (BYSTANDERS, "standing by"),
     ):
         for size in sizes[1:]:
-            one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)
-            pair = (one, many) if metric == "rate" else (many, one)
-            yield Claim(f"a call's cost with {size:,} {what}, of that with {sizes[0]:,}", *pair, 1.25)
+            one, many = ours(f"{sizes[0]} {what}", "cost"), ours(f"{size} {what}", "cost")
+            yield Claim(f"a call's cost with {size:,} {what}, of that with {sizes[0]:,}", many, one, 1.25)
     at = ours(f"{WORKERS[-1]} workers", "descriptors")
     yield Claim("the owner's descriptors for a worker", at, None, 3, True, "")
     yield Claim("short calls among long ones, p99, of GLib's", ours("mixed", "p99"), other("glib", "mixed", "p99"), 2)

@@ -212,7 +212,10 @@ def all_plots(bench):
             (plan.COMPLETED, "by waiting"),
         )
     ]
-    pending = [("procpool", [(size, ("ours", f"{size} pending"), "rate") for size in plan.PENDING])]
+    pending = [
+        (what, [(size, ("ours", f"{size} pending"), metric) for size in plan.PENDING])
+        for what, metric in (("submit and wait", "cost"), ("submit", "submit"), ("wait", "wait"))
+    ]
     return [
         bars(bench, "round_trip", "One empty call, median", "us", places("call", raw="spin"), "p50"),
         bars(bench, "asleep", "One empty call after 1 ms, median", "us", places("after 1 ms"), "p50"),
@@ -220,7 +223,7 @@ def all_plots(bench):
         curves(bench, "busy", "Of a static split", ("us a call", "%"), busy, "x"),
         curves(bench, "echo", "There and back", ("bytes", "ms"), echo, "xy"),
         curves(bench, "scale", "Cost of a call", ("how many", "us"), scale, "xy"),
-        curves(bench, "pending", "Rate of a stream", ("calls", "million a second"), pending, "x"),
+        curves(bench, "pending", "Cost of a call among many pending", ("calls", "us"), pending, "x"),
     ]
 
 
