@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define ROUNDS 5 /* of which the median counts */
 
@@ -276,9 +277,10 @@ void ours_pending(char **params)
 
 /* ------------------------------------------------------------------------------------------------ many futures */
 
-typedef void taking(pp_future **futures, size_t count);
+/* Takes them as they are done; how often it has called pp_wait for that. */
+typedef unsigned taking(pp_future **futures, size_t count);
 
-static void take_as_completed(pp_future **futures, size_t count)
+static unsigned take_as_completed(pp_future **futures, size_t count)
 {
     pp_completed *completed;
     pp_future *future;
@@ -287,14 +289,16 @@ static void take_as_completed(pp_future **futures, size_t count)
         if (pp_completed_next(completed, -1, &future, NULL) != 1)
             bench_fail("%s", pp_last_error());
     pp_completed_close(completed);
+    return 0;
 }
 
 /* Waits for the first of all, takes out what is done, and so on with the others until none is left. */
-static void take_by_waiting(pp_future **futures, size_t count)
+static unsigned take_by_waiting(pp_future **futures, size_t count)
 {
     const size_t all = count;
+    unsigned waits = 0;
     unsigned char *done = bench_alloc(all);
-    while (count > 0) {
+    for (; count > 0; waits++) {
         size_t left = 0;
         if (pp_wait(futures, count, PP_FIRST_COMPLETED, -1, done) < 1)
             bench_fail("%s", pp_last_error());
@@ -304,51 +308,100 @@ static void take_by_waiting(pp_future **futures, size_t count)
         count = left;
     }
     bench_unmap(done, all);
+    return waits;
 }
 
 struct many {
-    unsigned count;
     taking *take;
+    unsigned count;
+    int32_t pause; /* microseconds that each call sleeps, so that it is not over when it is waited for; or 0 */
 };
 
-static double time_many(const struct many *many, struct bench_job *jobs, pp_future **futures)
+/* For each call, ns: of submit and taking, and of taking alone by the clock and of the owner's processor. */
+struct taken {
+    double all, wall, cpu, waits;
+};
+
+static double cpu_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static struct taken time_many(const struct many *many, struct bench_job *jobs, pp_future **futures)
 {
     const unsigned count = many->count;
     pool_make_jobs(jobs, count, 0);
+    for (unsigned i = 0; i < count; i++)
+        jobs[i].arg.pause = many->pause;
     uint64_t begin = bench_now();
     for (unsigned i = 0; i < count; i++) {
         pool_submit(&jobs[i]);
         futures[i] = jobs[i].handle;
     }
-    many->take(futures, count);
-    double took = (double)(bench_now() - begin);
+    double cpu = cpu_time();
+    uint64_t submitted = bench_now();
+    unsigned waits = many->take(futures, count);
+    uint64_t end = bench_now();
+    cpu = cpu_time() - cpu;
     for (unsigned i = 0; i < count; i++)
         pool_wait(&jobs[i]);
     pool_check_jobs(jobs, count);
-    return took / count;
+    return (struct taken){(double)(end - begin) / count, (double)(end - submitted) / count, cpu / count,
+                          (double)waits / count};
 }
+
+static void report_many(const struct many *many, struct taken *taken, unsigned rounds)
+{
+    double all[ROUNDS], wall[ROUNDS], cpu[ROUNDS], waits[ROUNDS];
+    for (unsigned i = 0; i < rounds; i++) {
+        all[i] = taken[i].all;
+        wall[i] = taken[i].wall;
+        cpu[i] = taken[i].cpu;
+        waits[i] = taken[i].waits;
+    }
+    if (many->pause == 0) {
+        bench_report("cost", bench_median(all, rounds) / 1e3, "us");
+    } else {
+        bench_report("cpu", bench_median(cpu, rounds) / 1e3, "us");
+        bench_report("wall", bench_median(wall, rounds) / 1e3, "us");
+    }
+    if (many->take == take_by_waiting)
+        bench_report("waits", bench_median(waits, rounds), "per_call");
+}
+
+/* Calls that sleep take long: of many of them there is one round. */
+#define SLOW 10000
 
 static void run_many(void *data)
 {
     const struct many *many = data;
+    unsigned rounds = many->pause && many->count >= SLOW ? 1 : ROUNDS;
     struct bench_job *jobs = bench_alloc(many->count * sizeof *jobs);
     pp_future **futures = bench_alloc(many->count * sizeof *futures);
-    double costs[ROUNDS];
-    for (int i = 0; i < ROUNDS; i++)
-        costs[i] = time_many(many, jobs, futures);
-    bench_report("cost", bench_median(costs, ROUNDS) / 1e3, "us");
+    struct taken taken[ROUNDS];
+    for (unsigned i = 0; i < rounds; i++)
+        taken[i] = time_many(many, jobs, futures);
+    report_many(many, taken, rounds);
 }
 
-/* futures: submitted, then taken as they are done */
+static void measure_many(char **params, taking *take)
+{
+    struct many many = {.take = take};
+    many.count = bench_number(&params);
+    many.pause = (int32_t)bench_number(&params);
+    pool_run(2, run_many, &many);
+}
+
+/* futures, microseconds that each call sleeps: submitted, then taken as they are done */
 void ours_completed(char **params)
 {
-    struct many many = {bench_number(&params), take_as_completed};
-    pool_run(2, run_many, &many);
+    measure_many(params, take_as_completed);
 }
 
-/* futures: submitted, then waited for in a loop */
+/* futures, microseconds that each call sleeps: submitted, then waited for in a loop */
 void ours_waited(char **params)
 {
-    struct many many = {bench_number(&params), take_by_waiting};
-    pool_run(2, run_many, &many);
+    measure_many(params, take_by_waiting);
 }

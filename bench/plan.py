@@ -96,6 +96,7 @@ BUSY = {1: 200000, 10: 40000, 100: 4000, 1000: 400}  # microseconds: calls
 WORKERS = (1, 2, 4, 16, 64, 256)
 PENDING = (1000, 10000, 100000, 1000000, 10000000)
 COMPLETED = (1000, 10000, 100000)
+ASLEEP_US = 50  # a call, so that it is not over when it is waited for
 BYSTANDERS = (0, 1, 8)
 SUBMITTERS = (1, 2, 4, 8)
 WAITERS = (1, 2, 4, 8)
@@ -175,8 +176,11 @@ def add_growth(plan):
         quick = None if pending > 1000000 else ()
         plan.add("scale", f"{pending} pending", "ours", "pending", (pending,), quick, rare=pending >= 1000000)
     for count in COMPLETED:
-        plan.add("scale", f"{count} as completed", "ours", "completed", (count,))
-        plan.add("scale", f"{count} by waiting", "ours", "waited", (count,))
+        large = count > 10000
+        for what, workload in (("as completed", "completed"), ("by waiting", "waited")):
+            quick = None if large else ()
+            plan.add("scale", f"{count} {what}", "ours", workload, (count, 0))
+            plan.add("scale", f"{count} {what}, asleep", "ours", workload, (count, ASLEEP_US), quick, rare=large)
     for threads in SUBMITTERS:
         plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
     for threads in WAITERS:
@@ -291,18 +295,21 @@ def claims_of_lives():
 def claims_of_load():
     for us, percent in zip(BUSY, (60, 90, 96, 98)):
         yield Claim(f"calls of {us} us, of a static split", ours(f"{us} us", "percent"), None, percent, False, "%")
-    for sizes, what in (
-        (WORKERS, "workers"),
-        (PENDING, "pending"),
-        (COMPLETED, "as completed"),
-        (COMPLETED, "by waiting"),
-        (SUBMITTERS, "submitting"),
-        (WAITERS, "waiting"),
-        (BYSTANDERS, "standing by"),
+    for sizes, what, metric in (
+        (WORKERS, "workers", "cost"),
+        (PENDING, "pending", "cost"),
+        (COMPLETED, "as completed", "cost"),
+        (COMPLETED, "as completed, asleep", "cpu"),
+        (COMPLETED, "by waiting", "cost"),
+        (COMPLETED, "by waiting, asleep", "cpu"),
+        (SUBMITTERS, "submitting", "cost"),
+        (WAITERS, "waiting", "cost"),
+        (BYSTANDERS, "standing by", "cost"),
     ):
+        cost = "the owner's processor time for a call" if metric == "cpu" else "a call's cost"
         for size in sizes[1:]:
-            one, many = ours(f"{sizes[0]} {what}", "cost"), ours(f"{size} {what}", "cost")
-            yield Claim(f"a call's cost with {size:,} {what}, of that with {sizes[0]:,}", many, one, 1.25)
+            one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)
+            yield Claim(f"{cost} with {size:,} {what}, of that with {sizes[0]:,}", many, one, 1.25)
     at = ours(f"{WORKERS[-1]} workers", "descriptors")
     yield Claim("the owner's descriptors for a worker", at, None, 3, True, "")
     yield Claim("short calls among long ones, p99, of GLib's", ours("mixed", "p99"), other("glib", "mixed", "p99"), 2)

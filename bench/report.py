@@ -203,13 +203,15 @@ def all_plots(bench):
         for p, suffix in (("ours", ""), ("raw", ""), ("raw", " by mapping"), ("executor", ""))
     ]
     scale = [
-        (what, [(size, ("ours", f"{size} {what}"), "cost") for size in sizes])
-        for sizes, what in (
-            (plan.WORKERS, "workers"),
-            (plan.SUBMITTERS, "submitting"),
-            (plan.WAITERS, "waiting"),
-            (plan.COMPLETED, "as completed"),
-            (plan.COMPLETED, "by waiting"),
+        (what, [(size, ("ours", f"{size} {what}"), metric) for size in sizes])
+        for sizes, what, metric in (
+            (plan.WORKERS, "workers", "cost"),
+            (plan.SUBMITTERS, "submitting", "cost"),
+            (plan.WAITERS, "waiting", "cost"),
+            (plan.COMPLETED, "as completed", "cost"),
+            (plan.COMPLETED, "as completed, asleep", "cpu"),
+            (plan.COMPLETED, "by waiting", "cost"),
+            (plan.COMPLETED, "by waiting, asleep", "cpu"),
         )
     ]
     pending = [
