@@ -200,7 +200,7 @@ def all_plots(bench):
     ]
     echo = [
         (plan.PROGRAMS[p].title + suffix, [(size, (p, label + suffix), "p50") for label, size in plan.SIZES.items()])
-        for p, suffix in (("ours", ""), ("raw", ""), ("raw", " by mapping"), ("executor", ""))
+        for p, suffix in (("ours", ""), ("raw", ""), ("ours", " by mapping"), ("raw", " by mapping"), ("executor", ""))
     ]
     scale = [
         (what, [(size, ("ours", f"{size} {what}"), metric) for size in sizes])
