@@ -9,13 +9,21 @@
 #include <unistd.h>
 
 const bool pool_has_processes = true;
-const struct bench_workload pool_own_workloads[] = {{"asleep", ours_asleep},   {"map", ours_map},
-                                                    {"echo", ours_echo},       {"start", ours_start},
-                                                    {"kill", ours_kill},       {"workers", ours_workers},
-                                                    {"threads", ours_threads}, {"waiters", ours_waiters},
-                                                    {"pending", ours_pending}, {"completed", ours_completed},
-                                                    {"waited", ours_waited},   {"beside", ours_beside},
-                                                    {"mapping", ours_mapping}, {NULL, NULL}};
+const struct bench_workload pool_own_workloads[] = {{"asleep", ours_asleep},
+                                                    {"map", ours_map},
+                                                    {"echo", ours_echo},
+                                                    {"start", ours_start},
+                                                    {"crash", ours_crash},
+                                                    {"kill", ours_kill},
+                                                    {"workers", ours_workers},
+                                                    {"threads", ours_threads},
+                                                    {"waiters", ours_waiters},
+                                                    {"pending", ours_pending},
+                                                    {"completed", ours_completed},
+                                                    {"waited", ours_waited},
+                                                    {"beside", ours_beside},
+                                                    {"mapping", ours_mapping},
+                                                    {NULL, NULL}};
 
 pp_pool *ours;
 static pp_wait_policy wait_policy;

@@ -23,7 +23,7 @@ void ours_occupy(struct bench_job *jobs, unsigned workers);
 void ours_asleep(char **params), ours_map(char **params), ours_echo(char **params), ours_mapping(char **params);
 
 /* ours_lives.c: starts and deaths */
-void ours_start(char **params), ours_kill(char **params);
+void ours_start(char **params), ours_crash(char **params), ours_kill(char **params);
 
 /* ours_scale.c: many workers, many threads, many futures at once */
 void ours_workers(char **params), ours_threads(char **params), ours_waiters(char **params);

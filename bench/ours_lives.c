@@ -24,19 +24,72 @@ static pp_launcher *make_launcher(const char *method)
     return launcher;
 }
 
-/* From nothing but a launcher, of which nothing was asked for `rest` ns, to the first result. */
-static uint64_t time_start(pp_launcher *launcher, uint64_t n, uint64_t rest)
+/* ns: from nothing but a launcher to the first result, and of the pool's end. */
+struct life {
+    uint64_t first, destroyed;
+};
+
+/* Of the launcher nothing was asked for `rest` ns. */
+static struct life time_start(pp_launcher *launcher, uint64_t n, uint64_t rest)
 {
     struct bench_job job;
+    struct life life;
     if (rest)
         bench_sleep(rest);
     uint64_t begin = bench_now();
     ours = ours_make(2, launcher);
     call(&job, n);
-    uint64_t took = bench_now() - begin;
+    life.first = bench_now() - begin;
     pool_check_jobs(&job, 1);
+    begin = bench_now();
     pp_pool_destroy(ours);
-    return took;
+    life.destroyed = bench_now() - begin;
+    return life;
+}
+
+static void report_times(const char *metric, uint64_t *times, unsigned count)
+{
+    bench_report(metric, bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
+/* A launcher that has rested has a process forked ahead, one that is asked for pools in a row has not. */
+static void time_starts(pp_launcher *launcher, unsigned count, uint64_t rest)
+{
+    uint64_t *first = bench_alloc(count * sizeof *first), *destroyed = bench_alloc(count * sizeof *destroyed);
+    time_start(launcher, 0, rest); /* warms up */
+    for (unsigned i = 0; i < count; i++) {
+        struct life life = time_start(launcher, i, rest);
+        first[i] = life.first;
+        destroyed[i] = life.destroyed;
+    }
+    report_times(rest ? "first" : "first_in_a_row", first, count);
+    report_times(rest ? "destroyed" : "destroyed_in_a_row", destroyed, count);
+}
+
+/* Runs it with a launcher that is made when so many mebibytes are resident, or before. */
+static void with_launcher(char **params, void (*run)(pp_launcher *launcher, unsigned count))
+{
+    const char *method = bench_text(&params);
+    unsigned mebibytes = bench_number(&params);
+    bool before = strcmp(bench_text(&params), "before") == 0;
+    unsigned count = bench_number(&params);
+    bench_make_resident(before ? mebibytes : 0);
+    pp_launcher *launcher = make_launcher(method);
+    bench_make_resident(before ? 0 : mebibytes);
+    run(launcher, count);
+    pp_launcher_unref(launcher);
+}
+
+static void run_starts(pp_launcher *launcher, unsigned count)
+{
+    time_starts(launcher, count, BENCH_REST);
+    time_starts(launcher, count, 0);
+}
+
+/* fork|forkserver, mebibytes made resident, before|after the launcher, how often */
+void ours_start(char **params)
+{
+    with_launcher(params, run_starts);
 }
 
 /* ------------------------------------------------------------------------------------------------------ deaths */
@@ -58,64 +111,65 @@ static void await_death(pp_future *future, pid_t pid)
         bench_fail("the call failed in another way than by its worker's death");
 }
 
-/* From the failure of a crashed call to the next result, by the worker's successor; the crash comes after `pause` ns.
- */
-static uint64_t time_replacement(uint64_t n, uint64_t pause)
+/* ns: from the submit of a call that crashes to its failure, from there to the next result, by the worker's successor,
+ * and both together. What is forked ahead may be in the way of the report as well as of the result. */
+struct crash {
+    uint64_t failed, replaced, next;
+};
+
+/* The crash comes after `pause` ns. */
+static struct crash time_crash(uint64_t n, uint64_t pause)
 {
     struct bench_job before, after;
+    struct crash crash;
     pp_future *future;
     call(&before, n);
     if (pause)
         bench_sleep(pause);
+    uint64_t begin = bench_now();
     ours_must(pp_submit(ours, die, NULL, 0, &future));
     await_death(future, before.answer.pid);
-    uint64_t begin = bench_now();
+    crash.failed = bench_now() - begin;
     call(&after, n);
-    uint64_t took = bench_now() - begin;
+    crash.next = bench_now() - begin;
+    crash.replaced = crash.next - crash.failed;
     pool_check_jobs(&after, 1);
     if (after.answer.pid == before.answer.pid)
         bench_fail("the worker lives");
     pp_future_unref(future);
-    return took;
-}
-
-/* A launcher that has rested has a process forked ahead, one that is asked for pools in a row has not. */
-static void time_starts(pp_launcher *launcher, uint64_t *times, unsigned count, uint64_t rest)
-{
-    time_start(launcher, 0, rest); /* warms up */
-    for (unsigned i = 0; i < count; i++)
-        times[i] = time_start(launcher, i, rest);
-    bench_report(rest ? "first" : "first_in_a_row", bench_percentile(times, count, 50) / 1e6, "ms");
+    return crash;
 }
 
 /* Crashes so far apart find a standby worker, those in a row do not. */
 #define APART 10000000
 
-static void time_replacements(pp_launcher *launcher, uint64_t *times, unsigned count, uint64_t pause)
+static void time_crashes(pp_launcher *launcher, unsigned count, uint64_t pause)
 {
+    uint64_t *failed = bench_alloc(count * sizeof *failed), *replaced = bench_alloc(count * sizeof *replaced);
+    uint64_t *next = bench_alloc(count * sizeof *next);
     ours = ours_make(1, launcher);
-    for (unsigned i = 0; i < count; i++)
-        times[i] = time_replacement(i, pause);
+    for (unsigned i = 0; i < count; i++) {
+        struct crash crash = time_crash(i, pause);
+        failed[i] = crash.failed;
+        replaced[i] = crash.replaced;
+        next[i] = crash.next;
+    }
     pp_pool_destroy(ours);
-    bench_report(pause ? "replaced" : "in_a_row", bench_percentile(times, count, 50) / 1e6, "ms");
+    report_times(pause ? "failed" : "failed_in_a_row", failed, count);
+    report_times(pause ? "replaced" : "replaced_in_a_row", replaced, count);
+    report_times(pause ? "next" : "next_in_a_row", next, count);
 }
 
-/* fork|forkserver, mebibytes made resident, before|after the launcher, how often */
-void ours_start(char **params)
+static void run_crashes(pp_launcher *launcher, unsigned count)
 {
-    const char *method = bench_text(&params);
-    unsigned mebibytes = bench_number(&params);
-    bool before = strcmp(bench_text(&params), "before") == 0;
-    unsigned count = bench_number(&params);
-    uint64_t *times = bench_alloc(count * sizeof *times);
-    bench_make_resident(before ? mebibytes : 0);
-    pp_launcher *launcher = make_launcher(method);
-    bench_make_resident(before ? 0 : mebibytes);
-    time_starts(launcher, times, count, BENCH_REST);
-    time_starts(launcher, times, count, 0);
-    time_replacements(launcher, times, count, APART);
-    time_replacements(launcher, times, count, 0);
-    pp_launcher_unref(launcher);
+    time_crashes(launcher, count, APART);
+    time_crashes(launcher, count, 0);
+}
+
+/* as start: of crashes of the only worker */
+void ours_crash(char **params)
+{
+    with_launcher(params, run_crashes);
 }
 
 /* From a kill to the failure, and from there to the next result. */

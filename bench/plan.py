@@ -52,7 +52,7 @@ GROUPS = {
     "stream": "Empty calls submitted one by one, a future for each, then waited for",
     "map": "A map in chunks of 1,024 or of a measured size, elements of 100 ns",
     "echo": "There and back: copied in by the caller and back by the worker, read in place",
-    "start": "From a launcher that has rested, or not, to a pool's first result; a worker's replacement, by a standby or in a row; bare forks",
+    "start": "From a launcher that has rested, or not, to a pool's first result; a pool's end; a crash; bare forks",
     "memory": "Memory per pending empty call, besides the caller's own record",
     "kill": "kill -9 of a busy worker, until its future fails, and from there to the next result",
     "busy": "Calls that work, on two workers, of a static split over two bare processes",
@@ -159,7 +159,9 @@ def add_lives(plan):
             quick = (method, *owner, 5 if large else 15)
             if (method, label) == ("forkserver", "1 GiB before"):
                 quick = None
-            plan.add("start", f"{method}, {label}", "ours", "start", (method, *owner, 25), quick, rare=large)
+            for suffix, workload in (("", "start"), (": crashes", "crash")):
+                row, full = f"{method}, {label}{suffix}", (method, *owner, 25)
+                plan.add("start", row, "ours", workload, full, quick, rare=large)
     plan.add("start", "start", ("executor", "pool"), "start", (10,), (2,), rare=True)
     plan.add("start", "start", "joblib", "start", (5,), None, rare=True)
     plan.add("kill", "kill", "raw", "kill", (50,), (20,))
@@ -259,17 +261,17 @@ def claims_of_calls():
     yield Claim("CPython's executor's echo of 64 MiB, of a buffer", at, ours("64 MiB by mapping"), 1000, False)
 
 
-STARTS = (  # metric; what it is; at most so many bare forks, which are made how
-    ("first", "start, rested", 3, "rested"),
-    ("first_in_a_row", "start, in a row", 3, "in_a_row"),
-    ("replaced", "replacement, crashes 10 ms apart", 2, "in_a_row"),
-    ("in_a_row", "replacement, crashes in a row", 2, "in_a_row"),
+STARTS = (  # what it is; which row, metric; at most so many bare forks, which are made how
+    ("start, rested", "", "first", 3, "rested"),
+    ("start, in a row", "", "first_in_a_row", 3, "in_a_row"),
+    ("replacement, crashes 10 ms apart", ": crashes", "replaced", 2, "in_a_row"),
+    ("replacement, crashes in a row", ": crashes", "replaced_in_a_row", 2, "in_a_row"),
 )
 
 
-def claims_of_starts(method, owner, metric, what, forks, pace):
+def claims_of_starts(method, owner, what, suffix, metric, forks, pace):
     """A process is forked of the owner only by fork; only then may memory that was there before cost one fork of it."""
-    row, small = ours(f"{method}, {owner}", metric), other("raw", "fork and wait, small", pace)
+    row, small = ours(f"{method}, {owner}{suffix}", metric), other("raw", "fork and wait, small", pace)
     how = "in a row" if pace == "in_a_row" else "rested"
     if (method, owner) == ("fork", "1 GiB before"):
         large = other("raw", "fork and wait, 1 GiB", pace)
@@ -278,7 +280,7 @@ def claims_of_starts(method, owner, metric, what, forks, pace):
         return
     yield Claim(f"{what}, {method}, {owner}: of a bare fork and wait, {how}", row, small, forks)
     if owner != "small":
-        yield Claim(f"{what}, {method}, {owner}: of the same without", row, ours(f"{method}, small", metric), 1.25)
+        yield Claim(f"{what}, {method}, {owner}: of the same without", row, ours(f"{method}, small{suffix}", metric), 1.25)
 
 
 def claims_of_lives():
