@@ -220,7 +220,7 @@ void ours_beside(char **params)
 
 /* ------------------------------------------------------------------------------------------------ many pending */
 
-enum { HELD = 2, PENDING_ROUNDS = 201, PENDING_CALLS = 2000000 };
+enum { HELD = 2, PENDING_ROUNDS = 101, PENDING_CALLS = 1000000 };
 
 struct pending {
     double submits, waits; /* ns a call */
