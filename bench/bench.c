@@ -40,18 +40,26 @@ static void pause_as_told(int32_t pause)
         ;
 }
 
+static void copy_as_told(uint64_t n)
+{
+    const struct bench_copy *copy = (const void *)(uintptr_t)n;
+    memcpy(copy->to, copy->from, copy->size);
+}
+
 void bench_serve(const struct bench_arg *arg, int32_t pid, struct bench_answer *answer)
 {
     if (arg->pause != 0)
         pause_as_told(arg->pause);
+    if (arg->steps & BENCH_COPY)
+        copy_as_told(arg->n);
     answer->value = arg->steps & BENCH_STAMP ? bench_now() : arg->n * arg->n;
-    answer->check = grind((uint32_t)arg->n, arg->steps & ~BENCH_STAMP);
+    answer->check = grind((uint32_t)arg->n, arg->steps & ~BENCH_FLAGS);
     answer->pid = pid;
 }
 
 void bench_check(const struct bench_arg *arg, const struct bench_answer *answer)
 {
-    uint32_t steps = arg->steps & ~BENCH_STAMP;
+    uint32_t steps = arg->steps & ~BENCH_FLAGS;
     if (!(arg->steps & BENCH_STAMP) && answer->value != arg->n * arg->n)
         bench_fail("a wrong answer to call %llu", (unsigned long long)arg->n);
     if ((steps == 0 || arg->n % 509 == 0) && answer->check != grind((uint32_t)arg->n, steps))

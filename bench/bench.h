@@ -22,12 +22,20 @@ extern "C" {
 
 /* What a call carries there: 16 bytes, empty ones too. */
 struct bench_arg {
-    uint64_t n;
+    uint64_t n;     /* BENCH_COPY: the address, in this process, of a copy to be made */
     uint32_t steps; /* of work; BENCH_STAMP: the answer's value is the time of the begin, behind the pause */
     int32_t pause;  /* above 0: microseconds to sleep; below: reads a byte from descriptor -pause */
 };
 
 #define BENCH_STAMP 0x80000000u
+#define BENCH_COPY 0x40000000u
+#define BENCH_FLAGS (BENCH_STAMP | BENCH_COPY)
+
+struct bench_copy {
+    void *to;
+    const void *from;
+    size_t size;
+};
 
 /* And back. */
 struct bench_answer {

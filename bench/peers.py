@@ -9,15 +9,17 @@ import os
 import platform
 import signal
 import statistics
+import struct
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from peer_tasks import CALL, echo, hold, serve, sleep_long
+from peer_tasks import CALL, echo, hold, serve, sleep_long, work
 
 WORKERS = 2
 CHUNK = 1024
+TIME = struct.Struct("d")
 
 
 class Executor:
@@ -83,8 +85,8 @@ def report(metric, value, unit):
     print(sys.argv[2], metric, f"{value:.6g}", unit)
 
 
-def call_of(n):
-    return CALL.pack(n, 0)
+def call_of(n, steps=0):
+    return CALL.pack(n, steps)
 
 
 def check(answers):
@@ -94,9 +96,9 @@ def check(answers):
             sys.exit(f"a wrong answer to call {n}")
 
 
-def run_all(pool, count):
+def run_all(pool, count, steps=0):
     """Begins `count` calls, then waits for all of them."""
-    return [result() for result in [pool.submit(serve, call_of(n)) for n in range(count)]]
+    return [result() for result in [pool.submit(serve, call_of(n, steps)) for n in range(count)]]
 
 
 def round_trip(peer, count, pause):
@@ -123,6 +125,72 @@ def stream(peer, count):
     check(answers)
     pool.close()
     report("rate", count / took / 1e6, "M/s")
+
+
+def steps_of(seconds):
+    """How many steps last so long, by the clock."""
+    times = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        work(100000)
+        times.append((time.perf_counter() - begin) / 100000)
+    return round(seconds / min(times))
+
+
+def serve_part(calls, go, times):
+    """A part of the split, in a process of its own; tells the time when it is ready and when its last call is over."""
+    status = 1
+    try:
+        os.write(times, TIME.pack(time.perf_counter()))
+        os.read(go, 1)
+        for call in calls:
+            serve(call)
+        os.write(times, TIME.pack(time.perf_counter()))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def latest_of(times):
+    return max(TIME.unpack(os.read(times, TIME.size))[0] for _ in range(WORKERS))
+
+
+def split(count, steps):
+    """Seconds from the go, when the bare processes are ready, to the end of the later one's last call."""
+    go, times = os.pipe(), os.pipe()
+    calls = [call_of(n, steps) for n in range(count)]
+    pids = []
+    for part in range(WORKERS):
+        pid = os.fork()
+        if pid == 0:
+            serve_part(calls[part::WORKERS], go[0], times[1])
+        pids.append(pid)
+    latest_of(times[0])
+    begin = time.perf_counter()
+    os.write(go[1], b"." * WORKERS)
+    for pid in pids:
+        if os.waitpid(pid, 0)[1] != 0:
+            sys.exit("a part of the split was not done")
+    end = latest_of(times[0])
+    for descriptor in go + times:
+        os.close(descriptor)
+    return end - begin
+
+
+def busy(peer, microseconds, count):
+    pool, steps = peer(), steps_of(microseconds / 1e6)
+    check(run_all(pool, 20))
+    percents, times = [], []
+    for _ in range(3):
+        alone = split(count, steps)
+        begin = time.perf_counter()
+        answers = run_all(pool, count, steps)
+        times.append(time.perf_counter() - begin)
+        check(answers)
+        percents.append(alone / times[-1] * 100)
+    pool.close()
+    report("percent", statistics.median(percents), "%")
+    report("time", statistics.median(times) * 1e3, "ms")
 
 
 def map_empty(peer, count):
@@ -217,6 +285,7 @@ WORKLOADS = {
     "round_trip": round_trip,
     "stream": stream,
     "map": map_empty,
+    "busy": busy,
     "echo": echoes,
     "start": start,
     "memory": memory,

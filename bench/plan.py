@@ -43,6 +43,7 @@ PROGRAMS = {
 
 PYTHONS = ("executor", "pool", "joblib", "mpi")
 THREADS = ("glib", "uv", "tbb", "async")  # they hand calls over, as we do
+POOLS = THREADS + ("tbb_group", "openmp")  # in the program's own process
 SLEEPERS = ("glib", "uv", "async")  # of these, those that do not spin between calls that come back to back
 HELPERS = ("tbb_group", "openmp")  # who waits runs calls itself
 
@@ -58,6 +59,46 @@ GROUPS = {
     "busy": "Calls that work, on two workers, of a static split over two bare processes",
     "scale": "What a call costs with more workers, more pending calls, more threads",
     "mixed": "One call in a hundred lasts 10 ms, the others 5 us: how long the others wait to begin",
+}
+
+
+# Why a program has no row in a group. Each program has one, or stands here.
+NOT_MEASURED = {
+    "map": {
+        "have no map": ("glib", "uv", "async"),
+        "have loops in which the caller takes part, and no calls are handed over": ("tbb", "tbb_group", "openmp"),
+    },
+    "start": {"mpiexec starts its workers, before the program": ("mpi",)},
+    "memory": {
+        "nothing is pending between them": ("raw",),
+        "past some number of tasks who submits runs them, so that none is kept": ("openmp",),
+        "each call has a thread at once, so that none is pending": ("async",),
+    },
+    "kill": {
+        "a crash ends the program": ("glib", "uv", "tbb", "tbb_group", "openmp", "async"),
+        "its call never ends": ("pool",),
+        "a crash ends the whole job": ("mpi",),
+    },
+    "busy": {"are the static split": ("raw",)},
+    "scale": {
+        "procpool's own growth, against its own least": (
+            *("raw", "glib", "uv", "tbb", "tbb_group", "openmp", "async"),
+            *("executor", "pool", "joblib", "mpi"),
+        ),
+    },
+    "mixed": {
+        "have no queue": ("raw",),
+        "a call costs them more than the time between two of these": ("executor", "pool", "joblib", "mpi"),
+    },
+}
+
+# What some that have rows in a group are not measured at, and why.
+MEASURED_IN_PART = {
+    "asleep": "Other pools after 1 ms only: back to back, those that sleep do so in the round trips above.",
+    "map": "Python's pools map empty elements: 100 ns are less than such an element costs them.",
+    "busy": "std::async and Python's pools have no rows where a call costs them more than it works.",
+    "echo": "1 GiB of procpool and the limit only, and of Python's pools but the executor 1 MiB and 64 MiB only: they "
+    "take long. By mapping: among threads that is their round trip; Python's pools have no buffers to lend to a call.",
 }
 
 
@@ -116,6 +157,8 @@ def add_latency(plan):
         plan.add("asleep", label, "ours", "asleep", (calls, pause), (quick, pause))
     plan.add("asleep", "default, after 1 ms", "ours", "round_trip", (1000, 1000), (150, 1000))
     plan.add("asleep", "after 1 ms", THREADS, "round_trip", (1000, 1000), (150, 1000))
+    plan.add("asleep", "after 1 ms", HELPERS, "round_trip", (1000, 1000), (150, 1000), rare=True)
+    plan.add("asleep", "after 1 ms", PYTHONS, "round_trip", (200, 1000), None, rare=True)
 
 
 def add_throughput(plan):
@@ -128,11 +171,16 @@ def add_throughput(plan):
     for label, (chunk, where) in MAPS.items():
         plan.add("map", label, "ours", "map", (10000000, 100, chunk, where), (1000000, 100, chunk, where))
     plan.add("map", "dealt by hand", "raw", "chunks", (10000000, 100), (1000000, 100))
-    plan.add("map", "empty map", ("executor", "pool", "mpi"), "map", (500000,), None, rare=True)
+    plan.add("map", "empty map", PYTHONS, "map", (500000,), None, rare=True)
     for us, calls in BUSY.items():
         plan.add("busy", f"{us} us", "ours", "busy", (us, calls), (us, calls // 8))
         plan.add("busy", f"{us} us", ("glib", "uv", "tbb"), "busy", (us, calls), None, rare=True)
+        plan.add("busy", f"{us} us", HELPERS, "busy", (us, calls // 4), None, rare=True)
+    for us, calls in ((100, 400), (1000, 200)):
+        plan.add("busy", f"{us} us", "async", "busy", (us, calls), None, rare=True)
+    plan.add("busy", "1000 us", PYTHONS, "busy", (1000, 100), None, rare=True)
     plan.add("mixed", "mixed", ("ours", "glib"), "mixed", (20000,), (5000,))
+    plan.add("mixed", "mixed", ("uv", "tbb", "async") + HELPERS, "mixed", (10000,), None, rare=True)
 
 
 def add_echoes(plan):
@@ -148,6 +196,10 @@ def add_echoes(plan):
         if not huge:
             quick = (size, 20) if size < 1 << 24 else None
             plan.add("echo", label, "executor", "echo", (size, min(500, ECHOES[label])), quick, rare=True)
+            some = min(ECHOES[label], (1 << 30) // size)
+            plan.add("echo", label, POOLS, "echo", (size, some), None, rare=True)
+    for label, calls in (("1 MiB", 50), ("64 MiB", 3)):
+        plan.add("echo", label, ("pool", "joblib", "mpi"), "echo", (SIZES[label], calls), None, rare=True)
 
 
 def add_lives(plan):
@@ -164,14 +216,17 @@ def add_lives(plan):
                 plan.add("start", row, "ours", workload, full, quick, rare=large)
     plan.add("start", "start", ("executor", "pool"), "start", (10,), (2,), rare=True)
     plan.add("start", "start", "joblib", "start", (5,), None, rare=True)
+    plan.add("start", "start", POOLS, "start", (30,), (10,))
     plan.add("kill", "kill", "raw", "kill", (50,), (20,))
     plan.add("kill", "kill", "ours", "kill", (50,), (20,))
     plan.add("kill", "kill", "executor", "kill", (10,), (2,), rare=True)
+    plan.add("kill", "kill", "joblib", "kill", (2,), None, rare=True)
 
 
 def add_growth(plan):
     plan.add("memory", "memory", ("ours", "glib", "uv", "tbb", "tbb_group"), "memory", (1000000,), (200000,), rare=True)
     plan.add("memory", "memory", ("executor", "pool"), "memory", (100000,), None, rare=True)
+    plan.add("memory", "memory", ("joblib", "mpi"), "memory", (10000,), None, rare=True)
     for workers in WORKERS:
         plan.add("scale", f"{workers} workers", "ours", "workers", (workers, 4000), (workers, 800))
     for pending in PENDING:
@@ -191,10 +246,20 @@ def add_growth(plan):
         plan.add("scale", f"{threads} standing by", "ours", "beside", (threads, 4000), (threads, 400))
 
 
+def check_reasons(plan):
+    """That no program is left out of a group silently."""
+    for group in GROUPS:
+        rows = {m.program for m in plan if m.group == group}
+        named = [program for programs in NOT_MEASURED.get(group, {}).values() for program in programs]
+        if sorted([*rows, *named]) != sorted(PROGRAMS):
+            raise ValueError(f"{group}: each program has a row, or a reason for having none")
+
+
 def measurements():
     plan = Plan()
     for add in (add_latency, add_throughput, add_echoes, add_lives, add_growth):
         add(plan)
+    check_reasons(plan)
     return sorted(plan, key=lambda m: list(GROUPS).index(m.group))
 
 
@@ -280,7 +345,8 @@ def claims_of_starts(method, owner, what, suffix, metric, forks, pace):
         return
     yield Claim(f"{what}, {method}, {owner}: of a bare fork and wait, {how}", row, small, forks)
     if owner != "small":
-        yield Claim(f"{what}, {method}, {owner}: of the same without", row, ours(f"{method}, small{suffix}", metric), 1.25)
+        without = ours(f"{method}, small{suffix}", metric)
+        yield Claim(f"{what}, {method}, {owner}: of the same without", row, without, 1.25)
 
 
 def claims_of_lives():

@@ -6,7 +6,9 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define WORKERS 2
@@ -276,6 +278,99 @@ static void memory(char **params)
     pool_run(WORKERS, run_memory, &count);
 }
 
+/* ------------------------------------------------------------------------------------------------------- echo */
+
+#define WARM_ECHOES 3
+
+/* What a call of threads reads, and where it leaves its answer. */
+struct echo {
+    size_t size;
+    unsigned count;
+    char *data, *there, *back;
+};
+
+/* Copied in by the caller, and by the call to where the answer is read: as often as between processes. */
+static uint64_t time_echo(const struct echo *e, unsigned n)
+{
+    struct bench_copy copy = {e->back, e->there, e->size};
+    struct bench_job job = {.arg = {.n = (uintptr_t)&copy, .steps = BENCH_COPY}};
+    memset(e->data, (int)('a' + n % 26), e->size);
+    uint64_t begin = bench_now();
+    memcpy(e->there, e->data, e->size);
+    pool_submit(&job);
+    pool_wait(&job);
+    uint64_t took = bench_now() - begin;
+    pool_check_jobs(&job, 1);
+    if (memcmp(e->back, e->data, e->size) != 0)
+        bench_fail("a wrong echo");
+    return took;
+}
+
+static void run_echo(void *data)
+{
+    const struct echo *e = data;
+    uint64_t *times = bench_alloc(e->count * sizeof *times);
+    for (unsigned i = 0; i < WARM_ECHOES; i++)
+        time_echo(e, i);
+    for (unsigned i = 0; i < e->count; i++)
+        times[i] = time_echo(e, i + WARM_ECHOES);
+    bench_report("p50", bench_percentile(times, e->count, 50) / 1e6, "ms");
+}
+
+/* bytes, calls */
+static void echo(char **params)
+{
+    struct echo e = {0};
+    e.size = bench_number(&params);
+    e.count = bench_number(&params);
+    e.data = bench_alloc(e.size);
+    e.there = bench_alloc(e.size);
+    e.back = bench_alloc(e.size);
+    pool_run(1, run_echo, &e);
+}
+
+/* ------------------------------------------------------------------------------------------------------ starts */
+
+struct start {
+    uint64_t begin, *took;
+};
+
+static void run_start(void *data)
+{
+    const struct start *start = data;
+    struct bench_job job;
+    pool_make_jobs(&job, 1, 0);
+    pool_submit(&job);
+    pool_wait(&job);
+    *start->took = bench_now() - start->begin;
+    pool_check_jobs(&job, 1);
+}
+
+/* In a process of its own, since some keep their threads for the next pool. */
+static void time_start(uint64_t *took)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        pool_begin(); /* who it is */
+        struct start start = {bench_now(), took};
+        pool_run(WORKERS, run_start, &start);
+        _exit(0);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+        bench_fail("no pool was started");
+}
+
+/* how often: from nothing to the first result */
+static void start(char **params)
+{
+    unsigned count = bench_number(&params);
+    uint64_t *times = bench_share(count * sizeof *times);
+    for (unsigned i = 0; i < count; i++)
+        time_start(&times[i]);
+    bench_report("p50", bench_percentile(times, count, 50) / 1e6, "ms");
+}
+
 /* ------------------------------------------------------------------------------------------------------- main */
 
 static void version(char **params)
@@ -289,7 +384,8 @@ int main(int argc, char **argv)
     static const struct bench_workload workloads[] = {{"version", version}, {"round_trip", pool_round_trip},
                                                       {"stream", stream},   {"busy", busy},
                                                       {"mixed", mixed},     {"memory", memory},
+                                                      {"echo", echo},       {"start", start},
                                                       {NULL, NULL}};
     pool_begin();
-    return bench_main(argc, argv, workloads, pool_own_workloads);
+    return bench_main(argc, argv, pool_own_workloads, workloads);
 }

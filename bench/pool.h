@@ -19,10 +19,10 @@ struct bench_job {
     uint32_t state;             /* see below; 0 before the submit */
 };
 
-extern const bool pool_has_processes; /* calls run in other processes than this one */
-extern const struct bench_workload pool_own_workloads[];
+extern const bool pool_has_processes;                    /* calls run in other processes than this one */
+extern const struct bench_workload pool_own_workloads[]; /* in place of pool.c's of the same name */
 
-void pool_begin(void);   /* first thing in main */
+void pool_begin(void);   /* first thing in a process that makes pools */
 void pool_version(void); /* prints name and version */
 
 /* Runs body(data) while there is a pool with so many workers. */

@@ -119,6 +119,24 @@ def cell(bench, key):
     return "; ".join(parts) or "not measured"
 
 
+def in_full_only(bench, group):
+    labels = {}
+    for m in bench.left_out:
+        if m.group == group:
+            labels.setdefault(plan.PROGRAMS[m.program].title, []).append(m.label)
+    named = "; ".join(f"{title}: {', '.join(some)}" for title, some in labels.items())
+    return [f"In a full run only: {named}.", ""] if named else []
+
+
+def not_measured(group):
+    """Who has no row in the group, or not all of them, and why."""
+    reasons = plan.NOT_MEASURED.get(group, {}).items()
+    named = "; ".join(f"{', '.join(plan.PROGRAMS[p].title for p in programs)} ({why})" for why, programs in reasons)
+    lines = [f"Not measured: {named}.", ""] if named else []
+    in_part = plan.MEASURED_IN_PART.get(group)
+    return lines + ([f"Measured in part: {in_part}", ""] if in_part else [])
+
+
 def group_table(bench, group):
     found = [m for m in bench.plan if m.group == group]
     if not found:
@@ -127,8 +145,7 @@ def group_table(bench, group):
     for m in found:
         text = "missing" if m.program in bench.missing else cell(bench, m.key)
         lines.append(f"| {plan.PROGRAMS[m.program].title} | {m.label}, {' '.join(bench.params(m))} | {text} |")
-    left_out = ", ".join(f"{plan.PROGRAMS[m.program].title}: {m.label}" for m in bench.left_out if m.group == group)
-    return lines + ([""] if not left_out else ["", f"In a full run only: {left_out}.", ""])
+    return [*lines, "", *in_full_only(bench, group), *not_measured(group)]
 
 
 def table(bench):
