@@ -217,7 +217,8 @@ def add_lives(plan):
     plan.add("start", "start", ("executor", "pool"), "start", (10,), (2,), rare=True)
     plan.add("start", "start", "joblib", "start", (5,), None, rare=True)
     plan.add("start", "start", POOLS, "start", (30,), (10,))
-    plan.add("kill", "kill", "raw", "kill", (50,), (20,))
+    plan.add("kill", "kill", "raw", "kill", (0, 50), (0, 20))
+    plan.add("kill", "kill, 1 GiB", "raw", "kill", (1024, 20), None, rare=True)
     plan.add("kill", "kill", "ours", "kill", (50,), (20,))
     plan.add("kill", "kill", "executor", "kill", (10,), (2,), rare=True)
     plan.add("kill", "kill", "joblib", "kill", (2,), None, rare=True)
@@ -357,6 +358,8 @@ def claims_of_lives():
     yield Claim("bytes per pending call", ours("memory", "resident"), None, 128, True, "B")
     bare = other("raw", "kill", "failed")
     yield Claim("kill -9 to the failure, of a bare pidfd's poll", ours("kill", "failed"), bare, 2)
+    row, bare = ours("fork, 1 GiB before: crashes", "failed"), other("raw", "kill, 1 GiB", "failed")
+    yield Claim("a crash to its failure, fork, 1 GiB before: of a bare pidfd's poll of that", row, bare, 2)
     yield Claim("from there to the next result", ours("kill", "next"), None, 1, True, "ms")
 
 

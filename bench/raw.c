@@ -259,9 +259,10 @@ static uint64_t time_kill(void)
     return took;
 }
 
-/* kills */
+/* MiB that are resident before, kills */
 static void kill_poll(char **params)
 {
+    bench_make_resident(bench_number(&params));
     unsigned count = bench_number(&params);
     uint64_t *times = bench_alloc(count * sizeof *times);
     for (unsigned i = 0; i < count; i++)
