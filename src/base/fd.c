@@ -279,10 +279,11 @@ static bool kept(int fd, const int *keep, size_t count)
     return false;
 }
 
-/* The child has one thread and was forked with the lock held by it: the lock is made anew. */
+/* The child has one thread, and was perhaps forked with the lock held by it, which is over. */
 void pp__fd_close_inherited(const int *keep, size_t count)
 {
-    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_trylock(&lock); /* not made anew: thread sanitizer would take it for held */
+    pthread_mutex_unlock(&lock);
     for (size_t word = 0; word < words; word++) {
         for (int bit = 0; bit < 64; bit++) {
             int fd = (int)(word * 64) + bit;

@@ -396,11 +396,12 @@ void pp__module_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* A zygote has one thread, was forked with the lock held by it, and has no worker yet: in a nested one the list of the
- * outer one is replaced. */
+/* A zygote has one thread, was perhaps forked with the lock held by it, which is over, and has no worker yet: in a
+ * nested one the list of the outer one is replaced. */
 void pp__module_note_birth(void)
 {
-    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_trylock(&lock); /* not made anew: thread sanitizer would take it for held */
+    pthread_mutex_unlock(&lock);
     born_count = 0;
     dl_iterate_phdr(visit_for_birth, NULL);
 }

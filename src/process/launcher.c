@@ -325,6 +325,8 @@ int pp__launcher_connect(pp_launcher *launcher)
     int pair[2], state;
     if (launcher->owner != pp__owner_token())
         return pp__owner_refuse();
+    if (pp__launcher_is_gone(launcher))
+        return fail_gone(launcher); /* a child that it has just forked may still have its end of the socket */
     int error = pp__fd_socketpair(pair);
     if (error)
         return error;

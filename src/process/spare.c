@@ -126,6 +126,7 @@ static _Noreturn void wait_for_plan(const struct pp__zygote_setup *setup, pid_t 
     int fds[PP__PLAN_FDS];
     struct pp__beginning beginning = {
         .setup = setup, .plan = &plan, .fds = fds, .zygote = zygote, .line = line, .stack = NULL};
+    PP_FAULT("spare.forked");
     pp__child_detach(&beginning);
     pp__signals_set(0);
     prctl(PR_SET_NAME, "pp-spare");
