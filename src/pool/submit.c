@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "pool/argument.h"
 #include "pool/collect.h"
+#include "pool/contention.h"
 #include "pool/dispatch.h"
 #include "pool/exit_start.h"
 #include "pool/function.h"
@@ -360,7 +361,7 @@ __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *
 static inline __attribute__((always_inline)) int submit_small(pp_pool *pool, struct small call, pp_future **result)
 {
     struct pp__item *item;
-    pp__pool_lock(pool);
+    pp__pool_lock_in_turn(pool);
     int error = create_small(pool, call, result, &item);
     if (!error && item)
         send_plain(pool, item, call.timeout);
