@@ -67,8 +67,11 @@ static int flush_stdio(struct output *output)
         return 0;
     if (output->terminal && output->bar)
         progress_clear(output->bar);
-    while (poll(&ready, 1, NUDGE_MS) == 0 && !interrupt_signal())
-        ;
+    for (int found = 0; found <= 0 && !interrupt_signal();) {
+        found = poll(&ready, 1, NUDGE_MS);
+        if (found < 0 && errno != EINTR)
+            break;
+    }
     if (fflush(stdout) == 0)
         return 0;
     output->error = errno;

@@ -15,10 +15,11 @@
  *   - Everything may be called from any thread unless its comment says otherwise. Functions that block
  *     return -EINTR when a signal handler ran while the thread slept (or it was stopped and continued), unless
  *     every handler that the program has installed, but for those of faults such as SIGSEGV, asks for
- *     SA_RESTART; nothing is lost and the call can be made again, but for what pp_map_array says. A wait is made of
- * several sleeps; from the first one on a thread puts off signals whose handlers do not ask for it until it sleeps
- * again, or some milliseconds, so that none is missed between two. One that comes while the call begins, before it
- * sleeps, is as one that came before the call; a handler counts from 100 ms after it was installed at the latest. What
+ *     SA_RESTART; nothing is lost and the call can be made again, but for what pp_map_array says. A wait is
+ *     made of several sleeps; from the first one on a thread puts off signals whose handlers do not ask for it
+ *     until it sleeps again, or some milliseconds, so that none is missed between two. One that comes while the
+ *     call begins, before it sleeps, is as one that came before the call; a handler counts from 100 ms after it
+ *     was installed at the latest. What
  *     can't be closed: where a thread sleeps on a word in memory (it waits for a pool while another thread collects,
  *     for several pools by pp_wait, or for a lock, semaphore, event, queue or value), a signal that comes
  *     in the instant before or behind a sleep, of well under a microsecond, twice in each 50 ms, is missed.
@@ -1369,9 +1370,9 @@ typedef struct pp_dict_view pp_dict_view;
 #define PP_DICT_VALUE_MAX 0x7fffffff
 
 typedef struct pp_dict_options {
-    const char
-        *path; /* of the file of a kept one, made if it is not there; beside it lies PATH-lock, its lock file: another
-                  file that is there is left as it is, and no dictionary opened (-EPROTO). NULL: anonymous */
+    const char *path; /* of the file of a kept one, made if it is not there; beside it lies PATH-lock, its lock file:
+                         another file that is there is left as it is, and no dictionary opened (-EPROTO), unless it is
+                         empty or begins as a new lock file does, with zeros. NULL: anonymous */
     size_t max_bytes; /* of keys, values and what they cost (about 40 bytes each); 0: 256 MiB. Memory or file grow on
                        * demand. A large update of an anonymous one needs more meanwhile, of addresses three times as
                        * much is taken */

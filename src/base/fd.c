@@ -282,7 +282,7 @@ static bool kept(int fd, const int *keep, size_t count)
 /* The child has one thread, and was perhaps forked with the lock held by it, which is over. */
 void pp__fd_close_inherited(const int *keep, size_t count)
 {
-    pthread_mutex_trylock(&lock); /* not made anew: thread sanitizer would take it for held */
+    (void)pthread_mutex_trylock(&lock); /* not made anew: thread sanitizer would take it for held */
     pthread_mutex_unlock(&lock);
     for (size_t word = 0; word < words; word++) {
         for (int bit = 0; bit < 64; bit++) {

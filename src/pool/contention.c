@@ -5,23 +5,29 @@
 #include "base/futex.h"
 #include "base/seam.h"
 
-/* Who finds the lock taken, and has found it so this short a time ago, submits beside others in a stream, */
+/* Who finds the lock taken, and has found it so this short a time ago, submits in a stream, */
 #define SOON (50 * PP__MICROSECOND)
-/* and leaves it to them for so long: some thousand calls. */
+/* and if another one has submitted since, leaves it to that one for so long: some thousand calls. */
 #define TURN (300 * PP__MICROSECOND)
 
 /* When this thread last found it taken, in whichever pool. */
-static _Thread_local uint64_t found_at __attribute__((tls_model("initial-exec")));
+_Thread_local uint64_t pp__contention_found_at;
 
 /* Of a pool of an event loop whoever is in there is to be back at once. */
+static bool is_anothers_turn(const pp_pool *pool, uint64_t now)
+{
+    return now - pp__contention_found_at < SOON && !pool->options.event_loop &&
+           pp__load_relaxed(&pool->submitter) != pp__contention_self();
+}
+
 void pp__contention_lock(pp_pool *pool)
 {
     static const _Atomic uint32_t word; /* nobody wakes who sleeps on it */
     uint64_t now = pp__now();
-    if (now - found_at < SOON && !pool->options.event_loop) {
+    if (is_anothers_turn(pool, now)) {
         PP_FAULT("contention.turn");
         pp__futex_wait(&word, 0, now + TURN, false);
     }
-    found_at = now; /* which is no short time ago behind a turn */
+    pp__contention_found_at = now; /* which is no short time ago behind a turn */
     pp__pool_lock(pool);
 }

@@ -72,7 +72,7 @@ struct pp_pool {
     unsigned deal;               /* calls that are to go, unasked, */
     struct pp__worker *dealt_to; /* to that one; NULL: to none */
     int processors;              /* that spinners and running calls together may take; 1: nobody spins */
-    int deaths;                  /* ends outside a call in a row */
+    _Atomic uint32_t submitter;  /* who submitted last (contention.h) */
     uint64_t mean_run;           /* ns, of late; 0: unknown */
     uint64_t wake_cost;          /* ns from a wake to the begin of the call, of late */
     struct pp__collector collector;
@@ -99,6 +99,7 @@ struct pp_pool {
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */
     struct pp__link dead;        /* that have ended and are to be freed, by who has nothing more urgent to do */
     int starting;                /* of those alive: not ready for calls yet */
+    int deaths;                  /* ends outside a call in a row */
     struct pp__link others;      /* workers without a place */
     int places;                  /* max_workers or, after that was lowered, more */
     int others_count;            /* of them */

@@ -400,7 +400,7 @@ void pp__module_unlock(void)
  * nested one the list of the outer one is replaced. */
 void pp__module_note_birth(void)
 {
-    pthread_mutex_trylock(&lock); /* not made anew: thread sanitizer would take it for held */
+    (void)pthread_mutex_trylock(&lock); /* not made anew: thread sanitizer would take it for held */
     pthread_mutex_unlock(&lock);
     born_count = 0;
     dl_iterate_phdr(visit_for_birth, NULL);
