@@ -35,7 +35,8 @@ hidden byte scan;
 #define RELAXED false
 #define RELEASE true
 
-/* A full buffer makes a mutant wait. The model itself never fills one, so nothing that can happen is left out. */
+/* A full buffer makes a mutant wait. The model itself never fills one, so nothing that can happen is left out; but in
+ * argument.pml the owner waits for room, too. */
 #if MUTANT == 0
 #define room(cpu) true
 #else
