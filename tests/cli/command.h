@@ -165,4 +165,30 @@ static inline void wait_for_workers(const struct command *command, int count, pi
     CHECK_INT(found, count);
 }
 
+/* The write end of a pipe that does not block and is full, as another program may have made it; *from: the read end. */
+static inline int full_pipe(int *from)
+{
+    int ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    CHECK_INT(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+    while (write(ends[1], "........\n", 9) > 0)
+        ;
+    CHECK_INT(errno, EAGAIN);
+    *from = ends[0];
+    return ends[1];
+}
+
+/* All that comes from a pipe, after a while in which nobody reads; closes it. */
+static inline const char *read_late(int from)
+{
+    static char text[1 << 20];
+    size_t used = 0;
+    test_sleep_ms(500);
+    for (ssize_t got; (got = read(from, text + used, sizeof text - 1 - used)) > 0;)
+        used += (size_t)got;
+    text[used] = '\0';
+    close(from);
+    return text;
+}
+
 #endif

@@ -59,29 +59,18 @@ TEST(inline_a_full_disk_is_told_where_only_tasks_print)
     CHECK_INT(o.status, 1);
 }
 
-/* Another program may have made it non-blocking; nobody reads for a while. */
 TEST(inline_what_a_task_prints_waits_for_room)
 {
-    static char text[1 << 20];
-    size_t used = 0;
-    int ends[2];
-    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
-    CHECK_INT(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
-    while (write(ends[1], "........\n", 9) > 0)
-        ;
-    CHECK_INT(errno, EAGAIN);
-    struct command c = {.in = -1, .out = ends[1], .err = file_with("", 0)};
+    int from, to = full_pipe(&from);
+    struct command c = {.in = -1, .out = to, .err = file_with("", 0)};
     START(&c, INLINE, CHATTY("talk"), "a");
-    close(ends[1]);
+    close(to);
     c.out = -1;
-    test_sleep_ms(500);
-    for (ssize_t got; (got = read(ends[0], text + used, sizeof text - 1 - used)) > 0;)
-        used += (size_t)got;
+    const char *text = read_late(from);
     struct outcome o = finish(&c);
     CHECK_STR(o.err, "");
     CHECK_HAS(text, "loaded\non a\na\n");
     CHECK_INT(o.status, 0);
-    close(ends[0]);
 }
 
 /* Workers are forked from a process in which the constructor has printed. */

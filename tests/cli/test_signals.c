@@ -105,19 +105,6 @@ TEST(a_signal_is_heard_while_input_is_waited_for)
     CHECK_INT(o.status, 128 + SIGINT);
 }
 
-/* A pipe that has no more room, for the command to write to. */
-static int full_pipe(int *reader)
-{
-    static const char zeros[4096];
-    int ends[2];
-    CHECK_INT(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
-    while (write(ends[1], zeros, sizeof zeros) > 0)
-        ;
-    CHECK_INT(errno, EAGAIN);
-    *reader = ends[0];
-    return ends[1];
-}
-
 /* The last write is behind the loop. Should the signal come before it, the end is the same. */
 static void check_interrupted_write(int flags)
 {

@@ -50,11 +50,8 @@ TEST(who_finds_others_in_there_twice_in_a_row_leaves_them_a_turn)
     pp_pool_destroy(pool);
 }
 
-TEST(who_submits_alone_leaves_no_turn_to_those_that_wait)
+static void leave_no_turn(pp_pool *pool)
 {
-    pp_pool *pool = kit_pool(PP_START_FORK, 1);
-    let_another_submit(pool);
-    submit_one(pool);
     count_turns();
     for (int i = 0; i < 1000; i++)
         find_taken(pool);
@@ -63,14 +60,17 @@ TEST(who_submits_alone_leaves_no_turn_to_those_that_wait)
     pp_pool_destroy(pool);
 }
 
+TEST(who_submits_alone_leaves_no_turn_to_those_that_wait)
+{
+    pp_pool *pool = kit_pool(PP_START_FORK, 1);
+    let_another_submit(pool);
+    submit_one(pool);
+    leave_no_turn(pool);
+}
+
 TEST(in_a_pool_of_an_event_loop_nobody_leaves_a_turn)
 {
     pp_pool *pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1, .event_loop = 1});
     let_another_submit(pool);
-    count_turns();
-    for (int i = 0; i < 1000; i++)
-        find_taken(pool);
-    CHECK_INT(pp__fault_hits(), 0);
-    pp__fault_disarm();
-    pp_pool_destroy(pool);
+    leave_no_turn(pool);
 }

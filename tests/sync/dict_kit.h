@@ -101,4 +101,14 @@ static inline bool kit_all(const unsigned char *bytes, size_t size, unsigned cha
     return true;
 }
 
+/* For tests of kept ones alone. */
+static inline void need_lmdb(void)
+{
+    pp_dict *dict = kit_kept(0);
+    if (!dict)
+        LEFT_OUT("LMDB is not here");
+    pp_dict_unref(dict);
+    kit_remove_directory();
+}
+
 #endif

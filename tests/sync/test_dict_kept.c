@@ -11,15 +11,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-static void need_lmdb(void)
-{
-    pp_dict *dict = kit_kept(0);
-    if (!dict)
-        LEFT_OUT("LMDB is not here");
-    pp_dict_unref(dict);
-    kit_remove_directory();
-}
-
 static int open_path(const char *path, size_t max_bytes, pp_dict **dict)
 {
     return pp_dict_create(&(pp_dict_options){.path = path, .max_bytes = max_bytes, .no_flush = 1}, dict);

@@ -2,15 +2,6 @@
 /* The file beside a kept dictionary's, PATH-lock: what else may lie there, and what has become of it. */
 #include "dict_kit.h"
 
-static void need_lmdb(void)
-{
-    pp_dict *dict = kit_kept(0);
-    if (!dict)
-        LEFT_OUT("LMDB is not here");
-    pp_dict_unref(dict);
-    kit_remove_directory();
-}
-
 static int open_path(const char *path, pp_dict **dict)
 {
     return pp_dict_create(&(pp_dict_options){.path = path, .no_flush = 1}, dict);
