@@ -75,19 +75,34 @@ bool pp__map_has_result(const void *map)
     return !pp__list_empty(&m->ready);
 }
 
-/* Under the lock. Results of the first run's size have their places, those of others come one by one. */
-static void *room_for(struct pp__receiver *receiver, struct pp__item *item, size_t each)
+/* Where the program wants results of this size, if it does. With fail_fast it wants only those that are given out. */
+static char *place_for(const struct pp__chunk *chunk, size_t each)
 {
-    struct pp__chunk *chunk = pp__container(receiver, struct pp__chunk, receiver);
+    const pp_map *map = chunk->map;
+    bool wants = map && map->outputs && each == map->out_size && !map->options.fail_fast;
+    return wants ? map->outputs + chunk->index * each : NULL;
+}
+
+/* Room of its own for one such result of each input; NULL: no memory. */
+static char *own_room(struct pp__chunk *chunk, size_t each)
+{
     size_t needed = chunk->count * each + 1;
-    if (chunk->each == PP__CHUNK_UNKNOWN && chunk->room < needed) {
+    if (chunk->room < needed) {
         free(chunk->memory);
         chunk->memory = PP_SYS(malloc)(needed);
         chunk->room = chunk->memory ? needed : 0;
     }
-    if (chunk->each == PP__CHUNK_UNKNOWN && chunk->memory) {
-        chunk->results = chunk->memory;
-        chunk->each = each;
+    return chunk->memory;
+}
+
+/* Under the lock. Results of the first run's size have their places, those of others come one by one. */
+static void *room_for(struct pp__receiver *receiver, struct pp__item *item, size_t each)
+{
+    struct pp__chunk *chunk = pp__container(receiver, struct pp__chunk, receiver);
+    if (chunk->each == PP__CHUNK_UNKNOWN) {
+        char *place = place_for(chunk, each);
+        chunk->results = place ? place : own_room(chunk, each);
+        chunk->each = chunk->results ? each : PP__CHUNK_UNKNOWN;
     }
     return chunk->each == each ? chunk->results + item->x.next * each : NULL;
 }
@@ -198,6 +213,8 @@ void pp__chunk_abandon(const pp_map *map, struct pp__chunk *chunk)
     pp__list_remove(&chunk->in_map);
     pp__list_remove(&chunk->in_ready);
     chunk->kept = chunk == map->batch;
+    if (chunk->results != chunk->memory && chunk->receiver.in_place == 0)
+        chunk->each = PP__CHUNK_UNKNOWN; /* nothing is copied to the program's outputs any more */
     chunk->map = NULL;
     if (!item) {
         if (!chunk->kept)

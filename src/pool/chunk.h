@@ -27,8 +27,8 @@ struct pp__chunk {
     void **tags; /* NULL: there are none */
     struct pp__buffers buffers;
     struct pp__passed passed[2]; /* those: the inputs', the results' */
-    char *results;               /* those of `each` bytes that came in runs, one for each input: in place, or in */
-    char *memory;                /* `room` bytes of its own; or NULL */
+    char *results;               /* those of `each` bytes that came in runs, one for each input: where the program */
+    char *memory;                /* wants them, or here, in `room` bytes of its own; or NULL */
     size_t room;
     size_t each;      /* PP__CHUNK_UNKNOWN: no run came so far */
     bool *in_results; /* of each element that has ended: its result lies there, and it has no outcome */

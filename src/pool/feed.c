@@ -19,6 +19,9 @@
 #define CHUNK_TIME (256 * PP__MICROSECOND)
 /* Inputs of so many bytes still lie in the ring. */
 #define CHUNK_BYTES (PP__RING_BYTES / 5)
+/* Of the outputs of one chunk no more is touched before it is sent. */
+#define TOUCH_MOST ((size_t)1 << 20)
+#define PAGE 4096u
 
 /* Seals the item's elements and finds where the chunk reads its inputs. */
 static int open_inputs(struct pp__chunk *chunk, struct pp__item *item)
@@ -48,6 +51,22 @@ static void use_buffers(const pp_map *map, struct pp__chunk *chunk, const struct
                                  map->out_size);
 }
 
+/*
+ * Results are copied to the program's outputs under the pool's lock, which is to be held for short: what faults there
+ * are in that memory come before. Each byte is the chunk's own, and stays as it is.
+ */
+static void touch_outputs(const pp_map *map, uint32_t count)
+{
+    if (!map->outputs || map->options.out_buffer || map->options.fail_fast)
+        return;
+    volatile char *at = map->outputs + map->next_index * map->out_size;
+    size_t size = count * map->out_size;
+    for (size_t i = 0; i < size && i < TOUCH_MOST; i += PAGE)
+        at[i] = at[i];
+    if (size > 0 && size <= TOUCH_MOST)
+        at[size - 1] = at[size - 1];
+}
+
 /* Submits an item of inputs. A pool that takes no calls any more fails them, as it does with all that it had accepted.
  */
 static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
@@ -60,6 +79,7 @@ static int submit_chunk(pp_map *map, struct pp__item *item, void **tags)
         return error;
     }
     use_buffers(map, chunk, item);
+    touch_outputs(map, item->x.count);
     chunk->item = item;
     item->function = map->function;
     item->x.receiver = &chunk->receiver;

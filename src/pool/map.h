@@ -27,7 +27,7 @@ struct pp_map {
     pp_map_source *source;
     void *context;
     struct pp__array_source array; /* the context of maps over arrays */
-    char *outputs;                 /* with an out_buffer: where its results go, one for each input */
+    char *outputs;                 /* of pp_map_array: where its results go, one for each input; or NULL */
     size_t out_size;
     pp_map_options options;
     uint64_t mean_run; /* ns, of an element, a moving mean; 0: none has ended. Under the lock */

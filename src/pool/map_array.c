@@ -26,7 +26,7 @@ static void note_failure(struct loop *loop, const pp_map_result *result, const c
     snprintf(loop->text, sizeof loop->text, "%s", text);
 }
 
-/* Unless the workers have written it there. */
+/* Unless it lies there, as those do that come in runs, or that the workers write. */
 static void copy_out(char *place, const void *data, size_t size)
 {
     if (data != place)

@@ -289,6 +289,39 @@ BOTH(a_signal_ends_a_loop_and_what_has_not_begun_never_runs)
     pp_pool_destroy(pool);
 }
 
+/* A loop that is interrupted while element 10 of its first chunk runs. Whether those before it had been taken in. */
+static bool interrupt_at_ten(pp_pool *pool, struct loop *loop)
+{
+    pthread_t self = pthread_self();
+    atomic_store(word(BEGUN), 0);
+    atomic_store(word(GATE), 0);
+    pthread_t thread = start_thread(interrupt_when_begun, &self);
+    CHECK_INT(run_loop(pool, act, loop, COUNT, (pp_map_options){.chunk_size = 64}), -EINTR);
+    bool taken = loop->out[9] != UNTOUCHED;
+    make_loop();
+    open_gate(GATE);
+    join_thread(thread);
+    return taken;
+}
+
+BOTH(what_runs_on_behind_a_loop_that_ended_early_is_written_nowhere)
+{
+    board_make();
+    struct loop *loop = make_loop();
+    struct sigaction action = {.sa_handler = on_signal};
+    pp_pool *pool = kit_pool(method, 1);
+    behave(10, WAIT);
+    CHECK_INT(sigaction(SIGUSR1, &action, NULL), 0);
+    bool taken = false;
+    while (!taken) { /* the signal may come before the thread has looked */
+        taken = interrupt_at_ten(pool, loop);
+        expect_usable(pool);
+        for (uint32_t i = 0; i < COUNT; i++)
+            CHECK_INT(loop->out[i], UNTOUCHED);
+    }
+    pp_pool_destroy(pool);
+}
+
 struct looper {
     pp_pool *pool;
     uint32_t in[500], out[500];
