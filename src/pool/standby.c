@@ -9,15 +9,19 @@
 
 #include <errno.h>
 
-/* So much later than it was found missing. */
+/* So much later than it was found missing. Deaths in a row do not leave it the time: where one was to be made so short
+ * a time ago, at once. */
 #define MOMENT (200 * PP__MICROSECOND)
+#define IN_A_ROW (2 * PP__MILLISECOND)
 
 void pp__standby_consider(pp_pool *pool)
 {
     if (!pool->standby_kept || pool->standby || pool->standby_wanted || pool->shut || pool->broken)
         return;
+    uint64_t now = pp__now();
+    bool in_a_row = (int64_t)(now - pool->standby_at) < (int64_t)IN_A_ROW;
     pool->standby_wanted = true;
-    pool->standby_at = pp__now() + MOMENT;
+    pool->standby_at = in_a_row ? now : now + MOMENT;
     pp__wait_call_manager(pool);
 }
 

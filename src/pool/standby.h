@@ -4,7 +4,8 @@
  * its channel and waits in it, but has no number and has run nothing; it is in no list that is looked through while
  * calls run. When a worker is to be started, it gets its number, runs the initializer and is that worker.
  *
- * It is made by the manager, a moment after it was found missing: what had to be replaced comes first.
+ * It is made by the manager, a moment after it was found missing: what had to be replaced comes first. Where workers
+ * die in a row it is made at once.
  */
 #ifndef PP_POOL_STANDBY_H
 #define PP_POOL_STANDBY_H
