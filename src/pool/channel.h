@@ -30,9 +30,10 @@
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
-#define PP__VERSION 4u
+#define PP__VERSION 5u
 #define PP__SLOTS 256u
 #define PP__RING_BYTES 65536u
+#define PP__RING_ROOM (PP__RING_BYTES + PP__RING_SLACK(PP__RING_BYTES))
 #define PP__LINE 64
 
 /* Payloads up to this size lie inside a record. */
@@ -84,7 +85,7 @@ struct pp__call_side {
     /* owner -> worker, release: for each place of the program's buffers, how many had been sent for it when the last
      * one was forgotten. */
     alignas(PP__LINE) _Atomic uint32_t forgotten[PP__KNOWN];
-    alignas(4096) unsigned char calls[PP__RING_BYTES];
+    alignas(4096) unsigned char calls[PP__RING_ROOM];
 };
 
 struct pp__result_side {
@@ -112,7 +113,7 @@ struct pp__result_side {
     _Atomic uint64_t output[PP__STREAMS];
     _Atomic uint64_t leave; /* both: the slot of LEAVE, of PP__LEAVE_ID */
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
-    alignas(4096) unsigned char results[PP__RING_BYTES];
+    alignas(4096) unsigned char results[PP__RING_ROOM];
 };
 
 struct pp__pool_page {
@@ -122,6 +123,8 @@ struct pp__pool_page {
         spin; /* ns that a worker which may spin at all does so before it sleeps; 0 while processors are wanted */
     _Atomic uint32_t processor;  /* owner -> workers: on which the thread was that last slept for a result; UINT32_MAX:
                                     none; a hint */
+    _Atomic uint32_t near;       /* owner -> workers: the same, where nobody spins and that thread does nothing between
+                                    the one call that there is and its sleep */
     _Atomic uint64_t shelf_most; /* owner -> workers: bytes that a shelf may have; 0: the least (shelf.h) */
 };
 
@@ -133,12 +136,12 @@ struct pp__pool_page {
  * thread that waits for it, while another idles. Each would spin in the other's way. The thread sleeps instead, and so
  * does the worker if it had slept for so long, ns, before: as long as calls are apart the two are quicker on one
  * processor. Between calls that are closer than that it moves to another one (worker_idle.c); the kernel parts two that
- * both want to run, too, but takes tens of milliseconds.
+ * both want to run, too, but takes tens of milliseconds. Where nobody spins it comes to that processor (near).
  */
 #define PP__PAUSE UINT64_C(30000)
 
-static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_BYTES, "the call side is a page of words and the ring");
-static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_BYTES,
+static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_ROOM, "the call side is a page of words and the ring");
+static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_ROOM,
               "the result side is two pages of words and the ring");
 static_assert(offsetof(struct pp__call_side, call_tail) == 64, "fixed layout");
 static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout");
@@ -377,7 +380,7 @@ static_assert(sizeof(struct pp__record) + sizeof(struct pp__plain_record) + 32 =
 static_assert(sizeof(struct pp__result_record) == 32, "the result behind it is aligned to 16");
 static_assert(sizeof(struct pp__buffer_record) == 48, "elements and these are aligned to 16");
 static_assert(sizeof(struct pp__element) == 16, "an element's bytes are aligned to 16");
-static_assert(PP__INLINE_MAX + 1024 < PP__RING_BYTES / 2, "an inline payload fits the ring at every position");
+static_assert(PP__INLINE_MAX + 1024 < PP__RING_SLACK(PP__RING_BYTES), "an inline payload fits the ring");
 
 /* The message that carries descriptors: the payload's, if it brings that, then those that travel beside it. */
 struct pp__attachment {
@@ -391,7 +394,7 @@ struct pp__worker_plan {
     int32_t number; /* -1: a standby's */
     int32_t spins;  /* whether it may spin when it runs dry */
     int32_t traces; /* whether a task's failure carries where it was */
-    int32_t reserved;
+    int32_t stays;  /* whether it keeps to the processor that it has, as it was pinned to one */
 };
 #define PP__WORKER_NAME "pp-worker-%d"
 enum { PP__FD_CALL, PP__FD_RESULT, PP__FD_PAGE, PP__FD_BELL, PP__FD_SOCKET, PP__FD_COUNT };

@@ -518,7 +518,7 @@ static uint64_t end_time(const struct pp__worker *worker)
 void pp__collect_worker(struct pp__worker *worker)
 {
     struct pp__record record;
-    const void *payload;
+    const void *payload = NULL;
     uint64_t until = 0;
     bool some = false, open = false, again = false;
     if (worker->pid == 0 && pp__ring_waiting(&worker->results))

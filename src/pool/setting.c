@@ -20,8 +20,8 @@
 #define THREADS_MAX 1024
 
 static_assert(sizeof(struct pp__setting) + CPU_SETSIZE * sizeof(int32_t) + PATH_MAX + ENVIRONMENT_MAX <
-                  PP__RING_BYTES / 2,
-              "a setting fits the call ring beside another record");
+                  PP__RING_SLACK(PP__RING_BYTES),
+              "a setting fits the call ring");
 
 /* --------------------------------------------------------------------------------------------- owner */
 

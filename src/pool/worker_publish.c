@@ -55,7 +55,7 @@ void pp__self_wait(bool (*ready)(void), uint64_t bound)
 {
     end_if_spoilt();
     pp__self.clock.now = 0;
-    pp__store_relaxed(&pp__self.result_side->processor, (uint32_t)sched_getcpu());
+    pp__store_relaxed(&pp__self.result_side->processor, (uint32_t)PP_SYS(sched_getcpu)());
     uint32_t number = pp__doorbell_lie_down(&pp__self.call_side->bell, &pp__self.result_side->sleeping);
     if (!ready())
         pp__futex_wait(&pp__self.call_side->bell, number, bound == PP__NEVER ? PP__NEVER : pp__now() + bound, true);
@@ -71,7 +71,7 @@ bool pp__self_has_been_read(void)
 
 static bool have_room(void)
 {
-    return pp__ring_used(&pp__self.results) <= PP__RING_BYTES / 4; /* for the largest record, padding included */
+    return pp__ring_used(&pp__self.results) <= PP__RING_BYTES / 2; /* for the largest record */
 }
 
 void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size)

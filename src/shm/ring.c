@@ -10,12 +10,14 @@
  *   - A writer does not overwrite what is still read. The reader's last look at a record comes before the store of a
  *     head behind it, and the writer's first byte there after the load that saw that head (RELEASE pairs with HEAD).
  *     The mark behind its last record is such a byte, so there is room for one more.
+ *   - Nor what is about to be read. Two records of which neither is given back are less than the capacity apart, and so
+ *     are their places, but for the one that goes on in the slack: what would be over the other's beginning lies there.
  *   - The peer cannot lead us outside. `position`, `published`, `released` and the head last seen are ours; the peer's
  *     head is taken over only if it moved forward, by whole units, and not beyond `published`. A mark is read once, and
- *     what is behind it copied before it is looked at. The record must end before the end of the data, within what the
- *     writer may write before our next release, and be no larger than what a writer can reserve at all.
- *   - The peer cannot make us loop. There is no loop here: a call reads at most two headers, and what is not released
- *     is at most the capacity.
+ *     what is behind it copied before it is looked at. The record must end within what the writer may write before our
+ *     next release, and be no larger than what a writer can reserve at all, which fits the slack.
+ *   - The peer cannot make us loop. There is no loop here: a call reads one header, and what is not released is at most
+ *     the capacity.
  */
 #include "shm/ring.h"
 
@@ -41,7 +43,7 @@
 /* So far ahead of the last record two lines are asked for that will be written: the consumer read them last. */
 #define AHEAD UINT64_C(128)
 
-#define CAPACITY_MIN (4 * PP__RING_ALIGN)
+#define CAPACITY_MIN (16 * PP__RING_ALIGN)
 #define CAPACITY_MAX (UINT32_C(1) << 30)
 
 static_assert(sizeof(struct pp__header) == 16, "a payload behind its header is aligned to 16");
@@ -81,11 +83,6 @@ void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint
         .data = data, .tail = tail, .head = head, .position = start, .released = start, .capacity = capacity};
 }
 
-uint32_t pp__ring_largest(uint32_t capacity)
-{
-    return capacity / 2 - (uint32_t)sizeof(struct pp__record);
-}
-
 static int poison(bool *poisoned, const char *what)
 {
     *poisoned = true;
@@ -109,40 +106,12 @@ static int look_at_head(struct pp__ring_writer *writer)
     return 0;
 }
 
-static bool fits(const struct pp__ring_writer *writer, uint32_t room)
+void *pp__ring_reserve_again(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
 {
-    return room + PP__RING_ALIGN <= writer->capacity - (writer->position - writer->head_seen);
-}
-
-/* How much a record that is this large must skip to lie in one piece. */
-static uint32_t padding_for(const struct pp__ring_writer *writer, uint32_t room)
-{
-    uint32_t to_end = writer->capacity - pp__ring_offset(writer->position, writer->capacity);
-    return room > to_end ? to_end : 0;
-}
-
-static void put_padding(struct pp__ring_writer *writer, uint32_t padding)
-{
-    pp__ring_put_header(writer, PP__RING_PAD, 0, padding - (uint32_t)sizeof(struct pp__header));
-    writer->position += padding;
-    PP_FAULT("ring.pad");
-}
-
-void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
-{
-    if (writer->poisoned || size > pp__ring_largest(writer->capacity))
+    if (size > pp__ring_largest(writer->capacity) || look_at_head(writer) != 0 ||
+        !pp__ring_fits(writer, pp__ring_room(size)))
         return NULL;
-    uint32_t room = pp__ring_room(size);
-    uint32_t padding = padding_for(writer, room);
-    if (!fits(writer, padding + room) && (look_at_head(writer) != 0 || !fits(writer, padding + room)))
-        return NULL;
-    if (padding > 0)
-        put_padding(writer, padding);
-    pp__ring_put_header(writer, type, id, size);
-    void *payload = pp__ring_header(writer, writer->position) + 1;
-    writer->position += room;
-    PP_FAULT("ring.header");
-    return payload;
+    return pp__ring_reserve(writer, type, id, size);
 }
 
 /* Or the stores there wait for the lines, and the next locked operation for the stores. */
@@ -162,7 +131,7 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     pp__store_relaxed(&pp__ring_header(writer, writer->position)->mark, 0);
     PP_FAULT("ring.publish.end");
     writer->published = writer->position;
-    /* Pairs with the loads in pp__ring_next, read_record and pp__ring_waiting: publishes the bytes of all records. */
+    /* Pairs with the loads in pp__ring_next and pp__ring_waiting: publishes the bytes of all records. */
     pp__store_ordered(&first->mark, writer->mark, RING_PUBLISH_ORDER);
     pp__store_relaxed(writer->tail, writer->published); /* a number: nothing is read by it */
     fetch_ahead(writer);
@@ -212,73 +181,13 @@ uint32_t pp__ring_used(struct pp__ring_writer *writer)
 
 /* The reader ------------------------------------------------------------------------------------------------------- */
 
-/* Between `position`, up to which records were taken, and what the writer may not write yet. */
-static uint64_t left(const struct pp__ring_reader *reader)
-{
-    return reader->capacity - (reader->position - reader->released);
-}
-
-/* As pp__ring_copy_header, with the size that the mark says. */
-static const unsigned char *copy_header(const struct pp__ring_reader *reader, uint32_t mark, struct pp__record *header)
-{
-    const unsigned char *place = reader->data + pp__ring_offset(reader->position, reader->capacity);
-    header->size = mark - 1;
-    pp__ring_copy_header(header, place);
-    return place;
-}
-
-/* A pad fills exactly the rest of the data, and is smaller than the record that it makes way for. */
-static int skip_padding(struct pp__ring_reader *reader, const struct pp__record *pad)
-{
-    uint32_t to_end = reader->capacity - pp__ring_offset(reader->position, reader->capacity);
-    if (pad->size != to_end - sizeof *pad || to_end >= reader->capacity / 2)
-        return poison(&reader->poisoned, "padding that does not fit its place");
-    if (to_end >= left(reader))
-        return poison(&reader->poisoned, "padding over what is not released");
-    reader->position += to_end;
-    return 0;
-}
-
-static int take_record(struct pp__ring_reader *reader, const struct pp__record *header)
-{
-    uint32_t to_end = reader->capacity - pp__ring_offset(reader->position, reader->capacity);
-    if (header->type == PP__RING_PAD)
-        return poison(&reader->poisoned, "padding behind padding");
-    if (header->size > pp__ring_largest(reader->capacity))
-        return poison(&reader->poisoned, "a record larger than any can be");
-    uint32_t room = pp__ring_room(header->size);
-    if (room > to_end || room > left(reader))
-        return poison(&reader->poisoned, "a record that ends beyond the data or over what is not released");
-    reader->position += room;
-    return 0;
-}
-
-/* `payload` is written only on success. */
-static int read_record(struct pp__ring_reader *reader, uint32_t mark, struct pp__record *record, const void **payload)
-{
-    struct pp__record header;
-    const unsigned char *place = copy_header(reader, mark, &header);
-    if (header.type == PP__RING_PAD) {
-        if (skip_padding(reader, &header) != 0)
-            return -EPROTO;
-        /* Pairs with the store in pp__ring_publish, as the padding's mark did, with which this one was published. */
-        mark = pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER);
-        if (mark == 0)
-            return poison(&reader->poisoned, "padding without a record behind it");
-        place = copy_header(reader, mark, &header);
-    }
-    if (take_record(reader, &header) != 0)
-        return -EPROTO;
-    *record = header;
-    *payload = place + sizeof header;
-    return 1;
-}
-
-int pp__ring_next_slowly(struct pp__ring_reader *reader, uint32_t mark, struct pp__record *record, const void **payload)
+bool pp__ring_is_broken(struct pp__ring_reader *reader, uint32_t mark)
 {
     if (reader->poisoned)
-        return pp__fail(-EPROTO, "the other side broke the ring");
-    return mark == 0 ? 0 : read_record(reader, mark, record, payload);
+        pp__fail(-EPROTO, "the other side broke the ring");
+    else if (mark != 0)
+        poison(&reader->poisoned, "a record larger than any can be, or over what is not released");
+    return reader->poisoned;
 }
 
 void pp__ring_release(struct pp__ring_reader *reader)
@@ -293,26 +202,19 @@ void pp__ring_release(struct pp__ring_reader *reader)
 
 /*
  * What the header says of its record's size is not looked at: the producer may be changing that (pp__ring_shrink).
- * Whatever it says else, `size` stays within the data and within what the producer may write before our next release.
+ * Whatever it says else, `size` stays within data and slack and within what the producer may write before our next
+ * release.
  */
 int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, const void **payload)
 {
-    struct pp__record header = {0};
-    uint64_t position = reader->position, limit = reader->released + reader->capacity;
-    const unsigned char *place = reader->data + pp__ring_offset(position, reader->capacity);
-    pp__ring_copy_header(&header, place);
-    if (header.type == PP__RING_PAD) {
-        position += reader->capacity - pp__ring_offset(position, reader->capacity);
-        place = reader->data;
-        pp__ring_copy_header(&header, place);
-    }
-    uint64_t most = limit - position; /* huge if the padding ends beyond the limit */
-    uint32_t to_end = reader->capacity - pp__ring_offset(position, reader->capacity);
-    if (header.type == PP__RING_PAD || most <= sizeof header || most > reader->capacity)
+    const unsigned char *place = reader->data + pp__ring_offset(reader->position, reader->capacity);
+    uint64_t left = reader->capacity - (reader->position - reader->released);
+    if (left == 0)
         return poison(&reader->poisoned, "no record where one was begun");
-    header.size = (to_end < most ? to_end : (uint32_t)most) - (uint32_t)sizeof header;
-    *record = header;
-    *payload = place + sizeof header;
+    pp__ring_copy_header(record, place);
+    uint32_t most = (uint32_t)left - (uint32_t)sizeof *record, largest = pp__ring_largest(reader->capacity);
+    record->size = most < largest ? most : largest;
+    *payload = place + sizeof *record;
     return 1;
 }
 

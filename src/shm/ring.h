@@ -5,7 +5,8 @@
  *
  * Shared memory:
  *
- *   data   `capacity` bytes (a power of two, at most 2^30), aligned to 64, zeroed at first; the producer's
+ *   data   `capacity` bytes (a power of two, 1024 to 2^30), aligned to 64, zeroed at first; the producer's; and behind
+ *          them the slack, PP__RING_SLACK(capacity) bytes
  *   head   the consumer's (release), read by the producer (acquire): up to where records were given back; bytes,
  *          free running, a multiple of 64; grows only, never beyond what was published
  *   tail   the producer's: up to where it has published, in the same way, or an instant later. Nothing is read by
@@ -14,9 +15,10 @@
  * head and tail lie wherever the two mappings need them: the producer's tail in memory that the consumer need not be
  * able to write, and the other way round. Each is alone on its cache line.
  *
- * A record is a header of 16 bytes and its payload, padded to a multiple of 64, contiguous in memory: where it does not
- * fit before the end of the data, a record of type PP__RING_PAD fills the rest. The header begins with a mark, which is
- * 0 until the record is published. Behind the last published record there is always room for another one, whose mark is
+ * A record is a header of 16 bytes and its payload, padded to a multiple of 64, contiguous in memory: one that begins
+ * before the end of the data goes on in the slack, and as many bytes at the beginning stay unused, so that every
+ * position has its place, and the next record begins at its own. The header begins with a mark, which is 0 until the
+ * record is published. Behind the last published record there is always room for another one, whose mark is
  * 0. One release store, of the first one's mark, publishes any number of records whole; a producer that dies at any
  * instruction leaves either nothing of them or all of them. So the consumer waits for the very line in which the record
  * lies, and has it when it sees that it is there.
@@ -32,6 +34,7 @@
 #include "base/seam.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,12 +48,14 @@
 
 /* A record takes whole cache lines: none waits for what belongs to another. */
 #define PP__RING_ALIGN 64u
-#define PP__RING_PAD UINT32_MAX
+/* Behind the data, for the record that crosses their end. There is never more than one: from the beginning of one to
+ * the end of the next are more bytes than the capacity. */
+#define PP__RING_SLACK(capacity) ((capacity) / 16 * 5)
 #define PP__RING_FETCH (UINT64_C(3) * PP__RING_ALIGN)
 
 struct pp__record {
     uint32_t size; /* of the payload, bytes */
-    uint32_t type; /* the user's; not PP__RING_PAD */
+    uint32_t type; /* the user's */
     uint64_t id;   /* the user's */
 };
 
@@ -92,10 +97,14 @@ void pp__ring_writer_init(struct pp__ring_writer *writer, void *data, uint32_t c
 void pp__ring_reader_init(struct pp__ring_reader *reader, const void *data, uint32_t capacity,
                           const _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t start);
 
-/* The largest payload that a ring of this capacity takes at every position: half of it less a header. */
-uint32_t pp__ring_largest(uint32_t capacity);
+/* The largest payload that a ring of this capacity takes: it fits the slack, the more so as its first line lies before
+ * that. */
+static inline uint32_t pp__ring_largest(uint32_t capacity)
+{
+    return PP__RING_SLACK(capacity) + PP__RING_ALIGN - (uint32_t)sizeof(struct pp__record);
+}
 
-/* Header, payload and padding. `size` is at most pp__ring_largest, so nothing overflows. */
+/* Header, payload and padding. What is larger than the largest may overflow. */
 static inline uint32_t pp__ring_room(uint32_t size)
 {
     return (uint32_t)(sizeof(struct pp__header) + size + PP__RING_ALIGN - 1) / PP__RING_ALIGN * PP__RING_ALIGN;
@@ -124,8 +133,14 @@ static inline void pp__ring_put_header(struct pp__ring_writer *writer, uint32_t 
         pp__store_relaxed(&header->mark, size + 1); /* published with the first one's */
 }
 
-/* As pp__ring_reserve, where that takes more than what is known. */
-void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
+/* Whether there is room for so many bytes and, behind them, a mark. */
+static inline bool pp__ring_fits(const struct pp__ring_writer *writer, uint32_t room)
+{
+    return room + PP__RING_ALIGN <= writer->capacity - (writer->position - writer->head_seen);
+}
+
+/* As pp__ring_reserve, by what the consumer has given back meanwhile. */
+void *pp__ring_reserve_again(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size);
 
 /*
  * Room for a record with `size` bytes of payload, header filled in; NULL when it does not fit now (or never: larger
@@ -134,14 +149,10 @@ void *pp__ring_reserve_slowly(struct pp__ring_writer *writer, uint32_t type, uin
  */
 static inline void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t type, uint64_t id, uint32_t size)
 {
-    assert(type != PP__RING_PAD);
     PP_FAULT("ring.reserve");
-    if (writer->poisoned || size > writer->capacity / 4)
-        return pp__ring_reserve_slowly(writer, type, id, size);
     uint32_t room = pp__ring_room(size), offset = pp__ring_offset(writer->position, writer->capacity);
-    if (room > writer->capacity - offset ||
-        room + PP__RING_ALIGN > writer->capacity - (writer->position - writer->head_seen))
-        return pp__ring_reserve_slowly(writer, type, id, size);
+    if (writer->poisoned || size > pp__ring_largest(writer->capacity) || !pp__ring_fits(writer, room))
+        return pp__ring_reserve_again(writer, type, id, size);
     pp__ring_put_header(writer, type, id, size);
     writer->position += room;
     PP_FAULT("ring.header");
@@ -209,9 +220,8 @@ static inline void pp__ring_copy_header(struct pp__record *record, const unsigne
                      sizeof *record - offsetof(struct pp__record, type));
 }
 
-/* As pp__ring_next, where there is none, or something is the matter. */
-int pp__ring_next_slowly(struct pp__ring_reader *reader, uint32_t mark, struct pp__record *record,
-                         const void **payload);
+/* Where there is no record: whether that is since there is none that can be. */
+bool pp__ring_is_broken(struct pp__ring_reader *reader, uint32_t mark);
 
 /*
  * The next record: 1, with a copy of its header, and its payload in place (whose bytes the peer can still change: copy,
@@ -222,13 +232,11 @@ static inline int pp__ring_next(struct pp__ring_reader *reader, struct pp__recor
     uint32_t offset = pp__ring_offset(reader->position, reader->capacity);
     uint32_t mark = pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER); /* pairs with pp__ring_publish */
     struct pp__record header = {.size = mark - 1};
-    if (reader->poisoned || mark == 0 || header.size > reader->capacity / 4)
-        return pp__ring_next_slowly(reader, mark, record, payload);
-    pp__ring_copy_header(&header, reader->data + offset);
     uint32_t room = pp__ring_room(header.size);
-    if (header.type == PP__RING_PAD || room > reader->capacity - offset ||
+    if (reader->poisoned || mark == 0 || header.size > pp__ring_largest(reader->capacity) ||
         room > reader->capacity - (reader->position - reader->released))
-        return pp__ring_next_slowly(reader, mark, record, payload);
+        return pp__ring_is_broken(reader, mark) ? -EPROTO : 0;
+    pp__ring_copy_header(&header, reader->data + offset);
     *record = header;
     reader->position += room;
     *payload = reader->data + offset + sizeof header;

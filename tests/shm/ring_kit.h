@@ -61,21 +61,26 @@ static inline void kit_start(struct kit *kit, uint64_t start)
     pp__ring_reader_init(&kit->reader, kit->data, kit->capacity, &kit->words->tail, &kit->words->head, start);
 }
 
-/*
- * Shared with forked children. Below and above the data lie pages without access; a capacity below a page's touches the
- * upper one.
- */
+/* Shared with forked children. Below the data and above their slack, which touches it, lie pages without access. */
 static inline void kit_open(struct kit *kit, uint32_t capacity)
 {
-    size_t room = (capacity + KIT_PAGE - 1) / KIT_PAGE * KIT_PAGE;
+    size_t used = capacity + PP__RING_SLACK(capacity), room = (used + KIT_PAGE - 1) / KIT_PAGE * KIT_PAGE;
     kit->mapped = room + 3 * KIT_PAGE;
     kit->base = mmap(NULL, kit->mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(kit->base != MAP_FAILED);
     kit->words = (struct kit_words *)(void *)kit->base;
     CHECK(mprotect(kit->base + KIT_PAGE, KIT_PAGE, PROT_NONE) == 0);
     CHECK(mprotect(kit->base + 2 * KIT_PAGE + room, KIT_PAGE, PROT_NONE) == 0);
-    kit->data = kit->base + 2 * KIT_PAGE + room - capacity;
+    kit->data = kit->base + 2 * KIT_PAGE + room - used;
     kit->capacity = capacity;
+    kit_start(kit, 0);
+}
+
+/* The data begin with a page, and the slack touches nothing. */
+static inline void kit_open_at_page(struct kit *kit, uint32_t capacity)
+{
+    kit_open(kit, capacity);
+    kit->data = kit->base + 2 * KIT_PAGE;
     kit_start(kit, 0);
 }
 
@@ -95,7 +100,7 @@ static inline void kit_fill(void *payload, uint64_t id, size_t size)
         ((unsigned char *)payload)[i] = kit_byte(id, i);
 }
 
-/* Bytes of old: wherever a header is looked for, there is that of a record, or of padding. */
+/* Bytes of old: wherever a header is looked for, there is one. */
 static inline void kit_fill_headers(void *bytes, size_t size, uint32_t record, uint32_t type)
 {
     struct pp__header header = {.mark = record + 1, .type = type, .id = UINT64_MAX};

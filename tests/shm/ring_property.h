@@ -38,23 +38,27 @@ static inline void property_forge(struct property *property, uint32_t offset)
                         to_end - 16,
                         to_end - 15,
                         to_end,
-                        kit->capacity / 2 - 16,
-                        kit->capacity / 2 - 15,
+                        pp__ring_largest(kit->capacity),
+                        pp__ring_largest(kit->capacity) + 1,
                         kit->capacity,
                         UINT32_MAX - 1,
                         UINT32_MAX - 15,
                         UINT32_MAX - 78};
     uint64_t choice = property_number(property, 1);
-    kit_forge(kit, offset, sizes[choice % (sizeof sizes / sizeof *sizes)], choice & 128 ? PP__RING_PAD : 1);
+    kit_forge(kit, offset, sizes[choice % (sizeof sizes / sizeof *sizes)], choice & 128 ? UINT32_MAX : 1);
 }
 
-/* Where the reader will look next, and at times where it looks behind padding. */
+/* Where the reader will look next. */
 static inline void property_tear_header(struct property *property)
 {
-    struct kit *kit = &property->in;
+    const struct kit *kit = &property->in;
     property_forge(property, pp__ring_offset(kit->reader.position, kit->capacity));
-    if (property_number(property, 1) % 4 == 0)
-        property_forge(property, 0);
+}
+
+/* Behind a place in a ring. */
+static inline size_t property_room(const struct kit *kit, const unsigned char *place)
+{
+    return (size_t)(kit->data + kit->capacity + PP__RING_SLACK(kit->capacity) - place);
 }
 
 static inline void property_poke(struct property *property)
@@ -84,9 +88,9 @@ static inline void property_read(struct property *property)
     if (rc != 1)
         return;
     const unsigned char *bytes = payload;
-    CHECK(bytes >= kit->data + 16 && record.size <= (size_t)(kit->data + kit->capacity - bytes));
+    CHECK(bytes >= kit->data + 16 && record.size <= property_room(kit, bytes));
     CHECK((size_t)(bytes - kit->data) % 64 == 16);
-    CHECK(record.size + 16 <= kit->reader.position - before && record.type != PP__RING_PAD);
+    CHECK(record.size + 16 <= kit->reader.position - before);
     CHECK(record.size <= pp__ring_largest(kit->capacity));
     for (uint32_t i = 0; i < record.size; i++)
         property->sum += bytes[i];
@@ -103,14 +107,14 @@ static inline void property_check_writer(const struct pp__ring_writer *writer)
 static inline void property_write(struct property *property)
 {
     struct kit *kit = &property->out;
-    uint32_t size = (uint32_t)property_number(property, 2) % (kit->capacity / 2 + 16);
+    uint32_t size = (uint32_t)property_number(property, 2) % (pp__ring_largest(kit->capacity) + 32);
     uint64_t before = kit->writer.position, choice = property_number(property, 1);
     unsigned char *payload = pp__ring_reserve(&kit->writer, 1, 2, size);
     property_check_writer(&kit->writer);
     if (!payload)
         return;
     CHECK(!kit->writer.poisoned);
-    CHECK(payload >= kit->data + 16 && size <= (size_t)(kit->data + kit->capacity - payload));
+    CHECK(payload >= kit->data + 16 && size <= property_room(kit, payload));
     CHECK((size_t)(payload - kit->data) % 64 == 16);
     memset(payload, 0xa5, size);
     if (choice < 32)

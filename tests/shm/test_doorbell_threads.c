@@ -90,7 +90,7 @@ static void *produce_and_ring(void *argument)
     uint64_t pauses = 5;
     wait_for_a_sleeper(ring);
     for (uint64_t id = 0; id < RECORDS / 4; id++) {
-        while (!kit_put(&ring->kit, id, (uint32_t)id % 400))
+        while (!kit_put(&ring->kit, id, (uint32_t)id % 360))
             sleep_at(&ring->emptied, has_room, &ring->kit, &ring->slept[1], &ring->lost[1]);
         pp__ring_publish(&ring->kit.writer);
         wake(&ring->filled);
@@ -106,7 +106,7 @@ static void *sleep_and_consume(void *argument)
     for (uint64_t id = 0; id < RECORDS / 4; id++) {
         while (!pp__ring_waiting(&ring->kit.reader))
             sleep_at(&ring->filled, has_record, &ring->kit, &ring->slept[0], &ring->lost[0]);
-        kit_expect(&ring->kit, id, (uint32_t)id % 400);
+        kit_expect(&ring->kit, id, (uint32_t)id % 360);
         pp__ring_release(&ring->kit.reader);
         wake(&ring->emptied);
         pause_now_and_then(&pauses);

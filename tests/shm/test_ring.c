@@ -3,7 +3,7 @@
 #include "ring_kit.h"
 
 #define CAPACITY 1024u
-#define LARGEST (CAPACITY / 2 - 16)
+#define LARGEST (CAPACITY / 16 * 5 + 48)
 #define JUST_BELOW_THE_WRAP (UINT64_MAX - 2 * CAPACITY + 1)
 
 static uint32_t room_of(uint32_t size)
@@ -129,15 +129,17 @@ TEST(a_refused_reservation_leaves_the_ring_as_it_was)
     struct kit kit;
     kit_open(&kit, CAPACITY);
     kit_start(&kit, CAPACITY - 64);
-    CHECK(kit_put(&kit, 1, LARGEST)); /* behind 64 bytes of padding */
+    CHECK(kit_put(&kit, 1, LARGEST));
+    CHECK(kit_put(&kit, 2, LARGEST));
     uint64_t position = kit.writer.position;
-    CHECK(!kit_put(&kit, 2, LARGEST));
-    CHECK(!kit_put(&kit, 2, LARGEST - 127));
+    CHECK(!kit_put(&kit, 3, LARGEST));
+    CHECK(!kit_put(&kit, 3, 177));
     CHECK_INT(kit.writer.position, position);
-    CHECK(kit_put(&kit, 3, LARGEST - 128));
+    CHECK(kit_put(&kit, 3, 176));
     pp__ring_publish(&kit.writer);
     kit_expect(&kit, 1, LARGEST);
-    kit_expect(&kit, 3, LARGEST - 128);
+    kit_expect(&kit, 2, LARGEST);
+    kit_expect(&kit, 3, 176);
     kit_expect_none(&kit);
     kit_close(&kit);
 }
@@ -161,7 +163,7 @@ TEST(a_batch_is_invisible_until_published_and_then_whole)
     kit_close(&kit);
 }
 
-static void pass_batch_around_the_end(uint64_t start, uint64_t padded)
+static void pass_batch_around_the_end(uint64_t start)
 {
     struct kit kit;
     kit_open(&kit, CAPACITY);
@@ -170,7 +172,7 @@ static void pass_batch_around_the_end(uint64_t start, uint64_t padded)
     for (uint64_t id = 1; id <= 3; id++) {
         uint64_t before = kit.writer.position;
         CHECK(kit_put(&kit, id, 100));
-        CHECK_INT(kit.writer.position - before > 128, id == padded);
+        CHECK_INT(kit.writer.position - before, 128);
         kit_expect_none(&kit);
     }
     pp__ring_publish(&kit.writer);
@@ -185,14 +187,14 @@ static void pass_batch_around_the_end(uint64_t start, uint64_t padded)
     kit_close(&kit);
 }
 
-TEST(a_batch_is_whole_whichever_of_its_records_is_behind_padding)
+TEST(a_batch_is_whole_whichever_of_its_records_crosses_the_end)
 {
-    pass_batch_around_the_end(CAPACITY - 64, 1);
-    pass_batch_around_the_end(CAPACITY - 192, 2);
-    pass_batch_around_the_end(CAPACITY - 320, 3);
-    pass_batch_around_the_end(CAPACITY - 384, 0);
-    pass_batch_around_the_end(UINT64_MAX - 63, 1);
-    pass_batch_around_the_end(UINT64_MAX - 319, 3);
+    pass_batch_around_the_end(CAPACITY - 64);
+    pass_batch_around_the_end(CAPACITY - 192);
+    pass_batch_around_the_end(CAPACITY - 320);
+    pass_batch_around_the_end(CAPACITY - 384); /* none */
+    pass_batch_around_the_end(UINT64_MAX - 63);
+    pass_batch_around_the_end(UINT64_MAX - 319);
 }
 
 TEST(a_record_has_passed_when_it_and_all_before_it_are_released)
@@ -245,9 +247,7 @@ struct model {
 static bool model_fits(const struct model *model, uint32_t size)
 {
     uint64_t position = model->kit.writer.position, head = atomic_load(&model->kit.words->head);
-    uint32_t to_end = CAPACITY - (uint32_t)(position % CAPACITY);
-    uint32_t needed = room_of(size) > to_end ? to_end + room_of(size) : room_of(size);
-    return position - head + needed + 64 <= CAPACITY;
+    return position - head + room_of(size) + 64 <= CAPACITY;
 }
 
 static uint32_t model_size(struct model *model)
@@ -330,7 +330,7 @@ TEST(any_order_of_steps_gives_what_a_plain_queue_would)
 /* What the payloads of old say wherever a header could be looked for. */
 static const struct {
     uint32_t size, type;
-} old[] = {{0, 1}, {16, 1}, {LARGEST, 1}, {48, PP__RING_PAD}, {UINT32_MAX - 1, UINT32_MAX}};
+} old[] = {{0, 1}, {16, 1}, {LARGEST, 1}, {LARGEST + 1, 1}, {UINT32_MAX - 1, UINT32_MAX}};
 
 #define OLD (sizeof old / sizeof *old)
 
@@ -455,15 +455,13 @@ static void look_at_open_record(struct kit *kit, uint64_t start, uint32_t reserv
     CHECK(seen == payload);
     CHECK_INT(record.type, 7);
     CHECK_INT(record.id, 7);
-    CHECK(record.size >= reserved && record.size <= CAPACITY);
+    CHECK(record.size >= reserved && record.size <= LARGEST);
     pp__ring_shrink(&kit->writer, payload, size);
-    bool another = kit_put(kit, 8, 24);
-    CHECK(another || reserved == LARGEST); /* before which and behind which there may be padding */
+    CHECK(kit_put(kit, 8, 24));
     kit_expect_none(kit);
     pp__ring_publish(&kit->writer);
     kit_expect(kit, 7, size);
-    if (another)
-        kit_expect(kit, 8, 24);
+    kit_expect(kit, 8, 24);
     kit_expect_none(kit);
 }
 
@@ -508,12 +506,13 @@ TEST(behind_records_that_are_not_released_an_open_record_has_what_they_leave)
     struct pp__record record;
     const void *seen;
     kit_open(&kit, CAPACITY);
-    CHECK(kit_put(&kit, 1, 400));
+    CHECK(kit_put(&kit, 1, LARGEST) && kit_put(&kit, 2, 300));
     pp__ring_publish(&kit.writer);
-    kit_expect(&kit, 1, 400);
-    CHECK(pp__ring_reserve(&kit.writer, 2, 2, 300));
+    kit_expect(&kit, 1, LARGEST);
+    kit_expect(&kit, 2, 300);
+    CHECK(pp__ring_reserve(&kit.writer, 3, 3, 200));
     CHECK_INT(pp__ring_peek(&kit.reader, &record, &seen), 1);
-    CHECK_INT(record.size, CAPACITY - 448 - 16);
+    CHECK_INT(record.size, CAPACITY - 384 - 320 - 16);
     kit_close(&kit);
 }
 
