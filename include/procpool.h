@@ -311,14 +311,17 @@ typedef enum pp_crash_rule {
 typedef enum pp_wait_policy {
     /* They look again for some microseconds, as long as no running call wants the processor. Between calls in a row, a
      * worker that may run on several processors leaves the one of the thread that waits for it, by sched_setaffinity;
-     * then it may run where it might before; but where that is set at this very moment, from outside, is lost. Not
-     * under a filter of system calls (seccomp) that was there when the worker started; one that a task installs must
-     * allow sched_getaffinity and sched_setaffinity, or the policy be PP_WAIT_SLEEP. Where threads that wait and
-     * workers that are busy outnumber the processors, and calls last some microseconds at most on average, the threads
-     * take turns: what one waits for may come to it a millisecond later, or twice that, while another goes on from call
-     * to call. */
+     * then it may run where it might before; but where that is set at this very moment, from outside, is lost. A
+     * worker that is pinned (pin, processors) stays where it is, and so does one under a filter of system calls
+     * (seccomp) that was there when it started; a filter that a task installs must allow sched_getaffinity and
+     * sched_setaffinity, or the workers be pinned. Where threads that wait and workers that are busy outnumber the
+     * processors, and calls last some microseconds at most on average, the threads take turns: what one waits for may
+     * come to it a millisecond later, or twice that, while another goes on from call to call. */
     PP_WAIT_ADAPTIVE = 0,
-    PP_WAIT_SLEEP /* nothing: no processor time is spent on waiting */
+    /* Nothing: no processor time is spent on waiting. While one call at a time is waited for, its worker comes to the
+     * processor of the thread that waits, where it is woken in less time, in the way in which it leaves that else, and
+     * with the same exceptions. */
+    PP_WAIT_SLEEP
 } pp_wait_policy;
 
 /* Whether a process is kept ready to be the next worker, so that it need not be made when one has died. It does not

@@ -14,6 +14,16 @@ bool pp__affinity_leave(unsigned processor, cpu_set_t *before)
     return PP_SYS(sched_setaffinity)(0, sizeof others, &others) == 0;
 }
 
+bool pp__affinity_enter(unsigned processor, cpu_set_t *before)
+{
+    cpu_set_t one;
+    if (PP_SYS(sched_getaffinity)(0, sizeof *before, before) != 0 || !CPU_ISSET((size_t)processor, before))
+        return false;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)processor, &one);
+    return PP_SYS(sched_setaffinity)(0, sizeof one, &one) == 0;
+}
+
 /*
  * A mask that was never set can't be had again, but one of all that there can ever be forbids no more; it is tried
  * first. Where it allows more than before, one was set, and is set again; one that was set and allows all that may be

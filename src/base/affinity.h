@@ -11,6 +11,9 @@
  * it. False: it may not, and nothing is to be restored. */
 bool pp__affinity_leave(unsigned processor, cpu_set_t *before);
 
+/* The same to `processor`, if it may run on that one. */
+bool pp__affinity_enter(unsigned processor, cpu_set_t *before);
+
 /* What is set from outside meanwhile is lost. */
 void pp__affinity_restore(const cpu_set_t *before);
 

@@ -118,6 +118,7 @@
     CALL(setenv)                                                                                                       \
     CALL(getrandom)                                                                                                    \
     CALL(setpriority)                                                                                                  \
+    CALL(sched_getcpu)                                                                                                 \
     CALL(sched_getaffinity)                                                                                            \
     CALL(sched_setaffinity)                                                                                            \
     CALL(pthread_create)                                                                                               \

@@ -49,6 +49,9 @@
 /* A sleep of a thread for a result, beyond which calls are no short ones. */
 #define CALM (100 * PP__MICROSECOND)
 
+/* A thread that sleeps so soon after it has woken a worker does nothing in between. */
+#define AT_ONCE (20 * PP__MICROSECOND)
+
 #define EVENTS 64
 #define YIELDS 16
 #define EYES 64 /* busy workers that a spinning thread looks at */
@@ -292,6 +295,22 @@ static bool heard_bell(const struct epoll_event *events, int count)
     return false;
 }
 
+/* Where nobody spins, and there is a call of one worker, for which this thread goes to sleep as soon as it has woken
+ * that one. */
+static bool waits_at_once(const pp_pool *pool, uint64_t now)
+{
+    return pool->options.wait == PP_WAIT_SLEEP && pool->busy == 1 && now - pool->woke_at < AT_ONCE;
+}
+
+/* For worker_idle.c. */
+static void tell_processor(pp_pool *pool, uint64_t now)
+{
+    uint32_t processor = (uint32_t)PP_SYS(sched_getcpu)(), near = waits_at_once(pool, now) ? processor : UINT32_MAX;
+    pp__store_relaxed(&pool->page->processor, processor);
+    if (pp__load_relaxed(&pool->page->near) != near)
+        pp__store_relaxed(&pool->page->near, near);
+}
+
 static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
 {
     bool busy = pool->outstanding > 0 || pool->shut || pool->delivered != pool->collector.delivered_seen;
@@ -442,9 +461,9 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     enum pp__want mode = wanted(pool, every && !hears);
     ask(pool, mode, hears ? pool->next_id : 0);
     uint64_t epoch = pool->want_epoch;
-    if (every)
-        pp__store_relaxed(&pool->page->processor, (uint32_t)sched_getcpu());
     uint64_t begun = pp__now();
+    if (every)
+        tell_processor(pool, begun);
     int milliseconds =
         anything_waiting(pool) ? 0 : bounded(pool, begun, deadline); /* reports are looked at in any case */
     bool report_due = pool->collector.report_due;

@@ -267,6 +267,7 @@ static int open_collecting(pp_pool *pool)
         return pool->page_fd;
     pool->page = page;
     pp__store_relaxed(&pool->page->processor, UINT32_MAX);
+    pp__store_relaxed(&pool->page->near, UINT32_MAX);
     pool->epoll = pp__fd_adopt(PP_SYS(epoll_create1)(EPOLL_CLOEXEC), "an epoll set");
     if (pool->epoll < 0)
         return pool->epoll;

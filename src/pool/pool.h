@@ -118,7 +118,7 @@ struct pp_pool {
     struct pp__worker *standby; /* one of the others, or NULL */
     bool standby_kept;          /* there is to be one as soon as it can be had */
     bool standby_wanted;        /* the manager is to make one, */
-    uint64_t standby_at;        /* not before that moment */
+    uint64_t standby_at;        /* not before that moment; of the last one, where none is */
 
     /* collecting */
     int epoll;
@@ -127,6 +127,7 @@ struct pp_pool {
     int in_epoll; /* threads: the descriptors are closed by the last of them */
     uint64_t want_epoch;
     uint64_t zygote_asked_at;
+    uint64_t woke_at;    /* when a sleeping worker had last been woken; where nobody spins */
     uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
     pthread_t manager;
     uint64_t lost_wakes; /* sleeps that ended by their bounds alone (lost.h): 0, or the library has a defect */

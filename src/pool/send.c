@@ -234,7 +234,8 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
 }
 
 /* The same for a plain one, which is small and has nothing with it. */
-static inline int reserve_plain(struct pp__worker *worker, const struct pp__item *item, uint32_t slot)
+static inline __attribute__((always_inline)) int reserve_plain(struct pp__worker *worker, const struct pp__item *item,
+                                                               uint32_t slot)
 {
     const struct pp__function *function = item->function;
     uint32_t size = (uint32_t)pp__item_size(item);
@@ -386,7 +387,7 @@ bool pp__worker_sleeps(const struct pp__worker *worker)
 
 bool pp__worker_slept_here(const struct pp__worker *worker)
 {
-    return pp__load_relaxed(&worker->result_side->processor) == (uint32_t)sched_getcpu();
+    return pp__load_relaxed(&worker->result_side->processor) == (uint32_t)PP_SYS(sched_getcpu)();
 }
 
 bool pp__worker_wants_room(const struct pp__worker *worker)
@@ -403,6 +404,8 @@ static inline void wake_sleeper(struct pp__worker *worker, bool sent)
     if (worker->count > 0)
         worker->woken_at = sent && worker->count == 1 ? worker->free_at : pp__now();
     pp__doorbell_ring(&worker->call_side->bell, &worker->rung);
+    if (worker->pool->options.wait == PP_WAIT_SLEEP)
+        worker->pool->woke_at = pp__now();
 }
 
 void pp__worker_wake(struct pp__worker *worker)

@@ -77,10 +77,12 @@ struct pp__worker *pp__worker_create(pp_pool *pool)
 
 static struct pp__worker_plan plan_of(const struct pp__worker *worker)
 {
+    const struct pp__setting *setting = worker->pool->setting;
     return (struct pp__worker_plan){.seed = worker->pool->options.seed,
                                     .number = worker->number,
                                     .spins = worker->spins,
-                                    .traces = worker->pool->options.backtraces};
+                                    .traces = worker->pool->options.backtraces,
+                                    .stays = setting && setting->processor_count > 0};
 }
 
 static uint64_t new_serial(pp_pool *pool, int number)

@@ -210,7 +210,7 @@ _Noreturn void pp__child_entry(const void *data, size_t size, const int *fds, si
     pp__self.shared_images = shared_images;
     pp__self.seed = plan.seed;
     pp__self.spins = plan.spins != 0;
-    pp__self.filtered = prctl(PR_GET_SECCOMP) > 0;
+    pp__self.stays = plan.stays || prctl(PR_GET_SECCOMP) > 0;
     pp__self.spin_limit = PP__SPIN_MAX;
     pp__self.rung_epoch = UINT64_MAX;
     pp__self.untold = PP__WANT_NO_ID;

@@ -36,8 +36,9 @@ extern struct pp__self {
     const struct pp__pool_page *page;
     int bell, socket;
     int shared_images;
-    bool spins;    /* it may spin when it runs dry */
-    bool filtered; /* system calls may be forbidden on pain of death: only those are made that always were */
+    bool spins; /* it may spin when it runs dry */
+    bool stays; /* on its processor: it was pinned, or system calls may be forbidden on pain of death, and only those
+                   are made that always were */
     uint64_t seed;
     struct pp__ring_reader calls;
     struct pp__ring_writer results;
@@ -47,6 +48,7 @@ extern struct pp__self {
     uint64_t slept_for;   /* ns, its last sleep for want of calls; 0: it has spun for one since */
     uint64_t slept_epoch; /* rung_epoch then */
     uint64_t moved_at;    /* to another processor, or tried to */
+    unsigned purse;       /* what it has for moves to its owner's (worker_idle.c) */
     uint32_t most_behind; /* bytes in the call ring, since there was last little */
     struct pp__announced *modules;
     size_t module_count;

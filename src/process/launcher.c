@@ -350,7 +350,8 @@ void pp__launcher_disconnect(int connection)
 
 int pp__launcher_start(int connection, const struct pp__plan *plan, const int *fds, size_t count)
 {
-    struct pp__wire_start message = {.type = PP__WIRE_START, .processor = (uint32_t)sched_getcpu(), .plan = *plan};
+    struct pp__wire_start message = {
+        .type = PP__WIRE_START, .processor = (uint32_t)PP_SYS(sched_getcpu)(), .plan = *plan};
     return pp__fd_send(connection, &message, sizeof message, fds, count);
 }
 

@@ -101,6 +101,7 @@ static const int errors[CALLS][2] = {
     [CALL_setenv] = {ENOMEM, ENOMEM},
     [CALL_getrandom] = {EINTR, ENOSYS},
     [CALL_setpriority] = {EACCES, EACCES},
+    [CALL_sched_getcpu] = {ENOSYS, ENOSYS},
     [CALL_sched_getaffinity] = {EINVAL, EINVAL},
     [CALL_sched_setaffinity] = {EINVAL, EINVAL},
     [CALL_pthread_create] = {EAGAIN, EAGAIN},
@@ -234,6 +235,7 @@ FAILING(int, -1, chdir, (const char *path), (path))
 FAILING(int, -1, setenv, (const char *name, const char *value, int replace), (name, value, replace))
 FAILING(ssize_t, -1, getrandom, (void *data, size_t size, unsigned flags), (data, size, flags))
 FAILING(int, -1, setpriority, (__priority_which_t which, id_t who, int priority), (which, who, priority))
+FAILING(int, -1, sched_getcpu, (void), ())
 FAILING(int, -1, sched_getaffinity, (pid_t pid, size_t size, cpu_set_t *set), (pid, size, set))
 FAILING(int, -1, sched_setaffinity, (pid_t pid, size_t size, const cpu_set_t *set), (pid, size, set))
 FAILING(int, errno, pthread_create,

@@ -15,14 +15,23 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-enum { SETS, LAST_SIZE, LOOKS };
+enum { SETS, LAST_SIZE, LAST_ONE, LOOKS };
 
 /* By the library, in a worker, which has the owner's seams by the fork. */
 static int counting_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
 {
     atomic_fetch_add(word(SETS), 1);
     atomic_store(word(LAST_SIZE), (uint32_t)CPU_COUNT(set));
+    for (size_t i = 0; CPU_COUNT(set) == 1 && i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, set))
+            atomic_store(word(LAST_ONE), (uint32_t)i);
     return sched_setaffinity(pid, size, set);
+}
+
+static int counting_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+    atomic_fetch_add(word(LOOKS), 1);
+    return sched_getaffinity(pid, size, set);
 }
 
 /* Every second time, when a worker has set that it may run anywhere, there is one processor more than before. */
@@ -156,14 +165,90 @@ TEST(a_worker_that_may_run_on_one_processor_stays_there)
     pp_pool_destroy(pool);
 }
 
-TEST(where_waits_only_sleep_nobody_moves)
+/* ------------------------------------------------------------------------------------------ where nobody spins */
+
+static pid_t owners_pid;
+
+/* All of the owner run on a processor, none of a worker do: it need not be where the kernel likes to wake it. */
+static int getcpu_of_two(void)
+{
+    return getpid() == owners_pid ? sched_getcpu() : -2;
+}
+
+static pp_pool *open_parted(void)
+{
+    owners_pid = getpid();
+    pp__sys.sched_getcpu = getcpu_of_two;
+    return open_counted(PP_WAIT_SLEEP);
+}
+
+static int task_last(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    test_sleep_ms(5);
+    return 0;
+}
+
+TEST(where_nobody_spins_a_worker_comes_to_the_processor_of_who_waits_at_once)
 {
     need_two_processors();
-    pp_pool *pool = open_counted(PP_WAIT_SLEEP);
-    for (int i = 0; i < 50; i++)
-        meet(pool, 0);
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("under valgrind a thread takes too long between a wake and its sleep");
+    int count = count_processors();
+    pp_pool *pool = open_parted();
+    cpu_set_t own = this_processor();
+    CHECK_INT(sched_setaffinity(0, sizeof own, &own), 0);
+    while (read_word(SETS) == 0)
+        expect_usable(pool);
+    CHECK_INT(processors_of_worker(pool), count);
+    pp_pool_destroy(pool);
+    CHECK_INT(read_word(LAST_ONE), sched_getcpu());
+    CHECK_INT(read_word(SETS) % 2, 0);                      /* there, and free again: */
+    CHECK_INT(read_word(LAST_SIZE), 8 * sizeof(cpu_set_t)); /* on all that there can ever be */
+}
+
+TEST(a_worker_does_not_come_to_one_who_does_something_else_before_it_waits)
+{
+    need_two_processors();
+    pp_pool *pool = open_parted();
+    for (int i = 0; i < 50; i++) {
+        pp_future *future = submit(pool, task_last, NULL, 0);
+        test_sleep_ms(1);
+        expect_end(future, 0);
+    }
     CHECK_INT(read_word(SETS), 0);
     pp_pool_destroy(pool);
+}
+
+/* What the library asks and sets in the worker while that runs on `processor` alone and this thread on its own. */
+static void check_stays(pp_wait_policy policy, int processor)
+{
+    pp_pool_options options = {.max_workers = 1, .wait = policy, .processors = &processor, .processor_count = 1};
+    pp_pool *pool = kit_pool_with(PP_START_FORK, options);
+    expect_usable(pool);
+    uint32_t before = read_word(SETS) + read_word(LOOKS);
+    for (int i = 0; i < 500; i++)
+        expect_usable(pool);
+    CHECK_INT(read_word(SETS) + read_word(LOOKS), before);
+    pp_pool_destroy(pool);
+}
+
+TEST(a_pinned_worker_neither_leaves_nor_comes)
+{
+    need_two_processors();
+    cpu_set_t others;
+    CHECK_INT(sched_getaffinity(0, sizeof others, &others), 0);
+    board_make();
+    pp__sys.sched_getaffinity = counting_getaffinity;
+    pp__sys.sched_setaffinity = counting_setaffinity;
+    cpu_set_t own = this_processor();
+    CHECK_INT(sched_setaffinity(0, sizeof own, &own), 0);
+    check_stays(PP_WAIT_ADAPTIVE, sched_getcpu());
+    CPU_CLR((size_t)sched_getcpu(), &others);
+    int other = 0;
+    while (!CPU_ISSET((size_t)other, &others))
+        other++;
+    check_stays(PP_WAIT_SLEEP, other);
 }
 
 /* In the process that starts workers, and so in all of them: whoever calls it dies. */
@@ -181,7 +266,7 @@ static void filter_setaffinity(void)
         LEFT_OUT("no seccomp");
 }
 
-/* The owner sets nothing either, so the worker comes to it as the kernel likes, and as often as not. */
+/* The owner sets nothing either, so the worker is beside it, or elsewhere, as the kernel likes. */
 TEST(under_a_filter_of_system_calls_that_kills_for_it_nobody_moves)
 {
     need_two_processors();
@@ -189,7 +274,8 @@ TEST(under_a_filter_of_system_calls_that_kills_for_it_nobody_moves)
     pp_pool_destroy(pool);
     filter_setaffinity();
     for (int i = 0; i < 20; i++) {
-        pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1});
+        pp_wait_policy wait = i % 2 ? PP_WAIT_SLEEP : PP_WAIT_ADAPTIVE;
+        pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1, .wait = wait});
         for (int k = 0; k < 1000; k++)
             expect_usable(pool);
         pp_pool_destroy(pool);
