@@ -240,7 +240,7 @@ def add_growth(plan):
             plan.add("scale", f"{count} {what}", "ours", workload, (count, 0))
             plan.add("scale", f"{count} {what}, asleep", "ours", workload, (count, ASLEEP_US), quick, rare=large)
     for threads in SUBMITTERS:
-        plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 200000), (threads, 20000))
+        plan.add("scale", f"{threads} submitting", "ours", "threads", (threads, 1000000), (threads, 20000))
     for threads in WAITERS:
         plan.add("scale", f"{threads} waiting", "ours", "waiters", (threads, 80000), (threads, 8000))
     for threads in BYSTANDERS:
@@ -296,8 +296,9 @@ def claims_of_calls():
     for metric, which in (("p50", ""), ("p99", ", p99")):
         bare = other("raw", "spin", metric)
         yield Claim(f"a round trip{which}, of a bare spinning one", ours("call", metric), bare, 5)
-    for peer in ("glib", "uv"):
-        yield Claim(f"{PROGRAMS[peer].title}'s round trip, of ours", other(peer, "call"), ours("call"), 10, False)
+        for peer in ("glib", "uv"):
+            of = f"{PROGRAMS[peer].title}'s round trip{which}, of ours"
+            yield Claim(of, other(peer, "call", metric), ours("call", metric), 10, False)
     for label in ("back to back", "after 1 ms"):
         yield Claim(f"asleep, {label}: of bare futexes", ours(label), other("raw", label), 1.5)
     yield Claim("by default, after 1 ms: of bare futexes", ours("default, after 1 ms"), other("raw", "after 1 ms"), 1.5)
