@@ -302,13 +302,18 @@ static bool waits_at_once(const pp_pool *pool, uint64_t now)
     return pool->options.wait == PP_WAIT_SLEEP && pool->busy == 1 && now - pool->woke_at < AT_ONCE;
 }
 
-/* For worker_idle.c. */
+/* For come_near (worker_idle.c), whenever somebody goes to sleep. */
+static void tell_near(pp_pool *pool, uint32_t processor)
+{
+    if (pp__load_relaxed(&pool->page->near) != processor)
+        pp__store_relaxed(&pool->page->near, processor);
+}
+
 static void tell_processor(pp_pool *pool, uint64_t now)
 {
-    uint32_t processor = (uint32_t)PP_SYS(sched_getcpu)(), near = waits_at_once(pool, now) ? processor : UINT32_MAX;
+    uint32_t processor = (uint32_t)PP_SYS(sched_getcpu)();
     pp__store_relaxed(&pool->page->processor, processor);
-    if (pp__load_relaxed(&pool->page->near) != near)
-        pp__store_relaxed(&pool->page->near, near);
+    tell_near(pool, waits_at_once(pool, now) ? processor : UINT32_MAX);
 }
 
 static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
@@ -464,6 +469,8 @@ static int sleep_for_events(pp_pool *pool, uint64_t deadline, bool every, struct
     uint64_t begun = pp__now();
     if (every)
         tell_processor(pool, begun);
+    else
+        tell_near(pool, UINT32_MAX);
     int milliseconds =
         anything_waiting(pool) ? 0 : bounded(pool, begun, deadline); /* reports are looked at in any case */
     bool report_due = pool->collector.report_due;
@@ -591,6 +598,7 @@ bool pp__collect_arm(pp_pool *pool, uint64_t *next)
     ask(pool, PP__WANT_ATTENTION, UINT64_MAX);
     bool some = anything_waiting(pool);
     bounded(pool, pp__now(), *next);
+    tell_near(pool, UINT32_MAX);
     *next = c->wake_at;
     c->manager = c->asleep = true;
     c->kicked = false;
