@@ -318,9 +318,9 @@ typedef enum pp_wait_policy {
      * processors, and calls last some microseconds at most on average, the threads take turns: what one waits for may
      * come to it a millisecond later, or twice that, while another goes on from call to call. */
     PP_WAIT_ADAPTIVE = 0,
-    /* Nothing: no processor time is spent on waiting. While one call at a time is waited for, its worker comes to the
-     * processor of the thread that waits, where it is woken in less time, in the way in which it leaves that else, and
-     * with the same exceptions. */
+    /* Nothing: no processor time is spent on waiting. While one call at a time is waited for, and at once, its worker
+     * comes to the processor of the thread that waits, if that helps: it is woken there in less time. It does so in the
+     * way in which it leaves that processor else, with the same exceptions. */
     PP_WAIT_SLEEP
 } pp_wait_policy;
 
@@ -974,7 +974,8 @@ PP_API void pp_map_close(pp_map *map);
 
 /*
  * A parallel loop: outputs[i] = function(inputs[i]) for `count` elements of in_size and out_size bytes. A result of
- * another size is a failure of its element; outputs of failed elements are left alone. Returns how many elements
+ * another size is a failure of its element; outputs of failed elements stay as they are. While the loop runs they may
+ * be written to with the bytes that they have, so they are this function's until it returns. Returns how many elements
  * failed, or a negative errno: -EINVAL (also where inputs or outputs would be larger than any memory), -EINTR, -ENOMEM,
  * -EMFILE, -ENFILE, -ETIME (total_timeout is over), -ESHUTDOWN, -ENOTRECOVERABLE, -EPERM. After failures
  * pp_last_error() tells of the one with the lowest index. With fail_fast, elements that never ran count as failed.

@@ -52,8 +52,8 @@ static void use_buffers(const pp_map *map, struct pp__chunk *chunk, const struct
 }
 
 /*
- * Results are copied to the program's outputs under the pool's lock, which is to be held for short: what faults there
- * are in that memory come before. Each byte is the chunk's own, and stays as it is.
+ * Results are copied to the program's outputs under the pool's lock, which is to be held for short: faults in that
+ * memory are to come before. Each byte is the chunk's own, and stays as it is.
  */
 static void touch_outputs(const pp_map *map, uint32_t count)
 {

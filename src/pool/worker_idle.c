@@ -50,17 +50,12 @@ static void sleep_for_call(void)
     pp__self.slept_epoch = pp__self.rung_epoch;
 }
 
-/* Since its last sleep. */
-static bool has_rung(void)
-{
-    return pp__self.rung_epoch != pp__self.slept_epoch;
-}
-
-/* Whether who waits for it does so, by all that is known, for this very processor: whom it has rung, or, behind a
- * longer sleep, who was about to sleep himself when it was woken. */
+/* Whether who waits for it does so, by all that is known, for this very processor: whom it has rung since its last
+ * sleep, or, behind a longer one, who was about to sleep himself when it was woken. */
 static bool is_in_the_way(void)
 {
-    return (has_rung() || pp__self.slept_for >= PP__SPIN_MAX) &&
+    bool rung = pp__self.rung_epoch != pp__self.slept_epoch;
+    return (rung || pp__self.slept_for >= PP__SPIN_MAX) &&
            pp__load_relaxed(&pp__self.page->processor) == (uint32_t)PP_SYS(sched_getcpu)();
 }
 
@@ -102,7 +97,7 @@ static void come_near(void)
 {
     cpu_set_t before;
     uint32_t near = pp__load_relaxed(&pp__self.page->near);
-    if (near == UINT32_MAX || pp__self.stays || !has_rung())
+    if (near == UINT32_MAX || pp__self.stays)
         return;
     if (near == (uint32_t)PP_SYS(sched_getcpu)()) {
         pp__self.purse += pp__self.purse < MOVE_PURSE;

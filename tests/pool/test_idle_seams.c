@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 enum { SETS, LAST_SIZE, LAST_ONE, LOOKS, CALLED };
 
@@ -106,6 +107,19 @@ static void meet(pp_pool *pool, int stays)
         expect_usable(pool);
 }
 
+/* One that this container has besides that of this thread. */
+static int other_processor(void)
+{
+    cpu_set_t own, all = all_processors();
+    int other = 0;
+    CHECK_INT(sched_getaffinity(0, sizeof own, &own), 0);
+    CHECK(sched_setaffinity(0, sizeof all, &all) == 0 && sched_getaffinity(0, sizeof all, &all) == 0);
+    CHECK_INT(sched_setaffinity(0, sizeof own, &own), 0);
+    while (!CPU_ISSET((size_t)other, &all) || other == sched_getcpu())
+        other++;
+    return other;
+}
+
 /* That this container has, before any of them is left. */
 static int count_processors(void)
 {
@@ -175,11 +189,13 @@ static int getcpu_of_two(void)
     return getpid() == owners_pid ? sched_getcpu() : -2;
 }
 
-static pp_pool *open_parted(void)
+static pp_pool *open_parted(int workers)
 {
     owners_pid = getpid();
     pp__sys.sched_getcpu = getcpu_of_two;
-    return open_counted(PP_WAIT_SLEEP);
+    board_make();
+    pp__sys.sched_setaffinity = counting_setaffinity;
+    return kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = workers, .wait = PP_WAIT_SLEEP});
 }
 
 static int task_last(pp_task *task, const void *arg, size_t size)
@@ -195,7 +211,7 @@ TEST(where_nobody_spins_a_worker_comes_to_the_processor_of_who_waits_at_once)
     if (TEST_ON_VALGRIND)
         LEFT_OUT("under valgrind a thread takes too long between a wake and its sleep");
     int count = count_processors();
-    pp_pool *pool = open_parted();
+    pp_pool *pool = open_parted(1);
     cpu_set_t own = this_processor();
     CHECK_INT(sched_setaffinity(0, sizeof own, &own), 0);
     while (read_word(SETS) == 0)
@@ -207,16 +223,97 @@ TEST(where_nobody_spins_a_worker_comes_to_the_processor_of_who_waits_at_once)
     CHECK_INT(read_word(LAST_SIZE), 8 * sizeof(cpu_set_t)); /* on all that there can ever be */
 }
 
+/* One call for each worker, which are waited for so much later. */
+static void call_all(pp_pool *pool, int workers, unsigned pause)
+{
+    pp_future *futures[2];
+    for (int i = 0; i < workers; i++)
+        futures[i] = submit(pool, task_last, NULL, 0);
+    if (pause)
+        test_sleep_ms(pause);
+    for (int i = 0; i < workers; i++)
+        expect_end(futures[i], 0);
+}
+
+/* A worker that was not ready when its call came is woken by who waits for that, and may come. What was set by then. */
+static uint32_t warm_up(pp_pool *pool, int workers)
+{
+    call_all(pool, workers, 1);
+    call_all(pool, workers, 1);
+    return read_word(SETS);
+}
+
 TEST(a_worker_does_not_come_to_one_who_does_something_else_before_it_waits)
 {
     need_two_processors();
-    pp_pool *pool = open_parted();
-    for (int i = 0; i < 50; i++) {
-        pp_future *future = submit(pool, task_last, NULL, 0);
-        test_sleep_ms(1);
-        expect_end(future, 0);
+    pp_pool *pool = open_parted(1);
+    uint32_t sets = warm_up(pool, 1);
+    for (int i = 0; i < 50; i++)
+        call_all(pool, 1, 1);
+    CHECK_INT(read_word(SETS), sets);
+    pp_pool_destroy(pool);
+}
+
+TEST(workers_that_run_side_by_side_do_not_come)
+{
+    need_two_processors();
+    pp_pool *pool = open_parted(2);
+    uint32_t sets = warm_up(pool, 2);
+    for (int i = 0; i < 50; i++)
+        call_all(pool, 2, 0);
+    CHECK_INT(read_word(SETS), sets);
+    pp_pool_destroy(pool);
+}
+
+/* In the worker: on the processor with this number alone, from now on. */
+static int task_stay(pp_task *task, const void *arg, size_t size)
+{
+    cpu_set_t one;
+    int processor;
+    memcpy(&processor, arg, size);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)processor, &one);
+    return sched_setaffinity(0, sizeof one, &one) == 0 ? 0 : pp_task_fail(task, -errno, "sched_setaffinity");
+}
+
+TEST(a_worker_that_may_run_elsewhere_alone_does_not_come)
+{
+    need_two_processors();
+    pp_pool *pool = open_parted(1);
+    cpu_set_t own = this_processor();
+    CHECK_INT(sched_setaffinity(0, sizeof own, &own), 0);
+    int other = other_processor();
+    expect_end(submit(pool, task_stay, &other, sizeof other), 0);
+    uint32_t sets = warm_up(pool, 1);
+    for (int i = 0; i < 500; i++)
+        expect_usable(pool);
+    CHECK_INT(read_word(SETS), sets);
+    CHECK_INT(processors_of_worker(pool), 1);
+    pp_pool_destroy(pool);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Here it never is where it is to be, so that no move was worth anything. */
+TEST(moves_that_are_no_use_are_few_but_tried_again)
+{
+    need_two_processors();
+    if (TEST_ON_VALGRIND)
+        LEFT_OUT("under valgrind a thread takes too long between a wake and its sleep");
+    pp_pool *pool = open_parted(1);
+    double begun = seconds();
+    uint32_t moves = 0;
+    while (moves <= 100) {
+        for (int i = 0; i < 100; i++)
+            expect_usable(pool);
+        moves = read_word(SETS) / 2;
+        CHECK(moves <= 32 * (uint32_t)((seconds() - begun) * 10 + 2));
     }
-    CHECK_INT(read_word(SETS), 0);
     pp_pool_destroy(pool);
 }
 
@@ -243,7 +340,7 @@ TEST(a_worker_does_not_come_to_one_who_waits_no_more)
     need_two_processors();
     if (TEST_ON_VALGRIND)
         LEFT_OUT("under valgrind a thread takes too long between a wake and its sleep");
-    pp_pool *pool = open_parted();
+    pp_pool *pool = open_parted(1);
     while (read_word(SETS) == 0)
         expect_usable(pool);
     call_back(pool);
@@ -269,19 +366,13 @@ static void check_stays(pp_wait_policy policy, int processor)
 TEST(a_pinned_worker_neither_leaves_nor_comes)
 {
     need_two_processors();
-    cpu_set_t others;
-    CHECK_INT(sched_getaffinity(0, sizeof others, &others), 0);
     board_make();
     pp__sys.sched_getaffinity = counting_getaffinity;
     pp__sys.sched_setaffinity = counting_setaffinity;
     cpu_set_t own = this_processor();
     CHECK_INT(sched_setaffinity(0, sizeof own, &own), 0);
     check_stays(PP_WAIT_ADAPTIVE, sched_getcpu());
-    CPU_CLR((size_t)sched_getcpu(), &others);
-    int other = 0;
-    while (!CPU_ISSET((size_t)other, &others))
-        other++;
-    check_stays(PP_WAIT_SLEEP, other);
+    check_stays(PP_WAIT_SLEEP, other_processor());
 }
 
 /* In the process that starts workers, and so in all of them: whoever calls it dies. */
@@ -309,7 +400,7 @@ TEST(under_a_filter_of_system_calls_that_kills_for_it_nobody_moves)
     for (int i = 0; i < 20; i++) {
         pp_wait_policy wait = i % 2 ? PP_WAIT_SLEEP : PP_WAIT_ADAPTIVE;
         pool = kit_pool_with(PP_START_FORK, (pp_pool_options){.max_workers = 1, .wait = wait});
-        for (int k = 0; k < 1000; k++)
+        for (int k = 0; k < (wait == PP_WAIT_SLEEP ? 50 : 1000); k++)
             expect_usable(pool);
         pp_pool_destroy(pool);
     }

@@ -137,8 +137,8 @@ static inline bool kit_put(struct kit *kit, uint64_t id, uint32_t size)
 /* The next record must be this one. */
 static inline void kit_expect(struct kit *kit, uint64_t id, uint32_t size)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     CHECK_INT(pp__ring_next(&kit->reader, &record, &payload), 1);
     CHECK_INT(record.id, id);
     CHECK_INT(record.type, id & 0xffff);

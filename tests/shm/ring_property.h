@@ -78,8 +78,8 @@ static inline void property_read(struct property *property)
 {
     struct kit *kit = &property->in;
     uint64_t before = kit->reader.position;
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     int rc = pp__ring_next(&kit->reader, &record, &payload);
     CHECK(rc == 0 || rc == 1 || rc == -EPROTO);
     CHECK(kit->reader.poisoned == (rc == -EPROTO));

@@ -344,8 +344,8 @@ static bool put_old(struct kit *kit, uint64_t id, uint32_t size, size_t kind)
 
 static void expect_old(struct kit *kit, uint64_t id, uint32_t size)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     CHECK_INT(pp__ring_next(&kit->reader, &record, &payload), 1);
     CHECK_INT(record.id, id);
     CHECK_INT(record.size, size);
@@ -444,8 +444,8 @@ TEST(a_copy_takes_what_is_there_and_nothing_of_nothing)
 
 static void look_at_open_record(struct kit *kit, uint64_t start, uint32_t reserved, uint32_t size)
 {
-    struct pp__record record;
-    const void *seen;
+    struct pp__record record = {0};
+    const void *seen = NULL;
     kit_start(kit, start);
     void *payload = pp__ring_reserve(&kit->writer, 7, 7, reserved);
     kit_fill_headers(payload, reserved, 16, 1);
@@ -480,8 +480,8 @@ TEST(a_record_is_seen_before_it_is_published_and_may_become_smaller_at_every_pla
 TEST(what_is_written_over_an_open_record_does_not_move_its_writer)
 {
     struct kit kit;
-    struct pp__record record;
-    const void *seen;
+    struct pp__record record = {0};
+    const void *seen = NULL;
     kit_open(&kit, CAPACITY);
     for (uint64_t start = 0; start < CAPACITY; start += 64) {
         kit_start(&kit, start);
@@ -503,8 +503,8 @@ TEST(what_is_written_over_an_open_record_does_not_move_its_writer)
 TEST(behind_records_that_are_not_released_an_open_record_has_what_they_leave)
 {
     struct kit kit;
-    struct pp__record record;
-    const void *seen;
+    struct pp__record record = {0};
+    const void *seen = NULL;
     kit_open(&kit, CAPACITY);
     CHECK(kit_put(&kit, 1, LARGEST) && kit_put(&kit, 2, 300));
     pp__ring_publish(&kit.writer);

@@ -107,8 +107,8 @@ TEST(a_producer_killed_anywhere_in_a_publish_leaves_its_batch_whole_or_not_at_al
 /* Takes a record at a time until it is killed. */
 static _Noreturn void take_all(struct kit *kit)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     while (pp__ring_next(&kit->reader, &record, &payload) == 1)
         pp__ring_release(&kit->reader);
     _exit(0);

@@ -98,8 +98,8 @@ static void expect_broken_for_good(struct kit *kit)
 static void read_torn_ring(const struct torn_ring *torn, uint64_t base, uint64_t tail)
 {
     struct kit kit;
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     int records = 0, rc;
     kit_open(&kit, CAPACITY);
     tear(&kit, torn, base, tail);
@@ -130,8 +130,8 @@ TEST(a_torn_ring_is_read_up_to_the_tear_and_no_further)
 static void read_round_and_round(uint64_t start, uint32_t room)
 {
     struct kit kit;
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     int records = 0, rc;
     kit_open(&kit, CAPACITY);
     kit_start(&kit, start);
@@ -158,8 +158,8 @@ TEST(records_that_go_round_without_a_release_break_the_ring_when_it_is_used_up)
 TEST(a_spoilt_ring_is_broken_wherever_its_reader_is)
 {
     struct kit kit;
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     kit_open(&kit, CAPACITY);
     for (uint64_t position = 0; position < CAPACITY; position += PP__RING_ALIGN) {
         kit_start(&kit, 0);
@@ -343,8 +343,8 @@ enum { NONE, BROKEN, WHOLE, WAYS };
 
 static int read_while_it_changes(struct kit *kit, uint32_t start)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     pp__ring_reader_init(&kit->reader, kit->data, CAPACITY, &kit->words->tail, &kit->words->head, start);
     int rc = pp__ring_next(&kit->reader, &record, &payload);
     CHECK(pp__ring_behind(&kit->reader) <= CAPACITY);
@@ -496,8 +496,8 @@ static void make_cursors_huge(void)
 /* A record of 100 bytes, from `start` on; what came of reading it while it changed. */
 static int read_what_changes(uint64_t start, void (*turn)(void), int patience)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     kit_open_at_page(&watched, KIT_PAGE);
     kit_start(&watched, start);
     CHECK(kit_put(&watched, 1, 100));
@@ -560,8 +560,8 @@ TEST(a_mark_is_read_exactly_once)
 
 TEST(a_cursor_is_read_exactly_once)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     check_watch();
 #ifdef PP_TSAN
     LEFT_OUT("thread sanitizer's atomic load reads twice, the second time under a lock");

@@ -101,8 +101,8 @@ static uint64_t consume(struct kit *kit, pid_t child, uint64_t records)
 {
     uint64_t sizes = 1, batches = 3, sum = 0;
     for (uint64_t id = 0; id < records; id++) {
-        struct pp__record record;
-        const void *payload;
+        struct pp__record record = {0};
+        const void *payload = NULL;
         CHECK_INT(next_waiting(kit, child, &record, &payload), 1);
         CHECK(record.id == id && record.type == 5 && record.size == draw_size(&sizes));
         sum = sum_words(payload, record.size, sum);
@@ -142,8 +142,8 @@ static _Noreturn void produce_for_ever(struct kit *kit)
 /* Reads what there is; each record must be the next one and whole. */
 static void drain(struct kit *kit, uint64_t *id, uint64_t *sizes)
 {
-    struct pp__record record;
-    const void *payload;
+    struct pp__record record = {0};
+    const void *payload = NULL;
     int rc;
     while ((rc = pp__ring_next(&kit->reader, &record, &payload)) == 1) {
         CHECK(record.id == *id && record.size == draw_size(sizes));

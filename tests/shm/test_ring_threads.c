@@ -105,7 +105,7 @@ static void take_words(struct run_ring *ring, const uint64_t *words, uint64_t fi
 
 static void take_published(struct run_ring *ring)
 {
-    struct pp__record record;
+    struct pp__record record = {0};
     const void *words;
     while (pp__ring_next(&ring->kit.reader, &record, &words) == 1) {
         CHECK(record.id <= ring->taken);
@@ -115,7 +115,7 @@ static void take_published(struct run_ring *ring)
 
 static void take_open_words(struct run_ring *ring)
 {
-    struct pp__record record;
+    struct pp__record record = {0};
     const void *words;
     uint64_t open = pp__open_look(&ring->open);
     if (open <= ring->taken || pp__ring_waiting(&ring->kit.reader))
