@@ -50,7 +50,7 @@
 #define PP__RING_ALIGN 64u
 /* Behind the data, for the record that crosses their end. There is never more than one: from the beginning of one to
  * the end of the next are more bytes than the capacity. */
-#define PP__RING_SLACK(capacity) ((capacity) / 16 * 5)
+#define PP__RING_SLACK(capacity) ((capacity) / 4 + (capacity) / 16)
 #define PP__RING_FETCH (UINT64_C(3) * PP__RING_ALIGN)
 
 struct pp__record {
