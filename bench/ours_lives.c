@@ -140,7 +140,7 @@ static struct crash time_crash(uint64_t n, uint64_t pause)
     return crash;
 }
 
-/* Crashes so far apart find a standby worker, those in a row do not. */
+/* Crashes so far apart find a standby worker, those in a row one that is in the making. */
 #define APART 10000000
 
 static void time_crashes(pp_launcher *launcher, unsigned count, uint64_t pause)
