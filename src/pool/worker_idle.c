@@ -96,7 +96,7 @@ static bool can_pay_move(uint64_t now)
 static void come_near(void)
 {
     cpu_set_t before;
-    uint32_t near = pp__load_relaxed(&pp__self.page->near);
+    uint32_t near = pp__load_relaxed(&pp__self.page->near); /* stored in tell_near (collect.c); a hint */
     if (near == UINT32_MAX || pp__self.stays)
         return;
     if (near == (uint32_t)PP_SYS(sched_getcpu)()) {

@@ -243,26 +243,25 @@ static uint32_t warm_up(pp_pool *pool, int workers)
     return read_word(SETS);
 }
 
-TEST(a_worker_does_not_come_to_one_who_does_something_else_before_it_waits)
+static void check_none_comes(int workers, unsigned pause)
 {
     need_two_processors();
-    pp_pool *pool = open_parted(1);
-    uint32_t sets = warm_up(pool, 1);
+    pp_pool *pool = open_parted(workers);
+    uint32_t sets = warm_up(pool, workers);
     for (int i = 0; i < 50; i++)
-        call_all(pool, 1, 1);
+        call_all(pool, workers, pause);
     CHECK_INT(read_word(SETS), sets);
     pp_pool_destroy(pool);
 }
 
+TEST(a_worker_does_not_come_to_one_who_does_something_else_before_it_waits)
+{
+    check_none_comes(1, 1);
+}
+
 TEST(workers_that_run_side_by_side_do_not_come)
 {
-    need_two_processors();
-    pp_pool *pool = open_parted(2);
-    uint32_t sets = warm_up(pool, 2);
-    for (int i = 0; i < 50; i++)
-        call_all(pool, 2, 0);
-    CHECK_INT(read_word(SETS), sets);
-    pp_pool_destroy(pool);
+    check_none_comes(2, 0);
 }
 
 /* In the worker: on the processor with this number alone, from now on. */
