@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
-#define PP__VERSION 5u
+#define PP__VERSION 6u
 #define PP__SLOTS 256u
 #define PP__RING_BYTES 65536u
 #define PP__RING_ROOM (PP__RING_BYTES + PP__RING_SLACK(PP__RING_BYTES))
@@ -85,16 +85,13 @@ struct pp__call_side {
     /* owner -> worker, release: for each place of the program's buffers, how many had been sent for it when the last
      * one was forgotten. */
     alignas(PP__LINE) _Atomic uint32_t forgotten[PP__KNOWN];
-    alignas(4096) unsigned char calls[PP__RING_ROOM];
+    alignas(PP__LINE) unsigned char calls[PP__RING_ROOM];
 };
 
 struct pp__result_side {
-    alignas(PP__LINE) _Atomic uint64_t result_tail;      /* worker -> owner; ring.h */
-    alignas(PP__LINE) _Atomic uint64_t call_head;        /* worker -> owner; ring.h */
-    alignas(PP__LINE) _Atomic uint32_t sleeping;         /* worker -> owner: whether it sleeps; doorbell.h */
-    alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS]; /* both: who has which call; slot.h */
-    /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
-    alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
+    alignas(PP__LINE) _Atomic uint64_t result_tail; /* worker -> owner; ring.h */
+    alignas(PP__LINE) _Atomic uint64_t call_head;   /* worker -> owner; ring.h */
+    alignas(PP__LINE) _Atomic uint32_t sleeping;    /* worker -> owner: whether it sleeps; doorbell.h */
     /* worker -> owner: the id behind the last element whose result lies in the open run, the record at the end of
      * the result ring that is not published yet; open.h. Of a run that was published, or before the first: nothing new.
      */
@@ -112,8 +109,11 @@ struct pp__result_side {
      * BEGUN. Of a worker whose output is not captured: 0; where the worker has lost a file: UINT64_MAX. */
     _Atomic uint64_t output[PP__STREAMS];
     _Atomic uint64_t leave; /* both: the slot of LEAVE, of PP__LEAVE_ID */
+    alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS]; /* both: who has which call; slot.h */
+    /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
+    alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];
+    alignas(PP__LINE) unsigned char results[PP__RING_ROOM];
     alignas(PP__LINE) unsigned char crash[PP__TRACE_MAX];
-    alignas(4096) unsigned char results[PP__RING_ROOM];
 };
 
 struct pp__pool_page {
@@ -140,9 +140,10 @@ struct pp__pool_page {
  */
 #define PP__PAUSE UINT64_C(30000)
 
-static_assert(sizeof(struct pp__call_side) == 4096 + PP__RING_ROOM, "the call side is a page of words and the ring");
-static_assert(sizeof(struct pp__result_side) == 2 * 4096 + PP__RING_ROOM,
-              "the result side is two pages of words and the ring");
+/* A page is dear to map, so each ring begins on the one with the words before it. */
+static_assert(offsetof(struct pp__call_side, calls) == 512, "fixed layout");
+static_assert(offsetof(struct pp__result_side, results) == 256 + 16 * PP__SLOTS, "fixed layout");
+static_assert(sizeof(struct pp__result_side) % 4096 == 0, "no page is begun for a rest");
 static_assert(offsetof(struct pp__call_side, call_tail) == 64, "fixed layout");
 static_assert(offsetof(struct pp__call_side, result_head) == 128, "fixed layout");
 static_assert(offsetof(struct pp__call_side, bell) == 192, "fixed layout");
@@ -152,13 +153,13 @@ static_assert(offsetof(struct pp__call_side, stop) == 384, "fixed layout");
 static_assert(offsetof(struct pp__call_side, forgotten) == 448, "fixed layout");
 static_assert(offsetof(struct pp__result_side, call_head) == 64, "fixed layout");
 static_assert(offsetof(struct pp__result_side, sleeping) == 128, "fixed layout");
-static_assert(offsetof(struct pp__result_side, slots) == 192, "fixed layout");
-static_assert(offsetof(struct pp__result_side, begun_at) == 192 + 8 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, open) == 192 + 16 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, progress) == 216 + 16 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, output) == 232 + 16 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, leave) == 248 + 16 * PP__SLOTS, "fixed layout");
-static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, open) == 192, "fixed layout");
+static_assert(offsetof(struct pp__result_side, progress) == 216, "fixed layout");
+static_assert(offsetof(struct pp__result_side, output) == 232, "fixed layout");
+static_assert(offsetof(struct pp__result_side, leave) == 248, "fixed layout");
+static_assert(offsetof(struct pp__result_side, slots) == 256, "fixed layout");
+static_assert(offsetof(struct pp__result_side, begun_at) == 256 + 8 * PP__SLOTS, "fixed layout");
+static_assert(offsetof(struct pp__result_side, crash) == 256 + 16 * PP__SLOTS + PP__RING_ROOM, "fixed layout");
 
 #define PP__PAGE_SIZE 4096u
 
