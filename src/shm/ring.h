@@ -210,14 +210,13 @@ static inline const _Atomic uint32_t *pp__ring_mark(const struct pp__ring_reader
     return &((const struct pp__header *)(const void *)place)->mark;
 }
 
-/* Type and id of the record whose header lies at `place`. */
+/* Type and id of the record whose header lies at `place`, each read once, and each stored as it will be loaded: a load
+ * that several stores have a part in waits until all of them have reached the cache. */
 static inline void pp__ring_copy_header(struct pp__record *record, const unsigned char *place)
 {
-    static_assert(offsetof(struct pp__record, type) == offsetof(struct pp__header, type) &&
-                      sizeof(struct pp__record) == sizeof(struct pp__header),
-                  "they differ in what comes first");
-    pp__shm_copy_few(&record->type, place + offsetof(struct pp__header, type),
-                     sizeof *record - offsetof(struct pp__record, type));
+    const volatile struct pp__header *header = (const volatile void *)place;
+    record->type = header->type;
+    record->id = header->id;
 }
 
 /* Where there is no record: whether that is since there is none that can be. */
@@ -231,15 +230,14 @@ static inline int pp__ring_next(struct pp__ring_reader *reader, struct pp__recor
 {
     uint32_t offset = pp__ring_offset(reader->position, reader->capacity);
     uint32_t mark = pp__load_ordered(pp__ring_mark(reader), RING_MARK_ORDER); /* pairs with pp__ring_publish */
-    struct pp__record header = {.size = mark - 1};
-    uint32_t room = pp__ring_room(header.size);
-    if (reader->poisoned || mark == 0 || header.size > pp__ring_largest(reader->capacity) ||
+    uint32_t size = mark - 1, room = pp__ring_room(size);
+    if (reader->poisoned || mark == 0 || size > pp__ring_largest(reader->capacity) ||
         room > reader->capacity - (reader->position - reader->released))
         return pp__ring_is_broken(reader, mark) ? -EPROTO : 0;
-    pp__ring_copy_header(&header, reader->data + offset);
-    *record = header;
+    record->size = size;
+    pp__ring_copy_header(record, reader->data + offset);
     reader->position += room;
-    *payload = reader->data + offset + sizeof header;
+    *payload = reader->data + offset + sizeof(struct pp__header);
     return 1;
 }
 
