@@ -16,6 +16,7 @@
  * mutant 5: the mark behind the last record is not cleared
  * mutant 6: there need be no room for that
  * mutant 7: of records that are published together the first is marked when it is reserved
+ * mutant 8: marks are cleared ahead where the reader has not given back
  */
 #define CPUS 2
 #define WORDS 5
@@ -86,10 +87,26 @@ inline reserve()
     }
 }
 
+/* Of some marks at once, as far as there is room. */
+inline clear()
+{
+    put(DATA(position), 0, RELAXED);
+    cleared = position + 1;
+    if
+    :: cleared - head < CAPACITY || MUTANT == 8 ->
+        put(DATA(cleared), 0, RELAXED);
+        cleared++
+    :: else
+    fi
+}
+
 inline publish()
 {
 #if MUTANT != 5
-    put(DATA(position), 0, RELAXED);
+    if
+    :: cleared <= position -> clear()
+    :: else
+    fi;
 #endif
     published_id = id - 1;
     put(DATA(published), first, PUBLISH);
@@ -98,7 +115,7 @@ inline publish()
 
 proctype writer()
 {
-    byte position, published, head, id = 1, size, first;
+    byte position, published, cleared = 1, head, id = 1, size, first;
     do
     :: id > RECORDS && published == position -> break
     :: id <= RECORDS && size == 0 -> size = 1

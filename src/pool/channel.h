@@ -108,7 +108,7 @@ struct pp__result_side {
     /* worker -> owner: where in the files of its output that of the call which runs begins; stored before the slot says
      * BEGUN. Of a worker whose output is not captured: 0; where the worker has lost a file: UINT64_MAX. */
     _Atomic uint64_t output[PP__STREAMS];
-    _Atomic uint64_t leave; /* both: the slot of LEAVE, of PP__LEAVE_ID */
+    _Atomic uint64_t leave;                              /* both: the slot of LEAVE, of PP__LEAVE_ID */
     alignas(PP__LINE) _Atomic uint64_t slots[PP__SLOTS]; /* both: who has which call; slot.h */
     /* worker -> owner: pp__now() of the begin, stored before the slot says BEGUN. */
     alignas(PP__LINE) _Atomic uint64_t begun_at[PP__SLOTS];

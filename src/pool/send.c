@@ -213,7 +213,7 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
         return -EAGAIN;
     int error = first ? send_first(worker, item, type, big, (char *)(record + 1) + padded, &ahead) : 0;
     if (error) {
-        worker->calls.position = before; /* nothing of it was published */
+        pp__ring_give_up(&worker->calls, before);
         return error;
     }
     *record = (struct pp__call_record){.slot = slot,

@@ -6,7 +6,8 @@
  *   - A reader sees whole records. All bytes of a record, and of those that are published with it, are written before
  *     the store of the first one's mark, and read after the load that saw that (PUBLISH pairs with MARK).
  *   - A reader does not take old bytes for a record. Where it looks next the mark is 0 until there is one: that was
- *     written before the mark of the batch before was, or lies there since the beginning.
+ *     written before the mark of the batch before was, or lies there since the beginning. Up to `cleared` it is 0 also
+ *     behind that, as long as nothing is written there; what is given up again (pp__ring_give_up) may have been.
  *   - A writer does not overwrite what is still read. The reader's last look at a record comes before the store of a
  *     head behind it, and the writer's first byte there after the load that saw that head (RELEASE pairs with HEAD).
  *     The mark behind its last record is such a byte, so there is room for one more.
@@ -40,8 +41,8 @@
 #define RING_HEAD_ORDER memory_order_acquire
 #endif
 
-/* So far ahead of the last record two lines are asked for that will be written: the consumer read them last. */
-#define AHEAD UINT64_C(128)
+/* The marks of so many bytes are cleared at once. */
+#define CLEARED_AT_ONCE (UINT64_C(8) * PP__RING_ALIGN)
 
 #define CAPACITY_MIN (16 * PP__RING_ALIGN)
 #define CAPACITY_MAX (UINT32_C(1) << 30)
@@ -70,6 +71,7 @@ void pp__ring_writer_init(struct pp__ring_writer *writer, void *data, uint32_t c
                                        .head = head,
                                        .position = start,
                                        .published = start,
+                                       .cleared = start + PP__RING_ALIGN,
                                        .head_seen = start,
                                        .capacity = capacity};
     pp__store_relaxed(&pp__ring_header(writer, start)->mark, 0); /* as it is: seen by who is given the ring */
@@ -114,11 +116,20 @@ void *pp__ring_reserve_again(struct pp__ring_writer *writer, uint32_t type, uint
     return pp__ring_reserve(writer, type, id, size);
 }
 
-/* Or the stores there wait for the lines, and the next locked operation for the stores. */
-static void fetch_ahead(const struct pp__ring_writer *writer)
+/*
+ * From `position` on. The consumer has read these lines last: a store there waits until it has given the line up, and
+ * the next locked operation waits for the store. Eight wait hardly longer than one, and what is written there next does
+ * not have to. As many behind them are asked for, which helps where a processor gives up ahead what it still has.
+ */
+static void clear_marks(struct pp__ring_writer *writer)
 {
-    pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD, writer->capacity));
-    pp__prefetch_to_write(writer->data + pp__ring_offset(writer->position + AHEAD + PP__RING_ALIGN, writer->capacity));
+    uint64_t most = writer->capacity - (writer->position - writer->head_seen); /* behind that there may be records */
+    uint64_t end = writer->position + (most < CLEARED_AT_ONCE ? most : CLEARED_AT_ONCE);
+    for (uint64_t at = writer->position; at != end; at += PP__RING_ALIGN) {
+        pp__store_relaxed(&pp__ring_header(writer, at)->mark, 0);
+        pp__prefetch_to_write(pp__ring_header(writer, at + CLEARED_AT_ONCE));
+    }
+    writer->cleared = end;
 }
 
 void pp__ring_publish(struct pp__ring_writer *writer)
@@ -128,13 +139,13 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     PP_FAULT("ring.publish.before");
     struct pp__header *first = pp__ring_header(writer, writer->published);
     /* Behind the last record there is none: published with the first one's mark. */
-    pp__store_relaxed(&pp__ring_header(writer, writer->position)->mark, 0);
+    if ((int64_t)(writer->cleared - writer->position) <= 0)
+        clear_marks(writer);
     PP_FAULT("ring.publish.end");
     writer->published = writer->position;
     /* Pairs with the loads in pp__ring_next and pp__ring_waiting: publishes the bytes of all records. */
     pp__store_ordered(&first->mark, writer->mark, RING_PUBLISH_ORDER);
     pp__store_relaxed(writer->tail, writer->published); /* a number: nothing is read by it */
-    fetch_ahead(writer);
     PP_FAULT("ring.publish.after");
 }
 
@@ -155,7 +166,7 @@ void pp__ring_shrink(struct pp__ring_writer *writer, void *payload, uint32_t siz
         writer->mark = size + 1;
     else
         pp__store_relaxed(&header->mark, size + 1); /* as in pp__ring_put_header */
-    writer->position -= room - pp__ring_room(size);
+    pp__ring_give_up(writer, writer->position - room + pp__ring_room(size));
 }
 
 bool pp__ring_drained(struct pp__ring_writer *writer)

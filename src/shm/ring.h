@@ -73,6 +73,7 @@ struct pp__ring_writer {
     uint64_t position;  /* where the next record goes; beyond `published` by what is reserved and not published */
     uint64_t published; /* where the first of those begins, */
     uint32_t mark;      /* and what is to be its mark */
+    uint64_t cleared;   /* if that is beyond `position`: from there to here all marks are 0 */
     uint32_t capacity;
     uint64_t head_seen;
     bool poisoned;
@@ -164,6 +165,14 @@ void pp__ring_publish(struct pp__ring_writer *writer);
 
 /* Of a poisoned writer, whose consumer may look anywhere: what it looks at next is garbage to it. */
 void pp__ring_spoil(struct pp__ring_writer *writer);
+
+/* What was reserved from `position` on, and not published, is given up: something may have been written there. */
+static inline void pp__ring_give_up(struct pp__ring_writer *writer, uint64_t position)
+{
+    writer->position = position;
+    if ((int64_t)(writer->cleared - position) > 0)
+        writer->cleared = position;
+}
 
 /*
  * The payload of the record that was reserved last and not published has `size` bytes and no more: what was reserved

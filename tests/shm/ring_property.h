@@ -118,7 +118,7 @@ static inline void property_write(struct property *property)
     CHECK((size_t)(payload - kit->data) % 64 == 16);
     memset(payload, 0xa5, size);
     if (choice < 32)
-        kit->writer.position = before; /* given up */
+        pp__ring_give_up(&kit->writer, before);
     else if (choice < 64)
         pp__ring_shrink(&kit->writer, payload, size / 3);
     property_check_writer(&kit->writer);

@@ -273,7 +273,7 @@ static void model_give_up(struct model *model)
     struct pp__ring_writer *writer = &model->kit.writer;
     uint64_t before = writer->position;
     kit_put(&model->kit, model->put, model_size(model));
-    writer->position = before;
+    pp__ring_give_up(writer, before);
 }
 
 static void model_take(struct model *model)
@@ -395,7 +395,7 @@ static void give_up(struct kit *kit, uint64_t start, unsigned before, uint32_t g
         CHECK(kit_put(kit, id, 20));
     uint64_t position = kit->writer.position;
     CHECK(put_old(kit, 99, given_up, 1));
-    kit->writer.position = position; /* as reserve_call (src/pool/send.c) */
+    pp__ring_give_up(&kit->writer, position); /* as reserve_call (src/pool/send.c) */
     kit_expect_none(kit);
     if (later == UINT32_MAX)
         pp__ring_publish(&kit->writer);
