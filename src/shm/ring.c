@@ -119,12 +119,14 @@ void *pp__ring_reserve_again(struct pp__ring_writer *writer, uint32_t type, uint
 /*
  * From `position` on. The consumer has read these lines last: a store there waits until it has given the line up, and
  * the next locked operation waits for the store. Eight wait hardly longer than one, and what is written there next does
- * not have to. As many behind them are asked for, which helps where a processor gives up ahead what it still has.
+ * not have to; but of records that would write over them, one at a time. As many behind them are asked for, which helps
+ * where a processor gives up ahead what it still has.
  */
 static void clear_marks(struct pp__ring_writer *writer)
 {
     uint64_t most = writer->capacity - (writer->position - writer->head_seen); /* behind that there may be records */
-    uint64_t end = writer->position + (most < CLEARED_AT_ONCE ? most : CLEARED_AT_ONCE);
+    uint64_t size = writer->position - writer->published > CLEARED_AT_ONCE ? PP__RING_ALIGN : CLEARED_AT_ONCE;
+    uint64_t end = writer->position + (most < size ? most : size);
     for (uint64_t at = writer->position; at != end; at += PP__RING_ALIGN) {
         pp__store_relaxed(&pp__ring_header(writer, at)->mark, 0);
         pp__prefetch_to_write(pp__ring_header(writer, at + CLEARED_AT_ONCE));
