@@ -503,7 +503,7 @@ static const char *take_record(struct pp__worker *worker, const struct pp__recor
  * Later than the call was sent in any case. */
 static uint64_t end_time(const struct pp__worker *worker)
 {
-    if (worker->count != 1 || !pp__container(worker->items.next, struct pp__item, link)->plain)
+    if (worker->count != 1 || pp__item_count(pp__container(worker->items.next, struct pp__item, link)) > 1)
         return pp__now();
     uint64_t now = pp__now_coarse();
     return now > worker->free_at ? now : worker->free_at + 1;
