@@ -502,7 +502,7 @@ typedef struct pp_call {
  * down or breaks; in an inline pool it runs calls meanwhile. Errors of such a pool: -EAGAIN (no room, and the pool
  * refuses; or, always, in a callback of this pool, which does not wait), -ETIMEDOUT, -EINTR (nothing was submitted),
  * -EDEADLK (as pp_future_wait). Threads that submit side by side, one call after the other, take turns, but in a pool
- * of an event loop: one leaves the pool to the others for 0.3 ms, in which all together get more done.
+ * of an event loop: one leaves the pool to the others for 0.6 ms, in which all together get more done.
  */
 PP_API int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future);
 

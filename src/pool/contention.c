@@ -7,8 +7,8 @@
 
 /* Who finds the lock taken, and has found it so this short a time ago, submits in a stream, */
 #define SOON (50 * PP__MICROSECOND)
-/* and if another one has submitted since, leaves it to that one for so long: some thousand calls. */
-#define TURN (300 * PP__MICROSECOND)
+/* and if another one has submitted since, leaves it to that one for so long: some thousands of calls. */
+#define TURN (600 * PP__MICROSECOND)
 
 /* When this thread last found it taken, in whichever pool. */
 _Thread_local uint64_t pp__contention_found_at;
