@@ -13,10 +13,6 @@
 /* From here on the kernel is asked for huge pages: they cost a fault each as well, and there are fewer. */
 #define HUGE_CHUNK ((size_t)4 << 20)
 
-struct pp__slab_free {
-    struct pp__slab_free *next;
-};
-
 struct pp__slab_chunk {
     struct pp__slab_chunk *next;
     size_t size;
@@ -73,19 +69,14 @@ static struct pp__slab_free *take_returned(struct pp__slab *slab, struct pp__sla
     return atomic_exchange_explicit(&slab->returned, leave, memory_order_acquire);
 }
 
-void *pp__slab_take(struct pp__slab *slab, bool *fresh)
+void *pp__slab_take_other(struct pp__slab *slab, bool *fresh)
 {
     *fresh = true;
     if (slab->each_is_mallocs)
         return PP_SYS(malloc)(slab->size);
-    if (!slab->free)
-        slab->free = take_returned(slab, NULL);
-    if (slab->free) {
-        struct pp__slab_free *object = slab->free;
-        slab->free = object->next;
-        *fresh = false;
-        return object;
-    }
+    slab->free = take_returned(slab, NULL);
+    if (slab->free)
+        return pp__slab_take(slab, fresh);
     if ((size_t)(slab->fresh_end - slab->fresh) < slab->size && !open_chunk(slab))
         return NULL;
     void *object = slab->fresh;
