@@ -361,8 +361,10 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
         pp__recycle_look(worker);
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
-    if (worker->count == 1)
-        worker->free_at = pp__now(); /* which takes its time: the worker has its call meanwhile */
+    if (worker->count == 1) { /* what takes its time: the worker has its call meanwhile */
+        pp__ring_release(&worker->results);
+        worker->free_at = pp__now();
+    }
     return 0;
 }
 
