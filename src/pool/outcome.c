@@ -514,10 +514,6 @@ static uint64_t end_time(const struct pp__worker *worker)
  * for the first time; as none is released before the last, there are no more than the ring holds, and a mark that comes
  * and goes is looked at twice: the worker does not decide how long this loops. The open run is looked at behind all of
  * them, and once.
- *
- * A worker that has nothing more to do is given them back with its next call (put, send.c): the store there waits until
- * the worker has let that line go, and with it who waits for the result. Not so captured output, which it clears once
- * that was read.
  */
 void pp__collect_worker(struct pp__worker *worker)
 {
@@ -558,9 +554,7 @@ void pp__collect_worker(struct pp__worker *worker)
     }
     if (!some)
         return;
-    bool waits_for_calls = worker->count == 0 && worker->state == PP__WORKER_READY;
-    if (!waits_for_calls || worker->pool->options.capture)
-        pp__ring_release(&worker->results);
-    if (!waits_for_calls)
-        pp__worker_wake(worker); /* it may wait for room */
+    pp__ring_release(&worker->results);
+    if (worker->count > 0 || worker->state != PP__WORKER_READY)
+        pp__worker_wake(worker); /* it may wait for room; one that has nothing sleeps for calls */
 }

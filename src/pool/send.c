@@ -270,10 +270,8 @@ int pp__worker_send_duty(struct pp__worker *worker, enum pp__record_type type, p
     }
     if (!error)
         error = reserve_call(worker, item, type, 0);
-    if (!error) {
+    if (!error)
         pp__ring_publish(&worker->calls);
-        pp__ring_release(&worker->results); /* as in put: it may need the room for its answer */
-    }
     if (function)
         pp__item_free(item);
     return error;
@@ -363,10 +361,8 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
         pp__recycle_look(worker);
     PP_FAULT("send.publish.before");
     pp__ring_publish(&worker->calls);
-    if (worker->count == 1) {               /* what takes its time: the worker has its call meanwhile */
-        pp__ring_release(&worker->results); /* which pp__collect_worker left to this */
-        worker->free_at = pp__now();
-    }
+    if (worker->count == 1)
+        worker->free_at = pp__now(); /* which takes its time: the worker has its call meanwhile */
     return 0;
 }
 

@@ -42,7 +42,6 @@ extern struct pp__self {
     uint64_t seed;
     struct pp__ring_reader calls;
     struct pp__ring_writer results;
-    uint64_t last;        /* where in them what was published last begins */
     uint64_t rung_epoch;  /* the owner's sleep that was last rung */
     uint64_t rung_at;     /* and when */
     uint64_t untold;      /* the lowest id of chunks since it had none of which not all may have been rung for */
@@ -109,9 +108,8 @@ void pp__self_wait(bool (*ready)(void), uint64_t bound);
 
 /* --------------------------------------------------------------------------------------------- publish */
 
-/* Whether the owner has taken in all that was published / and said so, but of what was published last. */
+/* Whether the owner has taken in all that was published. */
 bool pp__self_has_been_read(void);
-bool pp__self_has_been_read_but_last(void);
 
 /* Room for a record in the result ring, of `size` bytes behind its head; waits for it. */
 void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size);

@@ -15,14 +15,13 @@ static bool have_call(void)
     return pp__ring_waiting(&pp__self.calls);
 }
 
-/* While more than the last result lies unread the next is seldom waited for: the line where it will lie is left to who
- * writes it for some microseconds (so many rounds), and then many calls are taken at once. Of the last it is seen only
- * with the next call. */
+/* While results lie unread the next is seldom waited for: the line where it will lie is left to who writes it for some
+ * microseconds (so many rounds), and then many calls are taken at once. */
 #define ROUNDS_UNREAD 256
 
 static bool is_due(const struct pp__spin *spin)
 {
-    return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read_but_last();
+    return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read();
 }
 
 /* As long as the owner allows, looked up all the time: it may want the processor for another worker. */

@@ -69,11 +69,6 @@ bool pp__self_has_been_read(void)
     return pp__ring_drained(&pp__self.results);
 }
 
-bool pp__self_has_been_read_but_last(void)
-{
-    return pp__ring_passed(&pp__self.results, pp__self.last);
-}
-
 static bool have_room(void)
 {
     return pp__ring_used(&pp__self.results) <= PP__RING_BYTES / 2; /* for the largest record */
@@ -94,7 +89,6 @@ void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size)
 static void publish(void)
 {
     PP_FAULT("worker.publish.before");
-    pp__self.last = pp__self.results.published;
     pp__ring_publish(&pp__self.results);
     PP_FAULT("worker.publish.after");
 }

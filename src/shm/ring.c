@@ -119,8 +119,8 @@ void *pp__ring_reserve_again(struct pp__ring_writer *writer, uint32_t type, uint
 /*
  * From `position` on. The consumer has read these lines last: a store there waits until it has given the line up, and
  * the next locked operation waits for the store. Eight wait hardly longer than one, and what is written there next does
- * not have to; but of records that would write over them, one at a time. As many behind them are asked for, which helps
- * where a processor gives up ahead what it still has.
+ * not have to; behind more than that one alone, as such records write over the next ones themselves. As many behind
+ * them are asked for, which helps where a processor gives up ahead what it still has.
  */
 static void clear_marks(struct pp__ring_writer *writer)
 {

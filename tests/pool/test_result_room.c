@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What an idle worker's results had in its ring is given back with whatever it gets next: three large ones that were
- * taken in at once leave no room for a fourth. */
+/* What results had in their worker's ring is given back when they were taken in, whatever comes next: three large ones
+ * that were taken in at once leave no room for a fourth. */
 #include "call_kit.h"
 
 #include "base/atomic.h"
