@@ -74,7 +74,7 @@ static bool fill(pp_pool *pool, uint32_t gate)
     if (held) {
         const struct pp__worker *worker = pool->workers[0];
         until(pp__load_relaxed(&worker->result_side->result_tail) >=
-              worker->results.position + COUNT * pp__ring_room(sizeof(struct pp__result_record) + LARGE));
+              worker->results.position + (uint64_t)COUNT * pp__ring_room(sizeof(struct pp__result_record) + LARGE));
         pp__pool_unlock(pool);
     }
     for (int i = 0; i < COUNT; i++)
