@@ -129,6 +129,13 @@ static inline void check_result(pp_future *future, uint64_t seed, size_t size)
     pp_future_unref(future);
 }
 
+static inline int fail_with_a_result(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg, (void)size;
+    CHECK(pp_task_reserve(task, 3 * MIB) != NULL);
+    return pp_task_fail(task, -EDOM, "and yet it failed");
+}
+
 static inline const pp_error *error_of(pp_future *future, pp_error_kind kind, int task_code, const char *text)
 {
     const pp_error *error = NULL;
