@@ -65,9 +65,10 @@ struct pp__progress {
     _Atomic uint64_t value;
 };
 
-/* What is read at other times than the rest has a line of its own. */
-struct pp__call_side { // NOLINT(clang-analyzer-optin.performance.Padding): of which the padding is
-    uint64_t magic;    /* these three: owner, before the worker exists */
+/* What is read at other times than the rest has a line of its own, and so padding. */
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding)
+struct pp__call_side {
+    uint64_t magic; /* these three: owner, before the worker exists */
     uint32_t version;
     uint32_t size;
     alignas(PP__LINE) _Atomic uint64_t call_tail;   /* owner -> worker; ring.h */

@@ -225,9 +225,9 @@ int pp__ring_peek(struct pp__ring_reader *reader, struct pp__record *record, con
     if (left == 0)
         return poison(&reader->poisoned, "no record where one was begun");
     pp__ring_copy_header(record, place);
-    uint32_t most = (uint32_t)left - (uint32_t)sizeof *record, largest = pp__ring_largest(reader->capacity);
+    uint32_t most = (uint32_t)(left - sizeof(struct pp__header)), largest = pp__ring_largest(reader->capacity);
     record->size = most < largest ? most : largest;
-    *payload = place + sizeof *record;
+    *payload = place + sizeof(struct pp__header);
     return 1;
 }
 

@@ -58,6 +58,16 @@ static void *wait_once(void *argument)
     return NULL;
 }
 
+/* Each for a call of its own, behind a gate: one without end, one for an hour. */
+static void start_waiters(pp_pool *pool, pp_future *futures[2], struct waiter waiters[2])
+{
+    occupy(pool, BEGUN, GATE, 2, futures);
+    for (int i = 0; i < 2; i++) {
+        waiters[i] = (struct waiter){.future = futures[i], .timeout = i ? -1 : 3600000};
+        waiters[i].thread = start_thread(wait_once, &waiters[i]);
+    }
+}
+
 static bool kill_until_done(struct waiter *waiter, int number)
 {
     if (!atomic_load(&waiter->done))
@@ -74,11 +84,7 @@ BOTH(a_signal_interrupts_a_wait_and_the_call_goes_on)
     pp_pool *pool = kit_pool(method, 2);
     pp_future *futures[2];
     struct waiter waiters[2];
-    occupy(pool, BEGUN, GATE, 2, futures);
-    for (int i = 0; i < 2; i++) {
-        waiters[i] = (struct waiter){.future = futures[i], .timeout = i ? -1 : 3600000};
-        waiters[i].thread = start_thread(wait_once, &waiters[i]);
-    }
+    start_waiters(pool, futures, waiters);
     for (int i = 2; i-- > 0;) {
         until(kill_until_done(&waiters[i], SIGUSR1));
         CHECK_INT(waiters[i].code, -EINTR);
@@ -142,11 +148,7 @@ BOTH(a_handler_that_asks_for_restarting_does_not_interrupt)
     pp_pool *pool = kit_pool(method, 2);
     pp_future *futures[2];
     struct waiter waiters[2];
-    occupy(pool, BEGUN, GATE, 2, futures);
-    for (int i = 0; i < 2; i++) {
-        waiters[i] = (struct waiter){.future = futures[i], .timeout = i ? -1 : 3600000};
-        waiters[i].thread = start_thread(wait_once, &waiters[i]);
-    }
+    start_waiters(pool, futures, waiters);
     for (int i = 0; i < 2; i++)
         shower(&waiters[i], SIGUSR2, 10);
     CHECK(!atomic_load(&waiters[0].done) && !atomic_load(&waiters[1].done));
