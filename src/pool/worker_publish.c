@@ -39,15 +39,20 @@ void pp__self_ring_if_wanted(enum pp__want mode, uint64_t id)
         pp__self_ring();
 }
 
-/* The owner may have given back what this process has not published: a task wrote a record of its own into the ring.
- * There will never be room again, and nothing that is published would be found: the owner is to see that. What it does
- * not see by this, as more was published meanwhile, it sees by the tail (attend, timers.c). */
-static void end_if_spoilt(void)
+/* A task has written a record of its own into the ring: nothing that is published behind it would be found. The owner
+ * is to see that. */
+__attribute__((noinline)) static void end_spoilt(void)
 {
-    if (pp__self_has_been_read() || !pp__self.results.poisoned)
-        return;
     pp__ring_spoil(&pp__self.results);
     pp__child_exit(EXIT_FAILURE); /* the zygote's report wakes the owner */
+}
+
+/* The owner may have given back what this process has not published: there will never be room again. What is not seen
+ * by this, as more was published meanwhile, the owner sees by the tail (attend, timers.c). */
+static void end_if_spoilt(void)
+{
+    if (!pp__self_has_been_read() && pp__self.results.poisoned)
+        end_spoilt();
 }
 
 /* Against pp__worker_wake (send.c). */
@@ -74,13 +79,21 @@ static bool have_room(void)
     return pp__ring_used(&pp__self.results) <= PP__RING_BYTES / 2; /* for the largest record */
 }
 
+/* A record of a task's own that lies there already may have been read: this process begins no other call. */
+static void publish_all(void)
+{
+    pp__ring_publish(&pp__self.results);
+    if (pp__self.results.poisoned)
+        end_spoilt();
+}
+
 void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size)
 {
     for (;;) {
         void *record = pp__ring_reserve(&pp__self.results, type, id, (uint32_t)size);
         if (record)
             return record;
-        pp__ring_publish(&pp__self.results);
+        publish_all();
         pp__self_ring();
         pp__self_wait(have_room, PP__SLEEP_BOUND);
     }
@@ -89,7 +102,7 @@ void *pp__self_reserve(enum pp__record_type type, uint64_t id, size_t size)
 static void publish(void)
 {
     PP_FAULT("worker.publish.before");
-    pp__ring_publish(&pp__self.results);
+    publish_all();
     PP_FAULT("worker.publish.after");
 }
 

@@ -140,6 +140,10 @@ void pp__ring_publish(struct pp__ring_writer *writer)
         return;
     PP_FAULT("ring.publish.before");
     struct pp__header *first = pp__ring_header(writer, writer->published);
+    if (pp__load_relaxed(&first->mark) != 0) { /* nobody but we may write there, and clear_marks stored 0 */
+        poison(&writer->poisoned, "a record lies where the next is to be published");
+        return;
+    }
     /* Behind the last record there is none: published with the first one's mark. */
     if ((int64_t)(writer->cleared - writer->position) <= 0)
         clear_marks(writer);

@@ -112,34 +112,27 @@ static int task_forge_and_go_on(pp_task *task, const void *arg, size_t size)
     return task_pid(task, NULL, 0);
 }
 
-/* The owner looks for the next one far behind where it will be. A worker whose output is captured looks where that is.
- */
+/* The owner looks for the next one far behind where it will be. A worker that is called by who waits for each call looks
+ * seldom where that is. */
 static void misplace_results(pp_pool *pool)
 {
     for (int i = 0; i < 5; i++) {
         const void *data;
         size_t size;
         pid_t pid = pid_of(pool);
+        for (int calls = 0; calls < 20; calls++)
+            CHECK_INT(pid_of(pool), pid);
         pp_future *future = submit(pool, task_forge_and_go_on, NULL, 0);
         CHECK_OK(pp_future_view(future, -1, &data, &size));
         CHECK_INT(size, 900);
         pp_future_unref(future);
-        const pp_error *error;
-        future = submit(pool, task_pid, NULL, 0);
-        CHECK_OK(pp_future_error(future, -1, &error));
-        if (error) {
-            CHECK_INT(error->kind, PP_ERROR_PROTOCOL);
-            CHECK_INT(error->pid, pid);
-            pp_future_unref(future);
-        } else {
-            CHECK(take_int(future) != pid); /* it was found out before */
-        }
+        CHECK(pid_of(pool) != pid);
     }
     CHECK_INT(take_int(submit_int(pool, task_square, 7)), 49);
     pp_pool_destroy(pool);
 }
 
-BOTH(a_worker_whose_results_lie_where_nobody_looks_is_found_out_by_its_next_call)
+BOTH(a_worker_whose_results_lie_where_nobody_looks_begins_no_other_call)
 {
     misplace_results(open_workers(1, method));
     misplace_results(open_pool((pp_pool_options){.max_workers = 1, .capture = PP_STDOUT}, method));

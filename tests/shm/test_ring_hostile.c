@@ -6,6 +6,7 @@
 #include "ring_property.h"
 
 #include "base/atomic.h"
+#include "procpool.h"
 
 #include <ucontext.h>
 
@@ -303,6 +304,29 @@ TEST(a_false_head_is_found_when_room_is_looked_for)
 }
 
 #define PROGRAMS 30000
+
+/* A task writes to the ring that its worker publishes in. */
+TEST(what_was_written_where_the_next_record_is_to_be_is_not_published_over)
+{
+    struct kit kit;
+    kit_open(&kit, CAPACITY);
+    for (uint64_t start = 0; start < CAPACITY; start += 64) {
+        kit_start(&kit, start);
+        CHECK(pp__ring_reserve(&kit.writer, 1, 1, 20) != NULL);
+        pp__ring_publish(&kit.writer);
+        uint64_t published = kit.writer.published;
+        struct pp__header *next = (struct pp__header *)(void *)(kit.data + published % CAPACITY);
+        CHECK(pp__ring_reserve(&kit.writer, 2, 2, 20) != NULL);
+        pp__store_relaxed(&next->mark, 33);
+        pp__ring_publish(&kit.writer);
+        CHECK(kit.writer.poisoned);
+        CHECK_INT(kit.writer.published, published);
+        CHECK_INT(pp__load_relaxed(&next->mark), 33);
+        CHECK(pp__ring_reserve(&kit.writer, 3, 3, 20) == NULL);
+        CHECK_HAS(pp_last_error(), "a record lies where the next is to be published");
+    }
+    kit_close(&kit);
+}
 
 TEST(no_program_of_a_peer_leads_us_outside)
 {
