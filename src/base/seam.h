@@ -56,6 +56,7 @@
     CALL(realloc)                                                                                                      \
     CALL(strdup)                                                                                                       \
     CALL(mmap)                                                                                                         \
+    CALL(mremap)                                                                                                       \
     CALL(mprotect)                                                                                                     \
     CALL(madvise)                                                                                                      \
     CALL(memfd_create)                                                                                                 \

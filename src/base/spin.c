@@ -8,15 +8,6 @@
 /* So long between two readings of the clock says that somebody else had the processor. */
 #define JUMP UINT64_C(20000)
 
-static void rest(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory");
-#endif
-}
-
 void pp__spin_begin(struct pp__spin *spin, uint64_t budget)
 {
     *spin = (struct pp__spin){.budget = budget};
@@ -28,7 +19,7 @@ bool pp__spin_on(struct pp__spin *spin)
 {
     if (spin->budget == 0)
         return false;
-    rest();
+    pp__spin_rest();
     if (++spin->rounds % ROUNDS != 0)
         return true;
     uint64_t now = pp__now();

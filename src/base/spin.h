@@ -21,6 +21,16 @@ struct pp__spin {
     bool jumped; /* time passed in which this thread did not run: its processor was wanted */
 };
 
+/* Tells the processor that this is one round of a spin: some tens of ns. */
+static inline void pp__spin_rest(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
 void pp__spin_begin(struct pp__spin *spin, uint64_t budget);
 
 /* Pauses for some tens of ns: true while the budget lasts and the clock goes steadily. */

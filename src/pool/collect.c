@@ -376,7 +376,7 @@ static enum pp__want wanted(const pp_pool *pool, bool patient)
 static void look_at_stream(pp_pool *pool, bool every)
 {
     struct pp__collector *c = &pool->collector;
-    c->streaming = !every && pool->next_id - c->next_id_seen > STREAM;
+    c->streaming = !every && pool->outstanding > STREAM && pool->next_id - c->next_id_seen > STREAM;
     c->next_id_seen = pool->next_id;
 }
 
@@ -554,7 +554,7 @@ bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
 {
     const struct pp__collector *c = &pool->collector;
     struct pp__spin spin;
-    uint64_t budget = c->waiter && c->asleep && !c->spinning ? spin_budget(pool, deadline) : 0;
+    uint64_t budget = (c->waiter || c->manager) && c->asleep && !c->spinning ? spin_budget(pool, deadline) : 0;
     if (budget == 0)
         return false;
     pp__spin_begin(&spin, budget);

@@ -25,6 +25,10 @@ bool pp__collect_claim(pp_pool *pool);
 struct pp__worker;
 void pp__collect_worker(struct pp__worker *worker);
 
+/* Takes the result of its only call, which is plain and has nobody to be told, if that is plain too and nothing is the
+ * matter: else nothing was done. No cancellation point. */
+bool pp__collect_plain(struct pp__worker *worker);
+
 /*
  * For a thread that waits for results and has the duty: looks at the rings of busy workers for as long as a wake would
  * cost, the lock released. True: something came and was collected, or somebody asks for another look. False: it is time

@@ -385,13 +385,6 @@ static struct pp__worker *choose_anew(pp_pool *pool, const struct pp__item *item
     return worker;
 }
 
-/* Nothing is to be done but to send what comes. */
-static inline bool is_quiet(const pp_pool *pool)
-{
-    return pool->pending_count == 0 && !pool->cancelling && !pool->broken && !pool->is_inline && !pool->recycle_due &&
-           !pool->wishes && pool->alive >= pool->options.min_workers && pp__list_empty(&pool->blocked);
-}
-
 /* A worker without calls may take over some. */
 __attribute__((noinline)) static void look_around(pp_pool *pool)
 {
@@ -401,7 +394,7 @@ __attribute__((noinline)) static void look_around(pp_pool *pool)
 
 bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item)
 {
-    if (!is_quiet(pool))
+    if (!pp__dispatch_is_quiet(pool))
         return false;
     struct pp__worker *worker = choose_again(pool);
     if (!worker)

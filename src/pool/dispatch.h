@@ -12,6 +12,13 @@ void pp__dispatch(pp_pool *pool);
  * put there, and pp__dispatch called. No cancellation point. */
 bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item);
 
+/* Nothing is to be done but to send what comes. */
+static inline bool pp__dispatch_is_quiet(const pp_pool *pool)
+{
+    return pool->pending_count == 0 && !pool->cancelling && !pool->broken && !pool->is_inline && !pool->recycle_due &&
+           !pool->wishes && pool->alive >= pool->options.min_workers && pp__list_empty(&pool->blocked);
+}
+
 /* A worker that waits for calls and would get the next one, or NULL. */
 struct pp__worker *pp__dispatch_idle(const pp_pool *pool);
 

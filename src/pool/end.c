@@ -11,6 +11,7 @@
 #include "pool/errand.h"
 #include "pool/finalized.h"
 #include "pool/function.h"
+#include "pool/glance.h"
 #include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
@@ -144,7 +145,7 @@ static void dispose(struct pp__worker *worker)
     pp__results_close(worker->buffers);
     pp__shelf_destroy(&worker->arguments);
     pp__segment_unmap(worker->call_side, sizeof *worker->call_side);
-    pp__segment_unmap(worker->result_side, sizeof *worker->result_side);
+    pp__glance_vacate(worker);
     free(worker->knows);
     free(worker);
 }

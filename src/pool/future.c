@@ -13,6 +13,7 @@
 #include "pool/collect.h"
 #include "pool/descriptors.h"
 #include "pool/dispatch.h"
+#include "pool/glance.h"
 #include "pool/group.h"
 #include "pool/inline.h"
 #include "pool/output.h"
@@ -271,6 +272,8 @@ __attribute__((noinline)) static int wait_longer(pp_future *future, int timeout,
         return pp__fail(-EINVAL, "%s: no future", caller);
     if (!pp__pool_is_own(pp__future_pool(future)))
         return pp__owner_refuse();
+    if (timeout != 0 && pp__glance(future))
+        return 0;
     int error = sleep_until_done(future, timeout);
     if (!error)
         pp__pool_unlock(pp__future_pool(future));

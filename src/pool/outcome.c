@@ -258,7 +258,7 @@ static inline uint64_t plausible(const struct pp__worker *worker, const struct p
  * The result of a plain call that lies in its record, where nothing else is to be said. False: it is none, or
  * something is the matter, and nothing was done.
  */
-static inline bool take_plain(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+static inline __attribute__((always_inline)) bool take_plain(struct pp__worker *worker, const struct pp__record *record, const void *payload)
 {
     struct pp__result_record header;
     if (record->type != PP__RECORD_RESULT || record->size < sizeof header)
@@ -557,4 +557,23 @@ void pp__collect_worker(struct pp__worker *worker)
     pp__ring_release(&worker->results);
     if (worker->count > 0 || worker->state != PP__WORKER_READY)
         pp__worker_wake(worker); /* it may wait for room; one that has nothing sleeps for calls */
+}
+
+bool pp__collect_plain(struct pp__worker *worker)
+{
+    struct pp__record record;
+    const void *payload;
+    uint64_t end = end_time(worker);
+    if (worker->pid == 0 || worker->poisoned || worker->calls.poisoned ||
+        pp__ring_next(&worker->results, &record, &payload) <= 0)
+        return false;
+    if (!take_plain(worker, &record, payload)) {
+        pp__ring_unread(&worker->results, &record);
+        return false;
+    }
+    worker->free_before = worker->free_at;
+    worker->free_at = end;
+    worker->pool->unlooked = 0;
+    pp__ring_release(&worker->results);
+    return true;
 }

@@ -16,6 +16,7 @@
 #include "pool/exit.h"
 #include "pool/function.h"
 #include "pool/future.h"
+#include "pool/glance.h"
 #include "pool/inline.h"
 #include "pool/limits.h"
 #include "pool/log.h"
@@ -110,6 +111,7 @@ static void destroy(pp_pool *pool)
     free((void *)pool->options.finalizer_arg);
     free(pool->workers);
     pp__slab_destroy(&pool->calls);
+    pp__glance_free(pool);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }

@@ -56,6 +56,7 @@ struct pp_pool {
     uint64_t delivered;   /* elements ended so far */
     uint64_t next_id;
     struct pp__slab calls;     /* struct pp_future */
+    _Atomic(const _Atomic uint32_t *) glance; /* where the result of the only call will be marked, or NULL (glance.h) */
     struct pp__link idle[2];   /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;    /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link blocked;   /* threads that wait for room for their calls (room.h), first come first */
@@ -102,6 +103,7 @@ struct pp_pool {
     int deaths;                  /* ends outside a call in a row */
     struct pp__link others;      /* workers without a place */
     int places;                  /* max_workers or, after that was lowered, more */
+    struct pp__site *sites;      /* addresses that are no worker's now (glance.h) */
     int others_count;            /* of them */
     int coming;                  /* of them: successors that are not ready yet */
     int leaving;                 /* of all: told to leave */

@@ -10,6 +10,7 @@
 #include "pool/descriptors.h"
 #include "pool/end.h"
 #include "pool/function.h"
+#include "pool/glance.h"
 #include "pool/recycle.h"
 #include "pool/tidy.h"
 #include "pool/wish.h"
@@ -399,7 +400,10 @@ bool pp__worker_wants_room(const struct pp__worker *worker)
 static inline void wake_sleeper(struct pp__worker *worker, bool sent)
 {
     pp__doorbell_published(); /* against pp__self_wait (worker_publish.c) */
-    if (!pp__worker_sleeps(worker))
+    bool sleeps = pp__worker_sleeps(worker);
+    if (worker->count == 1)
+        pp__glance_at(worker, sleeps);
+    if (!sleeps)
         return;
     if (worker->count > 0)
         worker->woken_at = sent && worker->count == 1 ? worker->free_at : pp__now();

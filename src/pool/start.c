@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/seam.h"
 #include "pool/end.h"
+#include "pool/glance.h"
 #include "pool/output.h"
 #include "pool/recycle.h"
 #include "pool/results.h"
@@ -32,6 +33,9 @@ int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (fds[PP__FD_RESULT] < 0)
         return fds[PP__FD_RESULT];
     worker->result_side = memory;
+    int error = pp__glance_settle(worker);
+    if (error)
+        return error;
     pp__doorbell_init(&worker->call_side->bell, &worker->rung);
     worker->call_side->magic = PP__MAGIC;
     worker->call_side->version = PP__VERSION;
@@ -47,7 +51,7 @@ int pp__worker_open_channel(struct pp__worker *worker, int fds[PP__FD_COUNT])
     if (worker->bell < 0)
         return worker->bell;
     int pair[2];
-    int error = pp__fd_socketpair(pair);
+    error = pp__fd_socketpair(pair);
     if (error)
         return error;
     worker->socket = pair[0];
@@ -61,6 +65,11 @@ struct pp__worker *pp__worker_create(pp_pool *pool)
     struct pp__worker *worker = PP_SYS(calloc)(1, sizeof *worker);
     if (!worker)
         return NULL;
+    worker->site = pp__glance_site(pool);
+    if (!worker->site) {
+        free(worker);
+        return NULL;
+    }
     worker->pool = pool;
     worker->number = -1;
     worker->state = PP__WORKER_STANDBY;

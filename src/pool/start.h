@@ -13,7 +13,7 @@
 int pp__worker_start(pp_pool *pool);
 
 /*
- * The steps of that. A worker that nobody knows yet; its channel and what of it travels to the process (both not under
+ * The steps of that. A worker that nobody knows yet; its channel and what of it travels to the process (this not under
  * the lock, too); then it is one of the others (pp__worker_enlist); a number, which it is told with the initializer to
  * run, so that it is STARTING; its process; and the descriptors closed.
  */

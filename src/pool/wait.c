@@ -327,6 +327,17 @@ static int wait_beside(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, 
     return pp__collect_claim(pool) ? 0 : sleep_on_word(pool, me, deadline, hold);
 }
 
+/* Beside the manager, which sleeps on unless this is in vain. */
+static bool look_first(pp_pool *pool, struct pp__waiter *me, uint64_t deadline)
+{
+    if (!pool->collector.manager)
+        return false;
+    if (pp__collect_beside(pool, deadline))
+        return true;
+    me->spun_in_vain = pool->delivered;
+    return false;
+}
+
 static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *looked, struct pp__hold *hold)
 {
     if (pool->is_inline)
@@ -339,6 +350,8 @@ static int step(pp_pool *pool, struct pp__waiter *me, uint64_t deadline, bool *l
         return sleep_on_word(pool, me, deadline, hold);
     }
     if (run_errand(pool, me, hold))
+        return 0;
+    if (look_first(pool, me, deadline))
         return 0;
     if (!take_duty(pool, me))
         return wait_beside(pool, me, deadline, hold);

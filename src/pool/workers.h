@@ -99,6 +99,7 @@ struct pp__worker {
     struct pp__known known;      /* buffers of the program's */
 
     struct pp__link other; /* in the pool's others */
+    struct pp__site *site; /* of its result side (glance.h) */
     uint64_t stuck_since;
     uint64_t graced;    /* id of the element whose result found no room in time, */
     uint64_t graced_at; /* and when that was seen; before it has started, when its time to come was seen to be over */

@@ -250,6 +250,12 @@ static inline int pp__ring_next(struct pp__ring_reader *reader, struct pp__recor
     return 1;
 }
 
+/* The record that pp__ring_next gave last is the next one again. */
+static inline void pp__ring_unread(struct pp__ring_reader *reader, const struct pp__record *record)
+{
+    reader->position -= pp__ring_room(record->size);
+}
+
 /* Asks for a line some way behind the next record, between two of many: they come one right behind the other. Of a line
  * that is not published yet its producer would have to ask for it again. */
 static inline void pp__ring_fetch(const struct pp__ring_reader *reader)

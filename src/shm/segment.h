@@ -44,6 +44,13 @@ int pp__segment_check_limit(size_t size);
 void pp__segment_unmap(void *memory, size_t size);
 
 /*
+ * Leaves nothing of it but its addresses, which read as zeros; the caller's, to be unmapped as a segment. And moves a
+ * segment there; false: it stays where it is.
+ */
+void pp__segment_vacate(void *memory, size_t size);
+bool pp__segment_move(void *memory, size_t size, void *place);
+
+/*
  * An empty file without a name, for write(2), which appends. To be read by pread(2) alone: whoever has it may change
  * its size. The descriptor, or -EMFILE, -ENFILE, -ENOMEM.
  */

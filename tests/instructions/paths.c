@@ -44,7 +44,20 @@
 #define CHUNKS 3
 #define SIZE 16
 
-enum place { NOWHERE, SUBMIT_IDLE, SUBMIT_BEHIND, SUBMIT_BESIDE, TAKE, PUBLISH, COLLECT, GET, MAP, CHUNK, NOTHING };
+enum place {
+    NOWHERE,
+    SUBMIT_IDLE,
+    SUBMIT_BEHIND,
+    SUBMIT_BESIDE,
+    TAKE,
+    PUBLISH,
+    COLLECT,
+    GET,
+    WAIT,
+    MAP,
+    CHUNK,
+    NOTHING
+};
 
 static const struct path {
     const char *name;
@@ -59,6 +72,7 @@ static const struct path {
     {"collect_one", COLLECT, 1},            /* pp__collect, one result is there */
     {"collect_many", COLLECT, MANY},        /* the same, for each of 16 */
     {"get", GET, MANY},                     /* pp_future_result and pp_future_unref of a finished one */
+    {"wait", WAIT, 1},                      /* the same, while its result lies in the ring */
     {"map", MAP, 0},     /* all that the owner does for a chunk of 1,024 elements of a map over an array */
     {"chunk", CHUNK, 0}, /* all that the worker does for it, with a task that returns its argument */
     {"submit_beside", SUBMIT_BESIDE, MANY}, /* as submit_behind, while another worker sleeps, from here on */
@@ -132,6 +146,7 @@ static pp_pool *open_pool(void)
     must(pool->epoll >= 0 && pool->page_fd >= 0, "no epoll or page");
     pool->page = page;
     pool->processors = 2;
+    pool->spin_limit = PP__SPIN_MAX;
     return pool;
 }
 
@@ -207,14 +222,14 @@ static void collect(pp_pool *pool, int count)
     must(pool->outstanding == 0, "not all have ended");
 }
 
-static void get(int count, pp_future **futures)
+static void get(enum place place, int count, pp_future **futures)
 {
     for (int i = 0; i < count; i++) {
         char result[SIZE];
-        begin_count(GET);
-        int error = pp_future_result(futures[i], 0, result, SIZE, NULL);
+        begin_count(place);
+        int error = pp_future_result(futures[i], -1, result, SIZE, NULL);
         pp_future_unref(futures[i]);
-        end_count(GET, 1);
+        end_count(place, 1);
         must(error == 0 && result[0] == (char)i && result[SIZE - 1] == (char)i, "not its result");
     }
 }
@@ -225,8 +240,9 @@ static void one_round(pp_pool *pool, int count)
     settle(pool);
     submit(pool, count, futures);
     work(count);
-    collect(pool, count);
-    get(count, futures);
+    if (counted.place != WAIT)
+        collect(pool, count);
+    get(counted.place == WAIT ? WAIT : GET, count, futures);
     for (int i = 0; i < count; i++) {
         begin_count(NOTHING);
         end_count(NOTHING, 1);
@@ -283,7 +299,7 @@ static void first_call(pp_pool *pool)
     must(worker_end_step(), "no MODULE");
     work(1);
     collect(pool, 1);
-    get(1, &future);
+    get(GET, 1, &future);
 }
 
 static void run_round(pp_pool *pool, const struct path *path)

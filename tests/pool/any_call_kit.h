@@ -39,6 +39,7 @@ static const int errors[CALLS][2] = {
     [CALL_realloc] = {ENOMEM, ENOMEM},
     [CALL_strdup] = {ENOMEM, ENOMEM},
     [CALL_mmap] = {ENOMEM, ENOMEM},
+    [CALL_mremap] = {ENOMEM, ENOMEM},
     [CALL_mprotect] = {ENOMEM, ENOMEM},
     [CALL_madvise] = {ENOMEM, EINVAL},
     [CALL_memfd_create] = {EMFILE, ENOSYS},
@@ -274,6 +275,12 @@ static int failing_fcntl(int fd, int command, ...)
         return -1;
     }
     return fcntl(fd, command, more[0]);
+}
+
+static void *failing_mremap(void *at, size_t size, size_t wanted, int flags, ...)
+{
+    TAKE(1, flags);
+    return fails(CALL_mremap) ? MAP_FAILED : mremap(at, size, wanted, flags, (void *)more[0]);
 }
 
 static int failing_ioctl(int fd, unsigned long request, ...)

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* One call after the other, each waited for by who submitted it, while its worker is awake. */
+#include "processes_kit.h"
+
+#include "base/atomic.h"
+#include "base/lines.h"
+#include "pool/pool.h"
+#include "pool/workers.h"
+
+static void call_many(pp_pool *pool, int count)
+{
+    for (int i = 0; i < count; i++)
+        CHECK_INT(take_int(submit_int(pool, task_square, i % 1000)), i % 1000 * (i % 1000));
+}
+
+/* ------------------------------------------------------------------------------------------------ the manager */
+
+/* It collects, asleep in epoll; and how often waiting threads have taken that from it and given it up. */
+static bool manager_sleeps(pp_pool *pool, uint64_t *leaves)
+{
+    pp__pool_lock(pool);
+    bool sleeps = pool->collector.manager && pool->collector.asleep;
+    *leaves = pool->collector.leaves;
+    pp__pool_unlock(pool);
+    return sleeps;
+}
+
+/* Beside other work a call may take long, and who waits for it then sleeps in the manager's place: some time none does.
+ */
+BOTH(the_manager_sleeps_while_calls_come_and_go)
+{
+    uint64_t before, after;
+    pp_pool *pool = open_workers(1, method);
+    do {
+        call_many(pool, 1);
+        wait_until(manager_sleeps(pool, &before), 10);
+        call_many(pool, 100);
+    } while (!manager_sleeps(pool, &after) || after != before);
+    pp_pool_destroy(pool);
+}
+
+/* -------------------------------------------------------------------------------------------- the addresses */
+
+/* Where results are looked for without the lock: after a call or some that were, as their worker was awake. */
+static const _Atomic uint32_t *glanced_at(pp_pool *pool)
+{
+    const _Atomic uint32_t *mark;
+    do
+        call_many(pool, 1);
+    while ((mark = pp__load_relaxed(&pool->glance)) == NULL);
+    return mark;
+}
+
+static bool is_idle(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    bool idle = pool->alive == 0 && pool->others_count == 0 && pp__list_empty(&pool->dead);
+    pp__pool_unlock(pool);
+    return idle;
+}
+
+static const struct pp__result_side *side_of_first(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    const struct pp__result_side *side = pool->workers[0]->result_side;
+    pp__pool_unlock(pool);
+    return side;
+}
+
+/* Whether the kernel can read there. */
+static bool is_readable(const void *place)
+{
+    int pipes[2];
+    CHECK_OK(pipe(pipes));
+    bool is = write(pipes[1], place, 4) == 4;
+    close(pipes[0]);
+    close(pipes[1]);
+    return is;
+}
+
+/* Mappings of result sides in this process. */
+static int count_mapped(void)
+{
+    int count = 0;
+    struct pp__lines lines;
+    pp__lines_open(&lines, "/proc/self/maps");
+    for (const char *line; (line = pp__lines_next(&lines)) != NULL;)
+        count += strstr(line, "procpool-results") != NULL;
+    pp__lines_close(&lines);
+    return count;
+}
+
+/* Who looks there does not have the lock, and may be held up for any time. */
+BOTH(where_results_are_looked_for_can_be_read_when_the_worker_has_ended)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .idle_timeout = 50}, method);
+    const _Atomic uint32_t *mark = glanced_at(pool);
+    const struct pp__result_side *side = side_of_first(pool);
+    CHECK_INT(count_mapped(), 1);
+    wait_until(is_idle(pool), 10);
+    CHECK_INT(count_mapped(), 0);
+    CHECK(is_readable((const void *)mark));
+    CHECK_INT(pp__load_relaxed(mark), 0);
+    call_many(pool, 1);
+    CHECK(side_of_first(pool) == side);
+    CHECK_INT(count_mapped(), 1);
+    pp_pool_destroy(pool);
+    CHECK(!is_readable(side));
+}
