@@ -45,6 +45,7 @@ extern struct pp__self {
     uint64_t rung_epoch;  /* the owner's sleep that was last rung */
     uint64_t rung_at;     /* and when */
     uint64_t untold;      /* the lowest id of chunks since it had none of which not all may have been rung for */
+    unsigned steps;       /* calls in a row that came when all results had been read (worker_idle.c) */
     uint64_t slept_for;   /* ns, its last sleep for want of calls; 0: it has spun for one since */
     uint64_t slept_epoch; /* rung_epoch then */
     uint64_t moved_at;    /* to another processor, or tried to */

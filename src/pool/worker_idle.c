@@ -19,9 +19,30 @@ static bool have_call(void)
  * microseconds (so many rounds), and then many calls are taken at once. */
 #define ROUNDS_UNREAD 256
 
-static bool is_due(const struct pp__spin *spin)
+/* A worker whose results were all read so many times before its next call came is taken to be called by who waits for
+ * each: it leaves the line of the head to the owner, who would wait for it, and looks there once in so many calls. */
+#define STEPS 4
+#define STEPS_UNSEEN 16
+
+static bool is_in_step(void)
 {
-    return spin->rounds % ROUNDS_UNREAD == 0 || pp__self_has_been_read();
+    return pp__self.steps >= STEPS;
+}
+
+static bool is_due(const struct pp__spin *spin, bool *read)
+{
+    if (is_in_step())
+        return true;
+    *read = pp__self_has_been_read();
+    return *read || spin->rounds % ROUNDS_UNREAD == 0;
+}
+
+/* Whether there was a call, though not at once, and all results had been read before. */
+static void count_step(bool read)
+{
+    if (is_in_step())
+        read = pp__self.steps % STEPS_UNSEEN != 0 || pp__self_has_been_read();
+    pp__self.steps = read ? pp__self.steps + 1 : 0;
 }
 
 /* As long as the owner allows, looked up all the time: it may want the processor for another worker. */
@@ -30,9 +51,14 @@ static bool spin_for_call(void)
     struct pp__spin spin;
     uint64_t allowed = pp__self.spins ? pp__load_relaxed(&pp__self.page->spin) : 0;
     pp__spin_begin(&spin, allowed < pp__self.spin_limit ? allowed : pp__self.spin_limit);
-    bool found = have_call();
-    while (!found && pp__load_relaxed(&pp__self.page->spin) && pp__spin_on(&spin))
-        found = is_due(&spin) && have_call();
+    bool found = have_call(), read = false;
+    if (found)
+        pp__self.steps = 0;
+    while (!found && pp__load_relaxed(&pp__self.page->spin) && pp__spin_on(&spin)) {
+        found = is_due(&spin, &read) && have_call();
+        if (found)
+            count_step(read);
+    }
     if (spin.jumped)
         pp__self.spin_limit = pp__self.spin_limit / 2 + PP__SPIN_MAX / 64; /* never none, or it could not grow again */
     else if (found && pp__self.spin_limit < PP__SPIN_MAX)
