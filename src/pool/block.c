@@ -77,6 +77,13 @@ void pp__block_lend(void *data, size_t room, struct pp__results_place *place)
     *header_of(data) = (struct pp__block_header){.mapped = pp__block_before() + room, .lender = place};
 }
 
+void *pp__block_make(void *memory)
+{
+    struct pp__block_header *header = memory;
+    *header = (struct pp__block_header){0};
+    return header + 1;
+}
+
 int pp__block_own(void *data)
 {
     struct pp__block_header *header = header_of(data);

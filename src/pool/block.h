@@ -21,6 +21,9 @@ size_t pp__block_before(void);
 struct pp__results_place;
 void pp__block_lend(void *data, size_t room, struct pp__results_place *place);
 
+/* Makes memory from malloc, of which as much as a header's size lies before the data, a block. */
+void *pp__block_make(void *memory);
+
 /* For who takes a block: from now on it is private memory. 0 or -ENOMEM. */
 int pp__block_own(void *data);
 

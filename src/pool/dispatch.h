@@ -8,9 +8,9 @@
 /* Sends what can be sent and starts the workers that are missing for the rest. */
 void pp__dispatch(pp_pool *pool);
 
-/* Sends a plain item that was just added and is not in the queue, where nothing else is to be done. False: it is to be
- * put there, and pp__dispatch called. No cancellation point. */
-bool pp__dispatch_plain(pp_pool *pool, struct pp__item *item);
+/* Sends a plain or simple item that was just added and is not in the queue, where nothing else is to be done. False: it
+ * is to be put there, and pp__dispatch called. No cancellation point. */
+bool pp__dispatch_single(pp_pool *pool, struct pp__item *item);
 
 /* Nothing is to be done but to send what comes. */
 static inline bool pp__dispatch_is_quiet(const pp_pool *pool)

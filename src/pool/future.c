@@ -155,14 +155,14 @@ void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome)
     finish(item, outcome.code == -ECANCELED ? PP_CANCELLED_AND_NOTIFIED : PP_FINISHED);
 }
 
-void pp__future_end_plain(struct pp__item *item, size_t size)
+void pp__future_end_plain(struct pp__item *item, void *data, size_t size)
 {
     pp_pool *pool = pp__item_pool(item);
     pp__item_forget_tries(item);
     pool->delivered++;
     /* One by one: a struct that is made and copied at once would be loaded before its stores have reached the cache. */
     item->outcome.code = 0;
-    item->outcome.data = item->room;
+    item->outcome.data = data;
     item->outcome.size = size;
     finish(item, PP_FINISHED);
     pool->outstanding--;

@@ -42,9 +42,9 @@ void pp__future_cancel_forsaken(struct pp__item *item);
 /* The outcome of the item's call. Under the lock. */
 void pp__future_deliver(struct pp__item *item, struct pp__outcome outcome);
 
-/* The end of a plain call, whose result of `size` bytes lies in its room: as pp__item_deliver, but that nothing is left
- * to be written for another try. Under the lock; the item is gone. */
-void pp__future_end_plain(struct pp__item *item, size_t size);
+/* The end of a plain call, whose result of `size` bytes lies at `data`, a block or its room: as pp__item_deliver, but
+ * that nothing is left to be written for another try. Under the lock; the item is gone. */
+void pp__future_end_plain(struct pp__item *item, void *data, size_t size);
 
 /* What the worker has done meanwhile is taken in: nobody else may be looking. Under the lock. */
 void pp__future_refresh(pp_future *future);

@@ -39,7 +39,7 @@ static bool take_plain(pp_pool *pool, struct pp__worker *worker)
     if (worker->count != 1 || worker->state != PP__WORKER_READY || pool->shut || !pp__dispatch_is_quiet(pool))
         return false;
     const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
-    return item->plain && !item->waited_for && !item->has_callbacks && pp__collect_plain(worker);
+    return !item->waited_for && !item->has_callbacks && pp__collect_plain(worker);
 }
 
 static void take(pp_pool *pool)
@@ -58,9 +58,9 @@ bool pp__glance(const pp_future *future)
 {
     pp_pool *pool = pp__future_pool(future);
     const _Atomic uint32_t *mark = pp__load_relaxed(&pool->glance);
-    pp__exit_watch_once();
-    if (!mark)
+    if (!mark || pp__load_relaxed(&pool->glance_id) != future->item.id)
         return false;
+    pp__exit_watch_once();
     for (int looks = 0; pp__load_relaxed(mark) == 0; looks++) {
         if (looks == LOOKS)
             return false;

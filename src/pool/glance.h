@@ -14,14 +14,15 @@
 #include "base/atomic.h"
 #include "pool/workers.h"
 
-/* The worker has got its only call. Behind others nothing is changed: then there is more to be seen than one result, and
- * what is looked at is only a hint. Under the lock. */
+/* The worker has got its only call. What others are told by that is a hint, which is right until more are sent. Under
+ * the lock. */
 static inline void pp__glance_at(const struct pp__worker *worker, bool sleeps)
 {
     pp_pool *pool = worker->pool;
     bool alone = !sleeps && pool->busy == 1 && pool->processors > 1 && pool->collector.impatient == 0 &&
                  pool->spin_limit >= PP__SPIN_MAX / 2;
     pp__store_relaxed(&pool->glance, alone ? pp__ring_mark(&worker->results) : NULL);
+    pp__store_relaxed(&pool->glance_id, pp__container(worker->items.next, struct pp__item, link)->id);
 }
 
 /* Looks for some microseconds: whether the future is done. */

@@ -157,6 +157,28 @@ void *pp__item_room(struct pp__item *item, size_t size)
     return item->plain && size < PP__ROOM ? item->room : NULL;
 }
 
+static_assert(sizeof(struct pp__element) == sizeof(struct pp__block_header), "an argument's memory can become a block");
+
+/* An argument of more than twice the size would be kept for it. */
+static bool can_take_over(const struct pp__item *item, size_t size)
+{
+    return !item->plain && pp__element_room(size) <= item->x.size && item->x.size / 2 <= pp__element_room(size);
+}
+
+void *pp__item_make_room(struct pp__item *item, size_t size)
+{
+    void *elements = item->plain ? NULL : item->x.elements, *room = item->room;
+    if (size >= PP__ROOM && can_take_over(item, size)) {
+        room = pp__block_make(elements);
+        elements = NULL;
+    } else if (size >= PP__ROOM && (room = pp__block_allocate(size)) == NULL) {
+        return NULL;
+    }
+    item->plain = true;
+    free(elements);
+    return room;
+}
+
 void *pp__item_run_room(struct pp__item *item, size_t each)
 {
     struct pp__receiver *receiver = item->in_future ? NULL : item->x.receiver;

@@ -209,6 +209,20 @@ static inline void pp__item_fill(struct pp__item *item, const void *data, size_t
     pp__copy_few(item->room, data, size);
 }
 
+/* Makes an item, zeroed but for this, a call of one element, filled by pp__item_add in `size` bytes from malloc, which become its own.
+ */
+static inline void pp__item_lay(struct pp__item *item, void *elements, uint64_t size)
+{
+    pp__list_init(&item->link);
+    item->x = (struct pp__arguments){.elements = elements, .size = size, .fd = -1, .count = 1};
+}
+
+/* Whether it is a call whose argument lies on the heap, with nothing else to it. */
+static inline bool pp__item_is_simple(const struct pp__item *item)
+{
+    return item->in_future && !item->plain && !item->wishes && !item->borrowed && item->place == 0 && item->x.fd < 0;
+}
+
 /* The same, whose first `done` bytes were copied to where the bytes of the element at `place` lie. */
 void *pp__item_add_rest(void *place, const void *data, size_t size, size_t done);
 static inline void *pp__item_bytes(void *place)
@@ -230,6 +244,10 @@ static inline struct pp__worker *pp__item_home(const struct pp__item *item)
 
 /* Where a result of this size of element `next` can lie without an allocation of its own; NULL: nowhere. */
 void *pp__item_room(struct pp__item *item, size_t size);
+
+/* Where the result of a plain or simple call can lie, which has ended and is a plain one from then on: where its
+ * argument lay if that is as large. NULL: no memory, and nothing was done. */
+void *pp__item_make_room(struct pp__item *item, size_t size);
 
 /* Where results of its elements from `next` on, all of `each` bytes, can lie one right behind the other; NULL: they are
  * delivered one by one. */

@@ -255,29 +255,35 @@ static inline uint64_t plausible(const struct pp__worker *worker, const struct p
 }
 
 /*
- * The result of a plain call that lies in its record, where nothing else is to be said. False: it is none, or
+ * The result of a plain or simple call that lies in its record, where nothing else is to be said. False: it is none, or
  * something is the matter, and nothing was done.
  */
-static inline __attribute__((always_inline)) bool take_plain(struct pp__worker *worker, const struct pp__record *record, const void *payload)
+static inline __attribute__((always_inline)) bool take_plain(struct pp__worker *worker, const struct pp__record *record,
+                                                             const void *payload)
 {
     struct pp__result_record header;
     if (record->type != PP__RECORD_RESULT || record->size < sizeof header)
         return false;
     pp__shm_copy_few(&header, payload, sizeof header);
     size_t size = record->size - sizeof header;
-    if (header.type != PP__OUTCOME_RESULT || header.flags != 0 || header.size != size || size >= PP__ROOM ||
-        header.run_time >= BELIEVED || worker->looked_into)
+    if (header.type != PP__OUTCOME_RESULT || header.flags != 0 || header.size != size || header.run_time >= BELIEVED ||
+        worker->looked_into)
         return false;
     struct pp__item *item = match(worker, header.slot, record->id);
-    if (!item || !item->plain)
+    if (!item || !(item->plain || pp__item_is_simple(item)))
         return false;
-    pp__shm_copy_short(item->room, (const char *)payload + sizeof header, size);
-    item->room[size] = 0;
+    bool small = item->plain && size < PP__ROOM;
+    unsigned char *data = small ? item->room : pp__item_make_room(item, size);
+    if (!data)
+        return false;
+    pp__shm_copy_short(data, (const char *)payload + sizeof header, size);
+    data[size] = 0;
     learn_wake(worker, header.slot);
     worker->pool->deaths = 0;
+    worker->pool->gathers &= small;
     pp__dispatch_learn(worker->pool, header.run_time);
     pp__worker_detach(worker, item);
-    pp__future_end_plain(item, size);
+    pp__future_end_plain(item, data, size);
     return true;
 }
 

@@ -55,8 +55,7 @@ struct pp_pool {
     size_t outstanding;   /* items not ended: pending or at a worker */
     uint64_t delivered;   /* elements ended so far */
     uint64_t next_id;
-    struct pp__slab calls;     /* struct pp_future */
-    _Atomic(const _Atomic uint32_t *) glance; /* where the result of the only call will be marked, or NULL (glance.h) */
+    struct pp__slab calls;                    /* struct pp_future */
     struct pp__link idle[2];   /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;    /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link blocked;   /* threads that wait for room for their calls (room.h), first come first */
@@ -95,6 +94,10 @@ struct pp_pool {
     struct pp__functions *functions;
     struct pp__function promise; /* in place of one, for futures that the program completes */
     struct pp__setting *setting; /* that workers are to run in, or NULL (setting.h) */
+
+    /* the only call that there is (glance.h) */
+    _Atomic(const _Atomic uint32_t *) glance; /* where its result will be marked; NULL: there is none, or more */
+    _Atomic uint64_t glance_id;
 
     /* workers */
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */

@@ -3,6 +3,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/seam.h"
 #include "pool/argument.h"
 #include "pool/collect.h"
 #include "pool/contention.h"
@@ -16,6 +17,7 @@
 #include "process/owner.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 int pp__pool_accepts(pp_pool *pool)
@@ -118,10 +120,10 @@ __attribute__((noinline)) static void tell(pp_pool *pool, uint32_t timeout)
     attend(pool, timeout);
 }
 
-/* As send_item, for one that is plain. */
-static inline void send_plain(pp_pool *pool, struct pp__item *item, uint32_t timeout)
+/* As send_item, for one that is plain or simple. */
+static inline void send_single(pp_pool *pool, struct pp__item *item, uint32_t timeout)
 {
-    if (!pp__dispatch_plain(pool, item))
+    if (!pp__dispatch_single(pool, item))
         send_item(pool, item, timeout);
     else if (is_news(pool, timeout))
         tell(pool, timeout);
@@ -242,7 +244,8 @@ static int enqueue_large(pp_pool *pool, const pp_call *call, struct large large,
     return 0;
 }
 
-/* A call whose argument lies in its item, and that has no wishes. */
+/* A call that has no wishes, and an argument that lies in its item; or one that travels in its record, for which the
+ * item has memory of its own. */
 struct small {
     pp_function *function;
     const void *arg;
@@ -255,14 +258,21 @@ static inline bool is_small(const pp_pool *pool, const pp_call *call)
     return call->size < PP__ROOM && !pp__wish_is_in(pool, call);
 }
 
+static inline bool is_middling(const pp_pool *pool, const pp_call *call)
+{
+    return call->size <= PP__INLINE_MAX && pp__element_room(call->size) <= PP__INLINE_MAX &&
+           !pp__wish_is_in(pool, call) && !pool->is_inline;
+}
+
 static inline struct small small_of(const pp_call *call)
 {
     return (struct small){call->function, call->arg, call->size, call->timeout, call->retries};
 }
 
-/* From a small call to an item that is numbered; NULL in *item: it has ended. Under the lock. */
-static inline __attribute__((always_inline)) int create_small(pp_pool *pool, struct small call, pp_future **result,
-                                                              struct pp__item **item)
+/* From a small call to an item that is numbered; NULL in *item: it has ended. `elements`: of one that is not that
+ * small, and the item's on success; else NULL. Under the lock. */
+static inline __attribute__((always_inline)) int create_small(pp_pool *pool, struct small call, void *elements,
+                                                              pp_future **result, struct pp__item **item)
 {
     const struct pp__function *function = NULL;
     int error = find_function(pool, call.function, &function);
@@ -275,7 +285,10 @@ static inline __attribute__((always_inline)) int create_small(pp_pool *pool, str
         return -ENOMEM;
     future->item.timeout = call.timeout;
     future->item.retries = call.retries & PP__RETRIES_MASK;
-    pp__item_fill(&future->item, call.arg, call.size);
+    if (elements)
+        pp__item_lay(&future->item, elements, pp__element_room(call.size));
+    else
+        pp__item_fill(&future->item, call.arg, call.size);
     if (result)
         *result = future;
     *item = add(pool, &future->item) ? &future->item : NULL;
@@ -358,14 +371,34 @@ __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *
     return error;
 }
 
-static inline __attribute__((always_inline)) int submit_small(pp_pool *pool, struct small call, pp_future **result)
+static inline __attribute__((always_inline)) int submit_single(pp_pool *pool, struct small call, void *elements,
+                                                               pp_future **result)
 {
     struct pp__item *item;
     pp__pool_lock_in_turn(pool);
-    int error = create_small(pool, call, result, &item);
+    int error = create_small(pool, call, elements, result, &item);
     if (!error && item)
-        send_plain(pool, item, call.timeout);
+        send_single(pool, item, call.timeout);
     pp__pool_unlock(pool);
+    return error;
+}
+
+static inline __attribute__((always_inline)) int submit_small(pp_pool *pool, struct small call, pp_future **result)
+{
+    return submit_single(pool, call, NULL, result);
+}
+
+/* Apart, for the sake of those that are small. */
+__attribute__((noinline)) static int submit_middling(pp_pool *pool, struct small call, pp_future **result)
+{
+    size_t room = pp__element_room(call.size);
+    void *elements = PP_SYS(malloc)(room);
+    if (!elements)
+        return pp__fail(-ENOMEM, "no memory for arguments of %zu bytes", room);
+    pp__item_add(elements, call.arg, call.size);
+    int error = submit_single(pool, call, elements, result);
+    if (error)
+        free(elements);
     return error;
 }
 
@@ -376,7 +409,9 @@ static int submit_any(pp_pool *pool, const pp_call *call, pp_future **result)
     bool bounded = pool->options.max_pending > 0;
     if (bounded)
         pp__pool_ref(pool);
-    int error = is_small(pool, call) ? submit_small(pool, small_of(call), result) : submit_large(pool, call, result);
+    int error = is_small(pool, call)      ? submit_small(pool, small_of(call), result)
+                : is_middling(pool, call) ? submit_middling(pool, small_of(call), result)
+                                          : submit_large(pool, call, result);
     if (bounded)
         pp__pool_unref(pool);
     return error;
@@ -392,9 +427,10 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
     int error = check(call);
     if (error)
         return error;
-    if (pool->options.max_pending || !is_small(pool, call))
+    if (pool->options.max_pending || !(is_small(pool, call) || is_middling(pool, call)))
         return submit_any(pool, call, future);
-    return submit_small(pool, small_of(call), future);
+    return is_small(pool, call) ? submit_small(pool, small_of(call), future)
+                                : submit_middling(pool, small_of(call), future);
 }
 
 /* Apart, for the sake of those that are small. */
@@ -436,7 +472,7 @@ static size_t submit_batch(pp_pool *pool, const pp_call *calls, size_t count, pp
         if (pool->options.max_pending && !pp__room_is_there(pool))
             break; /* the next batch waits, when these have been sent */
         struct pp__item *item;
-        *error = create_small(pool, small_of(call), futures ? &futures[done] : NULL, &item);
+        *error = create_small(pool, small_of(call), NULL, futures ? &futures[done] : NULL, &item);
         if (*error)
             break;
         if (item)

@@ -4,9 +4,9 @@
  *
  *   - One of nobody, a waiting thread and the manager collects. Who it is changes only under the lock, which is
  * released while the collector sleeps in epoll.
- *   - A thread that must wait becomes collector if there is none, or only the manager, beside which it spins first; else
- * it sleeps on a word of its own, behind a spin beside a collector that sleeps. Who waits for the only call that there
- * is has looked for its result before all that (glance.h).
+ *   - A thread that must wait becomes collector if there is none, or only the manager, beside which it spins first;
+ * else it sleeps on a word of its own, behind a spin beside a collector that sleeps. Who waits for the only call that
+ * there is has looked for its result before all that (glance.h).
  *   - A collector that leaves, for whatever reason, passes the duty to the first waiter; with none, to the manager if
  * there is work for somebody who is awake, else it leaves it to the manager's next nap's end (NAP), so that threads
  * that come and go wake nobody. While calls are pending a worker that runs dry ends the nap.

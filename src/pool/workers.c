@@ -115,7 +115,7 @@ void pp__worker_place(struct pp__worker *worker)
 /* It does not look at the worker yet that has a call now. */
 __attribute__((noinline)) static void show_spinner(pp_pool *pool)
 {
-    PP__NO_CANCELLATION(); /* pp__dispatch_plain comes by here */
+    PP__NO_CANCELLATION(); /* pp__dispatch_single comes by here */
     pp__wait_look(pool);
 }
 

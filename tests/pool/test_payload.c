@@ -10,10 +10,11 @@ enum { BEGUN, GATE, LEFT, FIRST_RUN = 1024 };
 
 /* ------------------------------------------------------------------------------------------- all sizes */
 
-static const size_t sizes[] = {0,       1,       2,       7,       8,       15,      16,     17,    1000,    16335,
-                               16336,   16337,   16351,   16352,   16353,   16367,   16368,  16369, 16383,   16384,
-                               16385,   32700,   32768,   65519,   65520,   65535,   65536,  65537, 1048543, 1048544,
-                               1048558, 1048559, 1048560, 1048575, 1048576, 1048577, 3000001};
+static const size_t sizes[] = {0,       1,       2,       7,       8,       15,      16,      17,     46,
+                               47,      48,      49,      63,      64,      65,      1000,    16335,  16336,
+                               16337,   16351,   16352,   16353,   16367,   16368,   16369,   16383,  16384,
+                               16385,   32700,   32768,   65519,   65520,   65535,   65536,   65537,  1048543,
+                               1048544, 1048558, 1048559, 1048560, 1048575, 1048576, 1048577, 3000001};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 BOTH(every_size_travels_both_ways)
@@ -34,6 +35,58 @@ BOTH(every_size_travels_one_way)
         check_result(transmit(pool, swallow, sizes[i]), 0, 0);
         check_result(ask(pool, sizes[i]), sizes[i], sizes[i]);
     }
+    pp_pool_destroy(pool);
+}
+
+/* A result of the size that the argument, of any size, begins with. */
+static int give_behind(pp_task *task, const void *arg, size_t size)
+{
+    uint64_t wanted;
+    memcpy(&wanted, arg, sizeof wanted);
+    check_pattern((const char *)arg + 16, size, size - 16);
+    void *result = make(wanted, wanted);
+    int code = pp_task_return(task, result, wanted);
+    free(result);
+    return code;
+}
+
+static pp_future *ask_behind(pp_pool *pool, size_t size, uint64_t wanted)
+{
+    pp_future *future;
+    char *data = calloc(1, size + 8);
+    CHECK(data != NULL);
+    memcpy(data, &wanted, sizeof wanted);
+    fill(data + 16, size, size - 16);
+    CHECK_OK(pp_submit(pool, give_behind, data, size, &future));
+    free(data);
+    return future;
+}
+
+/* What an argument needs is what its result may lie in, if it is as large, or not. Results outlive their futures. */
+BOTH(results_of_any_size_come_for_arguments_of_any_size)
+{
+    static const size_t given[] = {16, 47, 48, 64, 100, 1000, 5000, 16000};
+    static const size_t wanted[] = {0, 47, 48, 49, 63, 64, 99, 100, 101, 490, 1000, 1010, 2000, 5000, 16000};
+    enum { GIVEN = sizeof given / sizeof *given, WANTED = sizeof wanted / sizeof *wanted };
+    pp_future *futures[GIVEN][WANTED];
+    pp_pool *pool = kit_pool(method, 2);
+    for (size_t i = 0; i < GIVEN; i++)
+        for (size_t j = 0; j < WANTED; j++)
+            check_result(ask_behind(pool, given[i], wanted[j]), wanted[j], wanted[j]);
+    for (size_t i = 0; i < GIVEN; i++)
+        for (size_t j = 0; j < WANTED; j++)
+            futures[i][j] = ask_behind(pool, given[i], wanted[j]);
+    for (size_t i = 0; i < GIVEN; i++)
+        for (size_t j = 0; j < WANTED; j++) {
+            void *data;
+            size_t size;
+            CHECK_OK(pp_future_take(futures[i][j], -1, &data, &size));
+            pp_future_unref(futures[i][j]);
+            CHECK_INT(size, wanted[j]);
+            check_pattern(data, wanted[j], size);
+            memset(data, 0xdd, size + 1);
+            pp_free(data);
+        }
     pp_pool_destroy(pool);
 }
 
