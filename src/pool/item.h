@@ -209,7 +209,8 @@ static inline void pp__item_fill(struct pp__item *item, const void *data, size_t
     pp__copy_few(item->room, data, size);
 }
 
-/* Makes an item, zeroed but for this, a call of one element, filled by pp__item_add in `size` bytes from malloc, which become its own.
+/* Makes an item, zeroed but for this, a call of one element, filled by pp__item_add in `size` bytes from malloc, which
+ * become its own.
  */
 static inline void pp__item_lay(struct pp__item *item, void *elements, uint64_t size)
 {

@@ -55,7 +55,7 @@ struct pp_pool {
     size_t outstanding;   /* items not ended: pending or at a worker */
     uint64_t delivered;   /* elements ended so far */
     uint64_t next_id;
-    struct pp__slab calls;                    /* struct pp_future */
+    struct pp__slab calls;     /* struct pp_future */
     struct pp__link idle[2];   /* ready for calls and without any: [0] those that may spin; each the last used first */
     struct pp__link active;    /* all others: with calls, starting, stuck, leaving or killed */
     struct pp__link blocked;   /* threads that wait for room for their calls (room.h), first come first */
@@ -102,11 +102,11 @@ struct pp_pool {
     /* workers */
     struct pp__worker **workers; /* by their numbers, in `places` places; NULL: no worker is seated there */
     struct pp__link dead;        /* that have ended and are to be freed, by who has nothing more urgent to do */
+    struct pp__site *sites;      /* addresses that are no worker's now (glance.h) */
     int starting;                /* of those alive: not ready for calls yet */
     int deaths;                  /* ends outside a call in a row */
     struct pp__link others;      /* workers without a place */
     int places;                  /* max_workers or, after that was lowered, more */
-    struct pp__site *sites;      /* addresses that are no worker's now (glance.h) */
     int others_count;            /* of them */
     int coming;                  /* of them: successors that are not ready yet */
     int leaving;                 /* of all: told to leave */

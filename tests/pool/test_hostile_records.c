@@ -112,8 +112,8 @@ static int task_forge_and_go_on(pp_task *task, const void *arg, size_t size)
     return task_pid(task, NULL, 0);
 }
 
-/* The owner looks for the next one far behind where it will be. A worker that is called by who waits for each call looks
- * seldom where that is. */
+/* The owner looks for the next one far behind where it will be. A worker that is called by who waits for each call
+ * looks seldom where that is. */
 static void misplace_results(pp_pool *pool)
 {
     for (int i = 0; i < 5; i++) {
