@@ -155,9 +155,15 @@ void pp__ring_publish(struct pp__ring_writer *writer)
     PP_FAULT("ring.publish.after");
 }
 
+/* What was published and not read stays, as long as the head says how much that is; else the consumer may look
+ * anywhere.
+ */
 void pp__ring_spoil(struct pp__ring_writer *writer)
 {
-    for (uint32_t at = 0; at < writer->capacity; at += PP__RING_ALIGN)
+    uint64_t unread = writer->published - pp__load_relaxed(writer->head); /* we write over nothing that it may read */
+    if (!aligned(unread) || unread > writer->published - writer->head_seen)
+        unread = 0;
+    for (uint64_t at = writer->published; at != writer->published - unread + writer->capacity; at += PP__RING_ALIGN)
         pp__store_relaxed(&pp__ring_header(writer, at)->mark, UINT32_MAX); /* larger than any record */
 }
 

@@ -163,7 +163,7 @@ static inline void *pp__ring_reserve(struct pp__ring_writer *writer, uint32_t ty
 /* Publishes all records reserved so far; a poisoned writer publishes nothing any more. */
 void pp__ring_publish(struct pp__ring_writer *writer);
 
-/* Of a poisoned writer, whose consumer may look anywhere: what it looks at next is garbage to it. */
+/* Of a poisoned writer: what its consumer looks at next, behind what was published, is garbage to it. */
 void pp__ring_spoil(struct pp__ring_writer *writer);
 
 /* What was reserved from `position` on, and not published, is given up: something may have been written there. */

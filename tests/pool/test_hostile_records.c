@@ -138,6 +138,33 @@ BOTH(a_worker_whose_results_lie_where_nobody_looks_begins_no_other_call)
     misplace_results(open_pool((pp_pool_options){.max_workers = 1, .capture = PP_STDOUT}, method));
 }
 
+/* Writes a mark where its own result is to be. */
+static int task_scribble(pp_task *task, const void *arg, size_t size)
+{
+    atomic_store(&next_header()->mark, 33);
+    return task_square(task, arg, size);
+}
+
+/* The owner takes in results when somebody waits, by then all have been published. */
+BOTH(results_that_were_published_before_a_task_wrote_garbage_behind_them_count)
+{
+    enum { CALLS = 6 };
+    pp_future *futures[CALLS];
+    pp_pool *pool = open_workers(1, method);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 20; i++)
+            CHECK_INT(take_int(submit_int(pool, task_square, i)), i * i);
+        pid_t pid = pid_of(pool);
+        for (int i = 0; i < CALLS; i++)
+            futures[i] = submit_int(pool, i < CALLS - 1 ? task_square : task_scribble, i);
+        wait_until(is_gone(pid), 10);
+        for (int i = 0; i < CALLS - 1; i++)
+            CHECK_INT(take_int(futures[i]), i * i);
+        drop_failed(futures[CALLS - 1], PP_ERROR_PROTOCOL);
+    }
+    pp_pool_destroy(pool);
+}
+
 /* Each result is a record of its own, and together they are more than a ring holds. */
 enum { SPOILT_ELEMENTS = 120, SPOILT_SIZE = 2000 };
 
