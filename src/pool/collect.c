@@ -142,7 +142,7 @@ void pp__collect_results(pp_pool *pool)
 {
     pool->unlooked = 0;
     pool->gathers = pp__dispatch_is_trivial(pool); /* unless a result is none of take_plain's (outcome.c) */
-    if (!pool->collector.spinning && needs_report(pool))
+    if (needs_report(pool))
         read_reports(pool);
     for (struct pp__link *link = pool->active.next, *next; link != &pool->active; link = next) {
         next = link->next;
@@ -229,7 +229,8 @@ static uint64_t spin_budget(const pp_pool *pool, uint64_t deadline)
     return left < budget ? left : budget;
 }
 
-/* The workers that are looked at stay: while somebody spins nobody reads the reports after which a worker is freed. */
+/* By one at a time. A worker that is looked at may end meanwhile, and be freed: its marks can be read all the same
+ * (glance.h). */
 static bool spin_on(pp_pool *pool, struct pp__spin spin)
 {
     struct eyes eyes;
@@ -252,7 +253,7 @@ static bool spin_on(pp_pool *pool, struct pp__spin spin)
 bool pp__collect_spin(pp_pool *pool, uint64_t deadline, uint64_t *in_vain)
 {
     struct pp__spin spin;
-    uint64_t budget = *in_vain == pool->delivered ? 0 : spin_budget(pool, deadline);
+    uint64_t budget = *in_vain == pool->delivered || pool->collector.spinning ? 0 : spin_budget(pool, deadline);
     if (budget == 0)
         return false;
     pp__spin_begin(&spin, budget);
@@ -549,7 +550,7 @@ static bool collect_beside(pp_pool *pool, uint64_t now)
 }
 
 /* The sleeper is not rung for calls that are younger than its sleep. Should it wake, it waits until nobody spins
- * (sleep_for_events). */
+ * (sleep_for_events), or is the manager, which never spins. */
 bool pp__collect_beside(pp_pool *pool, uint64_t deadline)
 {
     const struct pp__collector *c = &pool->collector;

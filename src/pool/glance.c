@@ -17,7 +17,8 @@
 /* Some microseconds, for which no clock is read. */
 #define LOOKS 256
 
-/* Addresses of a result side, a worker's or, in the pool's list, nobody's. NULL: it was not there yet. */
+/* Addresses of a result side, a worker's or, in the pool's list, nobody's. NULL: it was not there yet. `next` of a
+ * worker's is another that it has. */
 struct pp__site {
     struct pp__site *next;
     void *memory;
@@ -36,7 +37,8 @@ static struct pp__worker *busy_one(const pp_pool *pool)
 /* Whether nothing follows from the end of its call but that, and it ends as most do. */
 static bool take_plain(pp_pool *pool, struct pp__worker *worker)
 {
-    if (worker->count != 1 || worker->state != PP__WORKER_READY || pool->shut || !pp__dispatch_is_quiet(pool))
+    if (pool->outstanding != 1 || worker->state != PP__WORKER_READY || worker->withdrawn || pool->shut ||
+        !pp__dispatch_is_quiet(pool))
         return false;
     const struct pp__item *item = pp__container(worker->items.next, struct pp__item, link);
     return !item->waited_for && !item->has_callbacks && pp__collect_plain(worker);
@@ -75,29 +77,35 @@ bool pp__glance(const pp_future *future)
 struct pp__site *pp__glance_site(pp_pool *pool)
 {
     struct pp__site *site = pool->sites;
-    if (site)
-        pool->sites = site->next;
-    else
-        site = PP_SYS(calloc)(1, sizeof *site);
+    if (!site)
+        return PP_SYS(calloc)(1, sizeof *site);
+    pool->sites = site->next;
+    site->next = NULL;
     return site;
 }
 
+/* Where it can't be put there, it stays where it is, and has the site too. */
 int pp__glance_settle(struct pp__worker *worker)
 {
     struct pp__site *site = worker->site;
-    if (!site->memory)
+    if (!site->memory) {
         site->memory = worker->result_side;
-    else if (pp__segment_move(worker->result_side, sizeof *worker->result_side, site->memory))
+    } else if (pp__segment_move(worker->result_side, sizeof *worker->result_side, site->memory)) {
         worker->result_side = site->memory;
-    else
-        return pp__fail(-ENOMEM, "no memory for a worker");
+    } else {
+        struct pp__site *own = PP_SYS(malloc)(sizeof *own);
+        if (!own)
+            return pp__fail(-ENOMEM, "no memory for a worker");
+        *own = (struct pp__site){.next = site, .memory = worker->result_side};
+        worker->site = own;
+    }
     return 0;
 }
 
 /* What was not settled nobody has looked at. */
 void pp__glance_vacate(struct pp__worker *worker)
 {
-    struct pp__site *site = worker->site;
+    struct pp__site *site = worker->site, *last = site;
     if (worker->result_side == site->memory)
         pp__segment_vacate(site->memory, sizeof *worker->result_side);
     else
@@ -106,7 +114,9 @@ void pp__glance_vacate(struct pp__worker *worker)
         free(site);
         return;
     }
-    site->next = worker->pool->sites;
+    while (last->next)
+        last = last->next;
+    last->next = worker->pool->sites;
     worker->pool->sites = site;
 }
 

@@ -194,12 +194,14 @@ static rlim_t stack_of_thread(void)
     return size;
 }
 
-/* Both sides of each worker's channel are mapped here, and the stacks of the pool's threads. A worker has its stack
+/* Both sides of each worker's channel are mapped here, a result side more while one takes an ended worker's place
+ * (glance.h), and the stacks of the pool's threads. A worker has its stack
  * besides; what else it has is what the process that starts workers had at its birth, which may have been less than is
  * in use here by now. */
 static int check_memory(const pp_pool_options *options, int workers, int threads)
 {
-    rlim_t most = soft(RLIMIT_AS), channel = sizeof(struct pp__call_side) + sizeof(struct pp__result_side);
+    rlim_t most = soft(RLIMIT_AS), result = sizeof(struct pp__result_side),
+           channel = sizeof(struct pp__call_side) + result;
     if (most == RLIM_INFINITY)
         return 0;
     if (channel + options->stack_size >= most)
@@ -207,7 +209,7 @@ static int check_memory(const pp_pool_options *options, int workers, int threads
                         "a worker needs %zu bytes of address space for its stack; RLIMIT_AS allows %llu (raise it with "
                         "ulimit -v or setrlimit, or take a smaller stack_size)",
                         options->stack_size, (unsigned long long)most);
-    rlim_t needed = (rlim_t)workers * channel + (rlim_t)threads * stack_of_thread(), there = mapped();
+    rlim_t needed = (rlim_t)workers * channel + result + (rlim_t)threads * stack_of_thread(), there = mapped();
     if (there + needed < most)
         return 0;
     return pp__fail(-ENOMEM,

@@ -37,7 +37,7 @@ struct pp__collector {
     struct pp__waiter *waiter; /* the thread that collects, or NULL */
     bool manager;              /* the manager collects (then waiter is NULL) */
     bool asleep;               /* whoever collects is in epoll */
-    bool spinning; /* it, or another beside it, looks at the rings without the lock, until `look` changes at the latest
+    bool spinning; /* it looks at the rings without the lock, or one other beside it, until `look` changes at the latest
                     */
     _Atomic uint32_t look;
     uint64_t below;          /* who sleeps is rung for results of ids below this; 0: for none */

@@ -3,6 +3,7 @@
 #include "processes_kit.h"
 
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/lines.h"
 #include "pool/pool.h"
 #include "pool/workers.h"
@@ -25,17 +26,108 @@ static bool manager_sleeps(pp_pool *pool, uint64_t *leaves)
     return sleeps;
 }
 
+/* Keeps the worker awake, and waits for nothing. */
+static void call_and_poll(pp_pool *pool)
+{
+    pp_future *future = submit_int(pool, task_square, 7);
+    while (pp_future_state(future) != PP_FINISHED) {
+    }
+    pp_future_unref(future);
+}
+
 /* Beside other work a call may take long, and who waits for it then sleeps in the manager's place: some time none does.
  */
-BOTH(the_manager_sleeps_while_calls_come_and_go)
+static void call_until_manager_sleeps(pp_pool *pool, void (*call)(pp_pool *pool))
 {
     uint64_t before, after;
-    pp_pool *pool = open_workers(1, method);
     do {
         call_many(pool, 1);
-        wait_until(manager_sleeps(pool, &before), 10);
-        call_many(pool, 100);
+        while (!manager_sleeps(pool, &before))
+            call_and_poll(pool);
+        for (int i = 0; i < 10; i++)
+            call(pool);
     } while (!manager_sleeps(pool, &after) || after != before);
+}
+
+static void call_short(pp_pool *pool)
+{
+    call_many(pool, 10);
+}
+
+BOTH(the_manager_sleeps_while_calls_come_and_go)
+{
+    pp_pool *pool = open_workers(1, method);
+    call_until_manager_sleeps(pool, call_short);
+    pp_pool_destroy(pool);
+}
+
+static int task_spin(pp_task *task, const void *arg, size_t size)
+{
+    uint64_t begun = pp__now(), time;
+    CHECK_INT(size, sizeof time);
+    memcpy(&time, arg, size);
+    while (pp__now() - begun < time) {
+    }
+    return pp_task_return(task, arg, size);
+}
+
+/* Which takes longer than anybody looks before he takes the lock, and not as long as he then spins. */
+static void call_longer(pp_pool *pool)
+{
+    pp_future *future;
+    pp__pool_lock(pool);
+    uint64_t time = pool->wake_cost < PP__SPIN_MAX / 2 ? pool->wake_cost : PP__SPIN_MAX / 2;
+    pp__pool_unlock(pool);
+    CHECK_OK(pp_submit(pool, task_spin, &time, sizeof time, &future));
+    CHECK_OK(pp_future_result(future, -1, &time, sizeof time, NULL));
+    pp_future_unref(future);
+}
+
+BOTH(the_manager_sleeps_while_somebody_spins_for_calls)
+{
+    pp_pool *pool = open_workers(1, method);
+    call_until_manager_sleeps(pool, call_longer);
+    pp_pool_destroy(pool);
+}
+
+/* ------------------------------------------------------------------------------------------- what follows */
+
+enum { MOST_TASKS = 60 };
+
+static bool has_successor(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    const struct pp__worker *worker = pool->workers[0];
+    bool has = worker->successor && worker->successor->state == PP__WORKER_NEXT;
+    pp__pool_unlock(pool);
+    return has;
+}
+
+/* The worker of that place, which has its last call, while somebody else has looked after what was due till then. */
+static const struct pp__worker *see_last(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    const struct pp__worker *worker = pool->workers[0];
+    CHECK(worker->withdrawn);
+    pool->recycle_due = false;
+    pp__pool_unlock(pool);
+    return worker;
+}
+
+/* The next one takes its place at once, whoever has taken the result. */
+BOTH(a_worker_goes_behind_its_last_call)
+{
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 1, .max_tasks = MOST_TASKS}, method);
+    call_many(pool, 10);
+    wait_until(has_successor(pool), 10);
+    call_many(pool, MOST_TASKS - 11);
+    pp_future *last = submit_int(pool, task_square, 7);
+    const struct pp__worker *worker = see_last(pool);
+    CHECK_INT(take_int(last), 49);
+    pp__pool_lock(pool);
+    bool stays = pool->workers[0] == worker;
+    pp__pool_unlock(pool);
+    CHECK(!stays);
     pp_pool_destroy(pool);
 }
 
