@@ -261,7 +261,7 @@ static inline bool is_small(const pp_pool *pool, const pp_call *call)
 static inline bool is_middling(const pp_pool *pool, const pp_call *call)
 {
     return call->size <= PP__INLINE_MAX && pp__element_room(call->size) <= PP__INLINE_MAX &&
-           !pp__wish_is_in(pool, call) && !pool->is_inline;
+           !pp__wish_is_in(pool, call);
 }
 
 static inline struct small small_of(const pp_call *call)
