@@ -81,7 +81,7 @@ NOT_MEASURED = {
     },
     "busy": {"are the static split": ("raw",)},
     "scale": {
-        "procpool's own growth, against its own least": (
+        "procpool's own growth, against its own first size": (
             *("raw", "glib", "uv", "tbb", "tbb_group", "openmp", "async"),
             *("executor", "pool", "joblib", "mpi"),
         ),

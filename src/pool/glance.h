@@ -5,8 +5,8 @@
  * submit and once to collect, and the manager sleeps on in epoll meanwhile, as nobody relieves it.
  *
  * What is looked at without the lock lies in a worker's channel, and the worker may end meanwhile: so the addresses of
- * its result side stay readable for as long as the pool is there. They are the next worker's then, so that there are no
- * more of them than workers at one time.
+ * its result side stay readable for as long as the pool is there. They are the next worker's then, so that there are as
+ * many of them as there were workers at one time.
  */
 #ifndef PP_POOL_GLANCE_H
 #define PP_POOL_GLANCE_H
@@ -30,8 +30,9 @@ bool pp__glance(const pp_future *future);
 
 /*
  * The addresses of a new worker's result side, those of an ended one's if there are some, or NULL without memory; under
- * the lock. That side, which was just mapped, is put there, without the lock: 0 or -ENOMEM. At the worker's end nothing
- * is left of it but the addresses, and what they cost; under the lock. All of them go at the pool's very end.
+ * the lock. That side, which was just mapped, is put there, without the lock, or if that can't be (a filter that
+ * refuses mremap), it stays where it is, and has addresses of its own besides: 0 or -ENOMEM. At the worker's end
+ * nothing is left of it but the addresses; under the lock. All of them go at the pool's very end.
  */
 struct pp__site *pp__glance_site(pp_pool *pool);
 int pp__glance_settle(struct pp__worker *worker);

@@ -160,7 +160,8 @@ void pp__ring_publish(struct pp__ring_writer *writer)
  */
 void pp__ring_spoil(struct pp__ring_writer *writer)
 {
-    uint64_t unread = writer->published - pp__load_relaxed(writer->head); /* we write over nothing that it may read */
+    /* Pairs with the store in pp__ring_release, as in look_at_head: what lies below this head is not read any more. */
+    uint64_t unread = writer->published - pp__load_ordered(writer->head, RING_HEAD_ORDER);
     if (!aligned(unread) || unread > writer->published - writer->head_seen)
         unread = 0;
     for (uint64_t at = writer->published; at != writer->published - unread + writer->capacity; at += PP__RING_ALIGN)

@@ -224,16 +224,23 @@ void pp__segment_unmap(void *memory, size_t size)
         munmap(memory, size);
 }
 
+/* Addresses, and nothing else. */
+#define VACANT (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
 bool pp__segment_move(void *memory, size_t size, void *place)
 {
-    return PP_SYS(mremap)(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED;
+    if (PP_SYS(mremap)(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED)
+        return true;
+    /* The kernel may have unmapped what was there before it failed. */
+    PP_SYS(mmap)(place, size, PROT_READ, VACANT | MAP_FIXED_NOREPLACE, -1, 0);
+    return false;
 }
 
 /* In one step, so that the addresses are there all the time. Should there be no memory for that, it stays mapped. */
 void pp__segment_vacate(void *memory, size_t size)
 {
     if (memory)
-        PP_SYS(mmap)(memory, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        PP_SYS(mmap)(memory, size, PROT_READ, VACANT | MAP_FIXED, -1, 0);
 }
 
 int pp__payload_create(size_t size, void **memory)
