@@ -141,7 +141,7 @@ static bool anything_waiting(const pp_pool *pool)
 void pp__collect_results(pp_pool *pool)
 {
     pool->unlooked = 0;
-    pool->gathers = pp__dispatch_is_trivial(pool); /* unless a result is none of take_plain's (outcome.c) */
+    pool->gathers = pp__dispatch_is_trivial(pool); /* unless a result does not lie in its item (outcome.c) */
     if (needs_report(pool))
         read_reports(pool);
     for (struct pp__link *link = pool->active.next, *next; link != &pool->active; link = next) {

@@ -25,8 +25,8 @@ bool pp__collect_claim(pp_pool *pool);
 struct pp__worker;
 void pp__collect_worker(struct pp__worker *worker);
 
-/* Takes the result of its only call, which is plain and has nobody to be told, if that is plain too and nothing is the
- * matter: else nothing was done. No cancellation point. */
+/* Takes the result of its only call, which is plain or simple and has nobody to be told, if that is a result which lies
+ * in its record and nothing is the matter: else nothing was done. No cancellation point. */
 bool pp__collect_plain(struct pp__worker *worker);
 
 /*

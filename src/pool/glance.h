@@ -14,8 +14,8 @@
 #include "base/atomic.h"
 #include "pool/workers.h"
 
-/* The worker has got its only call. What others are told by that is a hint, which is right until more are sent. Under
- * the lock. */
+/* The worker has got its only call. Under the lock; relaxed, for the loads in pp__glance: a hint, which is right until
+ * more calls are sent, and of which either half may be older. */
 static inline void pp__glance_at(const struct pp__worker *worker, bool sleeps)
 {
     pp_pool *pool = worker->pool;

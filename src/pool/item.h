@@ -210,8 +210,7 @@ static inline void pp__item_fill(struct pp__item *item, const void *data, size_t
 }
 
 /* Makes an item, zeroed but for this, a call of one element, filled by pp__item_add in `size` bytes from malloc, which
- * become its own.
- */
+ * become its own. */
 static inline void pp__item_lay(struct pp__item *item, void *elements, uint64_t size)
 {
     pp__list_init(&item->link);
@@ -224,7 +223,7 @@ static inline bool pp__item_is_simple(const struct pp__item *item)
     return item->in_future && !item->plain && !item->wishes && !item->borrowed && item->place == 0 && item->x.fd < 0;
 }
 
-/* The same, whose first `done` bytes were copied to where the bytes of the element at `place` lie. */
+/* As pp__item_add, of data whose first `done` bytes were copied to where the bytes of the element at `place` lie. */
 void *pp__item_add_rest(void *place, const void *data, size_t size, size_t done);
 static inline void *pp__item_bytes(void *place)
 {

@@ -195,9 +195,8 @@ static rlim_t stack_of_thread(void)
 }
 
 /* Both sides of each worker's channel are mapped here, a result side more while one takes an ended worker's place
- * (glance.h), and the stacks of the pool's threads. A worker has its stack
- * besides; what else it has is what the process that starts workers had at its birth, which may have been less than is
- * in use here by now. */
+ * (glance.h), and the stacks of the pool's threads. A worker has its stack besides; what else it has is what the
+ * process that starts workers had at its birth, which may have been less than is in use here by now. */
 static int check_memory(const pp_pool_options *options, int workers, int threads)
 {
     rlim_t most = soft(RLIMIT_AS), result = sizeof(struct pp__result_side),

@@ -258,10 +258,11 @@ static inline bool is_small(const pp_pool *pool, const pp_call *call)
     return call->size < PP__ROOM && !pp__wish_is_in(pool, call);
 }
 
+/* Its element, with its header and a NUL, travels in a record. */
 static inline bool is_middling(const pp_pool *pool, const pp_call *call)
 {
-    return call->size <= PP__INLINE_MAX && pp__element_room(call->size) <= PP__INLINE_MAX &&
-           !pp__wish_is_in(pool, call);
+    static_assert(PP__INLINE_MAX % 16 == 0, "the padding behind an element makes it no larger than that");
+    return call->size < PP__INLINE_MAX - sizeof(struct pp__element) && !pp__wish_is_in(pool, call);
 }
 
 static inline struct small small_of(const pp_call *call)
