@@ -188,7 +188,8 @@ void pp__argument_doubt_brought(struct pp__worker *worker, const struct pp__item
 {
     if (item->place && worker->arguments.places[item->place - 1].bringer == item->id)
         pp__argument_doubt(worker, item);
-    if (pp__item_buffers(item))
+    struct pp__lent lent;
+    if (pp__item_buffers(item, &lent))
         pp__known_doubt_brought(&worker->known, item->id);
 }
 

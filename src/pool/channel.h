@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PP__MAGIC UINT64_C(0x316c6f6f70636f72) /* "rocpool1" */
-#define PP__VERSION 6u
+#define PP__VERSION 7u
 #define PP__SLOTS 256u
 #define PP__RING_BYTES 65536u
 #define PP__RING_ROOM (PP__RING_BYTES + PP__RING_SLACK(PP__RING_BYTES))
@@ -169,7 +169,7 @@ enum pp__record_type {
     PP__RECORD_MODULE = 1, /* id: module index; payload: as pp__module_travel */
     PP__RECORD_INIT,       /* struct pp__call_record, elements */
     PP__RECORD_CALL,       /* the same; id: of element 0 */
-    PP__RECORD_PLAIN,      /* struct pp__plain_record, argument; id: of the call */
+    PP__RECORD_PLAIN,      /* struct pp__plain_record, argument, buffers; id: of the call */
     PP__RECORD_LEAVE,      /* the same, or empty where there is no finalizer */
     PP__RECORD_READY,      /* struct pp__result_record, message */
     PP__RECORD_RESULT,     /* the same, result or message; id: of the element */
@@ -239,16 +239,36 @@ struct pp__call_record {
     uint64_t each;
 };
 
-/* A call with a small argument and nothing else: most are so, and with 31 bytes at most it travels in one line. Behind
- * it the argument, the NUL included, padded to 16. */
+/* A call with a small argument and nothing else but buffers that its worker has: most are so, and with 31 bytes at most,
+ * or 15 and two buffers, it travels in one line. Behind it the argument, the NUL included, padded to 16; behind that a
+ * word for each buffer. */
 struct pp__plain_record {
     uint64_t offset; /* of the function in its module */
     uint32_t module; /* index */
     uint8_t slot;
     uint8_t size; /* of the argument */
     bool timed;   /* the call has a timeout: the moment of its begin matters */
-    uint8_t reserved;
+    uint8_t lent; /* buffers */
 };
+
+/* A buffer's serial, and the place in which the worker has it. */
+#define PP__LENT_PLACE_BITS 4
+static_assert(PP__KNOWN == 1 << PP__LENT_PLACE_BITS, "all places");
+
+static inline uint64_t pp__lent_word(uint64_t serial, uint64_t place)
+{
+    return serial << PP__LENT_PLACE_BITS | place;
+}
+
+static inline uint64_t pp__lent_serial(uint64_t word)
+{
+    return word >> PP__LENT_PLACE_BITS;
+}
+
+static inline uint32_t pp__lent_place(uint64_t word)
+{
+    return word & (PP__KNOWN - 1);
+}
 
 /* What one of the program's buffers is to an item. */
 enum pp__use {

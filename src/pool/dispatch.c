@@ -392,14 +392,6 @@ __attribute__((noinline)) static void look_around(pp_pool *pool)
     pp__dispatch(pool);
 }
 
-/* Apart, for the sake of those that are plain. */
-__attribute__((noinline)) static int send_other(struct pp__worker *worker, struct pp__item *item)
-{
-    int error = pp__worker_send(worker, item);
-    pp__worker_wake_sent(worker->pool);
-    return error;
-}
-
 bool pp__dispatch_single(pp_pool *pool, struct pp__item *item)
 {
     if (!pp__dispatch_is_quiet(pool))
@@ -407,7 +399,7 @@ bool pp__dispatch_single(pp_pool *pool, struct pp__item *item)
     struct pp__worker *worker = choose_again(pool);
     if (!worker)
         worker = choose_anew(pool, item);
-    if (!worker || (item->plain ? pp__worker_send_plain(worker, item) : send_other(worker, item)) != 0)
+    if (!worker || pp__worker_send_alone(worker, item) != 0)
         return false;
     pool->queued |= worker->count > 1;
     if (pool->deep > 0 && pp__dispatch_idle(pool) && (pool->unlooked == 0 || is_worth_sharing(pool, worker)))

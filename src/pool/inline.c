@@ -222,9 +222,10 @@ static void run_first(pp_pool *pool)
         return;
     }
     struct pp__carried carried;
+    struct pp__lent lent;
     struct pp__inline_words words = {
         .outer = pool->inl->words, .id = pp__item_next_id(item), .carried = item->in_future ? &carried : NULL};
-    give(&carried, pp__item_descriptors(item), pp__item_buffers(item));
+    give(&carried, pp__item_descriptors(item), pp__item_buffers(item, &lent));
     pool->inl->words = &words;
     item->runs = true;
     int error = run(pool, item->function->function, pp__elements_data(&element), pp__elements_size(&element), words.id,

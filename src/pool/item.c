@@ -152,9 +152,28 @@ struct pp__elements pp__item_elements(const struct pp__item *item)
         .place = item->x.elements, .same = item->same, .each = each, .step = pp__same_room(each)};
 }
 
+void pp__item_lend(struct pp__item *item, pp_buffer *const *buffers, size_t count)
+{
+    item->lends = true;
+    item->lent[0] = pp_buffer_ref(buffers[0]);
+    item->lent[1] = count > 1 ? pp_buffer_ref(buffers[1]) : NULL;
+}
+
+void pp__item_give_back(struct pp__item *item)
+{
+    if (!item->lends)
+        return;
+    item->lends = false;
+    for (int i = 0; i < PP__LENT_MOST; i++)
+        pp_buffer_unref(item->lent[i]);
+}
+
 void *pp__item_room(struct pp__item *item, size_t size)
 {
-    return item->plain && size < PP__ROOM ? item->room : NULL;
+    if (!item->plain || size >= PP__ROOM)
+        return NULL;
+    pp__item_give_back(item);
+    return item->room;
 }
 
 static_assert(sizeof(struct pp__element) == sizeof(struct pp__block_header), "an argument's memory can become a block");
@@ -168,14 +187,18 @@ static bool can_take_over(const struct pp__item *item, size_t size)
 void *pp__item_make_room(struct pp__item *item, size_t size)
 {
     void *elements = item->plain ? NULL : item->x.elements, *room = item->room;
+    struct pp__wish *wish = item->wishes ? item->x.wish : NULL;
     if (size >= PP__ROOM && can_take_over(item, size)) {
         room = pp__block_make(elements);
         elements = NULL;
     } else if (size >= PP__ROOM && (room = pp__block_allocate(size)) == NULL) {
         return NULL;
     }
+    pp__item_give_back(item);
     item->plain = true;
+    item->wishes = false;
     free(elements);
+    pp__wish_free(wish);
     return room;
 }
 
@@ -274,11 +297,11 @@ bool pp__item_deliver(struct pp__item *item, uint32_t count, struct pp__outcome 
     item->timed_out = false;
     pp__item_forget_tries(item);
     pp__item_pool(item)->delivered += count;
-    if (!item->plain) {
+    if (!item->plain)
         item->x.next += count;
-        if (item->wishes) /* before anybody sees that it has ended */
-            pp__wish_drop_attachments(item->x.wish);
-    }
+    if (item->wishes) /* before anybody sees that it has ended */
+        pp__wish_drop_attachments(item->x.wish);
+    pp__item_give_back(item);
     if (item->in_future)
         pp__future_deliver(item, outcome);
     else

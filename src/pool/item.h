@@ -68,8 +68,11 @@ struct pp__receiver {
     struct pp__output *output; /* of the element that is delivered; the receiver's to free. NULL: none was captured */
 };
 
-/* What there is for an argument, or a result, in a plain item, the NUL behind it included. */
+/* What there is for an argument, or a result, in a plain item, the NUL behind it included. Of one that `lends`, the
+ * buffers lie behind its argument. */
 #define PP__ROOM 48u
+#define PP__LENT_MOST 2
+#define PP__LENDING_ROOM (PP__ROOM - PP__LENT_MOST * (unsigned)sizeof(pp_buffer *))
 
 /* In the state of a future that is done: its result is somebody else's, and outcome.data tells only where it was. */
 #define PP__TAKEN 0x80
@@ -134,12 +137,17 @@ struct pp__item {
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
     uint16_t borrowed : 1;      /* its elements are the user's, and stay as long as somebody wants to have it run */
+    uint16_t lends : 1; /* a plain one, with which one buffer or two go */
     uint16_t place : 4;    /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements
                               lies; 0: none */
     _Atomic uint32_t refs; /* a future's */
     union {
         alignas(16) unsigned char room[PP__ROOM]; /* a plain item's argument, and when that is not needed any more a
                                                      small result */
+        struct {
+            unsigned char before_lent[PP__LENDING_ROOM];
+            pp_buffer *lent[PP__LENT_MOST]; /* references; the second may be NULL */
+        };
         struct pp__arguments x;
     };
 };
@@ -209,18 +217,17 @@ static inline void pp__item_fill(struct pp__item *item, const void *data, size_t
     pp__copy_few(item->room, data, size);
 }
 
+/* A plain one, with an argument of less than PP__LENDING_ROOM bytes, has references to so many buffers from now on /
+ * gives them back, if it has some: to be called before its room is used for anything else. */
+void pp__item_lend(struct pp__item *item, pp_buffer *const *buffers, size_t count);
+void pp__item_give_back(struct pp__item *item);
+
 /* Makes an item, zeroed but for this, a call of one element, filled by pp__item_add in `size` bytes from malloc, which
  * become its own. */
 static inline void pp__item_lay(struct pp__item *item, void *elements, uint64_t size)
 {
     pp__list_init(&item->link);
     item->x = (struct pp__arguments){.elements = elements, .size = size, .fd = -1, .count = 1};
-}
-
-/* Whether it is a call whose argument lies on the heap, with nothing else to it. */
-static inline bool pp__item_is_simple(const struct pp__item *item)
-{
-    return item->in_future && !item->plain && !item->wishes && !item->borrowed && item->place == 0 && item->x.fd < 0;
 }
 
 /* As pp__item_add, of data whose first `done` bytes were copied to where the bytes of the element at `place` lie. */

@@ -60,18 +60,21 @@ static struct pp__known_place *add(struct pp__known_plan *plan, const pp_buffer 
     return place;
 }
 
-static struct pp__buffer_record entry(const struct pp__passed *passed, size_t place, bool fresh)
+/* Field by field, where it is to lie: a struct that is made and copied at once would be loaded before its stores have
+ * reached the cache. */
+static inline void enter(struct pp__buffer_record *entry, const struct pp__passed *passed, size_t place, bool fresh)
 {
     const pp_buffer *buffer = passed->buffer;
-    return (struct pp__buffer_record){.serial = buffer->serial,
-                                      .size = buffer->size,
-                                      .room = buffer->room,
-                                      .at = passed->at,
-                                      .each = passed->each,
-                                      .place = (uint32_t)place,
-                                      .use = (uint8_t)passed->use,
-                                      .fresh = fresh,
-                                      .shared = buffer->shared};
+    entry->serial = buffer->serial;
+    entry->size = buffer->size;
+    entry->room = buffer->room;
+    entry->at = passed->at;
+    entry->each = passed->each;
+    entry->place = (uint32_t)place;
+    entry->use = (uint8_t)passed->use;
+    entry->fresh = fresh;
+    entry->shared = buffer->shared;
+    entry->reserved = 0;
 }
 
 bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, struct pp__buffer_record *entries)
@@ -81,9 +84,24 @@ bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, s
         if (!place)
             return false;
         place->used = ++known->uses;
-        entries[i] = entry(&buffers->each[i], (size_t)(place - known->places), false);
+        enter(&entries[i], &buffers->each[i], (size_t)(place - known->places), false);
     }
     return true;
+}
+
+uint32_t pp__known_words(struct pp__known *known, pp_buffer *const buffers[PP__LENT_MOST],
+                         uint64_t words[PP__LENT_MOST])
+{
+    struct pp__known_place *places[PP__LENT_MOST];
+    uint32_t count = buffers[1] ? 2 : 1;
+    for (uint32_t i = 0; i < count; i++)
+        if (!(places[i] = find(known, buffers[i]->serial)))
+            return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        places[i]->used = ++known->uses;
+        words[i] = pp__lent_word(buffers[i]->serial, (uint64_t)(places[i] - known->places));
+    }
+    return count;
 }
 
 /* Those that it knows are used first, so that none of them goes for another one. */
@@ -105,7 +123,7 @@ void pp__known_plan(const struct pp__known *known, const struct pp__buffers *buf
             place->bringer = id;
         }
         place->used = ++plan->after.uses;
-        entries[i] = entry(&buffers->each[i], (size_t)(place - plan->after.places), fresh);
+        enter(&entries[i], &buffers->each[i], (size_t)(place - plan->after.places), fresh);
     }
 }
 

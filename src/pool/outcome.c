@@ -172,7 +172,8 @@ static size_t trace_size(const struct pp__result_record *header)
 /* What went with the item may not have come. */
 static void doubt(struct pp__worker *worker, const struct pp__item *item)
 {
-    const struct pp__buffers *buffers = pp__item_buffers(item);
+    struct pp__lent lent;
+    const struct pp__buffers *buffers = pp__item_buffers(item, &lent);
     pp__argument_doubt(worker, item);
     if (buffers)
         pp__known_doubt(&worker->known, buffers);
@@ -272,7 +273,7 @@ static inline __attribute__((always_inline)) bool take_plain(struct pp__worker *
     struct pp__item *item = match(worker, header.slot, record->id);
     if (!item || !(item->plain || pp__item_is_simple(item)))
         return false;
-    bool small = item->plain && size < PP__ROOM;
+    bool small = item->plain && !item->lends && size < PP__ROOM;
     unsigned char *data = small ? item->room : pp__item_make_room(item, size);
     if (!data)
         return false;

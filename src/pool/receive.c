@@ -57,6 +57,8 @@ static int take_program_buffer(struct pp__received *received, const struct pp__b
 {
     struct pp__received_place *place = &received->known[entry->place];
     place->serial = entry->serial;
+    place->size = entry->size;
+    place->shared = entry->shared;
     return take_buffer(received, place, fd, entry->room, entry->shared, error);
 }
 
@@ -67,24 +69,53 @@ static int fail_for_want(int error, const char *what)
     return pp__fail(error, "%s did not arrive: %s", what, pp__strerror(-error));
 }
 
-static int find_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, uint32_t index,
-                               const char **elements)
+/* Of the program's: where it lies, if it has come. */
+static int find_program_buffer(const struct pp__received_place *place, uint64_t serial, char **memory)
 {
-    bool same = received->known[entry->place].serial == entry->serial;
-    char *memory = received->known[entry->place].memory;
-    if (!memory || !same)
-        return fail_for_want(same ? received->known[entry->place].error : 0, "one of its buffers");
+    bool same = place->serial == serial;
+    *memory = place->memory;
+    return *memory && same ? 0 : fail_for_want(same ? place->error : 0, "one of its buffers");
+}
+
+/* Its beginning is asked for: most tasks will look there first. */
+static void show(struct pp__carried *carried, uint32_t index, const struct pp__received_place *place)
+{
+    __builtin_prefetch(place->memory);
+    carried->buffers[index].data = place->memory;
+    carried->buffers[index].size = place->size;
+    carried->buffers[index].shared = place->shared;
+}
+
+static int use_program_buffer(struct pp__received *received, const struct pp__buffer_record *entry, uint32_t index,
+                              const char **elements)
+{
+    const struct pp__received_place *place = &received->known[entry->place];
+    char *memory;
+    int error = find_program_buffer(place, entry->serial, &memory);
+    if (error)
+        return error;
     if (entry->use == PP__USE_INPUTS) {
         *elements = memory + entry->at;
     } else if (entry->use == PP__USE_RESULTS) {
         received->results = memory + entry->at;
         received->each = entry->each;
     } else {
-        received->carried->buffers[index].data = memory;
-        received->carried->buffers[index].size = entry->size;
-        received->carried->buffers[index].shared = entry->shared;
+        show(received->carried, index, place);
     }
     return 0;
+}
+
+int pp__receive_lent(struct pp__received *received, const uint64_t *words, uint32_t count)
+{
+    char *memory;
+    int error = 0;
+    for (uint32_t i = 0; i < count && !error; i++) {
+        const struct pp__received_place *place = &received->known[pp__lent_place(words[i])];
+        error = find_program_buffer(place, pp__lent_serial(words[i]), &memory);
+        show(received->carried, i, place);
+    }
+    received->carried->buffer_count = count;
+    return error;
 }
 
 /* The buffers of a call, or of a chunk, which show in no task. The first of the descriptors that came beside it, unless
@@ -105,7 +136,7 @@ static int open_buffers(struct pp__received *received, const struct pp__call_rec
             fresh += received->carried->given_count > 0;
         }
         if (!error)
-            error = find_program_buffer(received, &entries[i], i, elements);
+            error = use_program_buffer(received, &entries[i], i, elements);
     }
     for (uint32_t i = 0; i < fresh; i++)
         pp__fd_close(received->given[i]);

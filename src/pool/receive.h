@@ -14,7 +14,9 @@
 struct pp__received_place {
     void *memory;
     size_t room;
-    uint64_t serial; /* of one of the program's */
+    uint64_t serial; /* of one of the program's, and how many bytes of it a task sees, and whether it may write there */
+    size_t size;
+    bool shared;
     uint32_t count;  /* buffers sent for this place */
     int error;       /* why the last one did not arrive */
 };
@@ -42,6 +44,9 @@ void pp__received_init(struct pp__received *received, int socket, struct pp__car
  */
 int pp__receive(struct pp__received *received, const struct pp__call_record *call, uint64_t id, const char **elements,
                 const void **mapped);
+
+/* The same of a plain call, which has nothing but buffers that came before (channel.h). */
+int pp__receive_lent(struct pp__received *received, const uint64_t *words, uint32_t count);
 
 /* Lets go of buffers that the owner does not send from any more. To be called if it `keeps` some. */
 void pp__received_tidy(struct pp__received *received, const struct pp__call_side *call_side);

@@ -70,32 +70,34 @@ static int elements_fd(const struct pp__item *item)
 struct beside {
     uint32_t count;
     int fds[PP_MAX_DESCRIPTORS]; /* of new buffers, then the call's own */
-    uint32_t buffers;            /* with, where some are not known to the worker, a plan for them, and */
+    uint32_t buffers;            /* with, where some are not known to the worker, a plan for them */
     bool planned;
     struct pp__known_plan plan;
-    struct pp__buffer_record entries[PP_MAX_BUFFERS];
 };
 
+/* `entries`: those of the buffers, in the record. */
 static void gather_buffers(struct pp__worker *worker, const struct pp__buffers *buffers, uint64_t id,
-                           struct beside *beside)
+                           struct beside *beside, struct pp__buffer_record *entries)
 {
     beside->buffers = buffers->count;
-    beside->planned = !pp__known_has(&worker->known, buffers, beside->entries);
+    beside->planned = !pp__known_has(&worker->known, buffers, entries);
     if (beside->planned) {
-        pp__known_plan(&worker->known, buffers, id, &beside->plan, beside->entries);
+        pp__known_plan(&worker->known, buffers, id, &beside->plan, entries);
         memcpy(beside->fds, beside->plan.fds, beside->plan.fresh * sizeof *beside->fds);
         beside->count = beside->plan.fresh;
     }
     pp__tidy_later(worker->pool);
 }
 
-static void gather(struct pp__worker *worker, const struct pp__item *item, struct beside *beside)
+static void gather(struct pp__worker *worker, const struct pp__item *item, struct beside *beside,
+                   struct pp__buffer_record *entries)
 {
-    const struct pp__buffers *buffers = pp__item_buffers(item);
+    struct pp__lent lent;
+    const struct pp__buffers *buffers = pp__item_buffers(item, &lent);
     const struct pp__descriptors *own = pp__item_descriptors(item);
     beside->count = beside->buffers = 0;
     if (buffers)
-        gather_buffers(worker, buffers, item->id, beside);
+        gather_buffers(worker, buffers, item->id, beside, entries);
     if (!own)
         return;
     memcpy(beside->fds + beside->count, own->fds, own->count * sizeof *own->fds);
@@ -153,43 +155,35 @@ static int send_elements(struct pp__worker *worker, struct pp__item *item, enum 
     return kept ? send_kept(worker, item, flags, beside) : send_single(worker, item, flags, beside);
 }
 
-/* What a record says of that. */
-struct ahead {
-    uint32_t flags;
-    uint16_t buffers, dropped;
-};
-
-/* What goes ahead of an item whose elements do not lie in the record, or which has wishes; entries of its buffers go to
- * `behind`. Apart, for the sake of the others. */
+/* What goes ahead of an item whose elements do not lie in the record, or which has wishes; and what its record, which
+ * says all else, says of that but for the flags: these are returned, or an error. Apart, for the sake of the others. */
 __attribute__((noinline)) static int send_first(struct pp__worker *worker, struct pp__item *item,
-                                                enum pp__record_type type, bool big, void *behind, struct ahead *ahead)
+                                                enum pp__record_type type, bool big, struct pp__call_record *record,
+                                                struct pp__buffer_record *entries)
 {
     struct beside beside;
+    uint32_t flags = 0;
     int error = 0;
-    gather(worker, item, &beside);
+    gather(worker, item, &beside, entries);
     if (big)
-        error = send_elements(worker, item, type, &ahead->flags, &beside);
+        error = send_elements(worker, item, type, &flags, &beside);
     else if (beside.count > 0)
         error = send_ahead(worker, item, 0, -1, &beside);
     if (error)
         return error;
-    ahead->flags |= beside.count << PP__COUNT_SHIFT;
-    if (beside.buffers == 0)
-        return 0;
-    ahead->flags |= PP__WITH;
-    ahead->buffers = (uint16_t)beside.buffers;
-    memcpy(behind, beside.entries, beside.buffers * sizeof *beside.entries);
-    if (beside.planned) {
-        ahead->dropped = (uint16_t)beside.plan.dropped;
+    record->buffers = (uint16_t)beside.buffers;
+    if (beside.buffers > 0 && beside.planned) {
+        record->dropped = (uint16_t)beside.plan.dropped;
         worker->known = beside.plan.after;
     }
-    return 0;
+    return (int)(flags | beside.count << PP__COUNT_SHIFT | (beside.buffers > 0 ? PP__WITH : 0));
 }
 
 /* Bytes of a record behind its elements. */
 __attribute__((noinline)) static uint64_t size_behind(const struct pp__item *item)
 {
-    const struct pp__buffers *buffers = pp__item_buffers(item);
+    struct pp__lent lent;
+    const struct pp__buffers *buffers = pp__item_buffers(item, &lent);
     return buffers ? buffers->count * sizeof(struct pp__buffer_record) : 0;
 }
 
@@ -200,7 +194,6 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     uint64_t size = pp__item_size(item);
     uint32_t flags =
         (item->timeout ? PP__TIMED : 0) | (elements.same ? PP__SAME : 0) | (item->in_future ? 0 : PP__ELEMENT);
-    struct ahead ahead = {0};
     uint64_t inside = size > PP__INLINE_MAX ? 0 : size, behind = size_behind(item);
     uint64_t padded = behind > 0 ? pp__padded(inside) : inside;
     bool big = size > PP__INLINE_MAX, first = big || behind > 0 || item->wishes;
@@ -212,19 +205,17 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
         pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + padded + behind));
     if (!record)
         return -EAGAIN;
-    int error = first ? send_first(worker, item, type, big, (char *)(record + 1) + padded, &ahead) : 0;
-    if (error) {
-        pp__ring_give_up(&worker->calls, before);
-        return error;
-    }
     *record = (struct pp__call_record){.slot = slot,
                                        .count = pp__item_count(item),
                                        .first = pp__item_next(item),
-                                       .flags = flags | ahead.flags,
-                                       .buffers = ahead.buffers,
-                                       .dropped = ahead.dropped,
                                        .size = size,
                                        .each = elements.each};
+    int more = first ? send_first(worker, item, type, big, record, (void *)((char *)(record + 1) + padded)) : 0;
+    if (more < 0) {
+        pp__ring_give_up(&worker->calls, before);
+        return more;
+    }
+    record->flags = flags | (uint32_t)more;
     if (item->function) {
         record->module = item->function->module_index;
         record->offset = item->function->offset;
@@ -234,24 +225,28 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     return 0;
 }
 
-/* The same for a plain one, which is small and has nothing with it. */
+/* The same for a plain one, which is small and has nothing with it but `count` buffers that the worker knows (known.h).
+ */
 static inline __attribute__((always_inline)) int reserve_plain(struct pp__worker *worker, const struct pp__item *item,
-                                                               uint32_t slot)
+                                                               uint32_t slot, const uint64_t *lent, uint32_t count)
 {
     const struct pp__function *function = item->function;
     uint32_t size = (uint32_t)pp__item_size(item);
     if (!knows_module(worker, function->module_index) && !announce_module(worker, function->module_index))
         return -EAGAIN;
-    struct pp__plain_record *record =
-        pp__ring_reserve(&worker->calls, PP__RECORD_PLAIN, item->id, (uint32_t)sizeof *record + size);
+    struct pp__plain_record *record = pp__ring_reserve(
+        &worker->calls, PP__RECORD_PLAIN, item->id, (uint32_t)(sizeof *record + size + count * sizeof *lent));
     if (!record)
         return -EAGAIN;
     *record = (struct pp__plain_record){.offset = function->offset,
                                         .module = function->module_index,
                                         .slot = (uint8_t)slot,
                                         .size = item->plain_size,
-                                        .timed = item->timeout > 0};
+                                        .timed = item->timeout > 0,
+                                        .lent = (uint8_t)count};
     pp__copy_words(record + 1, item->room, size);
+    if (count > 0)
+        memcpy((char *)(record + 1) + size, lent, count * sizeof *lent);
     return 0;
 }
 
@@ -340,17 +335,20 @@ static inline void give_slot(struct pp__worker *worker, struct pp__item *item)
     slot->taken = false;
 }
 
-static inline __attribute__((always_inline)) int put(struct pp__worker *worker, struct pp__item *item, bool plain)
+/* `plain`: it is, and has `count` buffers with it. */
+static inline __attribute__((always_inline)) int put(struct pp__worker *worker, struct pp__item *item, bool plain,
+                                                     const uint64_t *lent, uint32_t count)
 {
     uint32_t slot;
     int error = find_slot(worker, &slot);
     if (!error)
-        error = plain ? reserve_plain(worker, item, slot) : reserve_call(worker, item, PP__RECORD_CALL, slot);
+        error = plain ? reserve_plain(worker, item, slot, lent, count)
+                      : reserve_call(worker, item, PP__RECORD_CALL, slot);
     if (error)
         return error;
     item->worker = worker;
     item->slot = (uint8_t)slot;
-    if (!plain)
+    if (!plain && !item->plain)
         item->x.end = item->x.count;
     give_slot(worker, item);
     pp__list_insert(&worker->items, &item->link);
@@ -367,9 +365,22 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     return 0;
 }
 
+/* Apart, for the sake of those that are plain and lend nothing. */
+__attribute__((noinline)) static int put_other(struct pp__worker *worker, struct pp__item *item)
+{
+    uint64_t lent[PP__LENT_MOST];
+    uint32_t count = item->lends ? pp__known_words(&worker->known, item->lent, lent) : 0;
+    return count > 0 ? put(worker, item, true, lent, count) : put(worker, item, false, NULL, 0);
+}
+
+static inline __attribute__((always_inline)) int put_any(struct pp__worker *worker, struct pp__item *item)
+{
+    return item->plain && !item->lends ? put(worker, item, true, NULL, 0) : put_other(worker, item);
+}
+
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item)
 {
-    int error = item->plain ? put(worker, item, true) : put(worker, item, false);
+    int error = put_any(worker, item);
     if (!error && pp__list_empty(&worker->unwoken))
         pp__list_insert(&worker->pool->unwoken, &worker->unwoken);
     return error;
@@ -417,9 +428,9 @@ void pp__worker_wake(struct pp__worker *worker)
     wake_sleeper(worker, false);
 }
 
-int pp__worker_send_plain(struct pp__worker *worker, struct pp__item *item)
+int pp__worker_send_alone(struct pp__worker *worker, struct pp__item *item)
 {
-    int error = put(worker, item, true);
+    int error = put_any(worker, item);
     if (!error)
         wake_sleeper(worker, true);
     return error;

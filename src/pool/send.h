@@ -11,8 +11,8 @@
  * pp__worker_wake_sent. */
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item);
 
-/* The same for a plain item, and the worker is woken: 0 or -EAGAIN. */
-int pp__worker_send_plain(struct pp__worker *worker, struct pp__item *item);
+/* The same, and the worker is woken. */
+int pp__worker_send_alone(struct pp__worker *worker, struct pp__item *item);
 
 /*
  * Sends a duty, INIT or LEAVE: `function` with `size` bytes at `arg`, the pool's initializer or finalizer, or NULL:

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/seam.h"
 #include "pool/argument.h"
+#include "pool/buffer.h"
 #include "pool/collect.h"
 #include "pool/contention.h"
 #include "pool/dispatch.h"
@@ -245,7 +246,7 @@ static int enqueue_large(pp_pool *pool, const pp_call *call, struct large large,
 }
 
 /* A call that has no wishes, and an argument that lies in its item; or one that travels in its record, for which the
- * item has memory of its own. */
+ * item has memory of its own, perhaps with buffers. */
 struct small {
     pp_function *function;
     const void *arg;
@@ -258,11 +259,23 @@ static inline bool is_small(const pp_pool *pool, const pp_call *call)
     return call->size < PP__ROOM && !pp__wish_is_in(pool, call);
 }
 
+/* Small, with buffers that lie in its item too. */
+static inline bool is_lending(const pp_pool *pool, const pp_call *call)
+{
+    return call->buffer_count <= PP__LENT_MOST && call->size < PP__LENDING_ROOM && pp__wish_is_to_lend(pool, call);
+}
+
 /* Its element, with its header and a NUL, travels in a record. */
 static inline bool is_middling(const pp_pool *pool, const pp_call *call)
 {
     static_assert(PP__INLINE_MAX % 16 == 0, "the padding behind an element makes it no larger than that");
-    return call->size < PP__INLINE_MAX - sizeof(struct pp__element) && !pp__wish_is_in(pool, call);
+    return call->size < PP__INLINE_MAX - sizeof(struct pp__element) &&
+           (!pp__wish_is_in(pool, call) || pp__wish_is_to_lend(pool, call));
+}
+
+static inline bool is_short(const pp_pool *pool, const pp_call *call)
+{
+    return is_small(pool, call) || is_middling(pool, call);
 }
 
 static inline struct small small_of(const pp_call *call)
@@ -270,10 +283,18 @@ static inline struct small small_of(const pp_call *call)
     return (struct small){call->function, call->arg, call->size, call->timeout, call->retries};
 }
 
-/* From a small call to an item that is numbered; NULL in *item: it has ended. `elements`: of one that is not that
- * small, and the item's on success; else NULL. Under the lock. */
-static inline __attribute__((always_inline)) int create_small(pp_pool *pool, struct small call, void *elements,
-                                                              pp_future **result, struct pp__item **item)
+/* What one has that is not that small, or has buffers with it. */
+struct beside {
+    const pp_call *lending; /* it has these, and is small; or NULL */
+    void *elements;         /* the item's on success */
+    struct pp__wish *wish;  /* the same; or NULL */
+};
+
+/* From a small call to an item that is numbered; NULL in *item: it has ended. `beside`: NULL: it is that small. Under
+ * the lock. */
+static inline __attribute__((always_inline)) int create_small(pp_pool *pool, struct small call,
+                                                              const struct beside *beside, pp_future **result,
+                                                              struct pp__item **item)
 {
     const struct pp__function *function = NULL;
     int error = find_function(pool, call.function, &function);
@@ -286,10 +307,14 @@ static inline __attribute__((always_inline)) int create_small(pp_pool *pool, str
         return -ENOMEM;
     future->item.timeout = call.timeout;
     future->item.retries = call.retries & PP__RETRIES_MASK;
-    if (elements)
-        pp__item_lay(&future->item, elements, pp__element_room(call.size));
-    else
+    if (!beside || beside->lending)
         pp__item_fill(&future->item, call.arg, call.size);
+    else
+        pp__item_lay(&future->item, beside->elements, pp__element_room(call.size));
+    if (beside && beside->lending)
+        pp__item_lend(&future->item, beside->lending->buffers, beside->lending->buffer_count);
+    else if (beside && beside->wish)
+        pp__wish_give(pool, beside->wish, &future->item);
     if (result)
         *result = future;
     *item = add(pool, &future->item) ? &future->item : NULL;
@@ -372,12 +397,12 @@ __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *
     return error;
 }
 
-static inline __attribute__((always_inline)) int submit_single(pp_pool *pool, struct small call, void *elements,
-                                                               pp_future **result)
+static inline __attribute__((always_inline)) int submit_single(pp_pool *pool, struct small call,
+                                                               const struct beside *beside, pp_future **result)
 {
     struct pp__item *item;
     pp__pool_lock_in_turn(pool);
-    int error = create_small(pool, call, elements, result, &item);
+    int error = create_small(pool, call, beside, result, &item);
     if (!error && item)
         send_single(pool, item, call.timeout);
     pp__pool_unlock(pool);
@@ -389,18 +414,47 @@ static inline __attribute__((always_inline)) int submit_small(pp_pool *pool, str
     return submit_single(pool, call, NULL, result);
 }
 
-/* Apart, for the sake of those that are small. */
-__attribute__((noinline)) static int submit_middling(pp_pool *pool, struct small call, pp_future **result)
+static int lay_beside(const pp_pool *pool, const pp_call *call, struct beside *beside)
 {
-    size_t room = pp__element_room(call.size);
-    void *elements = PP_SYS(malloc)(room);
-    if (!elements)
-        return pp__fail(-ENOMEM, "no memory for arguments of %zu bytes", room);
-    pp__item_add(elements, call.arg, call.size);
-    int error = submit_single(pool, call, elements, result);
+    int error = pp__wish_create(pool, call, &beside->wish);
     if (error)
-        free(elements);
+        return error;
+    size_t room = pp__element_room(call->size);
+    beside->elements = PP_SYS(malloc)(room);
+    if (!beside->elements) {
+        pp__wish_free(beside->wish);
+        return pp__fail(-ENOMEM, "no memory for arguments of %zu bytes", room);
+    }
+    pp__item_add(beside->elements, call->arg, call->size);
+    return 0;
+}
+
+/* Apart, for the sake of those that are small. */
+__attribute__((noinline)) static int submit_middling(pp_pool *pool, const pp_call *call, pp_future **result)
+{
+    struct beside beside = {0};
+    int error = lay_beside(pool, call, &beside);
+    if (error)
+        return error;
+    error = submit_single(pool, small_of(call), &beside, result);
+    if (error) {
+        free(beside.elements);
+        pp__wish_free(beside.wish);
+    }
     return error;
+}
+
+__attribute__((noinline)) static int submit_lending(pp_pool *pool, const pp_call *call, pp_future **result)
+{
+    int error = pp__buffers_check(call);
+    return error ? error : submit_single(pool, small_of(call), &(struct beside){.lending = call}, result);
+}
+
+static int submit_short(pp_pool *pool, const pp_call *call, pp_future **result)
+{
+    return is_small(pool, call)     ? submit_small(pool, small_of(call), result)
+           : is_lending(pool, call) ? submit_lending(pool, call, result)
+                                    : submit_middling(pool, call, result);
 }
 
 /* Any call that was checked. Who waits for room may be in here when another thread releases the pool. */
@@ -410,9 +464,7 @@ static int submit_any(pp_pool *pool, const pp_call *call, pp_future **result)
     bool bounded = pool->options.max_pending > 0;
     if (bounded)
         pp__pool_ref(pool);
-    int error = is_small(pool, call)      ? submit_small(pool, small_of(call), result)
-                : is_middling(pool, call) ? submit_middling(pool, small_of(call), result)
-                                          : submit_large(pool, call, result);
+    int error = is_short(pool, call) ? submit_short(pool, call, result) : submit_large(pool, call, result);
     if (bounded)
         pp__pool_unref(pool);
     return error;
@@ -428,10 +480,9 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
     int error = check(call);
     if (error)
         return error;
-    if (pool->options.max_pending || !(is_small(pool, call) || is_middling(pool, call)))
+    if (pool->options.max_pending || !is_short(pool, call))
         return submit_any(pool, call, future);
-    return is_small(pool, call) ? submit_small(pool, small_of(call), future)
-                                : submit_middling(pool, small_of(call), future);
+    return submit_short(pool, call, future);
 }
 
 /* Apart, for the sake of those that are small. */

@@ -44,7 +44,7 @@ bool pp__worker_take_back(struct pp__worker *worker, struct pp__item *item)
     bool between = pp__item_next(item) > 0 && !worker->poisoned;
     if (!take_unbegun(worker, item) && !(between && take_rest(worker, item, pp__item_next_id(item) - 1)))
         return false;
-    if (!item->plain && pp__item_next(item) == 0)
+    if ((!item->plain || item->lends) && pp__item_next(item) == 0)
         pp__argument_doubt_brought(worker, item);
     pp__worker_detach(worker, item);
     pp__recycle_refund(worker, pp__item_count(item) - pp__item_next(item));

@@ -16,6 +16,23 @@
 
 #define FIRST_CAPACITY 16
 
+static const struct pp__buffers *gather_lent(const struct pp__item *item, struct pp__lent *lent)
+{
+    *lent = (struct pp__lent){.buffers = {.count = item->lent[1] ? 2 : 1, .each = lent->each}};
+    for (uint32_t i = 0; i < lent->buffers.count; i++)
+        lent->each[i].buffer = item->lent[i];
+    return &lent->buffers;
+}
+
+const struct pp__buffers *pp__item_buffers(const struct pp__item *item, struct pp__lent *lent)
+{
+    if (item->lends)
+        return gather_lent(item, lent);
+    if (item->in_future)
+        return item->wishes ? item->x.wish->buffers : NULL;
+    return item->x.receiver ? item->x.receiver->buffers : NULL;
+}
+
 /* The pending items of one priority. It stays until the pool goes: there are only so many. */
 struct pp__rank {
     struct pp__link link; /* in the pool's ranks, the highest first */
@@ -166,6 +183,7 @@ int pp__wish_create(const pp_pool *pool, const pp_call *call, struct pp__wish **
         return pp__fail(-ENOMEM, "no memory for what is wished for a call");
     *wish = (struct pp__wish){.priority = call->priority,
                               .deadline = call->deadline,
+                              .lends = pp__wish_is_to_lend(pool, call),
                               .begin_by = call->deadline ? pp__now() + call->deadline * PP__MILLISECOND : PP__NEVER};
     if (call->buffer_count > 0) {
         wish->buffers = (struct pp__buffers *)(wish + 1);

@@ -24,12 +24,20 @@ struct pp__wish {
     struct pp__descriptors *descriptors; /* copies of those that travel with the call; NULL: there are none */
     struct pp__descriptors *back;        /* those that came back; NULL: none */
     struct pp__buffers *buffers;         /* references, behind this; NULL: there are none */
+    bool lends;                          /* there is nothing else to it */
 };
 
 static inline bool pp__wish_is_in(const pp_pool *pool, const pp_call *call)
 {
     return ((uint32_t)call->priority | call->deadline | call->descriptor_count | call->buffer_count |
             pool->options.capture) != 0;
+}
+
+/* Buffers and nothing else. */
+static inline bool pp__wish_is_to_lend(const pp_pool *pool, const pp_call *call)
+{
+    return call->buffer_count > 0 &&
+           ((uint32_t)call->priority | call->deadline | call->descriptor_count | pool->options.capture) == 0;
 }
 
 /* 0 or an error of pp__descriptors_copy or pp__buffers_check; NULL if the call has none. */
@@ -55,11 +63,20 @@ static inline const struct pp__descriptors *pp__item_descriptors(const struct pp
     return item->wishes ? item->x.wish->descriptors : NULL;
 }
 
-static inline const struct pp__buffers *pp__item_buffers(const struct pp__item *item)
+/* A plain item's buffers, as others have theirs. */
+struct pp__lent {
+    struct pp__buffers buffers;
+    struct pp__passed each[PP__LENT_MOST];
+};
+
+/* Those that go with it: NULL, or perhaps in *lent. */
+const struct pp__buffers *pp__item_buffers(const struct pp__item *item, struct pp__lent *lent);
+
+/* Whether it is a call whose argument, if it has one, lies on the heap, with nothing else to it but buffers. */
+static inline bool pp__item_is_simple(const struct pp__item *item)
 {
-    if (item->in_future)
-        return item->wishes ? item->x.wish->buffers : NULL;
-    return item->x.receiver ? item->x.receiver->buffers : NULL;
+    return item->in_future && !item->plain && (!item->wishes || item->x.wish->lends) && !item->borrowed &&
+           item->place == 0 && item->x.fd < 0;
 }
 
 /* The pending items of the same priority. */

@@ -246,17 +246,37 @@ void pp__run_call(const struct pp__call_record *call, uint64_t id)
     run_opened(call, id, &taken);
 }
 
-void pp__run_plain(const struct pp__plain_record *plain, uint64_t id)
+static inline __attribute__((always_inline)) void run_plain(const struct pp__plain_record *plain, uint64_t id,
+                                                            bool lends)
 {
     const struct pp__call_record call = {.offset = plain->offset,
                                          .module = plain->module,
                                          .slot = plain->slot,
                                          .count = 1,
-                                         .flags = PP__SAME | (plain->timed ? PP__TIMED : 0),
+                                         .flags =
+                                             PP__SAME | (plain->timed ? PP__TIMED : 0) | (lends ? PP__WITH : 0),
                                          .each = plain->size};
     struct pp__taken taken;
     lay_elements(&taken, plain + 1, true, plain->size);
+    if (lends) {
+        const void *behind = (const char *)(plain + 1) + pp__padded(plain->size + 1u);
+        note_error(&taken, pp__receive_lent(&pp__self.received, behind, plain->lent));
+    }
     run_opened(&call, id, &taken);
+}
+
+/* Apart, for the sake of those without buffers. */
+__attribute__((noinline)) static void run_lending(const struct pp__plain_record *plain, uint64_t id)
+{
+    run_plain(plain, id, true);
+}
+
+void pp__run_plain(const struct pp__plain_record *plain, uint64_t id)
+{
+    if (plain->lent > 0)
+        run_lending(plain, id);
+    else
+        run_plain(plain, id, false);
 }
 
 void pp__listen_for_stops(void)

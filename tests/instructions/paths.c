@@ -12,6 +12,7 @@
  */
 #include "worker_end.h"
 
+#include "pool/buffer.h"
 #include "pool/collect.h"
 #include "pool/map.h"
 #include "pool/start.h"
@@ -56,6 +57,8 @@ enum place {
     WAIT,
     MAP,
     CHUNK,
+    LEND,
+    BORROW,
     NOTHING
 };
 
@@ -75,6 +78,8 @@ static const struct path {
     {"wait", WAIT, 1},                      /* the same, while its result lies in the ring */
     {"map", MAP, 0},     /* all that the owner does for a chunk of 1,024 elements of a map over an array */
     {"chunk", CHUNK, 0}, /* all that the worker does for it, with a task that returns its argument */
+    {"lend", LEND, 0},   /* pp_submit_call with a buffer that the worker has, pp_future_result and pp_future_unref */
+    {"borrow", BORROW, 0}, /* all that the worker does for it */
     {"submit_beside", SUBMIT_BESIDE, MANY}, /* as submit_behind, while another worker sleeps, from here on */
 };
 
@@ -82,6 +87,8 @@ static struct {
     enum place place;
     int calls;
 } counted;
+
+static pp_buffer *lent;
 
 static void must(bool is, const char *what)
 {
@@ -291,6 +298,45 @@ static void map_round(pp_pool *pool)
     must(memcmp(in, out, sizeof in) == 0, "not the results");
 }
 
+static int see(pp_task *task, const void *arg, size_t size)
+{
+    (void)arg;
+    size_t room;
+    const void *data = pp_task_buffer(task, 0, &room);
+    must(data != NULL && size == 0, "no buffer");
+    return pp_task_return(task, data, SIZE);
+}
+
+static void lending_round(pp_pool *pool)
+{
+    pp_future *future;
+    char result[SIZE];
+    const pp_call call = {.function = see, .buffers = &lent, .buffer_count = 1};
+    settle(pool);
+    begin_count(LEND);
+    int error = pp_submit_call(pool, &call, &future);
+    end_count(LEND, 0);
+    must(error == 0 && pool->pending_count == 0, "a submit failed");
+    begin_count(BORROW);
+    bool some = worker_end_step();
+    end_count(BORROW, 1);
+    must(some && !worker_end_step(), "not the one call");
+    begin_count(LEND);
+    error = pp_future_result(future, -1, result, SIZE, NULL);
+    pp_future_unref(future);
+    end_count(LEND, 1);
+    must(error == 0 && memcmp(result, pp_buffer_data(lent), SIZE) == 0, "not what is in the buffer");
+}
+
+/* As if it had been sent before. */
+static void lend_one(pp_pool *pool)
+{
+    must(pp_buffer_create(SIZE, &lent) == 0, "no buffer");
+    memset(pp_buffer_data(lent), 'b', SIZE);
+    pool->workers[0]->known.places[0] = (struct pp__known_place){.serial = lent->serial, .room = lent->room};
+    worker_end_know(lent->serial, lent->memory);
+}
+
 /* Its module is announced to the worker with it, in a record more. */
 static void first_call(pp_pool *pool)
 {
@@ -306,6 +352,8 @@ static void run_round(pp_pool *pool, const struct path *path)
 {
     if (path->at_a_time > 0)
         one_round(pool, path->at_a_time);
+    else if (path->place == LEND || path->place == BORROW)
+        lending_round(pool);
     else
         map_round(pool);
 }
@@ -347,6 +395,7 @@ int main(int argc, char **argv)
     pp_pool *pool = open_pool();
     open_worker(pool);
     first_call(pool);
+    lend_one(pool);
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         if (paths[i].place == SUBMIT_BESIDE)
             open_sleeper(pool);

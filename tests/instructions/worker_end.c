@@ -20,8 +20,10 @@ void worker_end_open(const struct pp__call_side *call_side, struct pp__result_si
     pp__ring_writer_init(&pp__self.results, result_side->results, PP__RING_BYTES, &result_side->result_tail,
                          &call_side->result_head, 0);
     pp__shelf_init(&pp__self.shelf, NULL, call_side->returned);
+    pp__received_init(&pp__self.received, -1, &pp__self.carried);
     if (pp__task_init(&pp__self.task, &pp__self.shelf, 0, &pp__self.state) != 0)
         abort();
+    pp__listen_for_stops();
 }
 
 bool worker_end_step(void)
@@ -30,4 +32,10 @@ bool worker_end_step(void)
     if (!took)
         run_dry();
     return took;
+}
+
+void worker_end_know(uint64_t serial, void *memory)
+{
+    pp__self.received.known[0] = (struct pp__received_place){.serial = serial, .memory = memory, .count = 1};
+    pp__self.received.keeps = true;
 }

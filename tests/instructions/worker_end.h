@@ -11,6 +11,9 @@
 void worker_end_open(const struct pp__call_side *call_side, struct pp__result_side *result_side,
                      const struct pp__pool_page *page);
 
+/* As if the program's buffer with this serial had come for place 0. */
+void worker_end_know(uint64_t serial, void *memory);
+
 /* One record of the call ring, as `serve` does it. False: there was none, and it would wait now. */
 bool worker_end_step(void);
 

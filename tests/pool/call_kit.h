@@ -174,13 +174,14 @@ static inline pp_pool *kit_sibling(pp_start_method method, pp_pool_options optio
 }
 
 /* The same, and inline. */
-#define EACH(name)                                                                                                     \
+#define EACH(name) EACH_WITHIN(name, HARNESS_SECONDS)
+#define EACH_WITHIN(name, seconds)                                                                                     \
     static void each__##name(pp_start_method method);                                                                  \
-    BOTH(name)                                                                                                         \
+    BOTH_WITHIN(name, seconds)                                                                                         \
     {                                                                                                                  \
         each__##name(method);                                                                                          \
     }                                                                                                                  \
-    TEST(name##_inline)                                                                                                \
+    TEST_WITHIN(name##_inline, seconds)                                                                                \
     {                                                                                                                  \
         each__##name(PP_START_INLINE);                                                                                 \
     }                                                                                                                  \

@@ -2,6 +2,8 @@
 /* What calls take from the heap, and give back, by libc's count. */
 #include "payload_kit.h"
 
+#include "pool/buffer.h"
+
 #include <malloc.h>
 
 enum { CALLS = 300 };
@@ -56,9 +58,17 @@ BOTH_WITHIN(calls_leave_nothing_on_the_heap, 30)
 {
     NEEDS_LIBCS_HEAP();
     static const size_t sizes[] = {16, 100, 1000, 16000};
-    static const pp_call wishes[] = {{0}, {.priority = 3}, {.deadline = 60000}, {.timeout = 60000, .retries = 2}};
+    pp_buffer *buffers[3];
+    const pp_call wishes[] = {{0},
+                              {.priority = 3},
+                              {.deadline = 60000},
+                              {.timeout = 60000, .retries = 2},
+                              {.buffers = buffers, .buffer_count = 1},
+                              {.buffers = buffers, .buffer_count = 3}};
     enum { SIZES = sizeof sizes / sizeof *sizes, WISHES = sizeof wishes / sizeof *wishes };
     pp_pool *pool = kit_pool(method, 1);
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(pp_buffer_create(1000, &buffers[i]));
     size_t before = 0;
     for (int round = 0; round < 3; round++) {
         before = round == 1 ? allocated() : before;
@@ -74,6 +84,8 @@ BOTH_WITHIN(calls_leave_nothing_on_the_heap, 30)
     size_t after = allocated();              /* which counts what a thread keeps for itself */
     if (after > before + (size_t)CALLS * 50) /* one combination that left something each time would leave more */
         harness_fail(__FILE__, __LINE__, "%zu bytes are left of %zu", after - before, after);
+    for (int i = 0; i < 3; i++)
+        pp_buffer_unref(buffers[i]);
     pp_pool_destroy(pool);
 }
 
@@ -86,10 +98,23 @@ BOTH(calls_that_are_refused_leave_nothing_on_the_heap)
     pp_future_unref(call(pool, 100, 100, (pp_call){0}));
     CHECK_OK(pp_pool_shutdown(pool, 0, -1));
     CHECK_INT(pp_submit(pool, echo, bytes, 100, &future), -ESHUTDOWN);
+    pp_buffer *buffers[3];
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(pp_buffer_create(1000, &buffers[i]));
     size_t before = allocated();
-    for (int i = 0; i < CALLS; i++)
+    for (int i = 0; i < CALLS; i++) {
         for (size_t size = 50; size <= sizeof bytes; size *= 5)
             CHECK_INT(pp_submit(pool, echo, bytes, size, &future), -ESHUTDOWN);
+        for (size_t count = 1; count <= 3; count++) {
+            const pp_call lending = {
+                .function = echo, .arg = bytes, .size = 20 * count, .buffers = buffers, .buffer_count = count};
+            CHECK_INT(pp_submit_call(pool, &lending, &future), -ESHUTDOWN);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(buffers[i]->refs, 1);
+        pp_buffer_unref(buffers[i]);
+    }
     CHECK(allocated() < before + (size_t)CALLS * 16); /* what a thread keeps for itself counts as allocated */
     pp_pool_destroy(pool);
 }
@@ -109,5 +134,41 @@ BOTH(a_small_result_keeps_no_large_argument)
     CHECK(allocated() < before + (size_t)CALLS * 1000);
     for (int i = 0; i < CALLS; i++)
         pp_future_unref(futures[i]);
+    pp_pool_destroy(pool);
+}
+
+static int sleep_300_ms(pp_task *task, const void *arg, size_t size)
+{
+    (void)task, (void)arg, (void)size;
+    test_sleep_ms(300);
+    return 0;
+}
+
+/* Of a call with a small argument and one buffer or two these lie in its own memory, and the pool has that for many. */
+BOTH(a_small_call_with_a_buffer_or_two_takes_nothing_from_the_heap)
+{
+    NEEDS_LIBCS_HEAP();
+    pp_buffer *buffers[2];
+    pp_future *futures[CALLS], *gate;
+    pp_pool *pool = kit_pool(method, 1);
+    for (int i = 0; i < 2; i++)
+        CHECK_OK(pp_buffer_create(1000, &buffers[i]));
+    const pp_call lending[] = {{.buffers = buffers, .buffer_count = 1}, {.buffers = buffers, .buffer_count = 2}};
+    call_all(pool, 16, 16, lending[0]);
+    call_all(pool, 16, 16, lending[1]);
+    CHECK_OK(pp_submit(pool, sleep_300_ms, NULL, 0, &gate)); /* all of the others wait behind it */
+    size_t before = allocated();
+    for (int i = 0; i < CALLS; i++)
+        futures[i] = call(pool, 16, 16, lending[i % 2]);
+    CHECK(allocated() < before + (size_t)CALLS * 16);
+    for (int i = 0; i < CALLS; i++) {
+        CHECK_OK(pp_future_wait(futures[i], -1));
+        pp_future_unref(futures[i]);
+    }
+    pp_future_unref(gate);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(buffers[i]->refs, 1);
+        pp_buffer_unref(buffers[i]);
+    }
     pp_pool_destroy(pool);
 }
