@@ -29,6 +29,8 @@
 #define SLEEP_BOUND (100 * PP__MILLISECOND)
 /* While calls are queued behind others somebody looks this often: one of those may last. */
 #define LOOK_BEHIND (4 * PP__MILLISECOND)
+/* And for so long after one was: who sleeps need not be told of the next one. */
+#define BEHIND_AGAIN (10 * PP__MILLISECOND)
 
 /* Who spins looks at everything else so often. */
 #define LOOK_EACH PP__MILLISECOND
@@ -321,10 +323,11 @@ static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
 {
     bool busy = pool->outstanding > 0 || pool->shut || pool->delivered != pool->collector.delivered_seen;
     pool->collector.delivered_seen = pool->delivered;
-    if (pool->queued) {
+    if (pool->queued)
+        pool->collector.behind_until = now + BEHIND_AGAIN;
+    if (now < pool->collector.behind_until)
         deadline = deadline < now + LOOK_BEHIND ? deadline : now + LOOK_BEHIND;
-        pool->queued = false;
-    }
+    pool->queued = false;
     if (busy)
         deadline = deadline < now + SLEEP_BOUND ? deadline : now + SLEEP_BOUND;
     if (pool->collector.streaming)

@@ -137,7 +137,7 @@ struct pp__item {
     uint16_t promised : 1;      /* the program completes it */
     uint16_t has_callbacks : 1; /* not all of them have returned (callbacks.h) */
     uint16_t borrowed : 1;      /* its elements are the user's, and stay as long as somebody wants to have it run */
-    uint16_t lends : 1; /* a plain one, with which one buffer or two go */
+    uint16_t lends : 1;         /* a plain one, with which one buffer or two go */
     uint16_t place : 4;    /* 1 + the place on home's shelf, or, at a worker, on that one's where a copy of the elements
                               lies; 0: none */
     _Atomic uint32_t refs; /* a future's */

@@ -17,8 +17,8 @@ struct pp__received_place {
     uint64_t serial; /* of one of the program's, and how many bytes of it a task sees, and whether it may write there */
     size_t size;
     bool shared;
-    uint32_t count;  /* buffers sent for this place */
-    int error;       /* why the last one did not arrive */
+    uint32_t count; /* buffers sent for this place */
+    int error;      /* why the last one did not arrive */
 };
 
 struct pp__received {

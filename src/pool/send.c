@@ -205,11 +205,8 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
         pp__ring_reserve(&worker->calls, type, item->id, (uint32_t)(sizeof *record + padded + behind));
     if (!record)
         return -EAGAIN;
-    *record = (struct pp__call_record){.slot = slot,
-                                       .count = pp__item_count(item),
-                                       .first = pp__item_next(item),
-                                       .size = size,
-                                       .each = elements.each};
+    *record = (struct pp__call_record){
+        .slot = slot, .count = pp__item_count(item), .first = pp__item_next(item), .size = size, .each = elements.each};
     int more = first ? send_first(worker, item, type, big, record, (void *)((char *)(record + 1) + padded)) : 0;
     if (more < 0) {
         pp__ring_give_up(&worker->calls, before);
@@ -234,8 +231,8 @@ static inline __attribute__((always_inline)) int reserve_plain(struct pp__worker
     uint32_t size = (uint32_t)pp__item_size(item);
     if (!knows_module(worker, function->module_index) && !announce_module(worker, function->module_index))
         return -EAGAIN;
-    struct pp__plain_record *record = pp__ring_reserve(
-        &worker->calls, PP__RECORD_PLAIN, item->id, (uint32_t)(sizeof *record + size + count * sizeof *lent));
+    struct pp__plain_record *record = pp__ring_reserve(&worker->calls, PP__RECORD_PLAIN, item->id,
+                                                       (uint32_t)(sizeof *record + size + count * sizeof *lent));
     if (!record)
         return -EAGAIN;
     *record = (struct pp__plain_record){.offset = function->offset,
@@ -342,8 +339,8 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     uint32_t slot;
     int error = find_slot(worker, &slot);
     if (!error)
-        error = plain ? reserve_plain(worker, item, slot, lent, count)
-                      : reserve_call(worker, item, PP__RECORD_CALL, slot);
+        error =
+            plain ? reserve_plain(worker, item, slot, lent, count) : reserve_call(worker, item, PP__RECORD_CALL, slot);
     if (error)
         return error;
     item->worker = worker;

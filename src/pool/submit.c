@@ -52,7 +52,7 @@ static void attend(pp_pool *pool, uint32_t timeout)
         pp__collect_ask(pool);
     if (!c->asleep) {
         if (pool->pending_count > 0 && !c->left)
-            pp__wait_attend(pool);
+            pp__wait_attend_pending(pool);
         return;
     }
     c->told_of_queued = pool->queued;
@@ -292,9 +292,8 @@ struct beside {
 
 /* From a small call to an item that is numbered; NULL in *item: it has ended. `beside`: NULL: it is that small. Under
  * the lock. */
-static inline __attribute__((always_inline)) int create_small(pp_pool *pool, struct small call,
-                                                              const struct beside *beside, pp_future **result,
-                                                              struct pp__item **item)
+static inline __attribute__((always_inline)) int
+create_small(pp_pool *pool, struct small call, const struct beside *beside, pp_future **result, struct pp__item **item)
 {
     const struct pp__function *function = NULL;
     int error = find_function(pool, call.function, &function);

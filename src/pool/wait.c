@@ -230,6 +230,15 @@ void pp__wait_leave(pp_pool *pool)
         leave_to_manager(pool);
 }
 
+void pp__wait_attend_pending(pp_pool *pool)
+{
+    const struct pp__collector *c = &pool->collector;
+    if (!c->waiter && !c->manager && may_nap_on(pool))
+        pp__collect_leave(pool);
+    else
+        pp__wait_attend(pool);
+}
+
 void pp__wait_attend(pp_pool *pool)
 {
     struct pp__collector *c = &pool->collector;

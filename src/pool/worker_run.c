@@ -253,8 +253,7 @@ static inline __attribute__((always_inline)) void run_plain(const struct pp__pla
                                          .module = plain->module,
                                          .slot = plain->slot,
                                          .count = 1,
-                                         .flags =
-                                             PP__SAME | (plain->timed ? PP__TIMED : 0) | (lends ? PP__WITH : 0),
+                                         .flags = PP__SAME | (plain->timed ? PP__TIMED : 0) | (lends ? PP__WITH : 0),
                                          .each = plain->size};
     struct pp__taken taken;
     lay_elements(&taken, plain + 1, true, plain->size);

@@ -76,9 +76,9 @@ static const struct path {
     {"collect_many", COLLECT, MANY},        /* the same, for each of 16 */
     {"get", GET, MANY},                     /* pp_future_result and pp_future_unref of a finished one */
     {"wait", WAIT, 1},                      /* the same, while its result lies in the ring */
-    {"map", MAP, 0},     /* all that the owner does for a chunk of 1,024 elements of a map over an array */
-    {"chunk", CHUNK, 0}, /* all that the worker does for it, with a task that returns its argument */
-    {"lend", LEND, 0},   /* pp_submit_call with a buffer that the worker has, pp_future_result and pp_future_unref */
+    {"map", MAP, 0},       /* all that the owner does for a chunk of 1,024 elements of a map over an array */
+    {"chunk", CHUNK, 0},   /* all that the worker does for it, with a task that returns its argument */
+    {"lend", LEND, 0},     /* pp_submit_call with a buffer that the worker has, pp_future_result and pp_future_unref */
     {"borrow", BORROW, 0}, /* all that the worker does for it */
     {"submit_beside", SUBMIT_BESIDE, MANY}, /* as submit_behind, while another worker sleeps, from here on */
 };

@@ -72,6 +72,69 @@ BOTH(a_worker_that_runs_dry_ends_the_nap_in_which_the_manager_was_left)
     pp_pool_destroy(pool);
 }
 
+static bool manager_naps(pp_pool *pool)
+{
+    pp__pool_lock(pool);
+    pool->mean_run = 0; /* nothing is queued behind what the worker runs */
+    bool naps = pool->collector.manager_naps;
+    pp__pool_unlock(pool);
+    return naps;
+}
+
+/* Nobody waits for it. Whether it was left to the manager's nap. */
+static bool submit_without_room(pp_pool *pool)
+{
+    shared()->gates[1] = shared()->arrived[1] = 0;
+    pp_future *running = submit_int(pool, task_gate, 1);
+    gate_wait_arrived(1, 1);
+    do
+        CHECK_INT(pp_future_wait(running, 1), -ETIMEDOUT);
+    while (!manager_naps(pool));
+    pp_future *next = submit_int(pool, task_square, 4);
+    pp__pool_lock(pool);
+    bool left = pool->collector.left && pool->collector.manager_naps && pool->pending_count == 1;
+    pp__pool_unlock(pool);
+    gate_open(1);
+    wait_until(pp_future_state(next) == PP_FINISHED, 10);
+    CHECK_INT(take_int(next), 16);
+    CHECK(take_int(running) > 0);
+    return left;
+}
+
+/* But where that has just ended. */
+BOTH(a_call_for_which_there_is_no_room_does_not_wake_the_napping_manager)
+{
+    pp_pool *pool = open_workers(1, method);
+    while (!submit_without_room(pool)) {
+    }
+    pp_pool_destroy(pool);
+}
+
+/* Who sleeps comes back soon for a while after a call was queued behind another, and is not told of the next one. */
+BOTH(a_sleep_is_short_for_a_while_after_a_call_was_queued)
+{
+    uint64_t next;
+    pp_pool *pool = kit_pool_with(method, (pp_pool_options){.max_workers = 1, .event_loop = 1});
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9);
+    pp__pool_lock(pool);
+    pool->queued = true;
+    for (int i = 0; i < 3; i++) {
+        pp__collect_arm(pool, &next);
+        uint64_t now = pp__now();
+        if (now < pool->collector.behind_until)
+            CHECK(next < now + 5 * PP__MILLISECOND);
+        CHECK(i > 0 || next < now + 5 * PP__MILLISECOND);
+    }
+    while (pp__now() < pool->collector.behind_until)
+        test_sleep_ms(1);
+    uint64_t before = pp__now();
+    pp__collect_arm(pool, &next);
+    CHECK(next > before + 50 * PP__MILLISECOND);
+    pp__collect_events(pool);
+    pp__pool_unlock(pool);
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------ an idle worker that is left asleep */
 
 /* Whether so many workers are alive, and all of them idle and asleep. */

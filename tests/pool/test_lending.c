@@ -114,8 +114,8 @@ EACH_WITHIN(many_at_a_time_are_as_one, 30)
             const int words[4] = {0, 16, 0, 0};
             memcpy(pp_buffer_data(buffers[i % BUFFERS]), words, sizeof words);
             pp_buffer *const two[2] = {buffers[i % BUFFERS], buffers[i % 3]};
-            futures[i] = submit_with(
-                pool, (pp_call){.function = weave, .buffers = two, .buffer_count = 1 + (size_t)(i % 2)});
+            futures[i] =
+                submit_with(pool, (pp_call){.function = weave, .buffers = two, .buffer_count = 1 + (size_t)(i % 2)});
         }
         for (int i = 0; i < CALLS; i++) {
             char result[16];
