@@ -161,9 +161,11 @@ BOTH(a_map_is_closed_with_results_that_nobody_took_of_a_chunk_that_still_runs)
     pp_map_result result;
     behave(30, WAIT);
     pp_map *map = open_feed(pool, &feed, (pp_map_options){.chunk_size = 50});
-    CHECK_INT(pp_map_next(map, 0, &result), -ETIMEDOUT);
+    int got =
+        pp_map_next(map, 0, &result); /* it sends the chunk, and finds what there is if it is held up behind that */
+    CHECK(got == -ETIMEDOUT || got == 1);
     until(read_word(BEGUN) == 1);
-    CHECK_INT(next_fed(map, &feed).index, 0); /* it takes all in that there are, and gives one of them */
+    CHECK_INT(next_fed(map, &feed).index, got == 1); /* it takes all in that there are, and gives one of them */
     pp_map_close(map);
     open_gate(GATE);
     pp_pool_destroy(pool);
