@@ -2,6 +2,7 @@
 #include "pool/send.h"
 
 #include "base/atomic.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/copy.h"
 #include "base/fd.h"
@@ -108,6 +109,7 @@ static void gather(struct pp__worker *worker, const struct pp__item *item, struc
 static int send_ahead(struct pp__worker *worker, const struct pp__item *item, uint64_t size, int fd,
                       const struct beside *beside)
 {
+    PP__NO_CANCELLATION(); /* pp__dispatch_single comes by here, with a new buffer */
     int error = pp__ahead_send(worker->socket, item->id, size, fd, beside->fds, beside->count);
     if (error == -EPIPE && worker->count == 0)
         pp__worker_kill(worker); /* it is dead already, or a task of it closed its end: nothing large can reach it */

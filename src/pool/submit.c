@@ -51,7 +51,9 @@ static void attend(pp_pool *pool, uint32_t timeout)
     if (pool->pending_count > 0)
         pp__collect_ask(pool);
     if (!c->asleep) {
-        if (pool->pending_count > 0 && !c->left)
+        if (pool->pending_count > 0 && timeout > 0)
+            pp__wait_attend(pool);
+        else if (pool->pending_count > 0 && !c->left)
             pp__wait_attend_pending(pool);
         return;
     }
@@ -491,7 +493,8 @@ __attribute__((noinline)) static int submit_other(pp_pool *pool, pp_function *fu
     return pp_submit_call(pool, &(pp_call){.function = function, .arg = arg, .size = size}, future);
 }
 
-/* The way of a small call has no cancellation point but where it is put off, and asks for nothing twice. */
+/* The way of a small call has no cancellation point but where it is put off, with buffers or without, and asks for
+ * nothing twice. */
 int pp_submit(pp_pool *pool, pp_function *function, const void *arg, size_t size, pp_future **future)
 {
     if (!pool || !pp__pool_is_own(pool) || !function || (!arg && size > 0) || size >= PP__ROOM ||

@@ -81,8 +81,8 @@ static bool manager_naps(pp_pool *pool)
     return naps;
 }
 
-/* Nobody waits for it. Whether it was left to the manager's nap. */
-static bool submit_without_room(pp_pool *pool)
+/* Nobody waits for it. Whether it was left to the manager's nap; one with a deadline must not be. */
+static bool submit_without_room(pp_pool *pool, uint32_t deadline)
 {
     shared()->gates[1] = shared()->arrived[1] = 0;
     pp_future *running = submit_int(pool, task_gate, 1);
@@ -90,9 +90,12 @@ static bool submit_without_room(pp_pool *pool)
     do
         CHECK_INT(pp_future_wait(running, 1), -ETIMEDOUT);
     while (!manager_naps(pool));
-    pp_future *next = submit_int(pool, task_square, 4);
+    pp_future *next = submit_with(
+        pool, (pp_call){.function = task_square, .arg = &(int){4}, .size = sizeof(int), .deadline = deadline});
     pp__pool_lock(pool);
-    bool left = pool->collector.left && pool->collector.manager_naps && pool->pending_count == 1;
+    const struct pp__collector *c = &pool->collector;
+    bool left = c->manager_naps && !c->manager_called && pool->pending_count == 1;
+    CHECK(!left || c->left);
     pp__pool_unlock(pool);
     gate_open(1);
     wait_until(pp_future_state(next) == PP_FINISHED, 10);
@@ -105,8 +108,10 @@ static bool submit_without_room(pp_pool *pool)
 BOTH(a_call_for_which_there_is_no_room_does_not_wake_the_napping_manager)
 {
     pp_pool *pool = open_workers(1, method);
-    while (!submit_without_room(pool)) {
+    while (!submit_without_room(pool, 0)) {
     }
+    for (int i = 0; i < 10; i++)
+        CHECK(!submit_without_room(pool, 60000));
     pp_pool_destroy(pool);
 }
 

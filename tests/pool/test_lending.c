@@ -10,6 +10,7 @@
 enum { BUFFERS = 5, LONGEST = 40000 };
 
 static pp_buffer *buffers[BUFFERS];
+static pp_pool *shared_pool;
 
 /* The first number in buffer i is `first` + i. */
 static void make_buffers(int first)
@@ -216,6 +217,38 @@ BOTH(a_pool_that_ends_gives_them_back)
     pp_future_unref(gate);
     drop_buffers();
     pp_pool_destroy(pool);
+}
+
+/* Cancelled before it submits, with buffers that are new to the worker. */
+static void *lend_cancelled(void *argument)
+{
+    pp_call call = *(const pp_call *)argument;
+    pp_buffer *fresh[3];
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(pp_buffer_create(100, &fresh[i]));
+    call.buffers = fresh;
+    call.function = nothing;
+    CHECK_INT(pthread_cancel(pthread_self()), 0);
+    CHECK_OK(pp_submit_call(shared_pool, &call, NULL));
+    for (int i = 0; i < 3; i++)
+        pp_buffer_unref(fresh[i]);
+    pthread_testcancel();
+    return NULL;
+}
+
+BOTH(a_thread_that_is_cancelled_as_it_lends_leaves_nothing_locked)
+{
+    static const char bytes[200];
+    void *end;
+    shared_pool = open_workers(1, method);
+    expect_usable(shared_pool);
+    for (size_t i = 0; i < 60; i++) {
+        const pp_call call = {.arg = bytes, .size = i % 4 * 30, .buffer_count = 1 + i % 3};
+        CHECK_INT(pthread_join(start_thread(lend_cancelled, (void *)(uintptr_t)&call), &end), 0);
+        CHECK(end == PTHREAD_CANCELED);
+        expect_usable(shared_pool);
+    }
+    pp_pool_destroy(shared_pool);
 }
 
 /* ---------------------------------------------------------------------------------------- what a worker knows */
