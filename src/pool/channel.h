@@ -239,9 +239,11 @@ struct pp__call_record {
     uint64_t each;
 };
 
-/* A call with a small argument and nothing else but buffers that its worker has: most are so, and with 31 bytes at
- * most, or 15 and two buffers, it travels in one line. Behind it the argument, the NUL included, padded to 16; behind
- * that a word for each buffer. */
+/* A call with an argument of at most so many bytes and nothing else but buffers that its worker has: most are so, and
+ * with 31 bytes, or 15 and two buffers, it travels in one line. Behind it the argument, the NUL included, padded to 16;
+ * behind that a word for each buffer. */
+#define PP__PLAIN_MOST 255u
+
 struct pp__plain_record {
     uint64_t offset; /* of the function in its module */
     uint32_t module; /* index */

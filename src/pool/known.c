@@ -89,19 +89,17 @@ bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, s
     return true;
 }
 
-uint32_t pp__known_words(struct pp__known *known, pp_buffer *const buffers[PP__LENT_MOST],
-                         uint64_t words[PP__LENT_MOST])
+bool pp__known_words(struct pp__known *known, const struct pp__buffers *buffers, uint64_t *words)
 {
-    struct pp__known_place *places[PP__LENT_MOST];
-    uint32_t count = buffers[1] ? 2 : 1;
-    for (uint32_t i = 0; i < count; i++)
-        if (!(places[i] = find(known, buffers[i]->serial)))
-            return 0;
-    for (uint32_t i = 0; i < count; i++) {
+    struct pp__known_place *places[PP_MAX_BUFFERS];
+    for (uint32_t i = 0; i < buffers->count; i++)
+        if (!(places[i] = find(known, buffers->each[i].buffer->serial)))
+            return false;
+    for (uint32_t i = 0; i < buffers->count; i++) {
         places[i]->used = ++known->uses;
-        words[i] = pp__lent_word(buffers[i]->serial, (uint64_t)(places[i] - known->places));
+        words[i] = pp__lent_word(places[i]->serial, (uint64_t)(places[i] - known->places));
     }
-    return count;
+    return true;
 }
 
 /* Those that it knows are used first, so that none of them goes for another one. */

@@ -46,10 +46,8 @@ struct pp__known_plan {
 /* Whether it has all of them: then `entries` are written, one for each buffer, and they count as used. */
 bool pp__known_has(struct pp__known *known, const struct pp__buffers *buffers, struct pp__buffer_record *entries);
 
-/* The same of a plain call's buffers, the second of which may be NULL: how many there are, with a word for each
- * (channel.h); 0: it has not all of them, and nothing was done. */
-uint32_t pp__known_words(struct pp__known *known, pp_buffer *const buffers[PP__LENT_MOST],
-                         uint64_t words[PP__LENT_MOST]);
+/* The same with a word for each (channel.h). If it has not all of them nothing was done. */
+bool pp__known_words(struct pp__known *known, const struct pp__buffers *buffers, uint64_t *words);
 
 /* Else: plans it for an item with this id, and writes `entries`, one for each buffer. It has happened once *known
  * becomes plan->after. */

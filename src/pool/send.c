@@ -224,28 +224,35 @@ static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum p
     return 0;
 }
 
-/* The same for a plain one, which is small and has nothing with it but `count` buffers that the worker knows (known.h).
- */
+/* A call of which the worker needs no more than this: its argument, padded to 16 with a NUL, and a word for each buffer
+ * (known.h). */
+struct brief {
+    const void *data;
+    uint32_t size, count;
+    uint64_t lent[PP_MAX_BUFFERS];
+};
+
+/* The same for one of these. */
 static inline __attribute__((always_inline)) int reserve_plain(struct pp__worker *worker, const struct pp__item *item,
-                                                               uint32_t slot, const uint64_t *lent, uint32_t count)
+                                                               uint32_t slot, const struct brief *brief)
 {
     const struct pp__function *function = item->function;
-    uint32_t size = (uint32_t)pp__item_size(item);
+    uint32_t size = (brief->size + 1 + 15) & ~15u, behind = brief->count * (uint32_t)sizeof *brief->lent;
     if (!knows_module(worker, function->module_index) && !announce_module(worker, function->module_index))
         return -EAGAIN;
-    struct pp__plain_record *record = pp__ring_reserve(&worker->calls, PP__RECORD_PLAIN, item->id,
-                                                       (uint32_t)(sizeof *record + size + count * sizeof *lent));
+    struct pp__plain_record *record =
+        pp__ring_reserve(&worker->calls, PP__RECORD_PLAIN, item->id, (uint32_t)sizeof *record + size + behind);
     if (!record)
         return -EAGAIN;
     *record = (struct pp__plain_record){.offset = function->offset,
                                         .module = function->module_index,
                                         .slot = (uint8_t)slot,
-                                        .size = item->plain_size,
+                                        .size = (uint8_t)brief->size,
                                         .timed = item->timeout > 0,
-                                        .lent = (uint8_t)count};
-    pp__copy_words(record + 1, item->room, size);
-    if (count > 0)
-        memcpy((char *)(record + 1) + size, lent, count * sizeof *lent);
+                                        .lent = (uint8_t)brief->count};
+    pp__copy_words(record + 1, brief->data, size);
+    if (behind > 0)
+        memcpy((char *)(record + 1) + size, brief->lent, behind);
     return 0;
 }
 
@@ -334,27 +341,26 @@ static inline void give_slot(struct pp__worker *worker, struct pp__item *item)
     slot->taken = false;
 }
 
-/* `plain`: it is, and has `count` buffers with it. */
-static inline __attribute__((always_inline)) int put(struct pp__worker *worker, struct pp__item *item, bool plain,
-                                                     const uint64_t *lent, uint32_t count)
+/* `brief`: NULL: it is none. */
+static inline __attribute__((always_inline)) int put(struct pp__worker *worker, struct pp__item *item,
+                                                     const struct brief *brief)
 {
     uint32_t slot;
     int error = find_slot(worker, &slot);
     if (!error)
-        error =
-            plain ? reserve_plain(worker, item, slot, lent, count) : reserve_call(worker, item, PP__RECORD_CALL, slot);
+        error = brief ? reserve_plain(worker, item, slot, brief) : reserve_call(worker, item, PP__RECORD_CALL, slot);
     if (error)
         return error;
     item->worker = worker;
     item->slot = (uint8_t)slot;
-    if (!plain && !item->plain)
+    if (!item->plain)
         item->x.end = item->x.count;
     give_slot(worker, item);
     pp__list_insert(&worker->items, &item->link);
     if (++worker->count == 1)
         pp__worker_count_busy(worker, 1);
     worker->pool->deep += worker->count == 2;
-    worker->budget -= plain ? 1 : pp__item_count(item);
+    worker->budget -= brief ? 1 : pp__item_count(item);
     if (worker->budget <= worker->look_at)
         pp__recycle_look(worker);
     PP_FAULT("send.publish.before");
@@ -364,17 +370,41 @@ static inline __attribute__((always_inline)) int put(struct pp__worker *worker, 
     return 0;
 }
 
+/* False: it is none, or its worker does not have all of its buffers. */
+static bool make_brief(struct pp__worker *worker, const struct pp__item *item, struct brief *brief)
+{
+    if (item->plain) {
+        brief->data = item->room;
+        brief->size = item->plain_size;
+    } else if (pp__item_is_simple(item) && item->x.size <= pp__element_room(PP__PLAIN_MOST)) {
+        const struct pp__element *element = item->x.elements;
+        brief->data = element + 1;
+        brief->size = (uint32_t)element->size;
+    } else {
+        return false;
+    }
+    struct pp__lent lent;
+    const struct pp__buffers *buffers = pp__item_buffers(item, &lent);
+    brief->count = buffers ? buffers->count : 0;
+    return !buffers || pp__known_words(&worker->known, buffers, brief->lent);
+}
+
 /* Apart, for the sake of those that are plain and lend nothing. */
 __attribute__((noinline)) static int put_other(struct pp__worker *worker, struct pp__item *item)
 {
-    uint64_t lent[PP__LENT_MOST];
-    uint32_t count = item->lends ? pp__known_words(&worker->known, item->lent, lent) : 0;
-    return count > 0 ? put(worker, item, true, lent, count) : put(worker, item, false, NULL, 0);
+    struct brief brief;
+    return make_brief(worker, item, &brief) ? put(worker, item, &brief) : put(worker, item, NULL);
 }
 
 static inline __attribute__((always_inline)) int put_any(struct pp__worker *worker, struct pp__item *item)
 {
-    return item->plain && !item->lends ? put(worker, item, true, NULL, 0) : put_other(worker, item);
+    if (!item->plain || item->lends)
+        return put_other(worker, item);
+    struct brief brief;
+    brief.data = item->room;
+    brief.size = item->plain_size;
+    brief.count = 0;
+    return put(worker, item, &brief);
 }
 
 int pp__worker_send(struct pp__worker *worker, struct pp__item *item)

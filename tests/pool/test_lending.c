@@ -90,7 +90,7 @@ static void weave_one(pp_pool *pool, size_t count, size_t argument, size_t resul
 /* Each twice: the first time its buffers are new to the worker, and those of the next number known in part. */
 EACH_WITHIN(arguments_and_results_are_of_any_size, 30)
 {
-    static const size_t sizes[] = {0, 1, 15, 16, 31, 32, 33, 47, 48, 200, 16000, LONGEST};
+    static const size_t sizes[] = {0, 1, 15, 16, 31, 32, 33, 47, 48, 255, 256, 16000, LONGEST};
     enum { SIZES = sizeof sizes / sizeof *sizes };
     pp_pool *pool = open_workers(1, method);
     for (size_t i = 0; i < SIZES * SIZES; i++) {
