@@ -164,7 +164,7 @@ void pp__item_give_back(struct pp__item *item)
     if (!item->lends)
         return;
     item->lends = false;
-    for (int i = 0; i < PP__LENT_MOST; i++)
+    for (int i = 0; i < PP__LENT_MOST && item->lent[i]; i++)
         pp_buffer_unref(item->lent[i]);
 }
 

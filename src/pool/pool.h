@@ -132,6 +132,7 @@ struct pp_pool {
     int in_epoll; /* threads: the descriptors are closed by the last of them */
     uint64_t want_epoch;
     uint64_t zygote_asked_at;
+    uint64_t nap_ends;   /* where the manager naps: then, at the latest */
     uint64_t woke_at;    /* when a sleeping worker had last been woken; where nobody spins */
     uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
     pthread_t manager;

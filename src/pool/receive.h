@@ -45,7 +45,7 @@ void pp__received_init(struct pp__received *received, int socket, struct pp__car
 int pp__receive(struct pp__received *received, const struct pp__call_record *call, uint64_t id, const char **elements,
                 const void **mapped);
 
-/* The same of a plain call, which has nothing but buffers that came before (channel.h). */
+/* The same of a call with a plain record, which has nothing but buffers that came before (channel.h). */
 int pp__receive_lent(struct pp__received *received, const uint64_t *words, uint32_t count);
 
 /* Lets go of buffers that the owner does not send from any more. To be called if it `keeps` some. */

@@ -157,8 +157,9 @@ static int send_elements(struct pp__worker *worker, struct pp__item *item, enum 
     return kept ? send_kept(worker, item, flags, beside) : send_single(worker, item, flags, beside);
 }
 
-/* What goes ahead of an item whose elements do not lie in the record, or which has wishes; and what its record, which
- * says all else, says of that but for the flags: these are returned, or an error. Apart, for the sake of the others. */
+/* What goes ahead of an item whose elements do not lie in the record, or which has wishes or buffers; and what its
+ * record, which says all else, says of that but for the flags: these are returned, or an error. Apart, for the sake of
+ * the others. */
 __attribute__((noinline)) static int send_first(struct pp__worker *worker, struct pp__item *item,
                                                 enum pp__record_type type, bool big, struct pp__call_record *record,
                                                 struct pp__buffer_record *entries)
@@ -189,7 +190,8 @@ __attribute__((noinline)) static uint64_t size_behind(const struct pp__item *ite
     return buffers ? buffers->count * sizeof(struct pp__buffer_record) : 0;
 }
 
-/* Reserves and fills a record for an item that is not plain, its elements inside or sent ahead. Publishes nothing. */
+/* Reserves and fills a record that says all there is to say of an item, its elements inside or sent ahead. Publishes
+ * nothing. */
 static int reserve_call(struct pp__worker *worker, struct pp__item *item, enum pp__record_type type, uint32_t slot)
 {
     struct pp__elements elements = pp__item_elements(item);
@@ -251,8 +253,9 @@ static inline __attribute__((always_inline)) int reserve_plain(struct pp__worker
                                         .timed = item->timeout > 0,
                                         .lent = (uint8_t)brief->count};
     pp__copy_words(record + 1, brief->data, size);
-    if (behind > 0)
-        memcpy((char *)(record + 1) + size, brief->lent, behind);
+    uint64_t *lent = (void *)((char *)(record + 1) + size);
+    for (uint32_t i = 0; i < brief->count; i++)
+        lent[i] = brief->lent[i];
     return 0;
 }
 

@@ -51,9 +51,7 @@ static void attend(pp_pool *pool, uint32_t timeout)
     if (pool->pending_count > 0)
         pp__collect_ask(pool);
     if (!c->asleep) {
-        if (pool->pending_count > 0 && timeout > 0)
-            pp__wait_attend(pool);
-        else if (pool->pending_count > 0 && !c->left)
+        if (pool->pending_count > 0)
             pp__wait_attend_pending(pool);
         return;
     }
@@ -275,11 +273,6 @@ static inline bool is_middling(const pp_pool *pool, const pp_call *call)
            (!pp__wish_is_in(pool, call) || pp__wish_is_to_lend(pool, call));
 }
 
-static inline bool is_short(const pp_pool *pool, const pp_call *call)
-{
-    return is_small(pool, call) || is_middling(pool, call);
-}
-
 static inline struct small small_of(const pp_call *call)
 {
     return (struct small){call->function, call->arg, call->size, call->timeout, call->retries};
@@ -387,6 +380,7 @@ static int submit_copied(pp_pool *pool, const pp_call *call, struct pp__wish *wi
 
 __attribute__((noinline)) static int submit_large(pp_pool *pool, const pp_call *call, pp_future **result)
 {
+    PP__NO_CANCELLATION();
     struct pp__wish *wish;
     int error = pp__wish_create(pool, call, &wish);
     if (error)
@@ -451,11 +445,12 @@ __attribute__((noinline)) static int submit_lending(pp_pool *pool, const pp_call
     return error ? error : submit_single(pool, small_of(call), &(struct beside){.lending = call}, result);
 }
 
-static int submit_short(pp_pool *pool, const pp_call *call, pp_future **result)
+static inline __attribute__((always_inline)) int submit_checked(pp_pool *pool, const pp_call *call, pp_future **result)
 {
-    return is_small(pool, call)     ? submit_small(pool, small_of(call), result)
-           : is_lending(pool, call) ? submit_lending(pool, call, result)
-                                    : submit_middling(pool, call, result);
+    return is_small(pool, call)      ? submit_small(pool, small_of(call), result)
+           : is_lending(pool, call)  ? submit_lending(pool, call, result)
+           : is_middling(pool, call) ? submit_middling(pool, call, result)
+                                     : submit_large(pool, call, result);
 }
 
 /* Any call that was checked. Who waits for room may be in here when another thread releases the pool. */
@@ -465,7 +460,7 @@ static int submit_any(pp_pool *pool, const pp_call *call, pp_future **result)
     bool bounded = pool->options.max_pending > 0;
     if (bounded)
         pp__pool_ref(pool);
-    int error = is_short(pool, call) ? submit_short(pool, call, result) : submit_large(pool, call, result);
+    int error = submit_checked(pool, call, result);
     if (bounded)
         pp__pool_unref(pool);
     return error;
@@ -481,9 +476,7 @@ int pp_submit_call(pp_pool *pool, const pp_call *call, pp_future **future)
     int error = check(call);
     if (error)
         return error;
-    if (pool->options.max_pending || !is_short(pool, call))
-        return submit_any(pool, call, future);
-    return submit_short(pool, call, future);
+    return pool->options.max_pending ? submit_any(pool, call, future) : submit_checked(pool, call, future);
 }
 
 /* Apart, for the sake of those that are small. */

@@ -17,6 +17,7 @@
 #include "pool/lost.h"
 #include "pool/pool.h"
 #include "pool/standby.h"
+#include "pool/wish.h"
 
 #include <errno.h>
 #include <sys/prctl.h>
@@ -148,10 +149,12 @@ static bool is_wanted(const pp_pool *pool)
     return pool->pending_count > 0 || pool->shut || pool->apart > 0;
 }
 
+/* No pending call is to be failed before its nap ends, by itself: then it looks when the first one is. */
 static bool may_nap_on(const pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;
-    return c->manager_naps && !c->manager_called && c->staying == 0 && !pool->shut && pool->apart == 0;
+    return c->manager_naps && !c->manager_called && c->staying == 0 && !pool->shut && pool->apart == 0 &&
+           pp__wishes_due(pool) >= pool->nap_ends;
 }
 
 static void leave_to_manager(pp_pool *pool)
@@ -233,10 +236,11 @@ void pp__wait_leave(pp_pool *pool)
 void pp__wait_attend_pending(pp_pool *pool)
 {
     const struct pp__collector *c = &pool->collector;
-    if (!c->waiter && !c->manager && may_nap_on(pool))
-        pp__collect_leave(pool);
-    else
+    bool left = !c->waiter && !c->manager && may_nap_on(pool);
+    if (!left)
         pp__wait_attend(pool);
+    else if (!c->left)
+        pp__collect_leave(pool);
 }
 
 void pp__wait_attend(pp_pool *pool)
@@ -484,9 +488,9 @@ static void doze(pp_pool *pool, bool sound, uint64_t due)
     uint32_t seen = pp__load_acquire(&pool->page->manager); /* pairs with the add in pp__wait_call_manager */
     c->manager_sound = sound;
     c->manager_naps = !sound;
+    pool->nap_ends = sound ? PP__NEVER : pp__now() + NAP;
     pp__pool_unlock(pool);
-    uint64_t end = sound ? PP__NEVER : pp__now() + NAP;
-    pp__futex_wait(&pool->page->manager, seen, end < due ? end : due, true);
+    pp__futex_wait(&pool->page->manager, seen, pool->nap_ends < due ? pool->nap_ends : due, true);
     pp__pool_lock(pool);
     c->manager_sound = c->manager_naps = false;
     c->manager_called |= c->left; /* a worker woke it, or may have before it slept: its wake does not change the word */

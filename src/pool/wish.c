@@ -302,12 +302,16 @@ static void expire(pp_pool *pool, struct pp__wish *wish)
     pp__wish_fail(item);
 }
 
+uint64_t pp__wishes_due(const pp_pool *pool)
+{
+    const struct pp__wishes *w = pool->wishes;
+    return w && w->count > 0 ? w->heap[0]->begin_by : PP__NEVER;
+}
+
 uint64_t pp__wishes_expire(pp_pool *pool, uint64_t now)
 {
     const struct pp__wishes *w = pool->wishes;
-    if (!w)
-        return PP__NEVER;
-    while (w->count > 0 && w->heap[0]->begin_by <= now)
+    while (pp__wishes_due(pool) <= now)
         expire(pool, w->heap[0]);
-    return w->count > 0 ? w->heap[0]->begin_by : PP__NEVER;
+    return pp__wishes_due(pool);
 }

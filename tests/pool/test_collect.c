@@ -81,8 +81,8 @@ static bool manager_naps(pp_pool *pool)
     return naps;
 }
 
-/* Nobody waits for it. Whether it was left to the manager's nap; one with a deadline must not be. */
-static bool submit_without_room(pp_pool *pool, uint32_t deadline)
+/* Nobody waits for it. Whether it was left to the manager's nap, before anybody `leaves` or behind that. */
+static bool submit_without_room(pp_pool *pool, pp_call call, bool leaves)
 {
     shared()->gates[1] = shared()->arrived[1] = 0;
     pp_future *running = submit_int(pool, task_gate, 1);
@@ -90,28 +90,38 @@ static bool submit_without_room(pp_pool *pool, uint32_t deadline)
     do
         CHECK_INT(pp_future_wait(running, 1), -ETIMEDOUT);
     while (!manager_naps(pool));
-    pp_future *next = submit_with(
-        pool, (pp_call){.function = task_square, .arg = &(int){4}, .size = sizeof(int), .deadline = deadline});
+    call.function = task_square;
+    call.arg = &(int){4};
+    call.size = sizeof(int);
+    pp_future *next = submit_with(pool, call);
+    if (leaves)
+        CHECK_INT(pp_future_wait(running, 1), -ETIMEDOUT);
     pp__pool_lock(pool);
     const struct pp__collector *c = &pool->collector;
     bool left = c->manager_naps && !c->manager_called && pool->pending_count == 1;
     CHECK(!left || c->left);
+    CHECK(!left || !call.deadline || pp__now() + call.deadline * PP__MILLISECOND >= pool->nap_ends);
     pp__pool_unlock(pool);
     gate_open(1);
-    wait_until(pp_future_state(next) == PP_FINISHED, 10);
-    CHECK_INT(take_int(next), 16);
+    wait_until(pp_future_state(next) > PP_RUNNING, 10);
+    if (!call.deadline)
+        CHECK_INT(take_int(next), 16);
+    else
+        pp_future_unref(next); /* it may have been late */
     CHECK(take_int(running) > 0);
     return left;
 }
 
-/* But where that has just ended. */
-BOTH(a_call_for_which_there_is_no_room_does_not_wake_the_napping_manager)
+/* But where that has just ended, or where the call is to be failed before it does. */
+BOTH_WITHIN(a_call_for_which_there_is_no_room_does_not_wake_the_napping_manager, 30)
 {
+    static const pp_call calls[] = {{0}, {.timeout = 60000}, {.deadline = 60000}};
     pp_pool *pool = open_workers(1, method);
-    while (!submit_without_room(pool, 0)) {
-    }
-    for (int i = 0; i < 10; i++)
-        CHECK(!submit_without_room(pool, 60000));
+    for (int i = 0; i < 6; i++)
+        while (!submit_without_room(pool, calls[i % 3], i < 3)) {
+        }
+    for (int i = 0; i < 20; i++)
+        submit_without_room(pool, (pp_call){.deadline = 1}, i < 10);
     pp_pool_destroy(pool);
 }
 
