@@ -324,8 +324,8 @@ static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
     bool busy = pool->outstanding > 0 || pool->shut || pool->delivered != pool->collector.delivered_seen;
     pool->collector.delivered_seen = pool->delivered;
     if (pool->queued)
-        pool->collector.behind_until = now + BEHIND_AGAIN;
-    if (now < pool->collector.behind_until)
+        pool->behind_until = now + BEHIND_AGAIN;
+    if (now < pool->behind_until)
         deadline = deadline < now + LOOK_BEHIND ? deadline : now + LOOK_BEHIND;
     pool->queued = false;
     if (busy)

@@ -132,9 +132,10 @@ struct pp_pool {
     int in_epoll; /* threads: the descriptors are closed by the last of them */
     uint64_t want_epoch;
     uint64_t zygote_asked_at;
-    uint64_t nap_ends;   /* where the manager naps: then, at the latest */
-    uint64_t woke_at;    /* when a sleeping worker had last been woken; where nobody spins */
-    uint64_t spin_limit; /* ns, of a waiting thread's spin: halved when the processor was wanted */
+    uint64_t behind_until; /* calls were queued behind others a while ago: who sleeps comes back soon until then */
+    uint64_t nap_ends;     /* where the manager naps: then, at the latest */
+    uint64_t woke_at;      /* when a sleeping worker had last been woken; where nobody spins */
+    uint64_t spin_limit;   /* ns, of a waiting thread's spin: halved when the processor was wanted */
     pthread_t manager;
     uint64_t lost_wakes; /* sleeps that ended by their bounds alone (lost.h): 0, or the library has a defect */
 

@@ -43,7 +43,6 @@ struct pp__collector {
     uint64_t below;          /* who sleeps is rung for results of ids below this; 0: for none */
     uint64_t beside_at;      /* when another last looked at all that is due, beside it */
     uint64_t wake_at;        /* and comes back then at the latest */
-    uint64_t behind_until;   /* calls were queued behind others a while ago: it comes back soon until then */
     bool told_of_queued;     /* and knows, since it went there, of a call behind another */
     bool kicked;             /* and has been kicked since it went there */
     struct pp__link waiters; /* threads that sleep on their own words, first come first */
