@@ -117,10 +117,21 @@ static long memory_for(int lines)
     return use.ru_maxrss;
 }
 
+/* Single runs differ by up to 500 KiB. */
+static long least_memory_for(int lines)
+{
+    long least = memory_for(lines);
+    for (int i = 0; i < 2; i++) {
+        long memory = memory_for(lines);
+        least = memory < least ? memory : least;
+    }
+    return least;
+}
+
 TEST_WITHIN(a_million_lines_need_no_more_memory_than_ten_thousand, 120)
 {
-    long few = memory_for(10000);
-    long many = memory_for(1000000);
+    long few = least_memory_for(10000);
+    long many = least_memory_for(1000000);
     printf("10,000 lines: %ld KiB; 1,000,000: %ld KiB\n", few, many);
     if (KIT_ASAN || KIT_TSAN)
         LEFT_OUT("a sanitizer's memory grows by itself");
