@@ -8,7 +8,7 @@
 #ifndef PP_POOL_KNOWN_H
 #define PP_POOL_KNOWN_H
 
-#include "pool/item.h"
+#include "pool/channel.h"
 #include "procpool.h"
 
 #include <stdbool.h>

@@ -69,12 +69,11 @@ static int fail_for_want(int error, const char *what)
     return pp__fail(error, "%s did not arrive: %s", what, pp__strerror(-error));
 }
 
-/* Of the program's: where it lies, if it has come. */
-static int find_program_buffer(const struct pp__received_place *place, uint64_t serial, char **memory)
+/* Whether the program's buffer with this serial has come for this place, and is there. */
+static int check_program_buffer(const struct pp__received_place *place, uint64_t serial)
 {
     bool same = place->serial == serial;
-    *memory = place->memory;
-    return *memory && same ? 0 : fail_for_want(same ? place->error : 0, "one of its buffers");
+    return place->memory && same ? 0 : fail_for_want(same ? place->error : 0, "one of its buffers");
 }
 
 /* Its beginning is asked for: most tasks will look there first. */
@@ -90,8 +89,8 @@ static int use_program_buffer(struct pp__received *received, const struct pp__bu
                               const char **elements)
 {
     const struct pp__received_place *place = &received->known[entry->place];
-    char *memory;
-    int error = find_program_buffer(place, entry->serial, &memory);
+    char *memory = place->memory;
+    int error = check_program_buffer(place, entry->serial);
     if (error)
         return error;
     if (entry->use == PP__USE_INPUTS) {
@@ -107,11 +106,10 @@ static int use_program_buffer(struct pp__received *received, const struct pp__bu
 
 int pp__receive_lent(struct pp__received *received, const uint64_t *words, uint32_t count)
 {
-    char *memory;
     int error = 0;
     for (uint32_t i = 0; i < count && !error; i++) {
         const struct pp__received_place *place = &received->known[pp__lent_place(words[i])];
-        error = find_program_buffer(place, pp__lent_serial(words[i]), &memory);
+        error = check_program_buffer(place, pp__lent_serial(words[i]));
         show(received->carried, i, place);
     }
     received->carried->buffer_count = count;

@@ -110,7 +110,7 @@ void pp__wait_look(struct pp_pool *pool);
 void pp__wait_attend(struct pp_pool *pool);
 
 /* The same of calls for which there is no room: while the manager naps, between threads that come and go, a worker that
- * runs dry wakes it. */
+ * runs dry wakes it, unless one of them is late before the nap ends. */
 void pp__wait_attend_pending(struct pp_pool *pool);
 
 /* There is something to do for the manager alone. Under the lock. */

@@ -99,7 +99,7 @@ void pp__wish_fail(struct pp__item *item);
 /* Ends what is late. Returns when to look again, or PP__NEVER. */
 uint64_t pp__wishes_expire(pp_pool *pool, uint64_t now);
 
-/* When the first one is late that has a deadline and has not begun; PP__NEVER: there is none. */
+/* When the first one with a deadline is late, if it has not begun by then; PP__NEVER: there is none. */
 uint64_t pp__wishes_due(const pp_pool *pool);
 
 /* The pending item of the highest priority that was submitted first, where there may be several; or NULL. */
