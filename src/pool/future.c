@@ -26,17 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int pp__future_state(const pp_future *future)
-{
-    /* Pairs with the store in finish: the outcome is seen. */
-    return pp__load_acquire(&future->item.state) & ~PP__TAKEN;
-}
-
-bool pp__future_is_done(const pp_future *future)
-{
-    return pp__future_state(future) > PP_RUNNING;
-}
-
 static bool is_done(const void *future)
 {
     return pp__future_is_done(future);

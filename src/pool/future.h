@@ -2,6 +2,7 @@
 #ifndef PP_POOL_FUTURE_H
 #define PP_POOL_FUTURE_H
 
+#include "base/atomic.h"
 #include "pool/item.h"
 #include "procpool.h"
 
@@ -25,8 +26,15 @@ static inline pp_pool *pp__future_pool(const pp_future *future)
  * future. The item is zeroed but for what makes it this call's. */
 pp_future *pp__future_create(pp_pool *pool, const struct pp__function *function, bool wanted);
 
-bool pp__future_is_done(const pp_future *future);
-int pp__future_state(const pp_future *future);
+static inline int pp__future_state(const pp_future *future)
+{
+    return pp__load_acquire(&future->item.state) & ~PP__TAKEN; /* pairs with the store in finish: the outcome is seen */
+}
+
+static inline bool pp__future_is_done(const pp_future *future)
+{
+    return pp__future_state(future) > PP_RUNNING;
+}
 
 /* Makes one that is just created the program's own, and sets its id. */
 void pp__future_promise(pp_future *future, uint64_t id);

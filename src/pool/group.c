@@ -38,9 +38,9 @@ struct part {
     size_t left;             /* its futures whose ends were not seen */
     pp_pool *pool;           /* a reference of its own */
     struct pp_completed *group;
-    size_t most;            /* so many futures, those that are there twice counted twice */
-    uint64_t first_id, ids; /* theirs: the least, and how far the greatest is from it */
-    uint32_t *table;        /* of 2^bits places: 1 + number of an entry, or 0 */
+    size_t most;                    /* so many futures, those that are there twice counted twice */
+    uint64_t least_id, greatest_id; /* theirs */
+    uint32_t *table;                /* of 2^bits places: 1 + number of an entry, or 0 */
     unsigned bits;
 };
 
@@ -65,6 +65,76 @@ struct pp_completed {
     int bell;              /* an eventfd that is rung in place of that; -1: none */
 };
 
+/* ------------------------------------------------------------------------------------------- a look */
+
+/* What there is to be known of futures before they are waited for. */
+struct look {
+    pp_future *const *futures;
+    size_t count, done;
+    pp_pool *pool; /* of all; NULL: they are of several */
+    uint64_t least_id, greatest_id;
+};
+
+/* Many futures do not lie in the nearest caches: each is asked for so many before its turn. */
+#define FETCH_AHEAD 16
+
+static inline void fetch(pp_future *const *futures, size_t count, size_t i)
+{
+    if (i < count)
+        pp__prefetch_to_write((const void *)((uintptr_t)futures[i] + offsetof(struct pp_future, item.state)));
+}
+
+/* One that a look comes to: true if it is done. */
+static inline bool look_at(struct look *look, const pp_future *future)
+{
+    bool done = pp__future_is_done(future);
+    uint64_t id = future->item.id;
+    look->done += done;
+    look->least_id = id < look->least_id ? id : look->least_id;
+    look->greatest_id = id > look->greatest_id ? id : look->greatest_id;
+    return done;
+}
+
+static int check(pp_future *const *futures, size_t count, const char *caller)
+{
+    if (!futures && count > 0)
+        return pp__fail(-EINVAL, "%s: no futures", caller);
+    if (count > PTRDIFF_MAX / sizeof(struct pp_future))
+        return pp__fail(-EINVAL, "%s: %zu futures are more than any memory has room for", caller, count);
+    return 0;
+}
+
+/*
+ * Comes to each future once. Where enough of them are done that is all: who takes out of many what is done, time and
+ * again, finds as much more done as the last look has taken long. done[i], if `done`, tells of each then, but is not
+ * written if none is done. 0 or why they are refused.
+ */
+static int look_at_all(struct look *look, pp_future *const *futures, size_t count, const char *caller,
+                       unsigned char *done)
+{
+    int error = check(futures, count, caller);
+    bool several = false;
+    *look = (struct look){.futures = futures, .count = count, .least_id = UINT64_MAX};
+    for (size_t i = 0; !error && i < count; i++) {
+        fetch(futures, count, i + FETCH_AHEAD);
+        if (!futures[i])
+            return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);
+        pp_pool *pool = pp__future_pool(futures[i]);
+        if (pool != look->pool && !pp__pool_is_own(pool))
+            return pp__owner_refuse();
+        several |= look->pool && pool != look->pool;
+        look->pool = pool;
+        bool is_done = look_at(look, futures[i]);
+        if (done && is_done && look->done == 1)
+            memset(done, 0, i);
+        if (done && look->done > 0)
+            done[i] = is_done;
+    }
+    if (several)
+        look->pool = NULL;
+    return error;
+}
+
 /* ------------------------------------------------------------------------------------------- table */
 
 static size_t size_of(const struct part *part)
@@ -77,15 +147,16 @@ static size_t size_of(const struct part *part)
 static size_t place_of(const struct part *part, uint64_t id)
 {
     const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t from_first = id - part->first_id, mixed = from_first * factor;
-    return part->ids < size_of(part) ? from_first : (mixed ^ mixed >> 32) * factor >> (64 - part->bits);
+    uint64_t from_first = id - part->least_id, mixed = from_first * factor;
+    return part->greatest_id - part->least_id < size_of(part) ? from_first
+                                                              : (mixed ^ mixed >> 32) * factor >> (64 - part->bits);
 }
 
 /* Where the future's number is, or would be; NULL: it is none of them. The table is never more than half full. */
 static uint32_t *find(const struct part *part, const pp_future *future)
 {
     const struct entry *entries = part->group->entries;
-    if (future->item.id - part->first_id > part->ids)
+    if (future->item.id < part->least_id || future->item.id > part->greatest_id)
         return NULL;
     size_t place = place_of(part, future->item.id);
     while (part->table[place] && entries[part->table[place] - 1].future != future)
@@ -174,14 +245,14 @@ static struct part *part_of(const struct pp_completed *group, const pp_pool *poo
     return NULL;
 }
 
-static struct part *add_part(struct pp_completed *group, pp_pool *pool, uint64_t first_id)
+static struct part *add_part(struct pp_completed *group, pp_pool *pool)
 {
     struct part *grown = PP_SYS(realloc)(group->parts, (group->part_count + 1) * sizeof *grown);
     if (!grown)
         return NULL;
     group->parts = grown;
     pp__pool_ref(pool);
-    grown[group->part_count] = (struct part){.pool = pool, .group = group, .first_id = first_id};
+    grown[group->part_count] = (struct part){.pool = pool, .group = group, .least_id = UINT64_MAX};
     return &grown[group->part_count++];
 }
 
@@ -191,17 +262,31 @@ static int count_in(struct pp_completed *group, const pp_future *future)
     uint64_t id = future->item.id;
     struct part *part = part_of(group, pp__future_pool(future));
     if (!part)
-        part = add_part(group, pp__future_pool(future), id);
+        part = add_part(group, pp__future_pool(future));
     if (!part)
-        return pp__fail(-ENOMEM, "no memory for a group's pools");
-    if (id < part->first_id) {
-        part->ids += part->first_id - id;
-        part->first_id = id;
-    } else if (id - part->first_id > part->ids) {
-        part->ids = id - part->first_id;
-    }
+        return -ENOMEM;
+    part->least_id = id < part->least_id ? id : part->least_id;
+    part->greatest_id = id > part->greatest_id ? id : part->greatest_id;
     part->most++;
     return 0;
+}
+
+/* Where all are of one pool the look has counted them. */
+static int make_parts(struct pp_completed *group, const struct look *look)
+{
+    if (look->pool) {
+        struct part *part = add_part(group, look->pool);
+        if (!part)
+            return -ENOMEM;
+        part->least_id = look->least_id;
+        part->greatest_id = look->greatest_id;
+        part->most = look->count;
+        return 0;
+    }
+    int error = 0;
+    for (size_t i = 0; i < look->count && !error; i++)
+        error = count_in(group, look->futures[i]);
+    return error;
 }
 
 static int make_table(struct part *part)
@@ -209,7 +294,7 @@ static int make_table(struct part *part)
     for (part->bits = 4; part->most > size_of(part) / 2; part->bits++) {
     }
     part->table = PP_SYS(calloc)(size_of(part), sizeof *part->table);
-    return part->table ? 0 : pp__fail(-ENOMEM, "no memory for a group of %zu futures", part->most);
+    return part->table ? 0 : -ENOMEM;
 }
 
 static void close_group(struct pp_completed *group)
@@ -288,6 +373,7 @@ static void fill(struct part *part, pp_future *const *futures, size_t count, siz
     pp__list_init(&part->in_pool);
     pp__list_insert(&part->pool->groups, &part->in_pool);
     for (size_t i = 0, marked = 0; i < count; i++) {
+        fetch(futures, count, i + FETCH_AHEAD);
         if (pp__future_pool(futures[i]) != part->pool)
             continue;
         mark(part, futures[i], i, entered);
@@ -299,24 +385,21 @@ static void fill(struct part *part, pp_future *const *futures, size_t count, siz
     unlock_both(part);
 }
 
-static int open_group(pp_future *const *futures, size_t count, pp_when when, bool holds, struct pp_completed **result)
+static int open_group(const struct look *look, pp_when when, bool holds, struct pp_completed **result)
 {
-    struct pp_completed *group = create(count, when, holds);
-    if (!group)
-        return pp__fail(-ENOMEM, "no memory for a group of %zu futures", count);
-    int error = 0;
-    for (size_t i = 0; i < count && !error; i++)
-        error = count_in(group, futures[i]);
-    for (size_t i = 0; i < group->part_count && !error; i++)
+    struct pp_completed *group = create(look->count, when, holds);
+    int error = group ? make_parts(group, look) : -ENOMEM;
+    for (size_t i = 0; !error && i < group->part_count; i++)
         error = make_table(&group->parts[i]);
     if (error) {
-        close_group(group);
-        return error;
+        if (group)
+            close_group(group);
+        return pp__fail(error, "no memory for a group of %zu futures", look->count);
     }
     size_t entered = 0;
     group->count = SIZE_MAX;
     for (size_t i = 0; i < group->part_count; i++)
-        fill(&group->parts[i], futures, count, &entered);
+        fill(&group->parts[i], look->futures, look->count, &entered);
     pthread_mutex_lock(&group->lock);
     group->count = entered;
     pthread_mutex_unlock(&group->lock);
@@ -458,7 +541,10 @@ static int wait_group(struct pp_completed *group, int timeout)
 
 int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group)
 {
-    int error = open_group(futures, count, PP_FIRST_COMPLETED, true, group);
+    struct look look;
+    int error = look_at_all(&look, futures, count, "pp_select", NULL);
+    if (!error)
+        error = open_group(&look, PP_FIRST_COMPLETED, true, group);
     if (error)
         return error;
     (*group)->bell = bell; /* nobody rings before it is armed, which is under its lock */
@@ -488,80 +574,60 @@ void pp__group_forget(struct pp_completed *group)
 
 /* --------------------------------------------------------------------------------- the public functions */
 
-static int check(pp_future *const *futures, size_t count, const char *caller)
+/* What has ended meanwhile: futures are looked at again only if some are there twice. */
+static size_t count_ended(struct pp_completed *group, const struct look *look, unsigned char *done)
 {
-    if (!futures && count > 0)
-        return pp__fail(-EINVAL, "%s: no futures", caller);
-    if (count > PTRDIFF_MAX / sizeof(struct pp_future))
-        return pp__fail(-EINVAL, "%s: %zu futures are more than any memory has room for", caller, count);
-    for (size_t i = 0; i < count; i++) {
-        if (!futures[i])
-            return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);
-        if (!pp__pool_is_own(pp__future_pool(futures[i])))
-            return pp__owner_refuse();
+    struct look again;
+    if (done)
+        memset(done, 0, look->count);
+    if (group->count < look->count) {
+        look_at_all(&again, look->futures, look->count, "pp_wait", done);
+        return again.done;
     }
-    return 0;
-}
-
-/* How many are done; done[i], if `done`, tells of each. */
-static size_t count_done(pp_future *const *futures, size_t count, unsigned char *done)
-{
-    size_t sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        bool is_done = pp__future_is_done(futures[i]);
-        sum += is_done;
-        if (done)
-            done[i] = is_done;
-    }
+    pthread_mutex_lock(&group->lock);
+    for (size_t i = 0; done && i < group->ended_count; i++)
+        done[group->entries[group->ended[i]].index] = 1;
+    size_t sum = group->ended_count;
+    pthread_mutex_unlock(&group->lock);
     return sum;
 }
 
-/* As many of them as are waited for; of PP_FIRST_FAILED: all. */
-static bool are_done_already(pp_future *const *futures, size_t count, pp_when when)
-{
-    bool first = when == PP_FIRST_COMPLETED;
-    for (size_t i = 0; i < count; i++)
-        if (pp__future_is_done(futures[i]) == first)
-            return first;
-    return !first;
-}
-
-/*
- * Waits as a group of all. Only for what is not there already: who takes out of many what is done, time and again, then
- * finds as much more done as the last look has taken long, and pays for none of them more than once or twice.
- */
-static int wait_for_group(pp_future *const *futures, size_t count, pp_when when, int timeout)
+static ssize_t wait_for(const struct look *look, pp_when when, int timeout, unsigned char *done)
 {
     struct pp_completed *group;
-    int error = open_group(futures, count, when, false, &group);
+    int error = open_group(look, when, false, &group);
     if (error)
         return error;
     error = wait_group(group, timeout);
+    size_t sum = error == 0 || error == -ETIMEDOUT || error == -EINTR ? count_ended(group, look, done) : 0;
     close_group(group);
-    return error;
+    return error ? error : (ssize_t)sum;
 }
 
 ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeout, unsigned char *done)
 {
     PP__NO_CANCELLATION();
-    int error = check(futures, count, "pp_wait");
-    if (!error && when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
-        error = pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
-    if (error || count == 0)
+    struct look look;
+    if (when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
+        return pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
+    int error = look_at_all(&look, futures, count, "pp_wait", when == PP_FIRST_COMPLETED ? done : NULL);
+    if (error)
         return error;
-    if (!are_done_already(futures, count, when))
-        error = wait_for_group(futures, count, when, timeout);
-    size_t sum = error == 0 || error == -ETIMEDOUT || error == -EINTR ? count_done(futures, count, done) : 0;
-    return error ? error : (ssize_t)sum;
+    if (look.done < count && (look.done == 0 || when != PP_FIRST_COMPLETED))
+        return wait_for(&look, when, timeout, done);
+    if (done && when != PP_FIRST_COMPLETED)
+        memset(done, 1, count);
+    return (ssize_t)look.done;
 }
 
 int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **completed)
 {
     PP__NO_CANCELLATION();
-    int error = check(futures, count, "pp_as_completed");
+    struct look look;
+    int error = look_at_all(&look, futures, count, "pp_as_completed", NULL);
     if (!error && !completed)
         error = pp__fail(-EINVAL, "pp_as_completed: no place for it");
-    return error ? error : open_group(futures, count, PP_FIRST_COMPLETED, true, completed);
+    return error ? error : open_group(&look, PP_FIRST_COMPLETED, true, completed);
 }
 
 /* What was given out is there until the next step, so that nobody has to keep a reference besides. */
