@@ -2,7 +2,6 @@
 #include "pool/group.h"
 
 #include "base/atomic.h"
-#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -13,7 +12,6 @@
 #include "pool/inline.h"
 #include "pool/loop.h"
 #include "pool/pool.h"
-#include "process/owner.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -64,76 +62,6 @@ struct pp_completed {
     _Atomic uint32_t word; /* its futex: grows when it is to look */
     int bell;              /* an eventfd that is rung in place of that; -1: none */
 };
-
-/* ------------------------------------------------------------------------------------------- a look */
-
-/* What there is to be known of futures before they are waited for. */
-struct look {
-    pp_future *const *futures;
-    size_t count, done;
-    pp_pool *pool; /* of all; NULL: they are of several */
-    uint64_t least_id, greatest_id;
-};
-
-/* Many futures do not lie in the nearest caches: each is asked for so many before its turn. */
-#define FETCH_AHEAD 16
-
-static inline void fetch(pp_future *const *futures, size_t count, size_t i)
-{
-    if (i < count)
-        pp__prefetch_to_write((const void *)((uintptr_t)futures[i] + offsetof(struct pp_future, item.state)));
-}
-
-/* One that a look comes to: true if it is done. */
-static inline bool look_at(struct look *look, const pp_future *future)
-{
-    bool done = pp__future_is_done(future);
-    uint64_t id = future->item.id;
-    look->done += done;
-    look->least_id = id < look->least_id ? id : look->least_id;
-    look->greatest_id = id > look->greatest_id ? id : look->greatest_id;
-    return done;
-}
-
-static int check(pp_future *const *futures, size_t count, const char *caller)
-{
-    if (!futures && count > 0)
-        return pp__fail(-EINVAL, "%s: no futures", caller);
-    if (count > PTRDIFF_MAX / sizeof(struct pp_future))
-        return pp__fail(-EINVAL, "%s: %zu futures are more than any memory has room for", caller, count);
-    return 0;
-}
-
-/*
- * Comes to each future once. Where enough of them are done that is all: who takes out of many what is done, time and
- * again, finds as much more done as the last look has taken long. done[i], if `done`, tells of each then, but is not
- * written if none is done. 0 or why they are refused.
- */
-static int look_at_all(struct look *look, pp_future *const *futures, size_t count, const char *caller,
-                       unsigned char *done)
-{
-    int error = check(futures, count, caller);
-    bool several = false;
-    *look = (struct look){.futures = futures, .count = count, .least_id = UINT64_MAX};
-    for (size_t i = 0; !error && i < count; i++) {
-        fetch(futures, count, i + FETCH_AHEAD);
-        if (!futures[i])
-            return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);
-        pp_pool *pool = pp__future_pool(futures[i]);
-        if (pool != look->pool && !pp__pool_is_own(pool))
-            return pp__owner_refuse();
-        several |= look->pool && pool != look->pool;
-        look->pool = pool;
-        bool is_done = look_at(look, futures[i]);
-        if (done && is_done && look->done == 1)
-            memset(done, 0, i);
-        if (done && look->done > 0)
-            done[i] = is_done;
-    }
-    if (several)
-        look->pool = NULL;
-    return error;
-}
 
 /* ------------------------------------------------------------------------------------------- table */
 
@@ -272,7 +200,7 @@ static int count_in(struct pp_completed *group, const pp_future *future)
 }
 
 /* Where all are of one pool the look has counted them. */
-static int make_parts(struct pp_completed *group, const struct look *look)
+static int make_parts(struct pp_completed *group, const struct pp__look *look)
 {
     if (look->pool) {
         struct part *part = add_part(group, look->pool);
@@ -297,7 +225,7 @@ static int make_table(struct part *part)
     return part->table ? 0 : -ENOMEM;
 }
 
-static void close_group(struct pp_completed *group)
+void pp__group_close(struct pp_completed *group)
 {
     for (size_t i = 0; i < group->part_count; i++) {
         struct part *part = &group->parts[i];
@@ -334,7 +262,7 @@ static struct pp_completed *create(size_t most, pp_when when, bool holds)
     group->ended = PP_SYS(malloc)((most + 1) * sizeof *group->ended);
     if (group->entries && group->ended)
         return group;
-    close_group(group);
+    pp__group_close(group);
     return NULL;
 }
 
@@ -373,7 +301,7 @@ static void fill(struct part *part, pp_future *const *futures, size_t count, siz
     pp__list_init(&part->in_pool);
     pp__list_insert(&part->pool->groups, &part->in_pool);
     for (size_t i = 0, marked = 0; i < count; i++) {
-        fetch(futures, count, i + FETCH_AHEAD);
+        pp__look_ahead(futures, count, i);
         if (pp__future_pool(futures[i]) != part->pool)
             continue;
         mark(part, futures[i], i, entered);
@@ -385,7 +313,7 @@ static void fill(struct part *part, pp_future *const *futures, size_t count, siz
     unlock_both(part);
 }
 
-static int open_group(const struct look *look, pp_when when, bool holds, struct pp_completed **result)
+int pp__group_open(const struct pp__look *look, pp_when when, bool holds, struct pp_completed **result)
 {
     struct pp_completed *group = create(look->count, when, holds);
     int error = group ? make_parts(group, look) : -ENOMEM;
@@ -393,7 +321,7 @@ static int open_group(const struct look *look, pp_when when, bool holds, struct 
         error = make_table(&group->parts[i]);
     if (error) {
         if (group)
-            close_group(group);
+            pp__group_close(group);
         return pp__fail(error, "no memory for a group of %zu futures", look->count);
     }
     size_t entered = 0;
@@ -518,7 +446,7 @@ static int wait_apart(struct pp_completed *group, uint64_t deadline)
     return is_satisfied_now(group) ? 0 : error;
 }
 
-static int wait_group(struct pp_completed *group, int timeout)
+int pp__group_wait(struct pp_completed *group, int timeout)
 {
     uint64_t deadline = pp__deadline(timeout);
     int error;
@@ -537,14 +465,68 @@ static int wait_group(struct pp_completed *group, int timeout)
     return error;
 }
 
+/* ------------------------------------------------------------------------------------------ what has ended */
+
+size_t pp__group_ended(struct pp_completed *group, const struct pp__look *look, unsigned char *done)
+{
+    struct pp__look again;
+    if (done)
+        memset(done, 0, look->count);
+    if (group->count < look->count) { /* some are there twice */
+        pp__look(&again, look->futures, look->count, "pp_wait", done);
+        return again.done;
+    }
+    pthread_mutex_lock(&group->lock);
+    for (size_t i = 0; done && i < group->ended_count; i++)
+        done[group->entries[group->ended[i]].index] = 1;
+    size_t sum = group->ended_count;
+    pthread_mutex_unlock(&group->lock);
+    return sum;
+}
+
+static void forget_given(struct pp_completed *group)
+{
+    pp_future *given = NULL;
+    pthread_mutex_lock(&group->lock);
+    if (group->given > 0) {
+        struct entry *entry = &group->entries[group->ended[group->given - 1]];
+        given = entry->future;
+        entry->future = NULL;
+    }
+    pthread_mutex_unlock(&group->lock);
+    pp_future_unref(given);
+}
+
+int pp__group_next(struct pp_completed *group, int timeout, pp_future **future, size_t *index)
+{
+    bool all_given = group->given == group->count;
+    int error = all_given ? 0 : pp__group_wait(group, timeout);
+    if (error)
+        return error;
+    forget_given(group);
+    if (all_given)
+        return 0;
+    pthread_mutex_lock(&group->lock);
+    const struct entry *entry = &group->entries[group->ended[group->given++]];
+    pthread_mutex_unlock(&group->lock);
+    *future = entry->future;
+    *index = entry->index;
+    return 1;
+}
+
+bool pp__group_is_own(const struct pp_completed *group)
+{
+    return group->part_count == 0 || pp__pool_is_own(group->parts[0].pool);
+}
+
 /* ------------------------------------------------------------------------------------------ for pp_select */
 
 int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group)
 {
-    struct look look;
-    int error = look_at_all(&look, futures, count, "pp_select", NULL);
+    struct pp__look look;
+    int error = pp__look(&look, futures, count, "pp_select", NULL);
     if (!error)
-        error = open_group(&look, PP_FIRST_COMPLETED, true, group);
+        error = pp__group_open(&look, PP_FIRST_COMPLETED, true, group);
     if (error)
         return error;
     (*group)->bell = bell; /* nobody rings before it is armed, which is under its lock */
@@ -569,114 +551,5 @@ bool pp__group_arm(struct pp_completed *group, uint64_t *bound)
 void pp__group_forget(struct pp_completed *group)
 {
     change_apart(group, -1);
-    close_group(group);
-}
-
-/* --------------------------------------------------------------------------------- the public functions */
-
-/* What has ended meanwhile: futures are looked at again only if some are there twice. */
-static size_t count_ended(struct pp_completed *group, const struct look *look, unsigned char *done)
-{
-    struct look again;
-    if (done)
-        memset(done, 0, look->count);
-    if (group->count < look->count) {
-        look_at_all(&again, look->futures, look->count, "pp_wait", done);
-        return again.done;
-    }
-    pthread_mutex_lock(&group->lock);
-    for (size_t i = 0; done && i < group->ended_count; i++)
-        done[group->entries[group->ended[i]].index] = 1;
-    size_t sum = group->ended_count;
-    pthread_mutex_unlock(&group->lock);
-    return sum;
-}
-
-static ssize_t wait_for(const struct look *look, pp_when when, int timeout, unsigned char *done)
-{
-    struct pp_completed *group;
-    int error = open_group(look, when, false, &group);
-    if (error)
-        return error;
-    error = wait_group(group, timeout);
-    size_t sum = error == 0 || error == -ETIMEDOUT || error == -EINTR ? count_ended(group, look, done) : 0;
-    close_group(group);
-    return error ? error : (ssize_t)sum;
-}
-
-ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeout, unsigned char *done)
-{
-    PP__NO_CANCELLATION();
-    struct look look;
-    if (when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
-        return pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
-    int error = look_at_all(&look, futures, count, "pp_wait", when == PP_FIRST_COMPLETED ? done : NULL);
-    if (error)
-        return error;
-    if (look.done < count && (look.done == 0 || when != PP_FIRST_COMPLETED))
-        return wait_for(&look, when, timeout, done);
-    if (done && when != PP_FIRST_COMPLETED)
-        memset(done, 1, count);
-    return (ssize_t)look.done;
-}
-
-int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **completed)
-{
-    PP__NO_CANCELLATION();
-    struct look look;
-    int error = look_at_all(&look, futures, count, "pp_as_completed", NULL);
-    if (!error && !completed)
-        error = pp__fail(-EINVAL, "pp_as_completed: no place for it");
-    return error ? error : open_group(&look, PP_FIRST_COMPLETED, true, completed);
-}
-
-/* What was given out is there until the next step, so that nobody has to keep a reference besides. */
-static void forget_given(struct pp_completed *group)
-{
-    pp_future *given = NULL;
-    pthread_mutex_lock(&group->lock);
-    if (group->given > 0) {
-        struct entry *entry = &group->entries[group->ended[group->given - 1]];
-        given = entry->future;
-        entry->future = NULL;
-    }
-    pthread_mutex_unlock(&group->lock);
-    pp_future_unref(given);
-}
-
-static const struct entry *give_next(struct pp_completed *group)
-{
-    pthread_mutex_lock(&group->lock);
-    const struct entry *entry = &group->entries[group->ended[group->given++]];
-    pthread_mutex_unlock(&group->lock);
-    return entry;
-}
-
-int pp_completed_next(pp_completed *completed, int timeout, pp_future **future, size_t *index)
-{
-    PP__NO_CANCELLATION();
-    if (!completed || !future)
-        return pp__fail(-EINVAL, "pp_completed_next: no %s", completed ? "place for the future" : "futures");
-    if (completed->part_count > 0 && !pp__pool_is_own(completed->parts[0].pool))
-        return pp__owner_refuse();
-    if (completed->given == completed->count) {
-        forget_given(completed);
-        return 0;
-    }
-    int error = wait_group(completed, timeout);
-    if (error)
-        return error;
-    forget_given(completed);
-    const struct entry *entry = give_next(completed);
-    *future = entry->future;
-    if (index)
-        *index = entry->index;
-    return 1;
-}
-
-void pp_completed_close(pp_completed *completed)
-{
-    PP__NO_CANCELLATION();
-    if (completed && (completed->part_count == 0 || pp__pool_is_own(completed->parts[0].pool)))
-        close_group(completed);
+    pp__group_close(group);
 }

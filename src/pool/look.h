@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* A look at many futures, before they are waited for: whether they can be, and how many are done already. */
+#ifndef PP_POOL_LOOK_H
+#define PP_POOL_LOOK_H
+
+#include "base/atomic.h"
+#include "pool/future.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What it has found. */
+struct pp__look {
+    pp_future *const *futures;
+    size_t count, done;
+    pp_pool *pool; /* of all; NULL: they are of several */
+    uint64_t least_id, greatest_id;
+};
+
+/*
+ * Comes to each future once. Where enough of them are done that is all: who takes out of many what is done, time and
+ * again, finds as much more done as the last look has taken long. done[i], if `done`, tells of each then, but is not
+ * written if none is done. 0 or why `caller` refuses them: -EINVAL, -EPERM.
+ */
+int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, const char *caller, unsigned char *done);
+
+/* Many futures do not lie in the nearest caches: each is asked for so many before its turn. */
+#define PP__FETCH_AHEAD 16
+
+static inline void pp__look_ahead(pp_future *const *futures, size_t count, size_t i)
+{
+    i += PP__FETCH_AHEAD;
+    if (i < count)
+        pp__prefetch_to_write((const void *)((uintptr_t)futures[i] + offsetof(struct pp_future, item.state)));
+}
+
+#endif

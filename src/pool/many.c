@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Many futures, perhaps of several pools: pp_wait and pp_as_completed. What is not done is waited for as a group. */
+#include "base/cancel.h"
+#include "base/error.h"
+#include "pool/group.h"
+#include "process/owner.h"
+
+#include <errno.h>
+#include <string.h>
+
+static ssize_t wait_for(const struct pp__look *look, pp_when when, int timeout, unsigned char *done)
+{
+    struct pp_completed *group;
+    int error = pp__group_open(look, when, false, &group);
+    if (error)
+        return error;
+    error = pp__group_wait(group, timeout);
+    size_t sum = error == 0 || error == -ETIMEDOUT || error == -EINTR ? pp__group_ended(group, look, done) : 0;
+    pp__group_close(group);
+    return error ? error : (ssize_t)sum;
+}
+
+ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeout, unsigned char *done)
+{
+    PP__NO_CANCELLATION();
+    struct pp__look look;
+    if (when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
+        return pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
+    int error = pp__look(&look, futures, count, "pp_wait", when == PP_FIRST_COMPLETED ? done : NULL);
+    if (error)
+        return error;
+    if (look.done < count && (look.done == 0 || when != PP_FIRST_COMPLETED))
+        return wait_for(&look, when, timeout, done);
+    if (done && when != PP_FIRST_COMPLETED)
+        memset(done, 1, count);
+    return (ssize_t)look.done;
+}
+
+int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **completed)
+{
+    PP__NO_CANCELLATION();
+    struct pp__look look;
+    int error = pp__look(&look, futures, count, "pp_as_completed", NULL);
+    if (!error && !completed)
+        error = pp__fail(-EINVAL, "pp_as_completed: no place for it");
+    return error ? error : pp__group_open(&look, PP_FIRST_COMPLETED, true, completed);
+}
+
+int pp_completed_next(pp_completed *completed, int timeout, pp_future **future, size_t *index)
+{
+    PP__NO_CANCELLATION();
+    size_t unused;
+    if (!completed || !future)
+        return pp__fail(-EINVAL, "pp_completed_next: no %s", completed ? "place for the future" : "futures");
+    if (!pp__group_is_own(completed))
+        return pp__owner_refuse();
+    return pp__group_next(completed, timeout, future, index ? index : &unused);
+}
+
+void pp_completed_close(pp_completed *completed)
+{
+    PP__NO_CANCELLATION();
+    if (completed && pp__group_is_own(completed))
+        pp__group_close(completed);
+}
