@@ -366,4 +366,11 @@ static inline int settled_thread_count(void)
     return count;
 }
 
+/* For qsort of 64-bit numbers. */
+static inline int by_value(const void *left, const void *right)
+{
+    const uint64_t *l = left, *r = right;
+    return (*l > *r) - (*l < *r);
+}
+
 #endif
