@@ -469,13 +469,10 @@ int pp__group_wait(struct pp_completed *group, int timeout)
 
 size_t pp__group_ended(struct pp_completed *group, const struct pp__look *look, unsigned char *done)
 {
-    struct pp__look again;
+    if (group->count < look->count) /* some are there twice */
+        return pp__look_tell(look, done);
     if (done)
         memset(done, 0, look->count);
-    if (group->count < look->count) { /* some are there twice */
-        pp__look(&again, look->futures, look->count, "pp_wait", done);
-        return again.done;
-    }
     pthread_mutex_lock(&group->lock);
     for (size_t i = 0; done && i < group->ended_count; i++)
         done[group->entries[group->ended[i]].index] = 1;
@@ -524,7 +521,7 @@ bool pp__group_is_own(const struct pp_completed *group)
 int pp__group_listen(pp_future *const *futures, size_t count, int bell, struct pp_completed **group)
 {
     struct pp__look look;
-    int error = pp__look(&look, futures, count, "pp_select", NULL);
+    int error = pp__look(&look, futures, count, "pp_select");
     if (!error)
         error = pp__group_open(&look, PP_FIRST_COMPLETED, true, group);
     if (error)

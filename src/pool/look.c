@@ -6,18 +6,6 @@
 #include "process/owner.h"
 
 #include <errno.h>
-#include <string.h>
-
-/* One that a look comes to: true if it is done. */
-static inline bool look_at(struct pp__look *look, const pp_future *future)
-{
-    bool done = pp__future_is_done(future);
-    uint64_t id = future->item.id;
-    look->done += done;
-    look->least_id = id < look->least_id ? id : look->least_id;
-    look->greatest_id = id > look->greatest_id ? id : look->greatest_id;
-    return done;
-}
 
 static int check(pp_future *const *futures, size_t count, const char *caller)
 {
@@ -28,27 +16,46 @@ static int check(pp_future *const *futures, size_t count, const char *caller)
     return 0;
 }
 
-int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, const char *caller, unsigned char *done)
+int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, const char *caller)
 {
     int error = check(futures, count, caller);
+    pp_pool *pool = NULL;
     bool several = false;
-    *look = (struct pp__look){.futures = futures, .count = count, .least_id = UINT64_MAX};
+    uint64_t least = UINT64_MAX, greatest = 0;
+    size_t done = 0;
     for (size_t i = 0; !error && i < count; i++) {
         pp__look_ahead(futures, count, i);
         if (!futures[i])
             return pp__fail(-EINVAL, "%s: future %zu of %zu is NULL", caller, i, count);
-        pp_pool *pool = pp__future_pool(futures[i]);
-        if (pool != look->pool && !pp__pool_is_own(pool))
-            return pp__owner_refuse();
-        several |= look->pool && pool != look->pool;
-        look->pool = pool;
-        bool is_done = look_at(look, futures[i]);
-        if (done && is_done && look->done == 1)
-            memset(done, 0, i);
-        if (done && look->done > 0)
+        if (pp__future_pool(futures[i]) != pool) {
+            several |= pool != NULL;
+            pool = pp__future_pool(futures[i]);
+            if (!pp__pool_is_own(pool))
+                return pp__owner_refuse();
+        }
+        uint64_t id = futures[i]->item.id;
+        least = id < least ? id : least;
+        greatest = id > greatest ? id : greatest;
+        done += pp__future_is_done(futures[i]);
+    }
+    *look = (struct pp__look){.futures = futures,
+                              .count = count,
+                              .done = done,
+                              .pool = several ? NULL : pool,
+                              .least_id = least,
+                              .greatest_id = greatest};
+    return error;
+}
+
+size_t pp__look_tell(const struct pp__look *look, unsigned char *done)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < look->count; i++) {
+        pp__look_ahead(look->futures, look->count, i);
+        bool is_done = pp__future_is_done(look->futures[i]);
+        sum += is_done;
+        if (done)
             done[i] = is_done;
     }
-    if (several)
-        look->pool = NULL;
-    return error;
+    return sum;
 }

@@ -17,12 +17,11 @@ struct pp__look {
     uint64_t least_id, greatest_id;
 };
 
-/*
- * Comes to each future once. Where enough of them are done that is all: who takes out of many what is done, time and
- * again, finds as much more done as the last look has taken long. done[i], if `done`, tells of each then, but is not
- * written if none is done. 0 or why `caller` refuses them: -EINVAL, -EPERM.
- */
-int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, const char *caller, unsigned char *done);
+/* 0 or why `caller` refuses them: -EINVAL, -EPERM. */
+int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, const char *caller);
+
+/* How many are done by now; done[i], if `done`, tells of each. */
+size_t pp__look_tell(const struct pp__look *look, unsigned char *done);
 
 /* Many futures do not lie in the nearest caches: each is asked for so many before its turn. */
 #define PP__FETCH_AHEAD 16

@@ -6,7 +6,6 @@
 #include "process/owner.h"
 
 #include <errno.h>
-#include <string.h>
 
 static ssize_t wait_for(const struct pp__look *look, pp_when when, int timeout, unsigned char *done)
 {
@@ -24,23 +23,22 @@ ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeo
 {
     PP__NO_CANCELLATION();
     struct pp__look look;
-    if (when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
-        return pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
-    int error = pp__look(&look, futures, count, "pp_wait", when == PP_FIRST_COMPLETED ? done : NULL);
+    int error = pp__look(&look, futures, count, "pp_wait");
+    if (!error && when != PP_ALL_COMPLETED && when != PP_FIRST_COMPLETED && when != PP_FIRST_FAILED)
+        error = pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
     if (error)
         return error;
+    /* Who takes out of many what is done, time and again, finds as much more done as the last look has taken long. */
     if (look.done < count && (look.done == 0 || when != PP_FIRST_COMPLETED))
         return wait_for(&look, when, timeout, done);
-    if (done && when != PP_FIRST_COMPLETED)
-        memset(done, 1, count);
-    return (ssize_t)look.done;
+    return done ? (ssize_t)pp__look_tell(&look, done) : (ssize_t)look.done;
 }
 
 int pp_as_completed(pp_future *const *futures, size_t count, pp_completed **completed)
 {
     PP__NO_CANCELLATION();
     struct pp__look look;
-    int error = pp__look(&look, futures, count, "pp_as_completed", NULL);
+    int error = pp__look(&look, futures, count, "pp_as_completed");
     if (!error && !completed)
         error = pp__fail(-EINVAL, "pp_as_completed: no place for it");
     return error ? error : pp__group_open(&look, PP_FIRST_COMPLETED, true, completed);

@@ -170,6 +170,8 @@ BOTH(bad_lists_of_futures_are_refused)
     REFUSED(pp_wait(NULL, 1, PP_ALL_COMPLETED, -1, done), -EINVAL);
     REFUSED(pp_wait(list, 3, PP_ALL_COMPLETED, -1, done), -EINVAL);
     CHECK_HAS(pp_last_error(), "future 1 of 3");
+    CHECK_OK(pp_future_wait(future, -1));
+    REFUSED(pp_wait(list, 3, PP_FIRST_COMPLETED, -1, done), -EINVAL);
     REFUSED(pp_wait(list, SIZE_MAX, PP_ALL_COMPLETED, -1, done), -EINVAL);
     REFUSED(pp_wait(list, SIZE_MAX / sizeof *list, PP_ALL_COMPLETED, -1, done), -EINVAL);
     REFUSED(pp_wait(list, 1, (pp_when)3, -1, done), -EINVAL);

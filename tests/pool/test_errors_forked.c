@@ -44,6 +44,7 @@ static void try_many_futures(const struct heritage *h)
     size_t index = 5;
     REFUSED(pp_wait(list, 1, PP_ALL_COMPLETED, -1, done), -EPERM);
     REFUSED(pp_wait(list, 2, PP_FIRST_COMPLETED, 0, done), -EPERM);
+    REFUSED(pp_wait(list, 2, (pp_when)3, 0, done), -EPERM);
     REFUSED(pp_as_completed(list, 2, &completed), -EPERM);
     REFUSED(pp_completed_next(h->completed, -1, &future, &index), -EPERM);
     REFUSED(pp_completed_next(h->completed_of_two, -1, &future, &index), -EPERM);
