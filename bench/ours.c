@@ -23,6 +23,8 @@ const struct bench_workload pool_own_workloads[] = {{"asleep", ours_asleep},
                                                     {"waited", ours_waited},
                                                     {"beside", ours_beside},
                                                     {"mapping", ours_mapping},
+                                                    {"arrays", ours_arrays},
+                                                    {"manager", ours_manager},
                                                     {NULL, NULL}};
 
 pp_pool *ours;

@@ -22,6 +22,9 @@ void ours_occupy(struct bench_job *jobs, unsigned workers);
 /* ours_calls.c: what a call costs */
 void ours_asleep(char **params), ours_map(char **params), ours_echo(char **params), ours_mapping(char **params);
 
+/* ours_stream.c: streams in arrays, and what else they cost */
+void ours_arrays(char **params), ours_manager(char **params);
+
 /* ours_lives.c: starts and deaths */
 void ours_start(char **params), ours_crash(char **params), ours_kill(char **params);
 

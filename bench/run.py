@@ -79,7 +79,7 @@ class Bench:
             if status == 0:
                 self.versions[key] = output.strip()
             else:
-                self.missing[key] = "not installed, or not when this was built" if status == ABSENT else why
+                self.missing[key] = "not built: its package is not there, or was not then" if status == ABSENT else why
 
     def measure(self, measurement, turn):
         command = plan.PROGRAMS[measurement.program].command + [measurement.workload, *self.params(measurement)]

@@ -8,9 +8,13 @@
  *   manager  manage, doze (src/pool/wait.c)
  *   both     sleep_for_events (src/pool/collect.c)
  *
- * An atomic sequence is a hold of the pool's lock. How `want` and the rings are ordered is in want.pml: here the worker
- * publishes and rings in one step, once for each sleep, and a ring that comes before the manager has fallen into its nap
- * is kept (there it ends with the nap). A thread may look at the rings without the lock before it sleeps.
+ * An atomic sequence is a hold of the pool's lock. Here the worker publishes and rings in one step, once for each sleep, and
+ * a ring that comes before the manager has fallen into its nap is kept (there it ends with the nap). A thread may look at the
+ * rings without the lock before it sleeps.
+ *
+ * There are no store buffers here, as nothing is left for them to delay: `want` and the rings are the only words that are shared
+ * without the lock and not looked at again under it, and each side has a fence between its store and its look. Those are
+ * in want.pml, and in way.pml that of pp__collect_leave, with store buffers, and with mutants that leave them out.
  *
  * Two threads nap once in their wait if they like. Whether one is woken for its result, or given the duty, while it does so is
  * anybody's guess; a nap ends at any time.

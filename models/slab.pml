@@ -12,7 +12,8 @@
  * the pool, whether it lies in the slab or not, until the slab is closed: then it lets go of it when it is given back, or the closer
  * does so for all that lay there, which it counts when it holds the lock no more. A take may come behind the close.
  *
- * Of the count of references one step is whole, and waits for what its process has stored: it releases. A compare-and-swap that
+ * Of the count of references one step is whole, and waits for what its process has stored: it releases. Who finds, with
+ * acquire, that its own reference is the only one does without the step: nobody else is there who could change it. A compare-and-swap that
  * is weak may fail for nothing, which is not modelled: the loop does the same again.
  *
  * mutant 1: the push does not release (pp__slab_give)
