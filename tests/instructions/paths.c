@@ -50,11 +50,13 @@ enum place {
     SUBMIT_IDLE,
     SUBMIT_BEHIND,
     SUBMIT_BESIDE,
+    SUBMIT_MANY,
     TAKE,
     PUBLISH,
     COLLECT,
     GET,
     WAIT,
+    LOOK,
     MAP,
     CHUNK,
     LEND,
@@ -70,12 +72,14 @@ static const struct path {
     {"nothing", NOTHING, MANY},
     {"submit_idle", SUBMIT_IDLE, 1},        /* pp_submit, the worker has nothing */
     {"submit_behind", SUBMIT_BEHIND, MANY}, /* pp_submit, the worker has 1 to 15 calls */
+    {"submit_many", SUBMIT_MANY, MANY},     /* pp_submit_many of 16, the worker has nothing */
     {"take", TAKE, MANY},                   /* from the look into the call ring to the task function's begin */
     {"publish", PUBLISH, MANY},             /* from its pp_task_return to the call record's release */
     {"collect_one", COLLECT, 1},            /* pp__collect, one result is there */
     {"collect_many", COLLECT, MANY},        /* the same, for each of 16 */
     {"get", GET, MANY},                     /* pp_future_result and pp_future_unref of a finished one */
     {"wait", WAIT, 1},                      /* the same, while its result lies in the ring */
+    {"look", LOOK, MANY},                   /* pp_wait for 16 that are finished */
     {"map", MAP, 0},       /* all that the owner does for a chunk of 1,024 elements of a map over an array */
     {"chunk", CHUNK, 0},   /* all that the worker does for it, with a task that returns its argument */
     {"lend", LEND, 0},     /* pp_submit_call with a buffer that the worker has, pp_future_result and pp_future_unref */
@@ -208,6 +212,20 @@ static void submit(pp_pool *pool, int count, pp_future **futures)
     must(pool->pending_count == 0, "not all were sent");
 }
 
+static void submit_array(pp_pool *pool, int count, pp_future **futures)
+{
+    char args[MANY][SIZE];
+    pp_call calls[MANY];
+    for (int i = 0; i < count; i++) {
+        memset(args[i], i, SIZE);
+        calls[i] = (pp_call){.function = echo, .arg = args[i], .size = SIZE};
+    }
+    begin_count(SUBMIT_MANY);
+    ssize_t done = pp_submit_many(pool, calls, (size_t)count, futures);
+    end_count(SUBMIT_MANY, count);
+    must(done == count && pool->pending_count == 0, "not all were sent");
+}
+
 static void work(int count)
 {
     for (int i = 0; i < count; i++) {
@@ -229,6 +247,15 @@ static void collect(pp_pool *pool, int count)
     must(pool->outstanding == 0, "not all have ended");
 }
 
+static void look(int count, pp_future **futures)
+{
+    unsigned char done[MANY] = {0};
+    begin_count(LOOK);
+    ssize_t all = pp_wait(futures, (size_t)count, PP_ALL_COMPLETED, -1, done);
+    end_count(LOOK, count);
+    must(all == count && done[count - 1], "not all are done");
+}
+
 static void get(enum place place, int count, pp_future **futures)
 {
     for (int i = 0; i < count; i++) {
@@ -245,10 +272,15 @@ static void one_round(pp_pool *pool, int count)
 {
     pp_future *futures[MANY];
     settle(pool);
-    submit(pool, count, futures);
+    if (counted.place == SUBMIT_MANY)
+        submit_array(pool, count, futures);
+    else
+        submit(pool, count, futures);
     work(count);
     if (counted.place != WAIT)
         collect(pool, count);
+    if (counted.place == LOOK)
+        look(count, futures);
     get(counted.place == WAIT ? WAIT : GET, count, futures);
     for (int i = 0; i < count; i++) {
         begin_count(NOTHING);
