@@ -325,7 +325,8 @@ static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
     pool->collector.delivered_seen = pool->delivered;
     if (pool->queued)
         pool->behind_until = now + BEHIND_AGAIN;
-    if (now < pool->behind_until)
+    pool->collector.told_of_queued = now < pool->behind_until;
+    if (pool->collector.told_of_queued)
         deadline = deadline < now + LOOK_BEHIND ? deadline : now + LOOK_BEHIND;
     pool->queued = false;
     if (busy)
@@ -333,7 +334,6 @@ static int bounded(pp_pool *pool, uint64_t now, uint64_t deadline)
     if (pool->collector.streaming)
         deadline = deadline < now + LOOK_AT_STREAM ? deadline : now + LOOK_AT_STREAM;
     pool->collector.wake_at = deadline;
-    pool->collector.told_of_queued = false;
     return pp__to_milliseconds(deadline == PP__NEVER ? PP__NEVER : deadline > now ? deadline - now : 0);
 }
 

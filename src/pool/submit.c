@@ -40,6 +40,15 @@ int pp__pool_accepts(pp_pool *pool)
  * each worker. */
 #define BATCH 64
 
+/* Whether a time is that near. The coarse clock is milliseconds late: a sleep that has just begun would seem to end too
+ * late by it, and be told of that again and again. */
+static bool is_within(uint64_t time, uint64_t wait)
+{
+    if (wait == PP__NEVER)
+        return time < PP__NEVER;
+    return time <= pp__now_coarse() + wait || time <= pp__now() + wait;
+}
+
 /*
  * Makes sure that somebody looks after what could not be sent (workers that run dry), after a new timeout and after a
  * call behind another, and that no sleep with work outstanding is without a bound: there may be a worker to be started
@@ -55,11 +64,11 @@ static void attend(pp_pool *pool, uint32_t timeout)
             pp__wait_attend_pending(pool);
         return;
     }
-    c->told_of_queued = pool->queued;
     uint64_t wait = timeout ? timeout * PP__MILLISECOND : PP__NEVER;
-    if (pool->queued && wait > LOOK_BEHIND)
+    if (pool->queued && !c->told_of_queued && wait > LOOK_BEHIND)
         wait = LOOK_BEHIND;
-    if (c->wake_at <= (wait == PP__NEVER ? PP__NEVER - 1 : pp__now_coarse() + wait))
+    c->told_of_queued |= pool->queued;
+    if (is_within(c->wake_at, wait))
         return;
     c->wake_at = 0; /* it comes, and sees what comes after this too */
     pp__wait_attend(pool);

@@ -151,6 +151,52 @@ BOTH(a_sleep_is_short_for_a_while_after_a_call_was_queued)
     pp_pool_destroy(pool);
 }
 
+/* A call with this timeout, or 0, while somebody sleeps who comes back soon enough for it: whether it was told of it.
+ */
+static bool is_told(pp_pool *pool, bool behind, uint32_t timeout)
+{
+    uint64_t next;
+    bool told = false;
+    pp__pool_lock(pool);
+    do {
+        pool->queued = behind;
+        pp__collect_arm(pool, &next);
+    } while (timeout && pool->collector.wake_at < pp__now() + (timeout - 1) * PP__MILLISECOND);
+    pool->queued = behind;
+    pp__pool_unlock(pool);
+    pp_future *future = submit_with(
+        pool, (pp_call){.function = task_square, .arg = &(int){5}, .size = sizeof(int), .timeout = timeout});
+    pp__pool_lock(pool);
+    told = pool->collector.kicked;
+    pp__collect_events(pool);
+    pp__pool_unlock(pool);
+    CHECK_OK(pp_future_wait(future, -1));
+    pp_future_unref(future);
+    return told;
+}
+
+/* Though by the coarse clock, which is some milliseconds late, it would not. Its bound is the 100 ms of sleeps with
+ * work outstanding. */
+BOTH(who_comes_back_soon_enough_is_not_told_of_calls_behind_others_nor_of_timeouts)
+{
+    int told = 0;
+    pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .event_loop = 1}, method);
+    pp_future *running = submit_int(pool, task_gate, 1);
+    while (shared()->arrived[1] == 0)
+        CHECK_INT(pp_future_wait(running, 1), -ETIMEDOUT);
+    CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9); /* both workers are up */
+    for (int i = 0; i < 20; i++)
+        told += is_told(pool, true, 0);
+    CHECK_INT(told, 0);
+    test_sleep_ms(20); /* until calls behind others are forgotten */
+    for (int i = 0; i < 20; i++)
+        told += is_told(pool, false, 100);
+    CHECK_INT(told, 0);
+    gate_open(1);
+    CHECK(take_int(running) > 0);
+    pp_pool_destroy(pool);
+}
+
 /* ------------------------------------------------------------------------------ an idle worker that is left asleep */
 
 /* Whether so many workers are alive, and all of them idle and asleep. */
