@@ -95,6 +95,7 @@ NOT_MEASURED = {
 # What some that have rows in a group are not measured at, and why.
 MEASURED_IN_PART = {
     "asleep": "Other pools after 1 ms only: back to back, those that sleep do so in the round trips above.",
+    "scale": "Calls that are over when they are waited for by waiting are had by one or two calls of pp_wait together.",
     "map": "Python's pools map empty elements: 100 ns are less than such an element costs them.",
     "busy": "std::async and Python's pools have no rows where a call costs them more than it works.",
     "echo": "1 GiB of procpool and the limit only, and of Python's pools but the executor 1 MiB and 64 MiB only: they "
@@ -163,6 +164,8 @@ def add_latency(plan):
 
 def add_throughput(plan):
     plan.add("stream", "stream", "ours", "stream", (1000000,), (300000,))
+    plan.add("stream", "in arrays of 64", "ours", "arrays", (1000000, 64), (300000, 64))
+    plan.add("stream", "the manager meanwhile", "ours", "manager", (1000000,), (300000,))
     plan.add("stream", "a ring each way", "raw", "stream", (1000000,), (300000,))
     plan.add("stream", "stream", ("glib", "uv", "tbb") + HELPERS, "stream", (1000000,), (300000,))
     plan.add("stream", "stream", "async", "stream", (500,))
@@ -372,13 +375,13 @@ def claims_of_load():
         (PENDING, "pending", "cost"),
         (COMPLETED, "as completed", "cost"),
         (COMPLETED, "as completed, asleep", "cpu"),
-        (COMPLETED, "by waiting", "cost"),
+        (COMPLETED, "by waiting, asleep", "wall"),
         (COMPLETED, "by waiting, asleep", "cpu"),
         (SUBMITTERS, "submitting", "cost"),
         (WAITERS, "waiting", "cost"),
         (BYSTANDERS, "standing by", "cost"),
     ):
-        cost = "the owner's processor time for a call" if metric == "cpu" else "a call's cost"
+        cost = {"cpu": "the owner's processor time for a call", "wall": "a call's time"}.get(metric, "a call's cost")
         for size in sizes[1:]:
             one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)
             yield Claim(f"{cost} with {size:,} {what}, of that with {sizes[0]:,}", many, one, 1.25)
