@@ -30,8 +30,9 @@ int pp__pool_accepts(pp_pool *pool)
     return 0;
 }
 
-/* A call that was queued behind another is looked at after so long at the latest: that one may last. */
-#define LOOK_BEHIND (10 * PP__MILLISECOND)
+/* Who sleeps is told of a call behind another, as that one may last, unless it comes back within so long; then it does
+ * so more often (LOOK_BEHIND, collect.c). */
+#define TELL_BEHIND (10 * PP__MILLISECOND)
 /* Results are taken by who submits, so many calls after the last time: what workers have done counts no more against
  * them, and who is through is seen to be. Of trivial ones with small results more gather. */
 #define HELP_EACH 32
@@ -40,8 +41,8 @@ int pp__pool_accepts(pp_pool *pool)
  * each worker. */
 #define BATCH 64
 
-/* Whether a time is that near. The coarse clock is milliseconds late: a sleep that has just begun would seem to end too
- * late by it, and be told of that again and again. */
+/* Whether a time is that near. The coarse clock is up to two ticks late: a sleep that has just begun would seem to end
+ * too late by it, and be told of that again and again. */
 static bool is_within(uint64_t time, uint64_t wait)
 {
     if (wait == PP__NEVER)
@@ -65,8 +66,8 @@ static void attend(pp_pool *pool, uint32_t timeout)
         return;
     }
     uint64_t wait = timeout ? timeout * PP__MILLISECOND : PP__NEVER;
-    if (pool->queued && !c->told_of_queued && wait > LOOK_BEHIND)
-        wait = LOOK_BEHIND;
+    if (pool->queued && !c->told_of_queued && wait > TELL_BEHIND)
+        wait = TELL_BEHIND;
     c->told_of_queued |= pool->queued;
     if (is_within(c->wake_at, wait))
         return;

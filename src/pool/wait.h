@@ -43,7 +43,7 @@ struct pp__collector {
     uint64_t below;          /* who sleeps is rung for results of ids below this; 0: for none */
     uint64_t beside_at;      /* when another last looked at all that is due, beside it */
     uint64_t wake_at;        /* and comes back then at the latest */
-    bool told_of_queued;     /* and knows, since it went there, of a call behind another */
+    bool told_of_queued;     /* soon enough for a call behind another: it need not be told of one */
     bool kicked;             /* and has been kicked since it went there */
     struct pp__link waiters; /* threads that sleep on their own words, first come first */
     bool manager_called;     /* and has not come yet */

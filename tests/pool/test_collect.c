@@ -151,23 +151,29 @@ BOTH(a_sleep_is_short_for_a_while_after_a_call_was_queued)
     pp_pool_destroy(pool);
 }
 
-/* A call with this timeout, or 0, while somebody sleeps who comes back soon enough for it: whether it was told of it.
- */
-static bool is_told(pp_pool *pool, bool behind, uint32_t timeout)
+/* Somebody sleeps who comes back within so long at the latest, or not before, and knows of calls behind others by
+ * itself, or does not: whether it is told of a call `behind` another, or with a `timeout`. */
+struct sleep {
+    bool behind;
+    uint32_t timeout;
+    bool knows;
+    uint64_t least; /* ns, until it comes back */
+};
+
+static bool is_told(pp_pool *pool, struct sleep sleep)
 {
     uint64_t next;
-    bool told = false;
     pp__pool_lock(pool);
     do {
-        pool->queued = behind;
+        pool->queued = sleep.knows;
         pp__collect_arm(pool, &next);
-    } while (timeout && pool->collector.wake_at < pp__now() + (timeout - 1) * PP__MILLISECOND);
-    pool->queued = behind;
+    } while (pool->collector.told_of_queued != sleep.knows || pool->collector.wake_at < pp__now() + sleep.least);
+    pool->queued = sleep.behind;
     pp__pool_unlock(pool);
-    pp_future *future = submit_with(
-        pool, (pp_call){.function = task_square, .arg = &(int){5}, .size = sizeof(int), .timeout = timeout});
+    pp_call call = {.function = task_square, .arg = &(int){5}, .size = sizeof(int), .timeout = sleep.timeout};
+    pp_future *future = submit_with(pool, call);
     pp__pool_lock(pool);
-    told = pool->collector.kicked;
+    bool told = pool->collector.kicked;
     pp__collect_events(pool);
     pp__pool_unlock(pool);
     CHECK_OK(pp_future_wait(future, -1));
@@ -175,9 +181,9 @@ static bool is_told(pp_pool *pool, bool behind, uint32_t timeout)
     return told;
 }
 
-/* Though by the coarse clock, which is some milliseconds late, it would not. Its bound is the 100 ms of sleeps with
- * work outstanding. */
-BOTH(who_comes_back_soon_enough_is_not_told_of_calls_behind_others_nor_of_timeouts)
+/* By the coarse clock, which is some milliseconds late, nobody would come back soon enough. With work outstanding a
+ * sleep is of 100 ms at most. */
+BOTH(who_comes_back_too_late_is_told_of_calls_behind_others_and_of_timeouts_and_nobody_else)
 {
     int told = 0;
     pp_pool *pool = open_pool((pp_pool_options){.max_workers = 2, .event_loop = 1}, method);
@@ -186,12 +192,13 @@ BOTH(who_comes_back_soon_enough_is_not_told_of_calls_behind_others_nor_of_timeou
         CHECK_INT(pp_future_wait(running, 1), -ETIMEDOUT);
     CHECK_INT(take_int(submit_int(pool, task_square, 3)), 9); /* both workers are up */
     for (int i = 0; i < 20; i++)
-        told += is_told(pool, true, 0);
+        told += is_told(pool, (struct sleep){.behind = true, .knows = true});
     CHECK_INT(told, 0);
-    test_sleep_ms(20); /* until calls behind others are forgotten */
     for (int i = 0; i < 20; i++)
-        told += is_told(pool, false, 100);
+        told += is_told(pool, (struct sleep){.timeout = 100, .least = 99 * PP__MILLISECOND});
     CHECK_INT(told, 0);
+    CHECK(is_told(pool, (struct sleep){.behind = true, .least = 50 * PP__MILLISECOND}));
+    CHECK(is_told(pool, (struct sleep){.timeout = 20, .least = 50 * PP__MILLISECOND}));
     gate_open(1);
     CHECK(take_int(running) > 0);
     pp_pool_destroy(pool);
