@@ -201,6 +201,7 @@ BOTH(who_comes_back_too_late_is_told_of_calls_behind_others_and_of_timeouts_and_
     CHECK(is_told(pool, (struct sleep){.timeout = 20, .least = 50 * PP__MILLISECOND}));
     gate_open(1);
     CHECK(take_int(running) > 0);
+    CHECK(is_told(pool, (struct sleep){.least = PP__NEVER / 2})); /* of the first call, which has no end of its own */
     pp_pool_destroy(pool);
 }
 
