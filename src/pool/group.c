@@ -469,8 +469,11 @@ int pp__group_wait(struct pp_completed *group, int timeout)
 
 size_t pp__group_ended(struct pp_completed *group, const struct pp__look *look, unsigned char *done)
 {
-    if (group->count < look->count) /* some are there twice */
-        return pp__look_tell(look, done);
+    struct pp__look again;
+    if (group->count < look->count) { /* some are there twice */
+        pp__look(&again, look->futures, look->count, "pp_wait");
+        return done ? pp__look_tell(&again, done) : again.done;
+    }
     if (done)
         memset(done, 0, look->count);
     pthread_mutex_lock(&group->lock);

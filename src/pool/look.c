@@ -6,6 +6,7 @@
 #include "process/owner.h"
 
 #include <errno.h>
+#include <string.h>
 
 static int check(pp_future *const *futures, size_t count, const char *caller)
 {
@@ -16,6 +17,16 @@ static int check(pp_future *const *futures, size_t count, const char *caller)
     return 0;
 }
 
+/* How many of them are done, of which the first are noted. */
+static inline size_t note(struct pp__look *look, size_t done, size_t i)
+{
+    if (!pp__future_is_done(look->futures[i]))
+        return done;
+    if (done < PP__LOOK_KEEPS)
+        look->places[done] = i;
+    return done + 1;
+}
+
 int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, const char *caller)
 {
     int error = check(futures, count, caller);
@@ -23,6 +34,8 @@ int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, con
     bool several = false;
     uint64_t least = UINT64_MAX, greatest = 0;
     size_t done = 0;
+    look->futures = futures;
+    look->count = count;
     for (size_t i = 0; !error && i < count; i++) {
         pp__look_ahead(futures, count, i);
         if (!futures[i])
@@ -36,26 +49,29 @@ int pp__look(struct pp__look *look, pp_future *const *futures, size_t count, con
         uint64_t id = futures[i]->item.id;
         least = id < least ? id : least;
         greatest = id > greatest ? id : greatest;
-        done += pp__future_is_done(futures[i]);
+        done = note(look, done, i);
     }
-    *look = (struct pp__look){.futures = futures,
-                              .count = count,
-                              .done = done,
-                              .pool = several ? NULL : pool,
-                              .least_id = least,
-                              .greatest_id = greatest};
+    look->done = done;
+    look->pool = several ? NULL : pool;
+    look->least_id = least;
+    look->greatest_id = greatest;
     return error;
 }
 
 size_t pp__look_tell(const struct pp__look *look, unsigned char *done)
 {
-    size_t sum = 0;
+    size_t sum = look->done;
+    if (sum == look->count || sum <= PP__LOOK_KEEPS) {
+        memset(done, sum == look->count, look->count);
+        for (size_t i = 0; i < sum && sum < look->count; i++)
+            done[look->places[i]] = 1;
+        return sum;
+    }
+    sum = 0;
     for (size_t i = 0; i < look->count; i++) {
         pp__look_ahead(look->futures, look->count, i);
-        bool is_done = pp__future_is_done(look->futures[i]);
-        sum += is_done;
-        if (done)
-            done[i] = is_done;
+        done[i] = pp__future_is_done(look->futures[i]);
+        sum += done[i];
     }
     return sum;
 }

@@ -160,6 +160,31 @@ ONE_TO_THREE(a_future_that_stands_there_more_than_once_counts_each_time)
     close_field(&field);
 }
 
+/* Of 200 every 64th is done, then every 32nd, and so on: few, many, and all. */
+TEST(each_that_is_done_is_told_however_many_are)
+{
+    enum { COUNT = 200 };
+    pp_pool *pool = kit_pool(PP_START_FORK, 1);
+    pp_future *futures[COUNT];
+    unsigned char done[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        CHECK_OK(pp_future_create(pool, &futures[i]));
+    for (int step = 64, ended = 0; step > 0; step /= 2) {
+        for (int i = 0; i < COUNT; i++)
+            if (pp_future_state(futures[i]) == PP_PENDING && i % step == 0) {
+                CHECK_OK(pp_future_set_result(futures[i], NULL, 0));
+                ended++;
+            }
+        memset(done, 7, sizeof done);
+        CHECK_INT(pp_wait(futures, COUNT, PP_FIRST_COMPLETED, -1, done), ended);
+        for (int i = 0; i < COUNT; i++)
+            CHECK_INT(done[i], i % step == 0);
+    }
+    for (int i = 0; i < COUNT; i++)
+        pp_future_unref(futures[i]);
+    pp_pool_destroy(pool);
+}
+
 TEST(of_no_futures_nothing_is_awaited)
 {
     pp_completed *completed;
