@@ -10,8 +10,9 @@
  * A submitted call: its work item and its future are one, in the pool's slab. The item holds one reference until it has
  * ended, the submitter another if it wanted a future.
  *
- * Everything but refs and state under the pool's lock; state is written there with release, and what came before it
- * (id, outcome) stays as it is and may be read without the lock by who saw PP_FINISHED with acquire.
+ * Everything but refs, state and id under the pool's lock; state is written there with release, and what came before it
+ * (outcome) stays as it is and may be read without the lock by who saw PP_FINISHED with acquire. The id is there before
+ * anybody has it.
  */
 struct pp_future {
     struct pp__item item;

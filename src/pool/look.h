@@ -35,7 +35,7 @@ static inline void pp__look_ahead(pp_future *const *futures, size_t count, size_
 {
     i += PP__FETCH_AHEAD;
     if (i < count)
-        pp__prefetch_to_write((const void *)((uintptr_t)futures[i] + offsetof(struct pp_future, item.state)));
+        __builtin_prefetch((const void *)((uintptr_t)futures[i] + offsetof(struct pp_future, item.state)));
 }
 
 #endif

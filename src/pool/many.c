@@ -28,7 +28,8 @@ ssize_t pp_wait(pp_future *const *futures, size_t count, pp_when when, int timeo
         error = pp__fail(-EINVAL, "pp_wait: no such condition: %d", (int)when);
     if (error)
         return error;
-    /* Who takes out of many what is done, time and again, finds as much more done as the last look has taken long. */
+    /* What is there already is enough, without a wait: who takes out of many what is done, time and again, finds as
+     * much more done as the last look has taken long. */
     if (look.done < count && (look.done == 0 || when != PP_FIRST_COMPLETED))
         return wait_for(&look, when, timeout, done);
     return done ? (ssize_t)pp__look_tell(&look, done) : (ssize_t)look.done;
@@ -48,10 +49,12 @@ int pp_completed_next(pp_completed *completed, int timeout, pp_future **future, 
 {
     PP__NO_CANCELLATION();
     size_t unused;
-    if (!completed || !future)
-        return pp__fail(-EINVAL, "pp_completed_next: no %s", completed ? "place for the future" : "futures");
+    if (!completed)
+        return pp__fail(-EINVAL, "pp_completed_next: no futures");
     if (!pp__group_is_own(completed))
         return pp__owner_refuse();
+    if (!future)
+        return pp__fail(-EINVAL, "pp_completed_next: no place for the future");
     return pp__group_next(completed, timeout, future, index ? index : &unused);
 }
 

@@ -51,9 +51,9 @@ static bool is_within(uint64_t time, uint64_t wait)
 }
 
 /*
- * Makes sure that somebody looks after what could not be sent (workers that run dry), after a new timeout and after a
- * call behind another, and that no sleep with work outstanding is without a bound: there may be a worker to be started
- * later, or one that does not begin its call.
+ * Makes sure that somebody looks after what could not be sent (workers that run dry, calls that are to begin before
+ * their deadline), after a new timeout and after a call behind another, and that no sleep with work outstanding is
+ * without a bound: there may be a worker to be started later, or one that does not begin its call.
  */
 static void attend(pp_pool *pool, uint32_t timeout)
 {
@@ -69,7 +69,7 @@ static void attend(pp_pool *pool, uint32_t timeout)
     if (pool->queued && !c->told_of_queued && wait > TELL_BEHIND)
         wait = TELL_BEHIND;
     c->told_of_queued |= pool->queued;
-    if (is_within(c->wake_at, wait))
+    if (is_within(c->wake_at, wait) && c->wake_at <= pp__wishes_due(pool))
         return;
     c->wake_at = 0; /* it comes, and sees what comes after this too */
     pp__wait_attend(pool);
@@ -367,7 +367,7 @@ static bool submit_lent(pp_pool *pool, const pp_call *call, struct pp__wish *wis
     if (*error)
         pp__loan_close(pool, &loan);
     else
-        send_queued(pool, sooner(call->timeout, call->deadline));
+        send_queued(pool, call->timeout);
     pp__pool_unlock(pool);
     return *error != LOST;
 }
@@ -381,7 +381,7 @@ static int submit_copied(pp_pool *pool, const pp_call *call, struct pp__wish *wi
     pp__pool_lock(pool);
     error = enqueue_large(pool, call, (struct large){.item = &large, .wish = wish}, result);
     if (!error)
-        send_queued(pool, sooner(call->timeout, call->deadline));
+        send_queued(pool, call->timeout);
     pp__pool_unlock(pool);
     if (error)
         pp__item_close(&large);

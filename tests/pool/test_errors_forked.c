@@ -47,6 +47,7 @@ static void try_many_futures(const struct heritage *h)
     REFUSED(pp_wait(list, 2, (pp_when)3, 0, done), -EPERM);
     REFUSED(pp_as_completed(list, 2, &completed), -EPERM);
     REFUSED(pp_completed_next(h->completed, -1, &future, &index), -EPERM);
+    REFUSED(pp_completed_next(h->completed, -1, NULL, NULL), -EPERM);
     REFUSED(pp_completed_next(h->completed_of_two, -1, &future, &index), -EPERM);
     pp_completed_close(h->completed);
     pp_completed_close(h->completed_of_two);
