@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS 5 /* of which the median counts */
+#define ROUNDS 5
 
 /* ------------------------------------------------------------------------------------------------------ arrays */
 
@@ -42,7 +42,7 @@ static uint64_t time_arrays(const struct arrays *arrays, struct bench_job *jobs)
     return took;
 }
 
-/* The first one brings memory into use. */
+/* The first one brings memory into use; of the others the median counts. */
 static void run_arrays(void *data)
 {
     const struct arrays *arrays = data;
@@ -65,64 +65,78 @@ void ours_arrays(char **params)
 
 /* ----------------------------------------------------------------------------------------------------- manager */
 
-/* What the manager has had until now. */
+/* What the manager has had. */
 struct had {
-    double ns, switches;
+    double ns, sleeps;
 };
 
-/* A line of a file of a thread's, at `key`; NULL: there is none. */
-static char *line_of(const char *thread, const char *file, const char *key, char *line, int size)
+/* The number behind `key` in a file of a thread's. */
+static double number_in(const char *thread, const char *file, const char *key)
 {
-    char path[300];
-    char *found = NULL;
+    char path[300], line[300];
+    const char *found = NULL;
     snprintf(path, sizeof path, "/proc/self/task/%s/%s", thread, file);
     FILE *f = fopen(path, "r");
-    while (f && !found && fgets(line, size, f))
+    while (f && !found && fgets(line, sizeof line, f))
         found = strncmp(line, key, strlen(key)) == 0 ? line + strlen(key) : NULL;
     if (f)
         fclose(f);
-    return found;
+    if (!found)
+        bench_fail("%s of a thread can't be read", file);
+    return strtod(found, NULL);
+}
+
+static bool is_manager(const char *thread)
+{
+    char path[300], name[20] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", thread);
+    FILE *f = fopen(path, "r");
+    if (f && !fgets(name, sizeof name, f))
+        name[0] = 0;
+    if (f)
+        fclose(f);
+    return strcmp(name, "pp-manager\n") == 0;
 }
 
 static struct had manager_had(void)
 {
-    struct had had = {0};
-    char line[300];
+    struct had had = {-1, -1};
     DIR *threads = opendir("/proc/self/task");
-    for (const struct dirent *entry; threads && (entry = readdir(threads));) {
-        if (!line_of(entry->d_name, "comm", "pp-manager", line, sizeof line))
-            continue;
-        const char *times = line_of(entry->d_name, "schedstat", "", line, sizeof line);
-        had.ns += times ? strtod(times, NULL) : 0;
-        const char *switches = line_of(entry->d_name, "status", "voluntary_ctxt_switches:", line, sizeof line);
-        had.switches += switches ? strtod(switches, NULL) : 0;
-    }
+    for (const struct dirent *entry; threads && (entry = readdir(threads));)
+        if (entry->d_name[0] != '.' && is_manager(entry->d_name))
+            had = (struct had){number_in(entry->d_name, "schedstat", ""),
+                               number_in(entry->d_name, "status", "voluntary_ctxt_switches:")};
     if (threads)
         closedir(threads);
-    if (had.ns == 0)
-        bench_fail("the manager's times can't be read");
+    if (had.ns < 0)
+        bench_fail("there is no manager");
     return had;
 }
 
-/* Of the manager, while streams go on one behind the other: its part of a processor, and how often it goes to sleep. */
+/* While streams go on, of which the first brings memory into use: the manager's part of a processor, and how often it
+ * goes to sleep. */
 static void run_manager(void *data)
 {
     unsigned count = *(unsigned *)data;
     struct bench_job *jobs = bench_alloc(count * sizeof *jobs);
+    struct had all = {0};
     double took = 0;
-    struct had before = {0};
     for (int i = -1; i < ROUNDS; i++) {
         pool_make_jobs(jobs, count, 0);
+        struct had before = manager_had();
         uint64_t begin = bench_now();
         pool_stream(jobs, count);
-        took += i < 0 ? 0 : (double)(bench_now() - begin);
+        double round = (double)(bench_now() - begin);
+        struct had after = manager_had();
         pool_check_jobs(jobs, count);
         if (i < 0)
-            before = manager_had();
+            continue;
+        took += round;
+        all.ns += after.ns - before.ns;
+        all.sleeps += after.sleeps - before.sleeps;
     }
-    struct had after = manager_had();
-    bench_report("manager", (after.ns - before.ns) / took * 100, "%");
-    bench_report("sleeps", (after.switches - before.switches) / count / ROUNDS * 1e6, "per_million");
+    bench_report("manager", all.ns / took * 100, "%");
+    bench_report("sleeps", all.sleeps / count / ROUNDS * 1e6, "per_million");
 }
 
 /* calls */

@@ -95,7 +95,7 @@ NOT_MEASURED = {
 # What some that have rows in a group are not measured at, and why.
 MEASURED_IN_PART = {
     "asleep": "Other pools after 1 ms only: back to back, those that sleep do so in the round trips above.",
-    "scale": "Calls that are over when they are waited for by waiting are had by one or two calls of pp_wait together.",
+    "scale": "As completed and by waiting the calls are over at once (one pp_wait or two have them all), or sleep.",
     "map": "Python's pools map empty elements: 100 ns are less than such an element costs them.",
     "busy": "std::async and Python's pools have no rows where a call costs them more than it works.",
     "echo": "1 GiB of procpool and the limit only, and of Python's pools but the executor 1 MiB and 64 MiB only: they "
@@ -375,13 +375,12 @@ def claims_of_load():
         (PENDING, "pending", "cost"),
         (COMPLETED, "as completed", "cost"),
         (COMPLETED, "as completed, asleep", "cpu"),
-        (COMPLETED, "by waiting, asleep", "wall"),
         (COMPLETED, "by waiting, asleep", "cpu"),
         (SUBMITTERS, "submitting", "cost"),
         (WAITERS, "waiting", "cost"),
         (BYSTANDERS, "standing by", "cost"),
     ):
-        cost = {"cpu": "the owner's processor time for a call", "wall": "a call's time"}.get(metric, "a call's cost")
+        cost = "the owner's processor time for a call" if metric == "cpu" else "a call's cost"
         for size in sizes[1:]:
             one, many = ours(f"{sizes[0]} {what}", metric), ours(f"{size} {what}", metric)
             yield Claim(f"{cost} with {size:,} {what}, of that with {sizes[0]:,}", many, one, 1.25)
