@@ -70,10 +70,11 @@ struct had {
     double ns, sleeps;
 };
 
-/* The number behind `key` in a file of a thread's. */
-static double number_in(const char *thread, const char *file, const char *key)
+/* What is behind `key` in a line of a file of a thread's; that lasts until the next one. */
+static const char *text_in(const char *thread, const char *file, const char *key)
 {
-    char path[300], line[300];
+    static char line[300];
+    char path[300];
     const char *found = NULL;
     snprintf(path, sizeof path, "/proc/self/task/%s/%s", thread, file);
     FILE *f = fopen(path, "r");
@@ -83,19 +84,7 @@ static double number_in(const char *thread, const char *file, const char *key)
         fclose(f);
     if (!found)
         bench_fail("%s of a thread can't be read", file);
-    return strtod(found, NULL);
-}
-
-static bool is_manager(const char *thread)
-{
-    char path[300], name[20] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%s/comm", thread);
-    FILE *f = fopen(path, "r");
-    if (f && !fgets(name, sizeof name, f))
-        name[0] = 0;
-    if (f)
-        fclose(f);
-    return strcmp(name, "pp-manager\n") == 0;
+    return found;
 }
 
 static struct had manager_had(void)
@@ -103,9 +92,10 @@ static struct had manager_had(void)
     struct had had = {-1, -1};
     DIR *threads = opendir("/proc/self/task");
     for (const struct dirent *entry; threads && (entry = readdir(threads));)
-        if (entry->d_name[0] != '.' && is_manager(entry->d_name))
-            had = (struct had){number_in(entry->d_name, "schedstat", ""),
-                               number_in(entry->d_name, "status", "voluntary_ctxt_switches:")};
+        if (entry->d_name[0] != '.' && strcmp(text_in(entry->d_name, "comm", ""), "pp-manager\n") == 0) {
+            had.ns = strtod(text_in(entry->d_name, "schedstat", ""), NULL);
+            had.sleeps = strtod(text_in(entry->d_name, "status", "voluntary_ctxt_switches:"), NULL);
+        }
     if (threads)
         closedir(threads);
     if (had.ns < 0)
